@@ -1,0 +1,188 @@
+#!/bin/sh
+# Finds what the programs around vit.h can use, and installs what is missing.
+#
+#   deps.sh stb              the folder that holds stb_image.h, or nothing
+#   deps.sh openmp           the flags that switch OpenMP on, or nothing
+#   deps.sh report FLAGS DIR what there is, for `make help`
+#   deps.sh install [test] [quiet]
+#        one line for each part: found, installed or missing, and what works
+#        without it; `quiet` leaves out what was found, `test` adds what only
+#        the tests need. Fails only when there is no C compiler.
+#
+# From the environment: CC, and STB, the folder of stb_image.h (0: do not use).
+
+set -u
+: "${CC:=cc}" "${STB:=}"
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# Can this compiler make a program of this text?   links SOURCE COMPILER FLAGS...
+links() {
+  scratch=$(mktemp -d) || return 1
+  printf '%b\n' "$1" >"$scratch/probe.c"
+  compiler=$2
+  shift 2
+  $compiler "$scratch/probe.c" -o "$scratch/probe" "$@" >/dev/null 2>&1
+  ok=$?
+  rm -rf "$scratch"
+  return $ok
+}
+
+find_stb() {
+  if [ -n "$STB" ]; then
+    set -- "$STB" "$STB/stb"
+  else
+    prefix=$(brew --prefix 2>/dev/null) || prefix=/usr/local
+    set -- $(pkg-config --cflags-only-I stb 2>/dev/null | sed 's/-I//g') \
+      /usr/include/stb /usr/include /usr/local/include/stb /usr/local/include \
+      "$prefix/include/stb" "$prefix/include"
+  fi
+  for dir in "$@"; do
+    if [ -f "$dir/stb_image.h" ]; then echo "$dir" && return; fi
+  done
+  if [ -n "$STB" ] && [ "$STB" != 0 ]; then
+    echo "STB=$STB holds no stb_image.h; going on without it." >&2
+  fi
+}
+
+find_openmp() {
+  source='#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }'
+  prefix=$(brew --prefix 2>/dev/null) || prefix=/usr/local
+  libomp=$prefix/opt/libomp
+  for flags in "-fopenmp" "-Xpreprocessor -fopenmp -lomp" \
+    "-Xpreprocessor -fopenmp -isystem $libomp/include -L$libomp/lib -lomp"; do
+    if links "$source" "$CC" $flags; then echo "$flags" && return; fi
+  done
+}
+
+# ---- installing ----------------------------------------------------------------
+
+manager=none
+for m in apt-get dnf pacman brew; do
+  if have $m; then manager=$m && break; fi
+done
+updated=0
+
+# A command as root; a password is asked for only where somebody can type it.
+as_root() {
+  if [ "$(id -u)" = 0 ]; then "$@"
+  elif ! have sudo; then return 1
+  elif [ -t 0 ]; then sudo "$@"
+  else sudo -n "$@"; fi
+}
+
+# Install packages. Nothing is shown: the line that follows says how it went.
+fetch() {
+  case $manager in
+  apt-get)
+    apt='env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120'
+    if [ $updated = 0 ]; then as_root $apt update; updated=1; fi
+    as_root $apt install -y --no-install-recommends "$@" ;;
+  dnf) as_root dnf install -q -y "$@" ;;
+  pacman)
+    if [ $updated = 0 ]; then as_root pacman -Sy --noconfirm; updated=1; fi
+    as_root pacman -S --noconfirm --needed "$@" ;;
+  brew) HOMEBREW_NO_AUTO_UPDATE=1 brew install -q "$@" ;;
+  *) return 1 ;;
+  esac >/dev/null 2>&1
+}
+
+say() { printf '  %-10s %-20s %s\n' "$1" "$2" "${3:-}"; }
+
+# part NAME CHECK WITHOUT APT DNF PACMAN BREW
+#   CHECK    a command that succeeds when the part is there
+#   WITHOUT  what is the case as long as it is not
+#   then its packages for each package manager, "" where it has none
+part() {
+  name=$1 check=$2 without=$3
+  case $manager in
+  apt-get) packages=$4 ;; dnf) packages=$5 ;; pacman) packages=$6 ;; brew) packages=$7 ;;
+  *) packages= ;;
+  esac
+  if $check; then
+    [ "$quiet" = 1 ] || say found "$name"
+    return 0
+  fi
+  if [ -n "$packages" ]; then
+    if [ "$(id -u)" != 0 ] && [ $manager != brew ] && have sudo && [ -t 0 ]; then
+      echo "  sudo may ask for your password, to install $packages"
+    fi
+    fetch $packages
+    if $check; then
+      say installed "$name" "$packages"
+      return 0
+    fi
+    say missing "$name" "could not install $packages: $without"
+  else
+    say missing "$name" "no package for it is known here: $without"
+  fi
+  return 1
+}
+
+has_compiler() { links 'int main(void) { return 0; }' "$CC"; }
+has_openmp() { [ -n "$(find_openmp)" ]; }
+has_stb() { [ -n "$(find_stb 2>/dev/null)" ]; }
+has_gnuplot() { have gnuplot; }
+has_curl() { have curl || have wget; }
+has_gzip() { have gzip; }
+has_cxx() { links 'int main() { return 0; }' "$CC -x c++"; }
+has_sanitizers() { links 'int main(void) { return 0; }' "$CC" -fsanitize=address,undefined; }
+has_clang() { links 'int main(void) { return 0; }' clang; }
+has_clang_openmp() { (CC=clang && has_openmp); }
+has_arm_compiler() { links '#include <math.h>\nint main(void) { return 0; }' aarch64-linux-gnu-gcc -static -lm; }
+has_qemu() { have qemu-aarch64 || have qemu-aarch64-static; }
+is_arm() { case $(uname -m) in aarch64 | arm64) true ;; *) false ;; esac; }
+
+install_parts() {
+  compiler=gcc
+  case $CC in *clang*) compiler=clang ;; esac
+  if ! part "C compiler" has_compiler "nothing can be built" \
+    "$compiler libc6-dev" "$compiler glibc-devel" "$compiler" ""; then
+    if [ "$(uname)" = Darwin ]; then echo "  Try: xcode-select --install"; fi
+    exit 1
+  fi
+  part OpenMP has_openmp "the programs run on one thread" \
+    libomp-dev "libgomp libomp-devel" openmp libomp
+  part stb_image has_stb "no .gz files; STB=DIR says where stb_image.h is" \
+    libstb-dev stb-devel stb stb
+  part gnuplot has_gnuplot "figures stay scripts beside their data" \
+    gnuplot-nox gnuplot gnuplot gnuplot
+  part curl has_curl "MNIST cannot be fetched; digits are drawn instead" \
+    "curl ca-certificates" "curl" curl curl
+  part gzip has_gzip "MNIST cannot be unpacked; digits are drawn instead" \
+    gzip gzip gzip gzip
+  [ "$for_tests" = 1 ] || return 0
+
+  part "C++ compiler" has_cxx "the tests of C++ are skipped" g++ gcc-c++ gcc ""
+  part "sanitizers" has_sanitizers "the tests with sanitizers are skipped" \
+    libc6-dev "libasan libubsan" "" ""
+  part clang has_clang "the tests with clang are skipped" clang clang clang ""
+  part "OpenMP for clang" has_clang_openmp "clang is tested without threads" \
+    libomp-dev libomp-devel openmp libomp
+  is_arm && return 0 # NEON is tested by the machine itself
+  part "AArch64 compiler" has_arm_compiler "the tests of NEON are skipped" \
+    "gcc-aarch64-linux-gnu libc6-dev-arm64-cross" gcc-aarch64-linux-gnu \
+    aarch64-linux-gnu-gcc ""
+  part qemu has_qemu "the tests of NEON are skipped" qemu-user qemu-user qemu-user ""
+}
+
+case ${1:-} in
+stb) find_stb ;;
+openmp) find_openmp ;;
+report)
+  if has_compiler; then version=$($CC --version 2>/dev/null | head -n 1); else version="no: try make deps"; fi
+  printf '  %-14s %s\n' \
+    "compiler" "$version" \
+    "OpenMP" "${2:-no: one thread}" \
+    "stb_image" "${3:-no: no .gz files}" \
+    "gnuplot" "$(gnuplot --version 2>/dev/null || echo 'no: figures stay scripts')" ;;
+install)
+  for_tests=0 quiet=0
+  for word in "$@"; do
+    case $word in test) for_tests=1 ;; quiet) quiet=1 ;; esac
+  done
+  install_parts || true ;;
+*)
+  echo "usage: deps.sh stb | openmp | report FLAGS DIR | install [test] [quiet]" >&2
+  exit 1 ;;
+esac

@@ -1,0 +1,97 @@
+# Builds the examples and the tests of vit.h. `make` alone lists what there is.
+# vit.h itself needs no build: #include it, and link with -lm.
+
+CFLAGS ?= -O2
+BUILD ?= build
+ifeq ($(origin CC),default)
+CC := $(firstword $(foreach c,cc gcc clang,$(if $(shell command -v $(c) 2>&-),$(c))) cc)
+endif
+export CC CFLAGS STB
+
+# The two optional libraries: looked for once, and only when something is
+# compiled, so that `make mnist` sees what `make deps` has just installed.
+PROBE = CC='$(CC)' STB='$(STB)' sh .ci/deps.sh
+STB_DIR = $(eval STB_DIR := $$(shell $$(PROBE) stb))$(STB_DIR)
+OPENMP_FLAGS = $(eval OPENMP_FLAGS := $$(if $$(filter 0,$$(OPENMP)),,$$(shell $$(PROBE) openmp)))$(OPENMP_FLAGS)
+STB_SYSTEM = $(filter-out /usr/include /usr/local/include,$(STB_DIR))
+STB_FLAGS = $(if $(STB_DIR),-DVIT_HAVE_STB $(STB_SYSTEM:%=-isystem %))
+
+WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion $(if $(WERROR),-Werror)
+COMPILE = $(CC) -std=c99 $(WARNINGS) $(CFLAGS) $(CPPFLAGS) $(STB_FLAGS)
+LINK = $(OPENMP_FLAGS) $(LDFLAGS) -lm
+
+EXAMPLES := $(patsubst examples/%.c,$(BUILD)/%,$(sort $(wildcard examples/[0-9][0-9]_*.c)))
+TESTS := $(patsubst tests/%.c,$(BUILD)/%,$(sort $(wildcard tests/test_*.c)))
+SUBMAKE = $(MAKE) --no-print-directory
+
+help: ## this list
+	@echo 'vit.h: a Vision Transformer in one C header'
+	@echo
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo 'Settings'
+	@echo '  CC=clang        the compiler             CFLAGS="-O3"    its flags, -O2 if not set'
+	@echo '  OPENMP=0        one thread               STB=DIR         where stb_image.h is'
+	@echo '  VIT_DATA=DIR    data that you have       ARGS="..."      flags for make mnist, try --help'
+	@echo '  DEPS=0          install nothing'
+	@echo
+	@echo 'This machine'
+	@$(PROBE) report '$(OPENMP_FLAGS)' '$(STB_DIR)'
+
+mnist: ## train the tutorial model on MNIST: accuracy and figures
+	@[ '$(DEPS)' = 0 ] || sh .ci/deps.sh install quiet
+	@$(SUBMAKE) data
+	@$(SUBMAKE) $(BUILD)/08_training
+	@$(BUILD)/08_training $(ARGS)
+
+examples: $(EXAMPLES) ## build all examples and say what each one shows
+	@for program in $(EXAMPLES); do \
+	  sed -n '1{s|^/[/*] *||;s| *\*/$$||;p;}' examples/$${program##*/}.c | \
+	  while read -r line; do printf '  %-22s %s\n' $$program "$$line"; done; done
+
+figures: data examples ## run all examples; pictures and text go to out/NN-name/
+	@for program in $(EXAMPLES); do name=$${program##*/}; \
+	  dir=out/$$(echo $$name | tr _ -); mkdir -p $$dir; \
+	  $$program >$$dir/output.txt 2>&1 || { cat $$dir/output.txt; exit 1; }; \
+	  echo "  $$dir: $$(ls $$dir | grep -c 'png$$') figures, output.txt"; done
+
+data: $(BUILD)/digits ## get MNIST, or draw digits where there is no network
+	@sh data/get.sh data $(BUILD)/digits
+
+deps: ## install what is missing: compiler, stb_image, gnuplot, OpenMP, curl
+	@sh .ci/deps.sh install $(if $(TEST),test)
+
+test: ## every test, in every way that vit.h can be compiled
+	@[ '$(DEPS)' = 0 ] || sh .ci/deps.sh install test quiet
+	@MAKE='$(MAKE)' sh tests/run.sh
+
+asan: ## the tests with AddressSanitizer and UBSan alone
+	@MAKE='$(MAKE)' sh tests/run.sh asan
+
+clean: ## remove build/ and out/; data/ stays
+	@rm -rf build out
+
+# ---- what tests/run.sh calls ---------------------------------------------------
+
+tests: $(TESTS)
+programs: $(EXAMPLES) $(BUILD)/digits
+
+$(EXAMPLES): $(BUILD)/%: examples/%.c vit.h $(wildcard examples/*.h) $(BUILD)/.flags
+$(TESTS): $(BUILD)/%: tests/%.c vit.h $(wildcard tests/*.h) $(BUILD)/.flags
+$(BUILD)/digits: $(BUILD)/%: data/%.c $(BUILD)/.flags
+$(EXAMPLES) $(TESTS) $(BUILD)/digits:
+	@echo '  build   $@'
+	@rm -f $@
+	@$(COMPILE) $< -o $@ $(LINK)
+
+# Changes when the command line does, so that `make CC=clang` builds anew.
+$(BUILD)/.flags: FORCE
+	@mkdir -p $(BUILD)
+	@command -v $(firstword $(CC)) >/dev/null || \
+	  { echo "There is no C compiler ($(CC)). Try: make deps"; exit 1; }
+	@line='$(COMPILE) $(LINK)'; \
+	  [ "$$(cat $@ 2>/dev/null)" = "$$line" ] || printf '%s\n' "$$line" >$@
+
+FORCE:
+.PHONY: help mnist examples figures data deps test asan clean tests programs FORCE
+.DELETE_ON_ERROR:

@@ -1,0 +1,201 @@
+#!/bin/sh
+# Does vit.h compile, without a single warning, in every way that it may be
+# included?   sh tests/compile.sh   ends in `compile: N passed, M failed`.
+#
+# Compilers: gcc and clang, those that are there, or COMPILERS="...".
+# Languages: C99 and C++11. Each case is also linked and run.
+#
+#   single     #define VIT_IMPLEMENTATION in one file; only vit_ symbols global
+#   two        a second file that only includes it, linked with the first
+#   twice      included twice in the file that has the implementation
+#   static     VIT_STATIC in two files that are linked; no symbol is global
+#   nosimd     VIT_NO_SIMD
+#   openmp     with the compiler's OpenMP
+#   stb        stb_image.h included before it
+# and once for each compiler
+#   lab        the program in README.md, by `cc -O2 lab.c -lm` and nothing else
+
+set -u
+cd "$(dirname "$0")/.." || exit 1
+root=$(pwd)
+: "${VIT_DATA:=data}"
+case $VIT_DATA in /*) ;; *) VIT_DATA=$root/$VIT_DATA ;; esac
+export VIT_DATA
+
+# ---- one case ------------------------------------------------------------------
+
+# A user of the header: the smallest model, one forward and one backward pass.
+program() {
+  cat <<'END'
+static int use_model(void) {
+  vit_config c = vit_config_tutorial();
+  vit_model m;
+  vit_state s;
+  static float image[32 * 32];
+  int label = 3;
+  double loss = 0;
+  if (vit_model_create(&m, &c, 1)) return 1;
+  if (vit_state_create(&s, &m, 1, VIT_FOR_TRAINING, 1)) return 2;
+  for (int i = 0; i < 32 * 32; i++) image[i] = (float)(i % 7) / 7.0f;
+  if (vit_forward(&m, &s, image, 1)) return 3;
+  if (vit_loss(&m, &s, &label, 0, &loss)) return 4;
+  if (vit_backward(&m, &s, 1)) return 5;
+  vit_state_free(&s);
+  vit_model_free(&m);
+  return loss > 0 && loss < 10 ? 0 : 6;
+}
+END
+}
+
+# Defined symbols of an object file that other files can see, without `main`.
+globals() {
+  nm -P -g "$1" | awk '$2 != "U" && $2 != "w" && $2 != "v" { sub(/^_/, "", $1); print $1 }' |
+    grep -vE '^(main|other)$'
+}
+
+# case_run COMPILER STANDARD OPTIMISATION KIND
+case_run() {
+  cc=$1 std=$2 opt=$3 kind=$4
+  flags="-std=$std $opt -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror -I$root"
+  case $std in c++*) flags="-x c++ $flags" ;; esac
+  link=-lm
+  dir=$(mktemp -d) || return 1
+  trap 'rm -rf "$dir"' EXIT
+  cd "$dir" || return 1
+
+  before= again=
+  case $kind in
+  twice) again='#include "vit.h"' ;;
+  static) before='#define VIT_STATIC' ;;
+  nosimd) before='#define VIT_NO_SIMD' ;;
+  openmp) flags="$flags $OPENMP" link="$OPENMP -lm" ;;
+  stb)
+    before='#define STB_IMAGE_IMPLEMENTATION
+#include "stb_image.h"'
+    case $STB_DIR in /usr/include | /usr/local/include) ;; *) flags="$flags -isystem $STB_DIR" ;; esac ;;
+  esac
+
+  call='use_model()'
+  case $kind in two | static) call='(use_model() || other())' ;; esac
+  {
+    echo "$before"
+    echo '#define VIT_IMPLEMENTATION'
+    echo '#include "vit.h"'
+    echo "$again"
+    program
+    echo '#ifdef __cplusplus'
+    echo 'extern "C"'
+    echo '#endif'
+    echo 'int other(void);'
+    echo "int main(void) { return $call; }"
+  } >main.c
+  $cc $flags -c main.c -o main.o || return 1
+
+  objects=main.o
+  case $kind in two | static)
+    {
+      echo '#ifdef __cplusplus'
+      echo 'extern "C"'
+      echo '#endif'
+      echo 'int other(void);'
+      if [ $kind = static ]; then echo '#define VIT_STATIC'; echo '#define VIT_IMPLEMENTATION'; fi
+      echo '#include "vit.h"'
+      program
+      echo 'int other(void) { return use_model(); }'
+    } >other.c
+    $cc $flags -c other.c -o other.o || return 1
+    objects='main.o other.o' ;;
+  esac
+
+  $cc $objects -o program $link || return 1
+  ./program || { echo "program: exit status $?"; return 1; }
+
+  # A private name that other files can see may collide with theirs.
+  case $kind in
+  single | nosimd) stray=$(globals main.o | grep -vE '^vit_[^_]') ;;
+  static) stray=$(globals main.o; globals other.o) ;;
+  *) stray= ;;
+  esac
+  if [ -n "$stray" ]; then
+    echo "global symbols:" $stray
+    return 1
+  fi
+}
+
+# The first C program of README.md, as a student would type it.
+case_lab() {
+  dir=$(mktemp -d) || return 1
+  trap 'rm -rf "$dir"' EXIT
+  awk '/^```c$/ && !seen { inside = 1; next } /^```/ && inside { inside = 0; seen = 1 }
+       inside' "$root/README.md" >"$dir/lab.c" || return 1
+  [ -s "$dir/lab.c" ] || { echo "README.md has no \`\`\`c block"; return 1; }
+  cp "$root/vit.h" "$dir" && cd "$dir" || return 1
+  echo "$1 -O2 lab.c -lm"
+  $1 -O2 lab.c -lm -o lab >messages 2>&1 || { cat messages; return 1; }
+  if [ -s messages ]; then cat messages; return 1; fi
+  ./lab >output 2>&1 </dev/null
+  status=$?
+  cat output
+  if [ $status = 1 ] && [ -s output ] && [ ! -d "$VIT_DATA/mnist" ] && [ ! -d "$VIT_DATA/digits" ]; then
+    return 0 # it has said that there is no data
+  fi
+  [ $status = 0 ] || { echo "lab: exit status $status"; return 1; }
+  if grep -q avx2 /proc/cpuinfo 2>/dev/null && grep -q fma /proc/cpuinfo; then
+    grep -q AVX2 output || { echo "this CPU has AVX2, and lab does not say so"; return 1; }
+  fi
+}
+
+if [ "${1:-}" = --case ]; then
+  if [ "$5" = lab ]; then text=$( (case_lab "$2") 2>&1); else text=$( (case_run "$2" "$3" "$4" "$5") 2>&1); fi
+  if [ $? = 0 ]; then
+    echo "ok   $2 $3 $4 $5"
+  else
+    printf 'FAIL %s\n%s\n' "$2 $3 $4 $5" "$(echo "$text" | head -n 25 | sed 's/^/       /')"
+  fi
+  exit 0
+fi
+
+# ---- all of them ---------------------------------------------------------------
+
+if [ -z "${COMPILERS:-}" ]; then
+  COMPILERS=
+  for cc in gcc clang; do
+    if command -v $cc >/dev/null 2>&1; then COMPILERS="$COMPILERS $cc"; fi
+  done
+  : "${COMPILERS:=cc}"
+fi
+STB_DIR=$(sh .ci/deps.sh stb)
+export STB_DIR
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+jobs=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+
+for cc in $COMPILERS; do
+  OPENMP=$(CC=$cc sh .ci/deps.sh openmp)
+  export OPENMP
+  standards=c99
+  if echo 'int main() { return 0; }' | $cc -x c++ -std=c++11 -fsyntax-only - 2>/dev/null; then
+    standards='c99 c++11'
+  else
+    echo "     $cc compiles no C++ here: skipped"
+  fi
+  {
+    for std in $standards; do
+      for opt in -O2 -O0; do
+        for kind in single two twice static nosimd openmp stb; do
+          case $opt$kind in -O2two | -O2twice | -O2stb) continue ;; esac
+          if [ $kind = openmp ] && [ -z "$OPENMP" ]; then continue; fi
+          if [ $kind = stb ] && [ -z "$STB_DIR" ]; then continue; fi
+          echo "$cc $std $opt $kind"
+        done
+      done
+    done
+    echo "$cc - -O2 lab"
+  } | xargs -n 4 -P "$jobs" sh tests/compile.sh --case | tee -a "$log"
+done
+
+passed=$(grep -c '^ok ' "$log")
+failed=$(grep -c '^FAIL ' "$log")
+[ $((passed + failed)) -gt 0 ] || failed=1
+echo "compile: $passed passed, $failed failed"
+[ "$failed" = 0 ]

@@ -1,0 +1,194 @@
+#!/bin/sh
+# Builds and runs every test, in every way that vit.h can be compiled.
+#
+#   sh tests/run.sh [WAY...]
+#
+#   openmp    SIMD and threads, as the examples are built
+#   serial    SIMD, no OpenMP
+#   nosimd    the naive kernels alone (VIT_NO_SIMD)
+#   clang     the other compiler
+#   asan      AddressSanitizer and UndefinedBehaviorSanitizer
+#   arm64     AArch64 with NEON, under qemu
+#   compile   the matrix of compilers and languages: tests/compile.sh
+#   programs  the examples from outside: tests/test_*.sh
+#
+# All of them without an argument. The last line is the sum, `N passed, N failed`,
+# and the exit status is 1 when anything failed. A program that crashes, prints
+# no such line, or does not build, has failed. Environment: CC, CFLAGS, STB.
+
+set -u
+cd "$(dirname "$0")/.." || exit 1
+: "${CC:=cc}" "${CFLAGS:=-O2}" "${MAKE:=make}"
+export CC CFLAGS
+
+# ---- one program ---------------------------------------------------------------
+
+# Runs it and prints one line: run.sh --one NAME COMMAND
+if [ "${1:-}" = --one ]; then
+  name=$2 log=$VIT_TEST_OUT/$2.log
+  shift 2
+  start=$(date +%s) status=none
+  if command -v "$1" >/dev/null 2>&1; then
+    $VIT_TEST_RUNNER "$@" >"$log" 2>&1 </dev/null
+    status=$?
+  else
+    : >"$log"
+  fi
+  seconds=$(($(date +%s) - start))
+  line=$(sed -n 's/.*: \([0-9]* passed, [0-9]* failed.*\)/\1/p' "$log" | tail -n 1)
+  count() { number=$(echo "$line" | sed -n "s/.*\(^\| \)\([0-9][0-9]*\) $1.*/\2/p"); echo "${number:-0}"; }
+  passed=$(count passed) failed=$(count failed) skipped=$(count skipped)
+  if [ $status = none ]; then
+    failed=1 line="did not build"
+  elif [ -z "$line" ]; then
+    failed=1 line="no result, exit status $status"
+    if [ $status = 124 ]; then line="stopped: it took longer than $seconds s"; fi
+  elif [ $status != 0 ] && [ "$failed" = 0 ]; then
+    failed=1 line="$line, but exit status $status"
+  fi
+  verdict=ok
+  if [ "$failed" != 0 ]; then verdict=FAIL; fi
+  printf '  %-5s %-20s %-40s %4s s\n' $verdict "$name" "$line" "$seconds"
+  if [ "$failed" != 0 ]; then tail -n 60 "$log" | sed 's/^/        /'; fi
+  echo "$passed $failed $skipped" >>"$VIT_TEST_COUNTS"
+  exit 0
+fi
+
+# ---- one way of compiling ------------------------------------------------------
+
+jobs=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+limit=
+if command -v timeout >/dev/null 2>&1; then limit='timeout 900'; fi
+unset MAKEFLAGS MFLAGS MAKELEVEL # make -j of the caller is not ours
+export VIT_TEST_OUT=build VIT_TEST_RUNNER="$limit" VIT_TEST_COUNTS=build/counts
+mkdir -p build
+: >$VIT_TEST_COUNTS
+
+skip() {
+  printf '  skip  %s\n' "$1"
+  echo "0 0 1" >>$VIT_TEST_COUNTS
+}
+
+one() { sh tests/run.sh --one "$@"; }
+
+# suite FOLDER PROGRAMS_AT_ONCE MAKE_VARIABLES...   every tests/test_*.c
+suite() {
+  VIT_TEST_OUT=$1 at_once=$2
+  shift 2
+  mkdir -p "$VIT_TEST_OUT"
+  if ! "$MAKE" -s -k -j "$jobs" tests WERROR=1 BUILD="$VIT_TEST_OUT" "$@" \
+    >"$VIT_TEST_OUT/build.log" 2>&1; then
+    grep -vE '^(  build |make)' "$VIT_TEST_OUT/build.log" | head -n 40
+  fi
+  for source in tests/test_*.c; do
+    program=$(basename "$source" .c)
+    echo "${program#test_} $VIT_TEST_OUT/$program"
+  done | xargs -n 2 -P "$at_once" sh tests/run.sh --one
+}
+
+way_openmp() {
+  echo "SIMD and OpenMP, $CC $CFLAGS"
+  suite build 1
+}
+
+way_serial() {
+  echo "SIMD without OpenMP"
+  suite build/serial "$jobs" OPENMP=0
+}
+
+way_nosimd() {
+  echo "VIT_NO_SIMD, no OpenMP"
+  export VIT_TEST_QUICK=1
+  suite build/nosimd "$jobs" OPENMP=0 CPPFLAGS=-DVIT_NO_SIMD
+  unset VIT_TEST_QUICK
+}
+
+way_clang() {
+  case $CC in *clang*) other=gcc ;; *) other=clang ;; esac
+  echo "The other compiler, $other"
+  if ! command -v $other >/dev/null 2>&1; then skip "$other is not installed"; return; fi
+  export VIT_TEST_QUICK=1
+  suite build/$other "$jobs" CC=$other
+  unset VIT_TEST_QUICK
+}
+
+way_asan() {
+  echo "AddressSanitizer and UndefinedBehaviorSanitizer"
+  sanitize='-fsanitize=address,undefined -fno-sanitize-recover=all'
+  mkdir -p build/asan
+  echo 'int main(void) { return 0; }' >build/asan/probe.c
+  if ! $CC $sanitize build/asan/probe.c -o build/asan/probe 2>/dev/null; then
+    skip "$CC has no sanitizers here"
+    return
+  fi
+  export VIT_TEST_QUICK=1 UBSAN_OPTIONS=print_stacktrace=1
+  export ASAN_OPTIONS=allocator_may_return_null=1:detect_leaks=1
+  if ! build/asan/probe 2>/dev/null; then # no leak check under ptrace, on macOS
+    ASAN_OPTIONS=allocator_may_return_null=1:detect_leaks=0
+    echo "  without the check for leaks, which does not work here"
+  fi
+  suite build/asan "$jobs" CFLAGS="-O1 -g -fno-omit-frame-pointer $sanitize"
+  unset VIT_TEST_QUICK UBSAN_OPTIONS ASAN_OPTIONS
+}
+
+way_arm64() {
+  echo "AArch64 with NEON, under qemu"
+  case $(uname -m) in
+  aarch64 | arm64)
+    echo "  this machine is one: all of the above ran with NEON"
+    return ;;
+  esac
+  arm=aarch64-linux-gnu-gcc qemu=
+  for program in qemu-aarch64 qemu-aarch64-static; do
+    if command -v $program >/dev/null 2>&1; then qemu=$program && break; fi
+  done
+  if ! command -v $arm >/dev/null 2>&1; then skip "$arm is not installed"; return; fi
+  if [ -z "$qemu" ]; then skip "qemu-aarch64 is not installed"; return; fi
+  mkdir -p build/arm64
+  echo 'int main(void) { return 0; }' >build/arm64/probe.c
+  if ! $arm -static build/arm64/probe.c -o build/arm64/probe 2>/dev/null; then
+    skip "$arm finds no C library"
+    return
+  fi
+  export VIT_TEST_QUICK=1
+  VIT_TEST_RUNNER="$limit $qemu"
+  suite build/arm64 "$jobs" CC=$arm LDFLAGS=-static OPENMP=0
+  VIT_TEST_RUNNER=$limit
+  unset VIT_TEST_QUICK
+}
+
+way_compile() {
+  echo "Compilers and languages"
+  VIT_TEST_OUT=build
+  one compile sh tests/compile.sh
+}
+
+way_programs() {
+  echo "The programs"
+  VIT_TEST_OUT=build
+  one build sh -c '"$1" -s -k -j "$2" programs WERROR=1 &&
+    echo "build: 1 passed, 0 failed" || echo "build: 0 passed, 1 failed"' \
+    sh "$MAKE" "$jobs"
+  for script in tests/test_*.sh; do
+    [ -f "$script" ] || continue
+    name=$(basename "$script" .sh)
+    one "${name#test_}" sh "$script"
+  done
+}
+
+# ---- all of them ---------------------------------------------------------------
+
+[ $# -gt 0 ] || set -- openmp serial nosimd clang asan arm64 compile programs
+for way in "$@"; do
+  case $way in
+  openmp | serial | nosimd | clang | asan | arm64 | compile | programs) "way_$way" ;;
+  *) echo "run.sh: no way '$way'; see its first lines" >&2; exit 1 ;;
+  esac
+  echo
+done
+awk '{ p += $1; f += $2; s += $3 }
+     END {
+       if (p + f == 0) f = 1
+       printf "%d passed, %d failed%s\n", p, f, s ? ", " s " skipped" : ""
+       exit f > 0
+     }' $VIT_TEST_COUNTS

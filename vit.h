@@ -1,0 +1,5090 @@
+/* vit.h - a Vision Transformer in one C header, to read, train and look inside
+
+   Do this once, in one C or C++ file:
+
+       #define VIT_IMPLEMENTATION
+       #include "vit.h"
+
+   and only #include "vit.h" in the others. Build with `cc -O2 lab.c -lm`.
+   No other flag is needed: the fast path (AVX2+FMA or NEON) is chosen when the
+   program runs. Add -fopenmp to use all cores.
+
+   QUICK START
+
+       vit_config c = vit_config_tutorial();        // or any other preset
+       vit_model model;
+       if (vit_model_create(&model, &c, 1)) puts(vit_error());
+
+       vit_dataset train, test;
+       vit_dataset_mnist(&train, "data", VIT_TRAIN);
+       vit_dataset_mnist(&test, "data", VIT_TEST);
+       vit_dataset_resize(&train, 32, 32);
+       vit_dataset_resize(&test, 32, 32);
+
+       vit_fit_config f = vit_fit_defaults();
+       vit_history h;
+       if (vit_fit(&model, &f, &train, &test, &h)) puts(vit_error());
+       printf("accuracy %.2f %%\n", 100 * h.epoch[h.epochs - 1].test_accuracy);
+
+   BEFORE YOU INCLUDE IT, YOU MAY
+
+       #include "stb_image.h"    to read .gz files (and, later, photos)
+       #define VIT_STATIC        every function private to this file
+       #define VIT_NO_SIMD       compile the plain loops alone
+       #define VIT_MALLOC(n), VIT_FREE(p)    your own allocator: both or none
+
+   HOW TO READ IT
+
+   The file is a book. Part one, the declarations, is its table of contents.
+   Part two, the implementation, has one chapter per idea; search for the line:
+
+       >>00 foundations   errors, sizes, memory, random numbers, SIMD, threads
+       >>01 patches       image -> patches -> linear projection
+       >>02 tokens        class token and positions
+       >>03 attention     softmax, scores, weighted values: one head
+       >>04 heads         many heads from one fused projection
+       >>05 encoder       layer norm, GELU, dropout, residuals
+       >>06 model         config, tensor table, memory plan, forward
+       >>07 gradients     backward through the model, gradient check
+       >>08 training      loss, optimisers, schedules, data, the loop
+       >>10 inside        pictures: plots through gnuplot
+       >>13 pretrained    reading safetensors files
+
+   Each kernel is written twice, one under the other. vit_naive_NAME is plain
+   loops that look like the formula above it: it is the definition. vit_simd_NAME
+   does the same with vectors. Both have the same signature and stand in a table
+   (vit_naive, vit_simd), so you can call both on the same numbers and compare.
+   The backward of a layer stands beside its forward.
+
+   Sizes have one letter each, everywhere:
+       B images in a batch   N patches     T tokens (N, +1 with a class token)
+       D model width         H heads       Dh width of one head   I = H * Dh
+       M width of the MLP    K classes     L layers   C channels
+       PH x PW patch         rows: any number of rows, such as B * T
+
+   CONTRACTS
+
+   Errors    What can fail returns a vit_result, 0 when all is well. vit_error()
+             is the last failure of this thread as one sentence. The header
+             never prints, never exits, and never asserts on your input.
+             Kernels trust their sizes: vit_model_create has checked them.
+   Memory    A model and a state allocate once, when they are created. Forward,
+             backward and the optimiser's step allocate nothing.
+   Threads   Each number is computed by one owner in a fixed order: the result
+             has the same bits with any number of threads.
+   Pointers  No alignment is required. Outputs must not overlap inputs, except
+             where a kernel's comment says "in place".
+   Numbers   All sums of the naive kernels are carried in double.
+
+   Licence: MIT or public domain, as you like; see the end of the file. */
+
+#ifndef VIT_H
+#define VIT_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#ifdef VIT_STATIC
+#if defined(__GNUC__)
+#define VIT_DEF __attribute__((unused)) static
+#else
+#define VIT_DEF static
+#endif
+#elif defined(__cplusplus)
+#define VIT_DEF extern "C"
+#else
+#define VIT_DEF extern
+#endif
+
+/* How the two kernel tables are declared and defined. C++ has no forward
+   declaration of a static constant, but it has unnamed namespaces. */
+#if defined(VIT_STATIC) && defined(__cplusplus)
+#define VIT__TABLE_BEGIN namespace {
+#define VIT__TABLE_END }
+#define VIT__TABLE_DECLARE extern const
+#define VIT__TABLE_DEFINE extern const
+#elif defined(VIT_STATIC)
+#define VIT__TABLE_BEGIN
+#define VIT__TABLE_END
+#define VIT__TABLE_DECLARE VIT_DEF const
+#define VIT__TABLE_DEFINE VIT_DEF const
+#else
+#define VIT__TABLE_BEGIN
+#define VIT__TABLE_END
+#define VIT__TABLE_DECLARE VIT_DEF const
+#define VIT__TABLE_DEFINE const
+#endif
+
+/* ======================================================================== */
+/*  PART ONE: DECLARATIONS                                                  */
+/* ======================================================================== */
+
+/* ---- 00 foundations ---------------------------------------------------- */
+
+/* Signed 64-bit index. A product such as b * T * D does not overflow in it. */
+typedef ptrdiff_t vit_idx;
+
+/* What can go wrong, once: the code and its short description. */
+#define VIT_RESULTS(X)                                                         \
+  X(VIT_OK, "no error")                                                        \
+  X(VIT_ERR_CONFIG, "a size, rate or option does not fit")                     \
+  X(VIT_ERR_STATE, "the calls came in an order that makes no sense")           \
+  X(VIT_ERR_OVERFLOW, "a product of sizes does not fit in memory")             \
+  X(VIT_ERR_NO_MEMORY, "out of memory")                                        \
+  X(VIT_ERR_FILE, "a file could not be opened, read or written")               \
+  X(VIT_ERR_FORMAT, "a file does not hold what it should")                     \
+  X(VIT_ERR_DIVERGED, "the loss is not a finite number any more")              \
+  X(VIT_ERR_GNUPLOT, "gnuplot is missing or failed")                           \
+  X(VIT_STOPPED, "the callback asked to stop")
+
+#define VIT__ENUM(name, text) name,
+typedef enum { VIT_RESULTS(VIT__ENUM) VIT_RESULT_COUNT } vit_result;
+#undef VIT__ENUM
+
+/* Sentence about the last failure in this thread, "" if there was none. */
+VIT_DEF const char *vit_error(void);
+/* Short description of a code, such as "out of memory". */
+VIT_DEF const char *vit_result_text(vit_result r);
+
+/* Random numbers by Philox2x32-10 (Salmon et al. 2011, "Parallel random
+   numbers: as easy as 1, 2, 3"). The generator has no hidden state: number
+   `index` of a stream is a function of (seed, stream, index). So any thread may
+   compute any number, and a dropout mask is never stored. */
+typedef struct { uint32_t key, stream, index; } vit_rng;
+VIT_DEF vit_rng vit_rng_create(uint64_t seed, uint32_t stream);
+VIT_DEF uint32_t vit_philox(uint32_t key, uint32_t stream, uint32_t index);
+VIT_DEF uint32_t vit_random_u32(vit_rng *rng);
+VIT_DEF uint32_t vit_random_below(vit_rng *rng, uint32_t n); /* 0 .. n-1 */
+VIT_DEF float vit_random_uniform(vit_rng *rng);              /* [0, 1) */
+VIT_DEF float vit_random_normal(vit_rng *rng);               /* mean 0, std 1 */
+VIT_DEF void vit_shuffle(int *order, int n, vit_rng *rng);   /* 0..n-1, mixed */
+
+/* Wall clock in seconds, and how many threads OpenMP would use (1 without). */
+VIT_DEF double vit_seconds(void);
+VIT_DEF int vit_max_threads(void);
+/* "AVX2+FMA", "NEON" or "none": what the SIMD kernels were compiled for. */
+VIT_DEF const char *vit_simd_name(void);
+/* Floats in one SIMD vector; 1 when SIMD was not compiled. */
+VIT_DEF int vit_simd_lanes(void);
+
+/* One block of memory, handed out in order. A plan is a function that takes
+   its arrays from an arena. It runs twice: with base == NULL it only measures,
+   then it assigns. Every array starts on a multiple of 64 bytes. */
+typedef struct {
+  unsigned char *base; /* NULL while measuring */
+  void *block;         /* what the allocator returned */
+  size_t used, size;   /* bytes */
+  int overflow;        /* a product of sizes did not fit */
+} vit_arena;
+VIT_DEF int vit_checked_mul(size_t a, size_t b, size_t *product); /* 1: fits */
+VIT_DEF void *vit_arena_take(vit_arena *a, size_t count, size_t size);
+VIT_DEF vit_result vit_arena_allocate(vit_arena *a, const char *what);
+VIT_DEF void vit_arena_free(vit_arena *a);
+
+/* ---- the kernel table -------------------------------------------------- */
+
+/* Constants of one Adam step; correction = 1 - beta^t. */
+typedef struct {
+  float rate, beta1, beta2, eps, decay, correction1, correction2;
+  int decoupled; /* 1: AdamW, 0: Adam, where decay is added to the gradient */
+} vit_adam_constants;
+
+/* Every hot kernel, once: its name and its arguments. Shapes are in the
+   comments of the chapters. A `d` in front means "gradient of the loss by".
+   Gradients of parameters are added (+=); gradients of data are written (=),
+   except layernorm_backward's dx, which is added. */
+#define VIT_KERNELS(X)                                                         \
+  X(patchify_forward, (float *patches, const float *image, int C, int height,  \
+                       int width, int PH, int PW))                             \
+  X(patchify_backward, (float *dimage, const float *dpatches, int C,           \
+                        int height, int width, int PH, int PW))                \
+  X(linear_forward, (float *y, const float *x, const float *w, const float *b, \
+                     int rows, int in, int out))                               \
+  X(linear_backward_input,                                                     \
+    (float *dx, const float *dy, const float *w, int rows, int in, int out))   \
+  X(linear_backward_weight, (float *dw, float *db, const float *dy,            \
+                             const float *x, int rows, int in, int out,        \
+                             int dy_stride))                                   \
+  X(tokens_forward, (float *x, const float *patches, const float *cls,         \
+                     const float *pos, int N, int D))                          \
+  X(tokens_backward, (float *dpatches, float *dcls, float *dpos,               \
+                      const float *dx, int N, int D))                          \
+  X(softmax_forward, (float *p, const float *s, int rows, int cols))           \
+  X(softmax_backward,                                                          \
+    (float *ds, const float *dp, const float *p, int rows, int cols))          \
+  X(attention_scores_forward, (float *p, const float *q, const float *k,       \
+                               const float *mask, int T, int Dh, int stride))  \
+  X(attention_scores_backward,                                                 \
+    (float *dq, float *dk, float *dp, const float *p, const float *q,          \
+     const float *k, int T, int Dh, int stride))                               \
+  X(attention_values_forward, (float *o, const float *p, const float *v,       \
+                               int T, int Dh, int stride, int o_stride))       \
+  X(attention_values_backward,                                                 \
+    (float *dp, float *dv, const float *d_o, const float *p, const float *v,   \
+     int T, int Dh, int stride, int o_stride))                                 \
+  X(layernorm_forward, (float *y, float *mean, float *rstd, const float *x,    \
+                        const float *w, const float *b, int rows, int D,       \
+                        float eps))                                            \
+  X(layernorm_backward, (float *dx, float *dw, float *db, const float *dy,     \
+                         const float *x, const float *w, const float *mean,    \
+                         const float *rstd, int rows, int D))                  \
+  X(gelu_forward, (float *y, const float *x, int n))                           \
+  X(gelu_backward, (float *dx, const float *dy, const float *x, int n))        \
+  X(gelu_tanh_forward, (float *y, const float *x, int n))                      \
+  X(gelu_tanh_backward, (float *dx, const float *dy, const float *x, int n))   \
+  X(dropout, (float *y, const float *x, int n, float rate, uint32_t key,       \
+              uint32_t stream, uint32_t first))                                \
+  X(residual_forward, (float *y, const float *x, const float *f, float scale,  \
+                       int n))                                                 \
+  X(scale, (float *y, const float *x, float factor, int n))                    \
+  X(mean_forward, (float *y, const float *x, int N, int D))                    \
+  X(mean_backward, (float *dx, const float *dy, int N, int D))                 \
+  X(crossentropy_forward, (double *losses, float *p, const float *logits,      \
+                           const int *labels, float smoothing, int rows,       \
+                           int K))                                             \
+  X(crossentropy_backward, (float *dlogits, const float *p, const int *labels, \
+                            float smoothing, float factor, int rows, int K))   \
+  X(sgd_step, (float *w, float *m, const float *g, int n, float rate,          \
+               float momentum, float decay))                                   \
+  X(adam_step, (float *w, float *m, float *v, const float *g, int n,           \
+                const vit_adam_constants *a))                                  \
+  X(sum_squares, (double *sum, const float *x, int n))
+
+#define VIT__FIELD(name, args) void(*name) args;
+typedef struct vit_kernels {
+  const char *name; /* "naive" or "simd" */
+  VIT_KERNELS(VIT__FIELD)
+} vit_kernels;
+#undef VIT__FIELD
+
+/* The two tables. On a machine without AVX2+FMA or NEON, or with VIT_NO_SIMD,
+   vit_simd must not be called: ask vit_best_kernels(), which asks the CPU. */
+VIT__TABLE_BEGIN VIT__TABLE_DECLARE vit_kernels vit_naive, vit_simd;
+VIT__TABLE_END
+VIT_DEF const vit_kernels *vit_best_kernels(void);
+
+/* ---- 01 patches, 02 tokens --------------------------------------------- */
+
+/* The same patch projection as a convolution whose stride is its kernel size.
+   image [C,height,width], w [D,C,PH,PW], b [D] -> y [N,D]. */
+VIT_DEF void vit_conv2d_patches(float *y, const float *image, const float *w,
+                                const float *b, int C, int height, int width,
+                                int PH, int PW, int D);
+/* Fixed positions, pos [T,D]. Sinusoid: Vaswani et al. 2017, section 3.5; with
+   an odd D the last column is a sine. */
+VIT_DEF void vit_positions_sinusoid(float *pos, int T, int D);
+/* 2-D sine-cosine of a rows x cols grid (MoCo v3, Chen et al. 2021): quarters
+   sin x, cos x, sin y, cos y; D % 4 == 0. With `class_token`, a row of zeros
+   comes first. pos [class_token + rows*cols, D]. */
+VIT_DEF void vit_positions_sincos2d(float *pos, int rows, int cols, int D,
+                                    int class_token);
+/* Local attention of model D: mask [T,T], 0 where token i may look at token j
+   and -INFINITY where not. Patches see the k x k window around them (k odd);
+   the class token sees all and is seen by all. */
+VIT_DEF void vit_local_mask(float *mask, int rows, int cols, int k,
+                            int class_token);
+
+/* ---- 06 model: config -------------------------------------------------- */
+
+typedef enum {
+  VIT_POSITIONS_NONE,
+  VIT_POSITIONS_SINUSOID,
+  VIT_POSITIONS_LEARNED,
+  VIT_POSITIONS_SINCOS2D
+} vit_positions;
+typedef enum { VIT_NORM_PRE, VIT_NORM_POST } vit_norm;
+typedef enum { VIT_GELU_ERF, VIT_GELU_TANH } vit_gelu;
+typedef enum { VIT_POOL_CLS, VIT_POOL_MEAN } vit_pool;
+typedef enum { VIT_HEAD_LOGITS, VIT_HEAD_SOFTMAX } vit_head;
+typedef enum {
+  VIT_INIT_VIT,   /* truncated normal, std 0.02; biases 0 (timm) */
+  VIT_INIT_TORCH, /* nn.Linear's default: uniform +- 1/sqrt(inputs) */
+  VIT_INIT_GLOROT /* Keras' default: uniform +- sqrt(6/(in+out)); biases 0 */
+} vit_init;
+
+/* The config, once: type, field, value in the tutorial preset, meaning. */
+#define VIT_CONFIG_FIELDS(X)                                                   \
+  X(int, image_height, 32, "rows of pixels, a multiple of patch_height")       \
+  X(int, image_width, 32, "columns of pixels, a multiple of patch_width")      \
+  X(int, channels, 1, "C: 1 for grey, 3 for RGB")                              \
+  X(int, patch_height, 16, "PH: rows of a patch")                              \
+  X(int, patch_width, 16, "PW: columns of a patch")                            \
+  X(int, classes, 10, "K: number of classes")                                  \
+  X(int, width, 9, "D: numbers per token")                                     \
+  X(int, depth, 3, "L: encoder blocks")                                        \
+  X(int, heads, 3, "H: attention heads per block")                             \
+  X(int, head_dim, 0, "Dh: width of a head; 0 = width / heads")                \
+  X(int, mlp_width, 0, "M: hidden width of the MLP; 0 = 4 * width")            \
+  X(int, class_token, 1, "1 = a learned token is put before the patches")      \
+  X(vit_positions, positions, VIT_POSITIONS_SINUSOID,                          \
+    "0 none, 1 sinusoid, 2 learned, 3 2-D sin-cos")                            \
+  X(int, qkv_bias, 1, "1 = query, key and value have a bias")                  \
+  X(int, local_mask, 0, "k, odd: a patch sees k x k neighbours; 0 = all")      \
+  X(vit_norm, norm, VIT_NORM_PRE, "0 pre-norm, 1 post-norm")                   \
+  X(int, final_norm, 0, "1 = one more layer norm after the last block")        \
+  X(float, norm_eps, 1e-5f, "epsilon of every layer norm")                     \
+  X(vit_gelu, gelu, VIT_GELU_ERF, "0 exact (erf), 1 tanh form")                \
+  X(int, mlp_last_gelu, 0, "1 = GELU after the second MLP layer too")          \
+  X(vit_pool, pool, VIT_POOL_CLS, "0 class token, 1 mean over the patches")    \
+  X(vit_head, head, VIT_HEAD_SOFTMAX, "0 logits, 1 softmax before the loss")   \
+  X(float, pos_drop, 0, "dropout rate after the positions are added")          \
+  X(float, attn_drop, 0, "dropout rate on the attention probabilities")        \
+  X(float, proj_drop, 0, "dropout rate after the attention's projection")      \
+  X(float, hidden_drop, 0, "dropout rate after the MLP's first GELU")          \
+  X(float, mlp_drop, 0, "dropout rate at the end of the MLP")                  \
+  X(float, layer_drop, 0, "dropout rate on the output of each block")          \
+  X(float, drop_path, 0, "stochastic depth: rate in the last block")           \
+  X(vit_init, init, VIT_INIT_TORCH, "0 ViT, 1 PyTorch's default, 2 Glorot")    \
+  X(int, zero_head, 0, "1 = the head's weights start at zero")
+
+#define VIT__FIELD(type, name, value, text) type name;
+typedef struct vit_config { VIT_CONFIG_FIELDS(VIT__FIELD) } vit_config;
+#undef VIT__FIELD
+
+/* Presets: five published walkthroughs, the MNIST recipe, the ViT family. */
+VIT_DEF vit_config vit_config_tutorial(void);    /* A: 5,689 parameters */
+VIT_DEF vit_config vit_config_cifar_mean(void);  /* B: 507,210 parameters */
+VIT_DEF vit_config vit_config_cifar_cls(void);   /* C: 119,098 parameters */
+VIT_DEF vit_config vit_config_local(void);       /* D: B/16 with a local mask */
+VIT_DEF vit_config vit_config_post_norm(void);   /* E: post-norm, 8 heads */
+VIT_DEF vit_config vit_config_mnist(void);       /* 28x28, patch 4, D 64, L 6 */
+VIT_DEF vit_config vit_config_ti16(void);
+VIT_DEF vit_config vit_config_s16(void);
+VIT_DEF vit_config vit_config_b16(void);
+VIT_DEF vit_config vit_config_l16(void);
+/* All presets by name: preset i, or NULL past the end. */
+typedef struct { const char *name; vit_config (*make)(void); } vit_preset;
+VIT_DEF const vit_preset *vit_preset_at(int i);
+
+/* Fill in the defaults (head_dim, mlp_width) and check everything. */
+VIT_DEF vit_result vit_config_resolve(vit_config *c);
+/* Field i as name, text and current value; 0 past the end. */
+VIT_DEF int vit_config_field(const vit_config *c, int i, const char **name,
+                             const char **text, double *value);
+/* Set a field by its name, as checkpoints and command lines do. */
+VIT_DEF vit_result vit_config_set(vit_config *c, const char *name,
+                                  const char *value);
+VIT_DEF int vit_config_patches(const vit_config *c); /* N */
+VIT_DEF int vit_config_tokens(const vit_config *c);  /* T */
+
+/* ---- 06 model: tensors, memory, forward -------------------------------- */
+
+/* Every parameter tensor, once, in the order in memory and in a checkpoint:
+     field, timm's name, where, does it exist, dimensions, initialiser, decay
+   Unused dimensions are 0. BLOCK tensors exist in each of the L blocks and are
+   called "blocks.{i}." + name. Decay: does AdamW's weight decay act on it? */
+#define VIT_TENSORS(X)                                                         \
+  X(cls_token, "cls_token", STEM, c->class_token, 1, 1, D, 0, TOKEN, 0)        \
+  X(pos_embed, "pos_embed", STEM, c->positions == VIT_POSITIONS_LEARNED, 1, T, \
+    D, 0, POSITION, 0)                                                         \
+  X(patch_w, "patch_embed.proj.weight", STEM, 1, D, C, PH, PW, WEIGHT, 1)      \
+  X(patch_b, "patch_embed.proj.bias", STEM, 1, D, 0, 0, 0, BIAS, 0)            \
+  X(norm1_w, "norm1.weight", BLOCK, 1, D, 0, 0, 0, ONE, 0)                     \
+  X(norm1_b, "norm1.bias", BLOCK, 1, D, 0, 0, 0, ZERO, 0)                      \
+  X(qkv_w, "attn.qkv.weight", BLOCK, 1, 3 * I, D, 0, 0, WEIGHT, 1)             \
+  X(qkv_b, "attn.qkv.bias", BLOCK, c->qkv_bias, 3 * I, 0, 0, 0, BIAS, 0)       \
+  X(proj_w, "attn.proj.weight", BLOCK, 1, D, I, 0, 0, WEIGHT, 1)               \
+  X(proj_b, "attn.proj.bias", BLOCK, 1, D, 0, 0, 0, BIAS, 0)                   \
+  X(norm2_w, "norm2.weight", BLOCK, 1, D, 0, 0, 0, ONE, 0)                     \
+  X(norm2_b, "norm2.bias", BLOCK, 1, D, 0, 0, 0, ZERO, 0)                      \
+  X(fc1_w, "mlp.fc1.weight", BLOCK, 1, M, D, 0, 0, WEIGHT, 1)                  \
+  X(fc1_b, "mlp.fc1.bias", BLOCK, 1, M, 0, 0, 0, BIAS, 0)                      \
+  X(fc2_w, "mlp.fc2.weight", BLOCK, 1, D, M, 0, 0, WEIGHT, 1)                  \
+  X(fc2_b, "mlp.fc2.bias", BLOCK, 1, D, 0, 0, 0, BIAS, 0)                      \
+  X(norm_w, "norm.weight", TAIL, c->final_norm, D, 0, 0, 0, ONE, 0)            \
+  X(norm_b, "norm.bias", TAIL, c->final_norm, D, 0, 0, 0, ZERO, 0)             \
+  X(head_w, "head.weight", TAIL, 1, K, D, 0, 0, HEAD, 1)                       \
+  X(head_b, "head.bias", TAIL, 1, K, 0, 0, 0, HEAD_BIAS, 0)
+
+/* The same tensors as pointers into one block of floats. A BLOCK field points
+   at block 0; vit_layer() gives the fields of block l. Parameters, gradients
+   and the two moments of Adam are four blocks of this one layout. */
+#define VIT__FIELD(field, name, where, exists, d0, d1, d2, d3, init, decay)    \
+  float *field;
+typedef struct vit_tensors {
+  float *block;          /* all tensors, back to back, no gaps */
+  size_t count;          /* floats in it */
+  size_t layer_stride;   /* floats from one encoder block to the next */
+  VIT_TENSORS(VIT__FIELD)
+} vit_tensors;
+#undef VIT__FIELD
+VIT_DEF vit_tensors vit_layer(const vit_tensors *t, int l);
+
+/* One row of the tensor table for a given config. */
+typedef struct {
+  char name[48];         /* "blocks.2.attn.qkv.weight" */
+  int dims, shape[4];
+  size_t offset, count;  /* in floats from the start of the block */
+  int layer;             /* -1 outside the encoder blocks */
+  int init;              /* private code of the initialiser */
+  int decay;
+} vit_tensor;
+/* Tensor i of a resolved config; 0 past the last one. */
+VIT_DEF int vit_tensor_at(const vit_config *c, int i, vit_tensor *t);
+VIT_DEF vit_result vit_tensor_find(const vit_config *c, const char *name,
+                                   vit_tensor *t);
+VIT_DEF size_t vit_parameter_count(const vit_config *c);
+
+/* What a config will need, in bytes, before anything is allocated. */
+typedef struct {
+  size_t parameters, gradients, moments; /* moments: both of Adam's */
+  size_t training;                       /* activations and scratch, batch B */
+  size_t inference;                      /* the same without a backward */
+} vit_memory;
+VIT_DEF vit_result vit_memory_plan(const vit_config *c, int batch,
+                                   vit_memory *m);
+
+typedef struct vit_model {
+  vit_config config;          /* resolved */
+  const vit_kernels *kernels; /* which table runs; you may change it */
+  int threads;                /* 0 = as many as OpenMP offers */
+  vit_tensors params;
+  float *fixed_pos;           /* [T,D] or NULL */
+  float *mask;                /* [T,T] or NULL */
+  vit_arena arena;
+} vit_model;
+/* Allocate and initialise. On failure nothing is allocated, *m is zeroed. */
+VIT_DEF vit_result vit_model_create(vit_model *m, const vit_config *c,
+                                    uint64_t seed);
+VIT_DEF void vit_model_free(vit_model *m);
+
+/* Activations, once: field, where, exists, floats. BLOCK fields exist for each
+   layer when training; when inferring all layers share one (but `probs`, if
+   you ask to keep it). `pre` and `post` are 1 or 0, `grad` is 1 in training. */
+#define VIT_ACTIVATIONS(X)                                                     \
+  X(patches, STEM, 1, B * N * P)           /* pixels of each patch */          \
+  X(embedded, STEM, 1, B * N * D)          /* projected patches */             \
+  X(tokens, STEM, 1, B * T * D)            /* input of block 0 */              \
+  X(norm1, BLOCK, 1, B * T * D)            /* layer norm 1 */                  \
+  X(mean1, BLOCK, 1, B * T)                                                    \
+  X(rstd1, BLOCK, 1, B * T)                                                    \
+  X(qkv, BLOCK, 1, B * T * 3 * I)          /* per token: Q, K, V, head-major */\
+  X(probs, BLOCK, 1, B * H * T * T)        /* attention probabilities */       \
+  X(dropped, BLOCK, grad && c->attn_drop > 0, B * H * T * T)                   \
+  X(heads, BLOCK, 1, B * T * I)            /* heads, side by side */           \
+  X(mid, BLOCK, 1, B * T * D)              /* x + attention */                 \
+  X(norm2, BLOCK, 1, B * T * D)            /* layer norm 2 */                  \
+  X(mean2, BLOCK, 1, B * T)                                                    \
+  X(rstd2, BLOCK, 1, B * T)                                                    \
+  X(hidden, BLOCK, 1, B * T * M)           /* MLP before GELU */               \
+  X(hidden_gelu, BLOCK, 1, B * T * M)      /* MLP after GELU */                \
+  X(mlp_out, BLOCK, c->mlp_last_gelu, B * T * D) /* before the last GELU */    \
+  X(sum2, BLOCK, c->norm == VIT_NORM_POST, B * T * D) /* post-norm: x + MLP */ \
+  X(out, BLOCK, 1, B * T * D)              /* output of the block */           \
+  X(branch, STEM, 1, B * T * D)            /* scratch: a residual branch */    \
+  X(normed, STEM, c->final_norm, B * T * D)/* final layer norm */              \
+  X(mean, STEM, c->final_norm, B * T)                                          \
+  X(rstd, STEM, c->final_norm, B * T)                                          \
+  X(pooled, STEM, 1, B * D)                /* what the head sees */            \
+  X(logits, STEM, 1, B * K)                                                    \
+  X(softmax, STEM, 1, B * K)               /* softmax of the logits */         \
+  X(loss_p, STEM, 1, B * K)                /* softmax inside the loss */       \
+  X(dlogits, STEM, grad, B * K)                                                \
+  X(dpooled, STEM, grad, B * D)                                                \
+  X(dx, STEM, grad, B * T * D)             /* residual stream */               \
+  X(dbranch, STEM, grad, B * T * D)        /* the MLP's branch */              \
+  X(dattn, STEM, grad, B * T * D)          /* the attention's branch */        \
+  X(dnorm, STEM, grad, B * T * D)                                              \
+  X(dhidden, STEM, grad, B * T * M)                                            \
+  X(dheads, STEM, grad, B * T * I)                                             \
+  X(dqkv, STEM, grad, B * T * 3 * I)                                           \
+  X(dprobs, STEM, grad, B * H * T * T)                                         \
+  X(dembedded, STEM, grad, B * N * D)                                          \
+  X(dpatches, STEM, grad && s->input_gradient, B * N * P)                      \
+  X(dimages, STEM, grad && s->input_gradient, B * N * P)                       \
+  X(partial, STEM, grad, 4 * VIT__PARTS * D)/* dw and db of two norms */
+
+#define VIT__FIELD(field, where, exists, floats)                               \
+  float *field;                                                                \
+  size_t field##_stride;
+typedef struct vit_state {
+  int capacity;       /* largest batch */
+  int trains;         /* 1: can do backward */
+  int input_gradient; /* 1: backward also fills dimages */
+  int keep_probs;     /* inference: keep every layer's attention */
+  int dropout;        /* 1: dropout is on (training only); set 0 to evaluate */
+  uint32_t key, pass; /* of the dropout masks: seed, forward passes done */
+  int batch;          /* of the last forward, 0 before the first */
+  int labels_set;     /* the loss of the last forward is known */
+  float smoothing;
+  double loss;        /* mean over the batch */
+  int *labels;        /* [B] */
+  double *losses;     /* [B] */
+  vit_tensors grads;  /* same layout as the parameters; training only */
+  VIT_ACTIVATIONS(VIT__FIELD)
+  vit_arena arena;
+} vit_state;
+#undef VIT__FIELD
+
+typedef enum {
+  VIT_FOR_INFERENCE = 0,
+  VIT_FOR_TRAINING = 1,
+  VIT_KEEP_ATTENTION = 2, /* with inference: keep all layers' probabilities */
+  VIT_INPUT_GRADIENT = 4  /* with training: fill dimages [B,C,height,width] */
+} vit_state_flags;
+VIT_DEF vit_result vit_state_create(vit_state *s, const vit_model *m, int batch,
+                                    int flags, uint64_t seed);
+VIT_DEF void vit_state_free(vit_state *s);
+
+/* images [B,C,height,width] -> s->logits, s->softmax [B,K]. 1 <= B <= capacity.
+   Afterwards every activation can be read, see vit_attention(). */
+VIT_DEF vit_result vit_forward(const vit_model *m, vit_state *s,
+                               const float *images, int B);
+/* Attention probabilities [T,T] of one head after a forward; row i: what token
+   i looks at. NULL where they were not kept. */
+VIT_DEF const float *vit_attention(const vit_model *m, const vit_state *s,
+                                   int layer, int image, int head);
+/* Most probable class of each image; p [B,K] may be NULL. */
+VIT_DEF vit_result vit_predict(const vit_model *m, vit_state *s,
+                               const float *images, int B, int *classes,
+                               float *p);
+
+/* ---- 07 gradients ------------------------------------------------------ */
+
+/* Mean cross entropy of the last forward, with label smoothing in 0..1. With
+   head = softmax the loss takes the probabilities for logits, as model A does.*/
+VIT_DEF vit_result vit_loss(const vit_model *m, vit_state *s, const int *labels,
+                            float smoothing, double *loss);
+VIT_DEF void vit_zero_gradients(vit_state *s);
+/* grads += factor * d loss / d parameters. factor 1/n when n batches add up. */
+VIT_DEF vit_result vit_backward(const vit_model *m, vit_state *s, float factor);
+
+/* Analytic against numeric gradient, tensor by tensor, on random images.
+   error = |analytic - numeric| / (largest |analytic| of the tensor + floor) */
+typedef struct {
+  int tensors, elements; /* how many were compared */
+  double worst;          /* largest error */
+  char name[48];         /* where */
+  int index;
+  double analytic, numeric;
+} vit_gradient_report;
+VIT_DEF vit_result vit_gradient_check(const vit_config *c,
+                                      const vit_kernels *k, int batch,
+                                      uint64_t seed, vit_gradient_report *r);
+
+/* ---- 08 training ------------------------------------------------------- */
+
+typedef enum { VIT_SGD, VIT_ADAM, VIT_ADAMW } vit_algorithm;
+typedef struct {
+  vit_algorithm algorithm;
+  float momentum;         /* SGD */
+  float beta1, beta2, eps;/* Adam, AdamW */
+  float weight_decay;
+  int decay_all;          /* 1: decay every tensor, as AdamW(parameters()) */
+  float clip_norm;        /* 0 = no clipping */
+} vit_optimizer_config;
+VIT_DEF vit_optimizer_config vit_optimizer_defaults(vit_algorithm a);
+
+typedef struct {
+  vit_optimizer_config config;
+  vit_tensors m, v; /* first and second moment; SGD has only m */
+  int step;         /* steps done */
+  double norm;      /* gradient norm of the last step, before clipping */
+  vit_arena arena;
+} vit_optimizer;
+VIT_DEF vit_result vit_optimizer_create(vit_optimizer *o, const vit_model *m,
+                                        const vit_optimizer_config *c);
+VIT_DEF void vit_optimizer_free(vit_optimizer *o);
+VIT_DEF vit_result vit_optimizer_step(vit_optimizer *o, vit_model *m,
+                                      vit_state *s, float rate);
+/* Norm over all gradients; scales them so that it is at most `limit`. */
+VIT_DEF double vit_clip_gradients(const vit_model *m, vit_state *s, float limit);
+
+typedef enum {
+  VIT_CONSTANT,
+  VIT_LINEAR, /* warm-up, then down to `floor` in a line at step `total` */
+  VIT_COSINE, /* warm-up, then down to `floor` in half a cosine */
+  VIT_STEP,   /* times `factor` every `every` steps */
+  VIT_PLATEAU /* times `factor` when the loss has not sunk for `patience` */
+} vit_schedule_kind;
+typedef struct {
+  vit_schedule_kind kind;
+  float rate, floor, factor;
+  int warmup, total, every, patience; /* steps, steps, steps, epochs */
+  /* memory of the plateau */
+  double best;
+  int started, waited;
+  float scale;
+} vit_schedule;
+VIT_DEF vit_schedule vit_schedule_constant(float rate);
+/* Rate of step 0, 1, 2, ... */
+VIT_DEF float vit_schedule_rate(const vit_schedule *s, int step);
+/* Tell the plateau the loss of an epoch; 1 if the rate was lowered. */
+VIT_DEF int vit_schedule_observe(vit_schedule *s, double loss);
+
+/* Images as bytes, labels 0 .. classes-1. */
+typedef enum { VIT_TRAIN, VIT_TEST } vit_split;
+typedef struct {
+  int count, channels, height, width, classes;
+  uint8_t *pixels;          /* [count,C,height,width] */
+  uint8_t *labels;          /* [count] */
+  float mean[3], std[3];    /* of pixel / 255, per channel; 0 and 1 at first */
+  char source[256];         /* what it is and where it came from, one line */
+} vit_dataset;
+/* IDX files (LeCun's format), plain or .gz. Labels must be 0..classes-1. */
+VIT_DEF vit_result vit_dataset_idx(vit_dataset *d, const char *images,
+                                   const char *labels, int classes);
+/* MNIST or the drawn digits below `dir`: dir/mnist, dir, dir/digits. dir NULL:
+   the environment's VIT_DATA, then ./data. */
+VIT_DEF vit_result vit_dataset_mnist(vit_dataset *d, const char *dir,
+                                     vit_split split);
+/* Pillow's bilinear resize, to the bit: its support grows when shrinking. */
+VIT_DEF vit_result vit_dataset_resize(vit_dataset *d, int height, int width);
+VIT_DEF vit_result vit_resize_bilinear(uint8_t *out, const uint8_t *in,
+                                       int height, int width, int out_height,
+                                       int out_width);
+/* Keep only the first n images. */
+VIT_DEF void vit_dataset_limit(vit_dataset *d, int n);
+VIT_DEF void vit_dataset_free(vit_dataset *d);
+/* images [n,C,height,width] = (pixel/255 - mean) / std, labels [n], of the
+   dataset's images order[0..n-1]. */
+VIT_DEF void vit_dataset_batch(const vit_dataset *d, const int *order, int n,
+                               float *images, int *labels);
+
+typedef struct {
+  double train_loss, test_loss, test_accuracy; /* accuracy in 0..1 */
+  double rate, seconds;
+} vit_epoch;
+typedef struct {
+  int epochs;       /* finished */
+  vit_epoch *epoch; /* [epochs] */
+} vit_history;
+VIT_DEF void vit_history_free(vit_history *h);
+
+typedef struct {
+  int epoch, epochs, step, steps; /* 1-based epoch; step and steps of it */
+  int epoch_done;                 /* 1: last call of this epoch */
+  double loss;                    /* mean training loss of this epoch so far */
+  double rate, images_per_second, seconds, seconds_left;
+  const vit_epoch *result;        /* when epoch_done, else NULL */
+  const vit_model *model;
+} vit_progress;
+
+typedef struct {
+  int epochs, batch;
+  int accumulate;       /* batches per optimiser step */
+  float smoothing;      /* label smoothing */
+  uint64_t seed;        /* of the shuffling and the dropout */
+  vit_optimizer_config optimizer;
+  vit_schedule schedule;
+  int (*callback)(const vit_progress *p, void *user); /* not 0: stop */
+  void *user;
+} vit_fit_config;
+/* The tutorial's recipe: 5 epochs, batch 128, Adam, rate 0.005. */
+VIT_DEF vit_fit_config vit_fit_defaults(void);
+/* Train. `test` may be NULL. The history holds the finished epochs, also when
+   the callback stopped it (VIT_STOPPED) or the loss went bad. */
+VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
+                           const vit_dataset *train, const vit_dataset *test,
+                           vit_history *h);
+/* Loss and accuracy (0..1) over a dataset; classes [count] and p [count,K] may
+   be NULL. */
+VIT_DEF vit_result vit_evaluate(const vit_model *m, const vit_dataset *d,
+                                double *loss, double *accuracy, int *classes,
+                                float *p);
+
+/* ---- 10 inside: plots -------------------------------------------------- */
+
+/* A figure is a gnuplot script beside its data: DIR/NAME.gp, DIR/NAME.dat and
+   the picture DIR/NAME.png. Write both files, then call vit_plot_end. */
+typedef struct {
+  FILE *script, *data;
+  char dir[256], name[64];
+} vit_plot;
+VIT_DEF vit_result vit_make_dir(const char *dir); /* with its parents */
+VIT_DEF vit_result vit_plot_begin(vit_plot *p, const char *dir,
+                                  const char *name, int width, int height);
+VIT_DEF vit_result vit_plot_end(vit_plot *p);
+/* Loss and accuracy over the epochs. */
+VIT_DEF vit_result vit_plot_history(const char *dir, const char *name,
+                                    const vit_history *h);
+/* counts [K,K]: row true class, column predicted class. */
+VIT_DEF vit_result vit_plot_confusion(const char *dir, const char *name,
+                                      const int *counts, int K);
+/* A grid of pictures: values [rows*cols][height][width], each drawn from its
+   own smallest value (dark) to its largest (light). A weight per region,
+   glow [rows*cols][glow_rows][glow_cols], shines orange over it, each picture
+   relative to its largest; glow and titles (below the pictures) may be NULL. */
+VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
+                                  const char *title, const float *values,
+                                  const float *glow, int glow_rows,
+                                  int glow_cols, const char *const *titles,
+                                  int rows, int cols, int height, int width);
+
+/* ---- 13 pretrained: reading safetensors -------------------------------- */
+
+/* A file of named float tensors with text metadata, as Hugging Face defines
+   it: 8 bytes header length, JSON, data. The whole file is kept in memory. */
+typedef struct {
+  unsigned char *bytes;
+  size_t size;
+  size_t data;                 /* where the tensors' bytes begin */
+  int count;                   /* entries: tensors and metadata */
+  struct vit__entry *entries;
+} vit_safetensors;
+typedef struct {
+  const char *name;
+  int dims, shape[8];
+  size_t count;
+  const void *data;            /* little-endian; not aligned */
+  char type[8];                /* "F32", "I64", ... */
+} vit_safetensor;
+VIT_DEF vit_result vit_safetensors_open(vit_safetensors *f, const char *path);
+VIT_DEF int vit_safetensors_at(const vit_safetensors *f, int i,
+                               vit_safetensor *t);
+VIT_DEF vit_result vit_safetensors_find(const vit_safetensors *f,
+                                        const char *name, vit_safetensor *t);
+/* Value of a metadata key, NULL if it is not there. */
+VIT_DEF const char *vit_safetensors_metadata(const vit_safetensors *f,
+                                             const char *key);
+VIT_DEF void vit_safetensors_close(vit_safetensors *f);
+/* Copy the parameters of a model from a file that has timm's names, each with
+   `prefix` ("" for none) in front. On failure the model is as it was. */
+VIT_DEF vit_result vit_model_load(vit_model *m, const vit_safetensors *f,
+                                  const char *prefix);
+
+#endif /* VIT_H */
+
+/* ======================================================================== */
+/*  PART TWO: IMPLEMENTATION                                                */
+/* ======================================================================== */
+#if defined(VIT_IMPLEMENTATION) && !defined(VIT_IMPLEMENTED)
+#define VIT_IMPLEMENTED
+
+#include <errno.h>
+#include <limits.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#ifdef _WIN32
+#include <direct.h>
+#include <time.h>
+#define S_ISDIR(mode) (((mode) & _S_IFMT) == _S_IFDIR)
+#else
+#include <sys/time.h>
+#endif
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+/* ------------------------------------------------------------------------ */
+/*  >>00 foundations                                                        */
+/* ------------------------------------------------------------------------ */
+
+#if defined(VIT_MALLOC) != defined(VIT_FREE)
+#error "define VIT_MALLOC and VIT_FREE both, or neither"
+#endif
+#ifndef VIT_MALLOC
+#define VIT_MALLOC(n) malloc(n)
+#define VIT_FREE(p) free(p)
+#endif
+
+#define VIT_PI 3.14159265358979323846
+
+/* Row sums of the layer norm's backward are added in this many fixed parts,
+   whatever the number of threads, so that the bits do not depend on it. */
+enum { VIT__PARTS = 16 };
+
+static int vit__min(int a, int b) { return a < b ? a : b; }
+
+/* -- errors: a code and one sentence ------------------------------------- */
+
+#if defined(__cplusplus)
+#define VIT__THREAD_LOCAL thread_local
+#elif defined(_MSC_VER)
+#define VIT__THREAD_LOCAL __declspec(thread)
+#else
+#define VIT__THREAD_LOCAL __thread
+#endif
+static VIT__THREAD_LOCAL char vit__message[512];
+
+VIT_DEF const char *vit_error(void) { return vit__message; }
+
+VIT_DEF const char *vit_result_text(vit_result r) {
+#define VIT__TEXT(name, text) text,
+  static const char *const texts[] = {VIT_RESULTS(VIT__TEXT)};
+#undef VIT__TEXT
+  return (int)r >= 0 && r < VIT_RESULT_COUNT ? texts[r] : "unknown result";
+}
+
+#if defined(__GNUC__)
+__attribute__((format(printf, 2, 3)))
+#endif
+static vit_result vit__fail(vit_result r, const char *format, ...) {
+  va_list args;
+  va_start(args, format);
+  vsnprintf(vit__message, sizeof vit__message, format, args);
+  va_end(args);
+  return r;
+}
+
+/* -- memory: measure, allocate once, assign ------------------------------ */
+
+VIT_DEF int vit_checked_mul(size_t a, size_t b, size_t *product) {
+  if (b && a > SIZE_MAX / b) return 0;
+  *product = a * b;
+  return 1;
+}
+
+/* Take `count` things of `size` bytes. NULL while measuring. */
+VIT_DEF void *vit_arena_take(vit_arena *a, size_t count, size_t size) {
+  size_t bytes, start = a->used;
+  if (!vit_checked_mul(count, size, &bytes) || bytes > SIZE_MAX / 2 - start) {
+    a->overflow = 1;
+    return NULL;
+  }
+  a->used = start + (bytes + 63) / 64 * 64;
+  return a->base && bytes ? a->base + start : NULL;
+}
+
+/* Between the two walks: allocate what the first one measured. The memory is
+   zeroed. */
+VIT_DEF vit_result vit_arena_allocate(vit_arena *a, const char *what) {
+  if (a->overflow)
+    return vit__fail(VIT_ERR_OVERFLOW,
+                     "the %s needs more bytes than a size_t can count; make "
+                     "the sizes smaller",
+                     what);
+  a->size = a->used;
+  a->block = VIT_MALLOC(a->size + 64);
+  if (!a->block)
+    return vit__fail(VIT_ERR_NO_MEMORY,
+                     "out of memory: the %s needs %.1f MB; make the batch or "
+                     "the model smaller",
+                     what, (double)a->size / 1e6);
+  a->base = (unsigned char *)a->block;
+  a->base += 64 - (size_t)((uintptr_t)a->base % 64);
+  memset(a->base, 0, a->size);
+  a->used = 0;
+  return VIT_OK;
+}
+
+VIT_DEF void vit_arena_free(vit_arena *a) {
+  if (a->block) VIT_FREE(a->block);
+  memset(a, 0, sizeof *a);
+}
+
+static void *vit__allocate(size_t count, size_t size, const char *what) {
+  size_t bytes;
+  void *p = vit_checked_mul(count, size, &bytes) ? VIT_MALLOC(bytes + 1) : NULL;
+  if (!p)
+    vit__fail(VIT_ERR_NO_MEMORY, "out of memory: no room for %s (%.1f MB)",
+              what, (double)count * (double)size / 1e6);
+  return p;
+}
+
+/* -- random numbers ------------------------------------------------------ */
+
+#define VIT__PHILOX_M 0xD256D193u /* multiplier of a round */
+#define VIT__PHILOX_W 0x9E3779B9u /* what the key grows by */
+enum { VIT__PHILOX_ROUNDS = 10 };
+
+/* Philox2x32-10: ten rounds of multiply and xor on the counter (index, stream)
+   under a key. Returns the first of its two words. */
+VIT_DEF uint32_t vit_philox(uint32_t key, uint32_t stream, uint32_t index) {
+  uint32_t x0 = index, x1 = stream;
+  for (int round = 0; round < VIT__PHILOX_ROUNDS; round++) {
+    uint64_t product = (uint64_t)VIT__PHILOX_M * x0;
+    x0 = (uint32_t)(product >> 32) ^ key ^ x1;
+    x1 = (uint32_t)product;
+    key += VIT__PHILOX_W;
+  }
+  return x0;
+}
+
+/* 24 random bits as a float in [0, 1). */
+static float vit__unit(uint32_t bits) {
+  return (float)(bits >> 8) * (1.0f / 16777216.0f);
+}
+
+static uint32_t vit__key(uint64_t seed) {
+  return vit_philox((uint32_t)seed, (uint32_t)(seed >> 32), 0);
+}
+
+VIT_DEF vit_rng vit_rng_create(uint64_t seed, uint32_t stream) {
+  vit_rng rng;
+  rng.key = vit__key(seed);
+  rng.stream = stream;
+  rng.index = 0;
+  return rng;
+}
+
+VIT_DEF uint32_t vit_random_u32(vit_rng *rng) {
+  return vit_philox(rng->key, rng->stream, rng->index++);
+}
+
+VIT_DEF uint32_t vit_random_below(vit_rng *rng, uint32_t n) {
+  return (uint32_t)(((uint64_t)vit_random_u32(rng) * n) >> 32);
+}
+
+VIT_DEF float vit_random_uniform(vit_rng *rng) {
+  return vit__unit(vit_random_u32(rng));
+}
+
+/* Box and Muller 1958: two uniform numbers make one normal number. */
+VIT_DEF float vit_random_normal(vit_rng *rng) {
+  double u = 1.0 - (double)vit_random_uniform(rng); /* (0, 1]: log is finite */
+  double v = (double)vit_random_uniform(rng);
+  return (float)(sqrt(-2.0 * log(u)) * cos(2.0 * VIT_PI * v));
+}
+
+/* Fisher and Yates: each of the n! orders is equally likely. */
+VIT_DEF void vit_shuffle(int *order, int n, vit_rng *rng) {
+  for (int i = 0; i < n; i++) order[i] = i;
+  for (int i = n - 1; i > 0; i--) {
+    int j = (int)vit_random_below(rng, (uint32_t)i + 1);
+    int t = order[i];
+    order[i] = order[j];
+    order[j] = t;
+  }
+}
+
+/* -- clock and threads --------------------------------------------------- */
+
+VIT_DEF double vit_seconds(void) {
+#ifdef _OPENMP
+  return omp_get_wtime();
+#elif defined(_WIN32)
+  return (double)clock() / CLOCKS_PER_SEC;
+#else
+  struct timeval t;
+  gettimeofday(&t, NULL);
+  return (double)t.tv_sec + 1e-6 * (double)t.tv_usec;
+#endif
+}
+
+VIT_DEF int vit_max_threads(void) {
+#ifdef _OPENMP
+  return omp_get_max_threads();
+#else
+  return 1;
+#endif
+}
+
+/* In front of a loop whose turns are independent. `threads` is a variable of
+   the surrounding function. Without OpenMP the loop runs as it stands. */
+#ifdef _OPENMP
+#define VIT__PARALLEL_FOR                                                      \
+  _Pragma("omp parallel for schedule(static) num_threads(threads)")
+#else
+#define VIT__PARALLEL_FOR (void)threads;
+#endif
+
+/* -- the SIMD vocabulary ------------------------------------------------- */
+
+/* One vector type and its operations: AVX2+FMA on the left, NEON on the right.
+   Every SIMD kernel is written in these words, so one page teaches both. */
+#if defined(VIT_NO_SIMD)
+#elif defined(__x86_64__) && defined(__GNUC__)
+#include <immintrin.h>
+#define VIT__HAS_SIMD 1
+#define VIT__SIMD __attribute__((target("avx2,fma"))) static
+#define VIT__PICK(avx, neon) avx
+typedef __m256 vit_vec;   /* 8 floats */
+typedef __m256i vit_ivec; /* 8 unsigned 32-bit integers */
+enum { VIT_LANES = 8, VIT_TILE_ROWS = 6, VIT_TILE_VECS = 2 };
+#elif defined(__aarch64__) && defined(__GNUC__)
+#include <arm_neon.h>
+#define VIT__HAS_SIMD 1
+#define VIT__SIMD static
+#define VIT__PICK(avx, neon) neon
+typedef float32x4_t vit_vec;
+typedef uint32x4_t vit_ivec;
+enum { VIT_LANES = 4, VIT_TILE_ROWS = 6, VIT_TILE_VECS = 4 };
+#endif
+
+#ifdef VIT__HAS_SIMD
+#define VIT__OP VIT__SIMD inline
+/* clang-format off */
+VIT__OP vit_vec vit_set(float a)                   { return VIT__PICK(_mm256_set1_ps(a), vdupq_n_f32(a)); }
+VIT__OP vit_vec vit_load(const float *p)           { return VIT__PICK(_mm256_loadu_ps(p), vld1q_f32(p)); }
+VIT__OP void vit_store(float *p, vit_vec a)        { VIT__PICK(_mm256_storeu_ps(p, a), vst1q_f32(p, a)); }
+VIT__OP vit_vec vit_add(vit_vec a, vit_vec b)      { return VIT__PICK(_mm256_add_ps(a, b), vaddq_f32(a, b)); }
+VIT__OP vit_vec vit_sub(vit_vec a, vit_vec b)      { return VIT__PICK(_mm256_sub_ps(a, b), vsubq_f32(a, b)); }
+VIT__OP vit_vec vit_mul(vit_vec a, vit_vec b)      { return VIT__PICK(_mm256_mul_ps(a, b), vmulq_f32(a, b)); }
+VIT__OP vit_vec vit_div(vit_vec a, vit_vec b)      { return VIT__PICK(_mm256_div_ps(a, b), vdivq_f32(a, b)); }
+VIT__OP vit_vec vit_sqrt(vit_vec a)                { return VIT__PICK(_mm256_sqrt_ps(a), vsqrtq_f32(a)); }
+/* a * b + c, rounded once */
+VIT__OP vit_vec vit_fma(vit_vec a, vit_vec b, vit_vec c) { return VIT__PICK(_mm256_fmadd_ps(a, b, c), vfmaq_f32(c, a, b)); }
+/* a NaN in b comes through */
+VIT__OP vit_vec vit_max(vit_vec a, vit_vec b)      { return VIT__PICK(_mm256_max_ps(a, b), vmaxq_f32(a, b)); }
+VIT__OP vit_vec vit_min(vit_vec a, vit_vec b)      { return VIT__PICK(_mm256_min_ps(a, b), vminq_f32(a, b)); }
+/* lane by lane: a < b ? x : y */
+VIT__OP vit_vec vit_if_less(vit_vec a, vit_vec b, vit_vec x, vit_vec y) { return VIT__PICK(_mm256_blendv_ps(y, x, _mm256_cmp_ps(a, b, _CMP_LT_OQ)), vbslq_f32(vcltq_f32(a, b), x, y)); }
+VIT__OP vit_vec vit_round(vit_vec a)               { return VIT__PICK(_mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), vrndnq_f32(a)); }
+/* 2^a for a whole number a: put it into the exponent bits */
+VIT__OP vit_vec vit_pow2(vit_vec a)                { return VIT__PICK(_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(a), _mm256_set1_epi32(127)), 23)), vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtq_s32_f32(a), vdupq_n_s32(127)), 23))); }
+/* unsigned integers, for the random numbers */
+VIT__OP vit_ivec vit_iset(uint32_t a)              { return VIT__PICK(_mm256_set1_epi32((int)a), vdupq_n_u32(a)); }
+VIT__OP vit_ivec vit_iadd(vit_ivec a, vit_ivec b)  { return VIT__PICK(_mm256_add_epi32(a, b), vaddq_u32(a, b)); }
+VIT__OP vit_ivec vit_ixor(vit_ivec a, vit_ivec b)  { return VIT__PICK(_mm256_xor_si256(a, b), veorq_u32(a, b)); }
+VIT__OP vit_ivec vit_imul(vit_ivec a, vit_ivec b)  { return VIT__PICK(_mm256_mullo_epi32(a, b), vmulq_u32(a, b)); }
+/* 24 high bits of each lane as a float in [0, 1) */
+VIT__OP vit_vec vit_iunit(vit_ivec a)              { return vit_mul(VIT__PICK(_mm256_cvtepi32_ps(_mm256_srli_epi32(a, 8)), vcvtq_f32_u32(vshrq_n_u32(a, 8))), vit_set(1.0f / 16777216.0f)); }
+/* clang-format on */
+
+/* The high half of each 32 x 32 bit product. */
+VIT__OP vit_ivec vit_imulhi(vit_ivec a, vit_ivec b) {
+#ifdef __x86_64__
+  __m256i even = _mm256_mul_epu32(a, b);
+  __m256i odd = _mm256_mul_epu32(_mm256_srli_epi64(a, 32),
+                                 _mm256_srli_epi64(b, 32));
+  return _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xAA);
+#else
+  uint64x2_t low = vmull_u32(vget_low_u32(a), vget_low_u32(b));
+  uint64x2_t high = vmull_high_u32(a, b);
+  return vuzp2q_u32(vreinterpretq_u32_u64(low), vreinterpretq_u32_u64(high));
+#endif
+}
+
+/* first, first + 1, first + 2, ... */
+VIT__OP vit_ivec vit_icount(uint32_t first) {
+  static const uint32_t lane[8] = {0, 1, 2, 3, 4, 5, 6, 7};
+  return vit_iadd(vit_iset(first),
+                  VIT__PICK(_mm256_loadu_si256((const __m256i *)(const void *)lane),
+                            vld1q_u32(lane)));
+}
+
+/* The end of a row: load or store the first n lanes only. Lanes past n read as
+   zero and no byte past the end is touched. n >= VIT_LANES means all. */
+#ifdef __x86_64__
+VIT__OP __m256i vit__mask(int n) {
+  static const int mask[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
+  return _mm256_loadu_si256((const __m256i *)(const void *)(mask + 8 - n));
+}
+#endif
+VIT__OP vit_vec vit_load_n(const float *p, vit_idx n) {
+  if (n >= VIT_LANES) return vit_load(p);
+#ifdef __x86_64__
+  return _mm256_maskload_ps(p, vit__mask((int)n));
+#else
+  float lane[VIT_LANES] = {0, 0, 0, 0};
+  memcpy(lane, p, (size_t)n * sizeof *p);
+  return vit_load(lane);
+#endif
+}
+VIT__OP void vit_store_n(float *p, vit_vec a, vit_idx n) {
+  float lane[VIT_LANES];
+  if (n >= VIT_LANES) {
+    vit_store(p, a);
+    return;
+  }
+  vit_store(lane, a);
+  memcpy(p, lane, (size_t)n * sizeof *p);
+}
+
+/* Sum and maximum over the lanes, always in the same order. */
+VIT__OP float vit_sum(vit_vec a) {
+#ifdef __x86_64__
+  __m128 half = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+  half = _mm_add_ps(half, _mm_movehl_ps(half, half));
+  return _mm_cvtss_f32(_mm_add_ss(half, _mm_movehdup_ps(half)));
+#else
+  return vaddvq_f32(a);
+#endif
+}
+VIT__OP float vit_top(vit_vec a) {
+#ifdef __x86_64__
+  __m128 half = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+  half = _mm_max_ps(half, _mm_movehl_ps(half, half));
+  return _mm_cvtss_f32(_mm_max_ss(half, _mm_movehdup_ps(half)));
+#else
+  return vmaxvq_f32(a);
+#endif
+}
+
+/* e^x to about 2 units in the last place. x = n ln 2 + r with whole n, so that
+   e^x = 2^n e^r with |r| <= 0.35, where eight terms of the Taylor series are
+   enough. Below -87 the result is 0, which a mask of -INFINITY relies on. */
+VIT__OP vit_vec vit_exp(vit_vec x) {
+  const vit_vec low = vit_set(-87.0f);
+  vit_vec y = vit_min(vit_set(88.0f), vit_max(low, x));
+  vit_vec n = vit_round(vit_mul(y, vit_set(1.44269504f)));
+  vit_vec r = vit_fma(n, vit_set(-0.693359375f), y); /* ln 2 in two parts: */
+  vit_vec p = vit_set(1.0f / 5040);                  /* n * 0.6933.. is exact */
+  r = vit_fma(n, vit_set(2.12194440e-4f), r);
+  p = vit_fma(p, r, vit_set(1.0f / 720));
+  p = vit_fma(p, r, vit_set(1.0f / 120));
+  p = vit_fma(p, r, vit_set(1.0f / 24));
+  p = vit_fma(p, r, vit_set(1.0f / 6));
+  p = vit_fma(p, r, vit_set(0.5f));
+  p = vit_fma(p, r, vit_set(1.0f));
+  p = vit_fma(p, r, vit_set(1.0f));
+  return vit_if_less(x, low, vit_set(0), vit_mul(p, vit_pow2(n)));
+}
+#endif /* VIT__HAS_SIMD */
+
+VIT_DEF int vit_simd_lanes(void) {
+#ifdef VIT__HAS_SIMD
+  return VIT_LANES;
+#else
+  return 1;
+#endif
+}
+
+VIT_DEF const char *vit_simd_name(void) {
+#ifdef VIT__HAS_SIMD
+  return VIT__PICK("AVX2+FMA", "NEON");
+#else
+  return "none";
+#endif
+}
+
+/* May the SIMD kernels run here? The compiler's builtin also asks whether the
+   operating system saves the wide registers. */
+static int vit__cpu_has_simd(void) {
+#if !defined(VIT__HAS_SIMD)
+  return 0;
+#elif defined(__x86_64__)
+  __builtin_cpu_init();
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#else
+  return 1;
+#endif
+}
+
+VIT_DEF const vit_kernels *vit_best_kernels(void) {
+  return vit__cpu_has_simd() ? &vit_simd : &vit_naive;
+}
+
+/* Unused tails of a table are no error: a program may call any kernel. */
+#define VIT__PROTOTYPE(name, args) static void vit_naive_##name args;
+VIT_KERNELS(VIT__PROTOTYPE)
+#undef VIT__PROTOTYPE
+#ifdef VIT__HAS_SIMD
+#define VIT__PROTOTYPE(name, args) VIT__SIMD void vit_simd_##name args;
+VIT_KERNELS(VIT__PROTOTYPE)
+#undef VIT__PROTOTYPE
+#endif
+
+/* ------------------------------------------------------------------------ */
+/*  >>01 patches                                                            */
+/* ------------------------------------------------------------------------ */
+
+/* patchify: cut an image into N = (height/PH) * (width/PW) patches, row by row.
+   image [C,height,width] -> patches [N, C*PH*PW], each in the order of a
+   Conv2d's weight: channel, row, column. (Dosovitskiy et al. 2021, sec. 3.1) */
+static void vit_naive_patchify_forward(float *patches, const float *image,
+                                       int C, int height, int width, int PH,
+                                       int PW) {
+  float *p = patches;
+  for (vit_idx top = 0; top + PH <= height; top += PH)
+    for (vit_idx left = 0; left + PW <= width; left += PW)
+      for (vit_idx c = 0; c < C; c++)
+        for (vit_idx y = 0; y < PH; y++)
+          for (vit_idx x = 0; x < PW; x++)
+            *p++ = image[(c * height + top + y) * width + left + x];
+}
+
+/* Each pixel is in one patch, so its gradient is copied back. */
+static void vit_naive_patchify_backward(float *dimage, const float *dpatches,
+                                        int C, int height, int width, int PH,
+                                        int PW) {
+  const float *p = dpatches;
+  for (vit_idx top = 0; top + PH <= height; top += PH)
+    for (vit_idx left = 0; left + PW <= width; left += PW)
+      for (vit_idx c = 0; c < C; c++)
+        for (vit_idx y = 0; y < PH; y++)
+          for (vit_idx x = 0; x < PW; x++)
+            dimage[(c * height + top + y) * width + left + x] = *p++;
+}
+
+#ifdef VIT__HAS_SIMD
+/* The innermost loop (x) copies VIT_LANES pixels at once. */
+VIT__SIMD void vit_simd_patchify_forward(float *patches, const float *image,
+                                         int C, int height, int width, int PH,
+                                         int PW) {
+  float *p = patches;
+  for (vit_idx top = 0; top + PH <= height; top += PH)
+    for (vit_idx left = 0; left + PW <= width; left += PW)
+      for (vit_idx c = 0; c < C; c++)
+        for (vit_idx y = 0; y < PH; y++, p += PW) {
+          const float *row = image + (c * height + top + y) * width + left;
+          for (vit_idx x = 0; x < PW; x += VIT_LANES)
+            vit_store_n(p + x, vit_load_n(row + x, PW - x), PW - x);
+        }
+}
+
+VIT__SIMD void vit_simd_patchify_backward(float *dimage, const float *dpatches,
+                                          int C, int height, int width, int PH,
+                                          int PW) {
+  const float *p = dpatches;
+  for (vit_idx top = 0; top + PH <= height; top += PH)
+    for (vit_idx left = 0; left + PW <= width; left += PW)
+      for (vit_idx c = 0; c < C; c++)
+        for (vit_idx y = 0; y < PH; y++, p += PW) {
+          float *row = dimage + (c * height + top + y) * width + left;
+          for (vit_idx x = 0; x < PW; x += VIT_LANES)
+            vit_store_n(row + x, vit_load_n(p + x, PW - x), PW - x);
+        }
+}
+#endif
+
+/* linear: y = x W^T + b, as torch.nn.Linear.
+   x [rows,in], w [out,in], b [out] or NULL -> y [rows,out]. The projection of
+   the patches is this layer on [N, C*PH*PW]. */
+static void vit_naive_linear_forward(float *y, const float *x, const float *w,
+                                     const float *b, int rows, int in,
+                                     int out) {
+  for (vit_idx r = 0; r < rows; r++)
+    for (vit_idx o = 0; o < out; o++) {
+      double sum = b ? (double)b[o] : 0.0;
+      for (vit_idx i = 0; i < in; i++)
+        sum += (double)x[r * in + i] * (double)w[o * in + i];
+      y[r * out + o] = (float)sum;
+    }
+}
+
+/* dx = dy W. dy [rows,out], w [out,in] -> dx [rows,in] */
+static void vit_naive_linear_backward_input(float *dx, const float *dy,
+                                            const float *w, int rows, int in,
+                                            int out) {
+  for (vit_idx r = 0; r < rows; r++)
+    for (vit_idx i = 0; i < in; i++) {
+      double sum = 0;
+      for (vit_idx o = 0; o < out; o++)
+        sum += (double)dy[r * out + o] * (double)w[o * in + i];
+      dx[r * in + i] = (float)sum;
+    }
+}
+
+/* dW += dy^T x, db += sum of dy over the rows. dw [out,in], db [out] or NULL.
+   dy_stride: floats from one row of dy to the next; it is `out`, unless the
+   caller works on some of the columns only. */
+static void vit_naive_linear_backward_weight(float *dw, float *db,
+                                             const float *dy, const float *x,
+                                             int rows, int in, int out,
+                                             int dy_stride) {
+  for (vit_idx o = 0; o < out; o++) {
+    double bias = 0;
+    for (vit_idx i = 0; i < in; i++) {
+      double sum = 0;
+      for (vit_idx r = 0; r < rows; r++)
+        sum += (double)dy[r * dy_stride + o] * (double)x[r * in + i];
+      dw[o * in + i] += (float)sum;
+    }
+    for (vit_idx r = 0; r < rows; r++) bias += (double)dy[r * dy_stride + o];
+    if (db) db[o] += (float)bias;
+  }
+}
+
+#ifdef VIT__HAS_SIMD
+/* All matrix products end here, so this is where the time goes.
+
+       C[m,n] = start + sum over k of A[m,k] B[k,n]
+
+   A tile of C, VIT_TILE_ROWS x VIT_TILE_COLS numbers, stays in registers while
+   k runs: then each loaded number of A serves VIT_TILE_COLS products and each
+   one of B serves VIT_TILE_ROWS. Strides say where A[m,k] and B[k,n] are, so
+   one function does x W^T, dy W and dy^T x. The VIT_TILE_COLS columns of B that
+   a tile needs are first copied ("packed") side by side, VIT__DEPTH rows at a
+   time: this panel fits the first-level cache and serves every row of A. */
+enum { VIT_TILE_COLS = VIT_TILE_VECS * VIT_LANES, VIT__DEPTH = 256 };
+
+/* Where a matrix is: element (i, j) at p[i * row + j * col]. */
+typedef struct { const float *p; vit_idx row, col; } vit__matrix;
+
+static vit__matrix vit__at(const float *p, vit_idx row, vit_idx col) {
+  vit__matrix m;
+  m.p = p;
+  m.row = row;
+  m.col = col;
+  return m;
+}
+
+#if defined(__clang__)
+#define VIT__UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define VIT__UNROLL _Pragma("GCC unroll 8")
+#endif
+
+/* One tile. Rows past `rows` repeat the last row and are not stored; columns
+   past `cols` are zeros in the panel and are not stored. */
+VIT__SIMD void vit__tile(float *c, vit_idx c_row, vit__matrix a,
+                         const float *panel, const float *bias, int add,
+                         vit_idx rows, vit_idx cols, vit_idx depth) {
+  vit_vec sum[VIT_TILE_ROWS][VIT_TILE_VECS];
+  const float *ar[VIT_TILE_ROWS];
+  VIT__UNROLL
+  for (int r = 0; r < VIT_TILE_ROWS; r++) {
+    vit_idx row = r < rows ? r : rows - 1;
+    ar[r] = a.p + row * a.row;
+    VIT__UNROLL
+    for (int v = 0; v < VIT_TILE_VECS; v++) {
+      vit_idx n = v * VIT_LANES;
+      sum[r][v] = vit_set(0); /* start: 0, the bias, or what C holds */
+      if (n < cols && add) sum[r][v] = vit_load_n(c + row * c_row + n, cols - n);
+      if (n < cols && bias) sum[r][v] = vit_load_n(bias + n, cols - n);
+    }
+  }
+  for (vit_idx k = 0, ak = 0; k < depth; k++, ak += a.col) {
+    vit_vec b[VIT_TILE_VECS];
+    VIT__UNROLL
+    for (int v = 0; v < VIT_TILE_VECS; v++)
+      b[v] = vit_load(panel + k * VIT_TILE_COLS + v * VIT_LANES);
+    VIT__UNROLL
+    for (int r = 0; r < VIT_TILE_ROWS; r++) {
+      vit_vec x = vit_set(ar[r][ak]);
+      VIT__UNROLL
+      for (int v = 0; v < VIT_TILE_VECS; v++)
+        sum[r][v] = vit_fma(x, b[v], sum[r][v]);
+    }
+  }
+  VIT__UNROLL
+  for (int r = 0; r < VIT_TILE_ROWS; r++) {
+    if (r >= rows) break;
+    VIT__UNROLL
+    for (int v = 0; v < VIT_TILE_VECS; v++) {
+      vit_idx n = v * VIT_LANES;
+      if (n < cols) vit_store_n(c + r * c_row + n, sum[r][v], cols - n);
+    }
+  }
+}
+
+/* Copy a depth x cols part of B into the panel; columns past `cols` are 0. */
+VIT__SIMD void vit__pack(float *panel, vit__matrix b, vit_idx depth,
+                         vit_idx cols) {
+  for (vit_idx n = 0; n < VIT_TILE_COLS; n++) {
+    if (n < cols && b.col == 1) continue; /* rows are copied whole, below */
+    for (vit_idx k = 0; k < depth; k++)
+      panel[k * VIT_TILE_COLS + n] = n < cols ? b.p[k * b.row + n * b.col] : 0;
+  }
+  if (b.col != 1) return;
+  for (vit_idx k = 0; k < depth; k++)
+    for (vit_idx n = 0; n < cols; n += VIT_LANES)
+      vit_store_n(panel + k * VIT_TILE_COLS + n,
+                  vit_load_n(b.p + k * b.row + n, cols - n), cols - n);
+}
+
+/* C [M,N] = (bias, or C if add, or 0) + A [M,K] B [K,N]. Each element of C is
+   one chain of fused multiply-adds over k = 0, 1, 2, ..., whatever M and N are:
+   a caller may split the rows among threads and gets the same bits. */
+VIT__SIMD void vit__matmul(float *c, vit_idx c_row, vit__matrix a,
+                           vit__matrix b, const float *bias, int add, vit_idx M,
+                           vit_idx N, vit_idx K) {
+  float panel[VIT__DEPTH * VIT_TILE_COLS];
+  for (vit_idx n = 0; n < N; n += VIT_TILE_COLS) {
+    vit_idx cols = N - n < VIT_TILE_COLS ? N - n : VIT_TILE_COLS;
+    for (vit_idx k = 0; k < K; k += VIT__DEPTH) {
+      vit_idx depth = K - k < VIT__DEPTH ? K - k : VIT__DEPTH;
+      const float *start = bias && k == 0 ? bias + n : NULL;
+      vit__pack(panel, vit__at(b.p + k * b.row + n * b.col, b.row, b.col),
+                depth, cols);
+      for (vit_idx m = 0; m < M; m += VIT_TILE_ROWS)
+        vit__tile(c + m * c_row + n, c_row,
+                  vit__at(a.p + m * a.row + k * a.col, a.row, a.col), panel,
+                  start, add || k > 0, M - m, cols, depth);
+    }
+  }
+}
+
+/* A = x, B = W^T */
+VIT__SIMD void vit_simd_linear_forward(float *y, const float *x, const float *w,
+                                       const float *b, int rows, int in,
+                                       int out) {
+  vit__matmul(y, out, vit__at(x, in, 1), vit__at(w, 1, in), b, 0, rows, out,
+              in);
+}
+
+/* A = dy, B = W */
+VIT__SIMD void vit_simd_linear_backward_input(float *dx, const float *dy,
+                                              const float *w, int rows, int in,
+                                              int out) {
+  vit__matmul(dx, in, vit__at(dy, out, 1), vit__at(w, in, 1), NULL, 0, rows, in,
+              out);
+}
+
+/* A = dy^T, B = x; then db, VIT_LANES columns at a time */
+VIT__SIMD void vit_simd_linear_backward_weight(float *dw, float *db,
+                                               const float *dy, const float *x,
+                                               int rows, int in, int out,
+                                               int dy_stride) {
+  vit__matmul(dw, in, vit__at(dy, 1, dy_stride), vit__at(x, in, 1), NULL, 1,
+              out, in, rows);
+  if (!db) return;
+  for (vit_idx o = 0; o < out; o += VIT_LANES) {
+    vit_vec bias = vit_set(0);
+    for (vit_idx r = 0; r < rows; r++)
+      bias = vit_add(bias, vit_load_n(dy + r * dy_stride + o, out - o));
+    vit_store_n(db + o, vit_add(vit_load_n(db + o, out - o), bias), out - o);
+  }
+}
+#endif
+
+VIT_DEF void vit_conv2d_patches(float *y, const float *image, const float *w,
+                                const float *b, int C, int height, int width,
+                                int PH, int PW, int D) {
+  vit_idx cols = width / PW;
+  for (vit_idx n = 0; n < (height / PH) * cols; n++)
+    for (vit_idx d = 0; d < D; d++) {
+      double sum = b ? (double)b[d] : 0.0;
+      for (vit_idx c = 0; c < C; c++)
+        for (vit_idx i = 0; i < PH; i++)
+          for (vit_idx j = 0; j < PW; j++) {
+            vit_idx row = n / cols * PH + i, col = n % cols * PW + j;
+            sum += (double)image[(c * height + row) * width + col] *
+                   (double)w[((d * C + c) * PH + i) * PW + j];
+          }
+      y[n * D + d] = (float)sum;
+    }
+}
+
+/* ------------------------------------------------------------------------ */
+/*  >>02 tokens                                                             */
+/* ------------------------------------------------------------------------ */
+
+/* PE(pos, 2i) = sin(pos / 10000^(2i/D)), PE(pos, 2i+1) = cos(the same). */
+VIT_DEF void vit_positions_sinusoid(float *pos, int T, int D) {
+  for (vit_idx t = 0; t < T; t++)
+    for (vit_idx d = 0; d < D; d++) {
+      double angle =
+          (double)t / pow(10000.0, (double)(d - d % 2) / (double)D);
+      pos[t * D + d] = (float)(d % 2 ? cos(angle) : sin(angle));
+    }
+}
+
+VIT_DEF void vit_positions_sincos2d(float *pos, int rows, int cols, int D,
+                                    int class_token) {
+  vit_idx quarter = D / 4;
+  for (vit_idx d = 0; class_token && d < D; d++) *pos++ = 0;
+  for (vit_idx row = 0; row < rows; row++)
+    for (vit_idx col = 0; col < cols; col++, pos += D)
+      for (vit_idx d = 0; d < quarter; d++) {
+        double omega = 1.0 / pow(10000.0, (double)d / (double)quarter);
+        pos[d] = (float)sin((double)col * omega);
+        pos[quarter + d] = (float)cos((double)col * omega);
+        pos[2 * quarter + d] = (float)sin((double)row * omega);
+        pos[3 * quarter + d] = (float)cos((double)row * omega);
+      }
+}
+
+/* tokens: z0 = [class token; patches] + positions (ViT paper, eq. 1).
+   patches [N,D], cls [D] or NULL, pos [T,D] or NULL -> x [T,D] */
+static void vit_naive_tokens_forward(float *x, const float *patches,
+                                     const float *cls, const float *pos, int N,
+                                     int D) {
+  vit_idx first = cls ? 1 : 0; /* where the patches begin */
+  for (vit_idx t = 0; t < N + first; t++)
+    for (vit_idx d = 0; d < D; d++) {
+      float token = t < first ? cls[d] : patches[(t - first) * D + d];
+      x[t * D + d] = pos ? token + pos[t * D + d] : token;
+    }
+}
+
+/* dpatches = dx of the patches; dcls += dx of token 0; dpos += dx. dcls and
+   dpos may be NULL; without a class token dcls is NULL, and with one it is
+   not. */
+static void vit_naive_tokens_backward(float *dpatches, float *dcls, float *dpos,
+                                      const float *dx, int N, int D) {
+  vit_idx first = dcls ? 1 : 0;
+  for (vit_idx t = 0; t < N + first; t++)
+    for (vit_idx d = 0; d < D; d++) {
+      float g = dx[t * D + d];
+      if (t < first) dcls[d] += g;
+      if (t >= first) dpatches[(t - first) * D + d] = g;
+      if (dpos) dpos[t * D + d] += g;
+    }
+}
+
+#ifdef VIT__HAS_SIMD
+/* Row by row, VIT_LANES columns (d) at once. */
+VIT__SIMD void vit_simd_tokens_forward(float *x, const float *patches,
+                                       const float *cls, const float *pos,
+                                       int N, int D) {
+  vit_idx first = cls ? 1 : 0;
+  for (vit_idx t = 0; t < N + first; t++) {
+    const float *from = t < first ? cls : patches + (t - first) * D;
+    for (vit_idx d = 0; d < D; d += VIT_LANES) {
+      vit_vec token = vit_load_n(from + d, D - d);
+      if (pos) token = vit_add(token, vit_load_n(pos + t * D + d, D - d));
+      vit_store_n(x + t * D + d, token, D - d);
+    }
+  }
+}
+
+VIT__SIMD void vit_simd_tokens_backward(float *dpatches, float *dcls,
+                                        float *dpos, const float *dx, int N,
+                                        int D) {
+  vit_idx first = dcls ? 1 : 0;
+  for (vit_idx t = 0; t < N + first; t++)
+    for (vit_idx d = 0; d < D; d += VIT_LANES) {
+      vit_idx n = D - d;
+      vit_vec g = vit_load_n(dx + t * D + d, n);
+      if (t < first) vit_store_n(dcls + d, vit_add(vit_load_n(dcls + d, n), g), n);
+      if (t >= first) vit_store_n(dpatches + (t - first) * D + d, g, n);
+      if (dpos) {
+        float *to = dpos + t * D + d;
+        vit_store_n(to, vit_add(vit_load_n(to, n), g), n);
+      }
+    }
+}
+#endif
+
+/* ------------------------------------------------------------------------ */
+/*  >>03 attention                                                          */
+/* ------------------------------------------------------------------------ */
+
+/* softmax: p_j = exp(s_j) / sum exp(s), row by row. The largest s is taken off
+   first, which changes nothing but keeps exp finite. In place is allowed.
+   s, p [rows,cols] */
+static void vit_naive_softmax_forward(float *p, const float *s, int rows,
+                                      int cols) {
+  for (vit_idx r = 0; r < rows; r++, p += cols, s += cols) {
+    double sum = 0;
+    float top = s[0];
+    for (vit_idx j = 1; j < cols; j++) top = s[j] > top ? s[j] : top;
+    for (vit_idx j = 0; j < cols; j++) {
+      double e = exp((double)s[j] - (double)top);
+      p[j] = (float)e;
+      sum += e;
+    }
+    for (vit_idx j = 0; j < cols; j++) p[j] = (float)((double)p[j] / sum);
+  }
+}
+
+/* ds_j = p_j (dp_j - sum over i of dp_i p_i). In place is allowed. */
+static void vit_naive_softmax_backward(float *ds, const float *dp,
+                                       const float *p, int rows, int cols) {
+  for (vit_idx r = 0; r < rows; r++, ds += cols, dp += cols, p += cols) {
+    double dot = 0;
+    for (vit_idx j = 0; j < cols; j++) dot += (double)dp[j] * (double)p[j];
+    for (vit_idx j = 0; j < cols; j++)
+      ds[j] = (float)((double)p[j] * ((double)dp[j] - dot));
+  }
+}
+
+#ifdef VIT__HAS_SIMD
+/* The last vector of a row may be short: its missing lanes must not win the
+   maximum (so they repeat -FLT_MAX) nor add to the sum (so they are 0). */
+VIT__OP vit_vec vit__load_or(const float *p, vit_idx n, float other) {
+  static const float lane[8] = {0, 1, 2, 3, 4, 5, 6, 7};
+  if (n >= VIT_LANES) return vit_load(p);
+  return vit_if_less(vit_load(lane), vit_set((float)n), vit_load_n(p, n),
+                     vit_set(other));
+}
+
+VIT__SIMD void vit_simd_softmax_forward(float *p, const float *s, int rows,
+                                        int cols) {
+  for (vit_idx r = 0; r < rows; r++, p += cols, s += cols) {
+    vit_vec top = vit_set(-INFINITY), sum = vit_set(0), scale;
+    for (vit_idx j = 0; j < cols; j += VIT_LANES)
+      top = vit_max(top, vit__load_or(s + j, cols - j, -INFINITY));
+    top = vit_set(vit_top(top));
+    for (vit_idx j = 0; j < cols; j += VIT_LANES) {
+      vit_vec e = vit_exp(vit_sub(vit__load_or(s + j, cols - j, -INFINITY), top));
+      vit_store_n(p + j, e, cols - j);
+      sum = vit_add(sum, e);
+    }
+    scale = vit_div(vit_set(1), vit_set(vit_sum(sum)));
+    for (vit_idx j = 0; j < cols; j += VIT_LANES)
+      vit_store_n(p + j, vit_mul(vit_load_n(p + j, cols - j), scale), cols - j);
+  }
+}
+
+VIT__SIMD void vit_simd_softmax_backward(float *ds, const float *dp,
+                                         const float *p, int rows, int cols) {
+  for (vit_idx r = 0; r < rows; r++, ds += cols, dp += cols, p += cols) {
+    vit_vec dot = vit_set(0);
+    for (vit_idx j = 0; j < cols; j += VIT_LANES)
+      dot = vit_fma(vit_load_n(dp + j, cols - j), vit_load_n(p + j, cols - j), dot);
+    dot = vit_set(vit_sum(dot));
+    for (vit_idx j = 0; j < cols; j += VIT_LANES) {
+      vit_vec d = vit_sub(vit_load_n(dp + j, cols - j), dot);
+      vit_store_n(ds + j, vit_mul(vit_load_n(p + j, cols - j), d), cols - j);
+    }
+  }
+}
+#endif
+
+/* attention scores of one head: P = softmax(Q K^T / sqrt(Dh) + mask)
+   (Vaswani et al. 2017, eq. 1). q, k [T,Dh], row t at q + t * stride;
+   mask [T,T] of 0 and -INFINITY, or NULL -> p [T,T], row i sums to 1. */
+static void vit_naive_attention_scores_forward(float *p, const float *q,
+                                               const float *k,
+                                               const float *mask, int T, int Dh,
+                                               int stride) {
+  double scale = 1.0 / sqrt((double)Dh);
+  for (vit_idx i = 0; i < T; i++)
+    for (vit_idx j = 0; j < T; j++) {
+      double dot = 0;
+      for (vit_idx d = 0; d < Dh; d++)
+        dot += (double)q[i * stride + d] * (double)k[j * stride + d];
+      p[i * T + j] = (float)(dot * scale) + (mask ? mask[i * T + j] : 0);
+    }
+  vit_naive_softmax_forward(p, p, T, T);
+}
+
+/* dS = softmax backward of dP, written over dP; then, with scale 1/sqrt(Dh),
+   dQ = scale dS K,  dK = scale dS^T Q. dq, dk [T,Dh] with the same stride. */
+static void vit_naive_attention_scores_backward(float *dq, float *dk, float *dp,
+                                                const float *p, const float *q,
+                                                const float *k, int T, int Dh,
+                                                int stride) {
+  double scale = 1.0 / sqrt((double)Dh);
+  vit_naive_softmax_backward(dp, dp, p, T, T);
+  for (vit_idx i = 0; i < T; i++)
+    for (vit_idx d = 0; d < Dh; d++) {
+      double sum_q = 0, sum_k = 0;
+      for (vit_idx j = 0; j < T; j++) {
+        sum_q += (double)dp[i * T + j] * (double)k[j * stride + d];
+        sum_k += (double)dp[j * T + i] * (double)q[j * stride + d];
+      }
+      dq[i * stride + d] = (float)(sum_q * scale);
+      dk[i * stride + d] = (float)(sum_k * scale);
+    }
+}
+
+/* attention values of one head: O = P V. p [T,T], v [T,Dh] (row t at
+   v + t * stride) -> o [T,Dh] (row t at o + t * o_stride) */
+static void vit_naive_attention_values_forward(float *o, const float *p,
+                                               const float *v, int T, int Dh,
+                                               int stride, int o_stride) {
+  for (vit_idx i = 0; i < T; i++)
+    for (vit_idx d = 0; d < Dh; d++) {
+      double sum = 0;
+      for (vit_idx j = 0; j < T; j++)
+        sum += (double)p[i * T + j] * (double)v[j * stride + d];
+      o[i * o_stride + d] = (float)sum;
+    }
+}
+
+/* dP = dO V^T, dV = P^T dO */
+static void vit_naive_attention_values_backward(float *dp, float *dv,
+                                                const float *d_o,
+                                                const float *p, const float *v,
+                                                int T, int Dh, int stride,
+                                                int o_stride) {
+  for (vit_idx i = 0; i < T; i++)
+    for (vit_idx j = 0; j < T; j++) {
+      double dot = 0;
+      for (vit_idx d = 0; d < Dh; d++)
+        dot += (double)d_o[i * o_stride + d] * (double)v[j * stride + d];
+      dp[i * T + j] = (float)dot;
+    }
+  for (vit_idx j = 0; j < T; j++)
+    for (vit_idx d = 0; d < Dh; d++) {
+      double sum = 0;
+      for (vit_idx i = 0; i < T; i++)
+        sum += (double)p[i * T + j] * (double)d_o[i * o_stride + d];
+      dv[j * stride + d] = (float)sum;
+    }
+}
+
+#ifdef VIT__HAS_SIMD
+/* Each double loop above is one matrix product with strides. */
+VIT__SIMD void vit_simd_attention_scores_forward(float *p, const float *q,
+                                                 const float *k,
+                                                 const float *mask, int T,
+                                                 int Dh, int stride) {
+  const vit_vec scale = vit_set((float)(1.0 / sqrt((double)Dh)));
+  vit_idx n = (vit_idx)T * T;
+  vit__matmul(p, T, vit__at(q, stride, 1), vit__at(k, 1, stride), NULL, 0, T, T,
+              Dh);
+  for (vit_idx i = 0; i < n; i += VIT_LANES) {
+    vit_vec s = vit_mul(vit_load_n(p + i, n - i), scale);
+    if (mask) s = vit_add(s, vit_load_n(mask + i, n - i));
+    vit_store_n(p + i, s, n - i);
+  }
+  vit_simd_softmax_forward(p, p, T, T);
+}
+
+VIT__SIMD void vit_simd_attention_scores_backward(float *dq, float *dk,
+                                                  float *dp, const float *p,
+                                                  const float *q,
+                                                  const float *k, int T, int Dh,
+                                                  int stride) {
+  const vit_vec scale = vit_set((float)(1.0 / sqrt((double)Dh)));
+  vit_idx n = (vit_idx)T * T;
+  vit_simd_softmax_backward(dp, dp, p, T, T);
+  for (vit_idx i = 0; i < n; i += VIT_LANES)
+    vit_store_n(dp + i, vit_mul(vit_load_n(dp + i, n - i), scale), n - i);
+  vit__matmul(dq, stride, vit__at(dp, T, 1), vit__at(k, stride, 1), NULL, 0, T,
+              Dh, T);
+  vit__matmul(dk, stride, vit__at(dp, 1, T), vit__at(q, stride, 1), NULL, 0, T,
+              Dh, T);
+}
+
+VIT__SIMD void vit_simd_attention_values_forward(float *o, const float *p,
+                                                 const float *v, int T, int Dh,
+                                                 int stride, int o_stride) {
+  vit__matmul(o, o_stride, vit__at(p, T, 1), vit__at(v, stride, 1), NULL, 0, T,
+              Dh, T);
+}
+
+VIT__SIMD void vit_simd_attention_values_backward(float *dp, float *dv,
+                                                  const float *d_o,
+                                                  const float *p,
+                                                  const float *v, int T, int Dh,
+                                                  int stride, int o_stride) {
+  vit__matmul(dp, T, vit__at(d_o, o_stride, 1), vit__at(v, 1, stride), NULL, 0,
+              T, T, Dh);
+  vit__matmul(dv, stride, vit__at(p, 1, T), vit__at(d_o, o_stride, 1), NULL, 0,
+              T, Dh, T);
+}
+#endif
+
+/* Local attention: patches i and j see each other when they are at most k/2
+   rows and k/2 columns apart. */
+VIT_DEF void vit_local_mask(float *mask, int rows, int cols, int k,
+                            int class_token) {
+  vit_idx first = class_token ? 1 : 0, T = (vit_idx)rows * cols + first;
+  for (vit_idx i = 0; i < T; i++)
+    for (vit_idx j = 0; j < T; j++) {
+      vit_idx a = i - first, b = j - first;
+      vit_idx down = a / cols - b / cols, right = a % cols - b % cols;
+      int near = down <= k / 2 && -down <= k / 2 && right <= k / 2 &&
+                 -right <= k / 2;
+      mask[i * T + j] = i < first || j < first || near ? 0 : -INFINITY;
+    }
+}
+
+/* ------------------------------------------------------------------------ */
+/*  >>05 encoder                                                            */
+/* ------------------------------------------------------------------------ */
+
+/* layer norm (Ba et al. 2016): y = (x - mean) * rstd * w + b, row by row, with
+   rstd = 1 / sqrt(variance + eps). x, y [rows,D]; w, b [D]; mean, rstd [rows]
+   are kept for the backward. */
+static void vit_naive_layernorm_forward(float *y, float *mean, float *rstd,
+                                        const float *x, const float *w,
+                                        const float *b, int rows, int D,
+                                        float eps) {
+  for (vit_idx r = 0; r < rows; r++, y += D, x += D) {
+    double m = 0, variance = 0, s;
+    for (vit_idx d = 0; d < D; d++) m += (double)x[d];
+    m /= D;
+    for (vit_idx d = 0; d < D; d++)
+      variance += ((double)x[d] - m) * ((double)x[d] - m);
+    s = 1.0 / sqrt(variance / D + (double)eps);
+    for (vit_idx d = 0; d < D; d++)
+      y[d] = (float)(((double)x[d] - m) * s * (double)w[d] + (double)b[d]);
+    mean[r] = (float)m;
+    rstd[r] = (float)s;
+  }
+}
+
+/* With n = (x - mean) * rstd and g = dy * w:
+   dx += rstd (g - average(g) - n average(g n)), dw += dy n, db += dy. */
+static void vit_naive_layernorm_backward(float *dx, float *dw, float *db,
+                                         const float *dy, const float *x,
+                                         const float *w, const float *mean,
+                                         const float *rstd, int rows, int D) {
+  for (vit_idx r = 0; r < rows; r++, dx += D, dy += D, x += D) {
+    double m = (double)mean[r], s = (double)rstd[r], sum_g = 0, sum_gn = 0;
+    for (vit_idx d = 0; d < D; d++) {
+      double n = ((double)x[d] - m) * s, g = (double)dy[d] * (double)w[d];
+      sum_g += g;
+      sum_gn += g * n;
+      dw[d] += (float)((double)dy[d] * n);
+      db[d] += dy[d];
+    }
+    for (vit_idx d = 0; d < D; d++) {
+      double n = ((double)x[d] - m) * s, g = (double)dy[d] * (double)w[d];
+      dx[d] += (float)(s * (g - sum_g / D - n * sum_gn / D));
+    }
+  }
+}
+
+#ifdef VIT__HAS_SIMD
+VIT__SIMD void vit_simd_layernorm_forward(float *y, float *mean, float *rstd,
+                                          const float *x, const float *w,
+                                          const float *b, int rows, int D,
+                                          float eps) {
+  for (vit_idx r = 0; r < rows; r++, y += D, x += D) {
+    vit_vec sum = vit_set(0), variance = vit_set(0), m, s;
+    for (vit_idx d = 0; d < D; d += VIT_LANES)
+      sum = vit_add(sum, vit_load_n(x + d, D - d));
+    mean[r] = vit_sum(sum) / (float)D;
+    m = vit_set(mean[r]);
+    for (vit_idx d = 0; d < D; d += VIT_LANES) { /* missing lanes: mean - mean */
+      vit_vec c = vit_sub(vit__load_or(x + d, D - d, mean[r]), m);
+      variance = vit_fma(c, c, variance);
+    }
+    rstd[r] = 1.0f / sqrtf(vit_sum(variance) / (float)D + eps);
+    s = vit_set(rstd[r]);
+    for (vit_idx d = 0; d < D; d += VIT_LANES) {
+      vit_vec n = vit_mul(vit_sub(vit_load_n(x + d, D - d), m), s);
+      n = vit_fma(n, vit_load_n(w + d, D - d), vit_load_n(b + d, D - d));
+      vit_store_n(y + d, n, D - d);
+    }
+  }
+}
+
+VIT__SIMD void vit_simd_layernorm_backward(float *dx, float *dw, float *db,
+                                           const float *dy, const float *x,
+                                           const float *w, const float *mean,
+                                           const float *rstd, int rows, int D) {
+  for (vit_idx r = 0; r < rows; r++, dx += D, dy += D, x += D) {
+    const vit_vec m = vit_set(mean[r]), s = vit_set(rstd[r]);
+    vit_vec sum_g = vit_set(0), sum_gn = vit_set(0);
+    for (vit_idx d = 0; d < D; d += VIT_LANES) {
+      vit_idx k = D - d; /* missing lanes have dy = 0, so they add nothing */
+      vit_vec n = vit_mul(vit_sub(vit_load_n(x + d, k), m), s);
+      vit_vec y = vit_load_n(dy + d, k), g = vit_mul(y, vit_load_n(w + d, k));
+      sum_g = vit_add(sum_g, g);
+      sum_gn = vit_fma(g, n, sum_gn);
+      vit_store_n(dw + d, vit_fma(y, n, vit_load_n(dw + d, k)), k);
+      vit_store_n(db + d, vit_add(y, vit_load_n(db + d, k)), k);
+    }
+    sum_g = vit_set(vit_sum(sum_g) / (float)D);
+    sum_gn = vit_set(vit_sum(sum_gn) / (float)D);
+    for (vit_idx d = 0; d < D; d += VIT_LANES) {
+      vit_idx k = D - d;
+      vit_vec n = vit_mul(vit_sub(vit_load_n(x + d, k), m), s);
+      vit_vec g = vit_mul(vit_load_n(dy + d, k), vit_load_n(w + d, k));
+      g = vit_sub(vit_sub(g, sum_g), vit_mul(n, sum_gn));
+      vit_store_n(dx + d, vit_fma(s, g, vit_load_n(dx + d, k)), k);
+    }
+  }
+}
+#endif
+
+/* GELU, exact (Hendrycks and Gimpel 2016): y = x Phi(x), where
+   Phi(x) = (1 + erf(x / sqrt 2)) / 2 is the normal distribution function.
+   In place is allowed. */
+static void vit_naive_gelu_forward(float *y, const float *x, int n) {
+  for (vit_idx i = 0; i < n; i++)
+    y[i] = (float)(0.5 * (double)x[i] * (1.0 + erf((double)x[i] / sqrt(2.0))));
+}
+
+/* dx = dy (Phi(x) + x phi(x)), phi(x) = exp(-x^2/2) / sqrt(2 pi). In place
+   (dx = dy) is allowed. */
+static void vit_naive_gelu_backward(float *dx, const float *dy, const float *x,
+                                    int n) {
+  for (vit_idx i = 0; i < n; i++) {
+    double v = (double)x[i];
+    double Phi = 0.5 * (1.0 + erf(v / sqrt(2.0)));
+    double phi = exp(-0.5 * v * v) / sqrt(2.0 * VIT_PI);
+    dx[i] = (float)((double)dy[i] * (Phi + v * phi));
+  }
+}
+
+/* GELU, tanh form (same paper, section 2):
+   y = x/2 (1 + tanh u), u = sqrt(2/pi) (x + 0.044715 x^3). In place allowed. */
+#define VIT__GELU_CUBE 0.044715
+#define VIT__SQRT_2_PI 0.79788456080286535588 /* sqrt(2/pi) */
+static void vit_naive_gelu_tanh_forward(float *y, const float *x, int n) {
+  for (vit_idx i = 0; i < n; i++) {
+    double v = (double)x[i];
+    double u = VIT__SQRT_2_PI * (v + VIT__GELU_CUBE * v * v * v);
+    y[i] = (float)(0.5 * v * (1.0 + tanh(u)));
+  }
+}
+
+/* dx = dy ((1 + tanh u)/2 + x/2 (1 - tanh^2 u) u'),
+   u' = sqrt(2/pi) (1 + 3 * 0.044715 x^2). In place allowed. */
+static void vit_naive_gelu_tanh_backward(float *dx, const float *dy,
+                                         const float *x, int n) {
+  for (vit_idx i = 0; i < n; i++) {
+    double v = (double)x[i];
+    double t = tanh(VIT__SQRT_2_PI * (v + VIT__GELU_CUBE * v * v * v));
+    double du = VIT__SQRT_2_PI * (1.0 + 3.0 * VIT__GELU_CUBE * v * v);
+    dx[i] = (float)((double)dy[i] *
+                    (0.5 * (1.0 + t) + 0.5 * v * (1.0 - t * t) * du));
+  }
+}
+
+#ifdef VIT__HAS_SIMD
+/* Phi(x) from erf by Abramowitz and Stegun 1964, formula 7.1.26, whose error is
+   at most 1.5e-7: erf(z) = 1 - (a1 t + ... + a5 t^5) exp(-z^2), z >= 0, with
+   t = 1 / (1 + 0.3275911 z). For z = |x| / sqrt 2 the exponential is
+   exp(-x^2/2): *bell, which the backward needs as well. */
+VIT__OP vit_vec vit__normal_cdf(vit_vec x, vit_vec *bell) {
+  const vit_vec zero = vit_set(0), one = vit_set(1);
+  vit_vec abs = vit_max(vit_sub(zero, x), x);
+  vit_vec z = vit_mul(abs, vit_set(0.70710678f));
+  vit_vec t = vit_div(one, vit_fma(vit_set(0.3275911f), z, one));
+  vit_vec p = vit_set(1.061405429f), tail;
+  p = vit_fma(p, t, vit_set(-1.453152027f));
+  p = vit_fma(p, t, vit_set(1.421413741f));
+  p = vit_fma(p, t, vit_set(-0.284496736f));
+  p = vit_fma(p, t, vit_set(0.254829592f));
+  *bell = vit_exp(vit_mul(vit_mul(x, x), vit_set(-0.5f)));
+  tail = vit_mul(vit_mul(vit_mul(p, t), *bell), vit_set(0.5f)); /* 1 - Phi(|x|) */
+  return vit_if_less(x, zero, tail, vit_sub(one, tail));
+}
+
+VIT__SIMD void vit_simd_gelu_forward(float *y, const float *x, int n) {
+  for (vit_idx i = 0; i < n; i += VIT_LANES) {
+    vit_vec v = vit_load_n(x + i, n - i), bell;
+    vit_store_n(y + i, vit_mul(v, vit__normal_cdf(v, &bell)), n - i);
+  }
+}
+
+VIT__SIMD void vit_simd_gelu_backward(float *dx, const float *dy,
+                                      const float *x, int n) {
+  const vit_vec phi0 = vit_set(0.39894228f); /* phi(0) = 1 / sqrt(2 pi) */
+  for (vit_idx i = 0; i < n; i += VIT_LANES) {
+    vit_vec v = vit_load_n(x + i, n - i), bell;
+    vit_vec Phi = vit__normal_cdf(v, &bell);
+    vit_vec slope = vit_fma(vit_mul(v, phi0), bell, Phi);
+    vit_store_n(dx + i, vit_mul(vit_load_n(dy + i, n - i), slope), n - i);
+  }
+}
+
+/* (1 + tanh u) / 2 = 1 / (1 + exp(-2u)): the logistic function of 2u. */
+VIT__OP vit_vec vit__gelu_gate(vit_vec v) {
+  vit_vec v2 = vit_mul(v, v);
+  vit_vec u = vit_mul(v, vit_set((float)(-2 * VIT__SQRT_2_PI)));
+  u = vit_mul(u, vit_fma(v2, vit_set((float)VIT__GELU_CUBE), vit_set(1)));
+  return vit_div(vit_set(1), vit_add(vit_set(1), vit_exp(u)));
+}
+
+VIT__SIMD void vit_simd_gelu_tanh_forward(float *y, const float *x, int n) {
+  for (vit_idx i = 0; i < n; i += VIT_LANES) {
+    vit_vec v = vit_load_n(x + i, n - i);
+    vit_store_n(y + i, vit_mul(v, vit__gelu_gate(v)), n - i);
+  }
+}
+
+/* With the gate s = (1 + tanh u)/2: (1 - tanh^2 u)/2 = 2 s (1 - s). */
+VIT__SIMD void vit_simd_gelu_tanh_backward(float *dx, const float *dy,
+                                           const float *x, int n) {
+  for (vit_idx i = 0; i < n; i += VIT_LANES) {
+    vit_vec v = vit_load_n(x + i, n - i), s = vit__gelu_gate(v);
+    vit_vec du = vit_fma(vit_mul(v, v),
+                         vit_set((float)(6 * VIT__SQRT_2_PI * VIT__GELU_CUBE)),
+                         vit_set((float)(2 * VIT__SQRT_2_PI)));
+    vit_vec bend = vit_mul(vit_mul(s, vit_sub(vit_set(1), s)), du);
+    vit_vec slope = vit_fma(v, bend, s);
+    vit_store_n(dx + i, vit_mul(vit_load_n(dy + i, n - i), slope), n - i);
+  }
+}
+#endif
+
+/* dropout (Srivastava et al. 2014), inverted: y = x / (1 - rate), or 0 with
+   probability rate. Element i is decided by random number `first + i` of the
+   stream, so the backward calls this same function on dy and meets the same
+   mask. In place is allowed. */
+static void vit_naive_dropout(float *y, const float *x, int n, float rate,
+                              uint32_t key, uint32_t stream, uint32_t first) {
+  float keep = rate < 1 ? 1 / (1 - rate) : 0;
+  for (int i = 0; i < n; i++) {
+    float u = vit__unit(vit_philox(key, stream, first + (uint32_t)i));
+    y[i] = u < rate ? 0 : x[i] * keep;
+  }
+}
+
+/* residual connection: y = x + scale f. The scale is 1, but for stochastic
+   depth (Huang et al. 2016), where it is 0 or 1 / (1 - rate). In place (y = x)
+   is allowed. The gradient by x is dy itself; the one by f is scale dy. */
+static void vit_naive_residual_forward(float *y, const float *x, const float *f,
+                                       float scale, int n) {
+  for (vit_idx i = 0; i < n; i++) y[i] = x[i] + scale * f[i];
+}
+
+/* y = factor x. In place is allowed. */
+static void vit_naive_scale(float *y, const float *x, float factor, int n) {
+  for (vit_idx i = 0; i < n; i++) y[i] = factor * x[i];
+}
+
+#ifdef VIT__HAS_SIMD
+/* vit_philox on VIT_LANES counters at once. */
+VIT__SIMD void vit_simd_dropout(float *y, const float *x, int n, float rate,
+                                uint32_t key, uint32_t stream, uint32_t first) {
+  const vit_vec keep = vit_set(rate < 1 ? 1 / (1 - rate) : 0);
+  const vit_ivec m = vit_iset(VIT__PHILOX_M);
+  for (int i = 0; i < n; i += VIT_LANES) {
+    vit_ivec x0 = vit_icount(first + (uint32_t)i), x1 = vit_iset(stream);
+    uint32_t round_key = key;
+    vit_vec v;
+    for (int round = 0; round < VIT__PHILOX_ROUNDS; round++) {
+      vit_ivec high = vit_imulhi(x0, m), low = vit_imul(x0, m);
+      x0 = vit_ixor(vit_ixor(high, vit_iset(round_key)), x1);
+      x1 = low;
+      round_key += VIT__PHILOX_W;
+    }
+    v = vit_mul(vit_load_n(x + i, n - i), keep);
+    v = vit_if_less(vit_iunit(x0), vit_set(rate), vit_set(0), v);
+    vit_store_n(y + i, v, n - i);
+  }
+}
+
+VIT__SIMD void vit_simd_residual_forward(float *y, const float *x,
+                                         const float *f, float scale, int n) {
+  const vit_vec s = vit_set(scale);
+  for (vit_idx i = 0; i < n; i += VIT_LANES) {
+    vit_vec v = vit_load_n(f + i, n - i);
+    v = vit_fma(s, v, vit_load_n(x + i, n - i));
+    vit_store_n(y + i, v, n - i);
+  }
+}
+
+VIT__SIMD void vit_simd_scale(float *y, const float *x, float factor, int n) {
+  const vit_vec f = vit_set(factor);
+  for (vit_idx i = 0; i < n; i += VIT_LANES)
+    vit_store_n(y + i, vit_mul(f, vit_load_n(x + i, n - i)), n - i);
+}
+#endif
+
+/* ------------------------------------------------------------------------ */
+/*  >>06 model                                                              */
+/* ------------------------------------------------------------------------ */
+
+/* mean pooling: y [D] = average of the rows of x [N,D] */
+static void vit_naive_mean_forward(float *y, const float *x, int N, int D) {
+  for (vit_idx d = 0; d < D; d++) {
+    double sum = 0;
+    for (vit_idx i = 0; i < N; i++) sum += (double)x[i * D + d];
+    y[d] = (float)(sum / N);
+  }
+}
+
+/* dx [N,D]: every row is dy / N */
+static void vit_naive_mean_backward(float *dx, const float *dy, int N, int D) {
+  for (vit_idx i = 0; i < N; i++)
+    for (vit_idx d = 0; d < D; d++) dx[i * D + d] = dy[d] / (float)N;
+}
+
+#ifdef VIT__HAS_SIMD
+VIT__SIMD void vit_simd_mean_forward(float *y, const float *x, int N, int D) {
+  for (vit_idx d = 0; d < D; d += VIT_LANES) {
+    vit_vec sum = vit_set(0);
+    for (vit_idx i = 0; i < N; i++)
+      sum = vit_add(sum, vit_load_n(x + i * D + d, D - d));
+    vit_store_n(y + d, vit_div(sum, vit_set((float)N)), D - d);
+  }
+}
+
+VIT__SIMD void vit_simd_mean_backward(float *dx, const float *dy, int N,
+                                      int D) {
+  for (vit_idx i = 0; i < N; i++)
+    for (vit_idx d = 0; d < D; d += VIT_LANES) {
+      vit_vec g = vit_div(vit_load_n(dy + d, D - d), vit_set((float)N));
+      vit_store_n(dx + i * D + d, g, D - d);
+    }
+}
+#endif
+
+/* -- config -------------------------------------------------------------- */
+
+VIT_DEF vit_config vit_config_tutorial(void) {
+#define VIT__VALUE(type, name, value, text) c.name = value;
+  vit_config c;
+  VIT_CONFIG_FIELDS(VIT__VALUE)
+#undef VIT__VALUE
+  return c;
+}
+
+static void vit__set_image(vit_config *c, int size, int patch, int channels) {
+  c->image_height = c->image_width = size;
+  c->patch_height = c->patch_width = patch;
+  c->channels = channels;
+}
+
+static void vit__set_size(vit_config *c, int width, int depth, int heads,
+                          int mlp_width) {
+  c->width = width;
+  c->depth = depth;
+  c->heads = heads;
+  c->mlp_width = mlp_width;
+}
+
+/* The ViT paper's model in timm's form; sizes of B/16 (table 1). */
+VIT_DEF vit_config vit_config_b16(void) {
+  vit_config c = vit_config_tutorial();
+  vit__set_image(&c, 224, 16, 3);
+  vit__set_size(&c, 768, 12, 12, 3072);
+  c.classes = 1000;
+  c.positions = VIT_POSITIONS_LEARNED;
+  c.final_norm = 1;
+  c.norm_eps = 1e-6f;
+  c.head = VIT_HEAD_LOGITS;
+  c.init = VIT_INIT_VIT;
+  return c;
+}
+
+VIT_DEF vit_config vit_config_ti16(void) {
+  vit_config c = vit_config_b16();
+  vit__set_size(&c, 192, 12, 3, 768);
+  return c;
+}
+
+VIT_DEF vit_config vit_config_s16(void) {
+  vit_config c = vit_config_b16();
+  vit__set_size(&c, 384, 12, 6, 1536);
+  return c;
+}
+
+VIT_DEF vit_config vit_config_l16(void) {
+  vit_config c = vit_config_b16();
+  vit__set_size(&c, 1024, 24, 16, 4096);
+  return c;
+}
+
+VIT_DEF vit_config vit_config_mnist(void) {
+  vit_config c = vit_config_b16();
+  vit__set_image(&c, 28, 4, 1);
+  vit__set_size(&c, 64, 6, 4, 128);
+  c.classes = 10;
+  return c;
+}
+
+VIT_DEF vit_config vit_config_cifar_mean(void) {
+  vit_config c = vit_config_b16();
+  vit__set_image(&c, 32, 4, 3);
+  vit__set_size(&c, 64, 6, 4, 128);
+  c.head_dim = 64; /* Keras' key_dim: the heads are wider than width / heads */
+  c.classes = 10;
+  c.class_token = 0;
+  c.pool = VIT_POOL_MEAN;
+  c.mlp_last_gelu = 1;
+  c.pos_drop = 0.2f;
+  c.attn_drop = c.hidden_drop = c.mlp_drop = 0.1f;
+  c.init = VIT_INIT_GLOROT;
+  c.zero_head = 1;
+  return c;
+}
+
+VIT_DEF vit_config vit_config_cifar_cls(void) {
+  vit_config c = vit_config_b16();
+  vit__set_image(&c, 32, 4, 3);
+  vit__set_size(&c, 48, 4, 4, 192);
+  c.classes = 10;
+  c.final_norm = 0;
+  c.norm_eps = 1e-5f;
+  c.gelu = VIT_GELU_TANH;
+  return c;
+}
+
+VIT_DEF vit_config vit_config_local(void) {
+  vit_config c = vit_config_b16();
+  c.local_mask = 3;
+  c.norm_eps = 1e-12f;
+  c.pos_drop = c.attn_drop = c.proj_drop = c.mlp_drop = 0.1f;
+  c.layer_drop = c.drop_path = 0.1f;
+  return c;
+}
+
+VIT_DEF vit_config vit_config_post_norm(void) {
+  vit_config c = vit_config_b16();
+  c.heads = 8;
+  c.class_token = 0;
+  c.pool = VIT_POOL_MEAN;
+  c.positions = VIT_POSITIONS_SINUSOID;
+  c.norm = VIT_NORM_POST;
+  c.norm_eps = 1e-5f;
+  c.final_norm = 0;
+  c.qkv_bias = 0;
+  c.head = VIT_HEAD_SOFTMAX;
+  c.init = VIT_INIT_TORCH;
+  return c;
+}
+
+VIT_DEF const vit_preset *vit_preset_at(int i) {
+  static const vit_preset presets[] = {
+      {"tutorial", vit_config_tutorial},   {"mnist", vit_config_mnist},
+      {"cifar_mean", vit_config_cifar_mean}, {"cifar_cls", vit_config_cifar_cls},
+      {"local", vit_config_local},         {"post_norm", vit_config_post_norm},
+      {"ti16", vit_config_ti16},           {"s16", vit_config_s16},
+      {"b16", vit_config_b16},             {"l16", vit_config_l16}};
+  return i >= 0 && i < (int)(sizeof presets / sizeof *presets) ? presets + i
+                                                               : NULL;
+}
+
+VIT_DEF int vit_config_field(const vit_config *c, int i, const char **name,
+                             const char **text, double *value) {
+  int n = 0;
+#define VIT__READ(type, field, start, about)                                   \
+  if (n++ == i) {                                                              \
+    *name = #field;                                                            \
+    *text = about;                                                             \
+    *value = (double)c->field;                                                 \
+    return 1;                                                                  \
+  }
+  VIT_CONFIG_FIELDS(VIT__READ)
+#undef VIT__READ
+  return 0;
+}
+
+VIT_DEF vit_result vit_config_set(vit_config *c, const char *name,
+                                  const char *value) {
+  char *end;
+  double number = strtod(value, &end);
+  if (end == value || *end || !(fabs(number) < 1e9))
+    return vit__fail(VIT_ERR_CONFIG,
+                     "config field %.40s needs a number, not \"%.40s\"", name,
+                     value);
+#define VIT__WRITE(type, field, start, about)                                  \
+  if (!strcmp(name, #field)) {                                                 \
+    c->field = (type)number;                                                   \
+    return VIT_OK;                                                             \
+  }
+  VIT_CONFIG_FIELDS(VIT__WRITE)
+#undef VIT__WRITE
+  return vit__fail(VIT_ERR_CONFIG, "the config has no field \"%.40s\"", name);
+}
+
+VIT_DEF int vit_config_patches(const vit_config *c) {
+  return (c->image_height / c->patch_height) *
+         (c->image_width / c->patch_width);
+}
+
+VIT_DEF int vit_config_tokens(const vit_config *c) {
+  return vit_config_patches(c) + (c->class_token ? 1 : 0);
+}
+
+/* A size is a whole number from 1 to this; products stay far below 2^53. */
+enum { VIT__MOST = 1 << 20 };
+
+static vit_result vit__check_sizes(const vit_config *c) {
+  const struct { const char *name; int value; } sizes[] = {
+      {"image_height", c->image_height}, {"image_width", c->image_width},
+      {"channels", c->channels},         {"patch_height", c->patch_height},
+      {"patch_width", c->patch_width},   {"classes", c->classes},
+      {"width", c->width},               {"depth", c->depth},
+      {"heads", c->heads},               {"head_dim", c->head_dim},
+      {"mlp_width", c->mlp_width}};
+  for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+    if (sizes[i].value < 1 || sizes[i].value > VIT__MOST)
+      return vit__fail(VIT_ERR_CONFIG, "%s is %d; it must be from 1 to %d",
+                       sizes[i].name, sizes[i].value, VIT__MOST);
+  if (c->image_height % c->patch_height)
+    return vit__fail(VIT_ERR_CONFIG,
+                     "image height %d is not a multiple of patch height %d",
+                     c->image_height, c->patch_height);
+  if (c->image_width % c->patch_width)
+    return vit__fail(VIT_ERR_CONFIG,
+                     "image width %d is not a multiple of patch width %d",
+                     c->image_width, c->patch_width);
+  return VIT_OK;
+}
+
+static vit_result vit__check_options(const vit_config *c) {
+  const struct { const char *name; int value, most; } options[] = {
+      {"class_token", c->class_token, 1},
+      {"positions", (int)c->positions, VIT_POSITIONS_SINCOS2D},
+      {"qkv_bias", c->qkv_bias, 1},
+      {"norm", (int)c->norm, VIT_NORM_POST},
+      {"final_norm", c->final_norm, 1},
+      {"gelu", (int)c->gelu, VIT_GELU_TANH},
+      {"mlp_last_gelu", c->mlp_last_gelu, 1},
+      {"pool", (int)c->pool, VIT_POOL_MEAN},
+      {"head", (int)c->head, VIT_HEAD_SOFTMAX},
+      {"init", (int)c->init, VIT_INIT_GLOROT},
+      {"zero_head", c->zero_head, 1}};
+  const struct { const char *name; float value; } rates[] = {
+      {"pos_drop", c->pos_drop},       {"attn_drop", c->attn_drop},
+      {"proj_drop", c->proj_drop},     {"hidden_drop", c->hidden_drop},
+      {"mlp_drop", c->mlp_drop},       {"layer_drop", c->layer_drop},
+      {"drop_path", c->drop_path}};
+  for (size_t i = 0; i < sizeof options / sizeof *options; i++)
+    if (options[i].value < 0 || options[i].value > options[i].most)
+      return vit__fail(VIT_ERR_CONFIG, "%s is %d; it must be from 0 to %d",
+                       options[i].name, options[i].value, options[i].most);
+  for (size_t i = 0; i < sizeof rates / sizeof *rates; i++)
+    if (!(rates[i].value >= 0 && rates[i].value <= 1))
+      return vit__fail(VIT_ERR_CONFIG,
+                       "%s is %g; a dropout rate must be from 0 to 1",
+                       rates[i].name, (double)rates[i].value);
+  if (!(c->norm_eps > 0 && c->norm_eps < 1))
+    return vit__fail(VIT_ERR_CONFIG,
+                     "norm_eps is %g; it must be above 0 and below 1",
+                     (double)c->norm_eps);
+  if (c->pool == VIT_POOL_CLS && !c->class_token)
+    return vit__fail(VIT_ERR_CONFIG, "pool is the class token, but class_token "
+                                     "is 0; use mean pooling");
+  if (c->positions == VIT_POSITIONS_SINCOS2D && c->width % 4)
+    return vit__fail(VIT_ERR_CONFIG,
+                     "2-D sin-cos positions need a width that is a multiple "
+                     "of 4; width is %d",
+                     c->width);
+  if (c->local_mask < 0 || (c->local_mask && c->local_mask % 2 == 0))
+    return vit__fail(VIT_ERR_CONFIG,
+                     "local_mask is %d; it must be an odd number (or 0 for no "
+                     "mask), so that each patch is the centre of its window",
+                     c->local_mask);
+  return VIT_OK;
+}
+
+VIT_DEF vit_result vit_config_resolve(vit_config *c) {
+  vit_result r;
+  if (c->head_dim == 0 && c->heads > 0) {
+    if (c->width % c->heads)
+      return vit__fail(VIT_ERR_CONFIG,
+                       "width %d is not a multiple of heads %d; set head_dim "
+                       "to choose the width of a head yourself",
+                       c->width, c->heads);
+    c->head_dim = c->width / c->heads;
+  }
+  if (c->mlp_width == 0 && c->width > 0 && c->width <= VIT__MOST)
+    c->mlp_width = 4 * c->width;
+  r = vit__check_sizes(c);
+  return r ? r : vit__check_options(c);
+}
+
+/* -- the tensor table ---------------------------------------------------- */
+
+enum { VIT__STEM, VIT__BLOCK, VIT__TAIL };
+enum { /* initialisers of the table */
+  VIT__INIT_ZERO,
+  VIT__INIT_ONE,
+  VIT__INIT_TOKEN,
+  VIT__INIT_POSITION,
+  VIT__INIT_WEIGHT,
+  VIT__INIT_BIAS,
+  VIT__INIT_HEAD,
+  VIT__INIT_HEAD_BIAS
+};
+
+/* The alphabet of sizes, as doubles: their products are exact up to 2^53, and
+   a larger one is seen as too large instead of wrapping round. */
+typedef struct { double B, N, T, D, H, I, M, K, L, P, C, PH, PW; } vit__sizes;
+
+static vit__sizes vit__sizes_of(const vit_config *c, int batch) {
+  vit__sizes z;
+  z.B = batch;
+  z.N = (double)(c->image_height / c->patch_height) *
+        (double)(c->image_width / c->patch_width);
+  z.T = z.N + c->class_token;
+  z.D = c->width;
+  z.H = c->heads;
+  z.I = (double)c->heads * c->head_dim;
+  z.M = c->mlp_width;
+  z.K = c->classes;
+  z.L = c->depth;
+  z.C = c->channels;
+  z.PH = c->patch_height;
+  z.PW = c->patch_width;
+  z.P = z.C * z.PH * z.PW;
+  return z;
+}
+
+/* Name the sizes as the tables do. */
+#define VIT__SIZES(z)                                                          \
+  const double B = (z).B, N = (z).N, T = (z).T, D = (z).D, H = (z).H,          \
+               I = (z).I, M = (z).M, K = (z).K, P = (z).P, C = (z).C,          \
+               PH = (z).PH, PW = (z).PW;                                       \
+  (void)B, (void)N, (void)T, (void)D, (void)H, (void)I, (void)M, (void)K;      \
+  (void)P, (void)C, (void)PH, (void)PW
+
+/* A row of the table with its sizes worked out; VIT__ROWS of them. */
+typedef struct {
+  const char *name;
+  int where, init, decay;
+  double d[4], count; /* count 0: the tensor does not exist */
+} vit__row;
+#define VIT__ONE(field, name, where, exists, d0, d1, d2, d3, init, decay) +1
+enum { VIT__ROWS = 0 VIT_TENSORS(VIT__ONE) };
+#undef VIT__ONE
+
+static void vit__table(const vit_config *c, vit__row rows[VIT__ROWS]) {
+  vit__row *r = rows;
+  VIT__SIZES(vit__sizes_of(c, 1));
+#define VIT__FILL(field, text, place, exists, d0, d1, d2, d3, start, decays)   \
+  r->name = text;                                                              \
+  r->where = VIT__##place;                                                     \
+  r->init = VIT__INIT_##start;                                                 \
+  r->decay = decays;                                                           \
+  r->d[0] = d0, r->d[1] = d1, r->d[2] = d2, r->d[3] = d3;                      \
+  r->count = exists ? 1 : 0;                                                   \
+  for (int i = 0; i < 4; i++) r->count *= r->d[i] > 0 ? r->d[i] : 1;           \
+  r++;
+  VIT_TENSORS(VIT__FILL)
+#undef VIT__FILL
+}
+
+/* Walk all tensors in order; stop at number i. Returns the total count. */
+static double vit__walk_tensors(const vit_config *c, int i, vit_tensor *t) {
+  vit__row rows[VIT__ROWS];
+  double offset = 0;
+  int n = 0;
+  vit__table(c, rows);
+  for (int part = VIT__STEM; part <= VIT__TAIL; part++)
+    for (int l = 0; l < (part == VIT__BLOCK ? c->depth : 1); l++)
+      for (const vit__row *r = rows; r < rows + VIT__ROWS; r++) {
+        if (r->where != part || r->count == 0) continue;
+        if (n++ == i) {
+          memset(t, 0, sizeof *t);
+          if (part == VIT__BLOCK)
+            snprintf(t->name, sizeof t->name, "blocks.%d.%s", l, r->name);
+          else
+            snprintf(t->name, sizeof t->name, "%s", r->name);
+          for (; t->dims < 4 && r->d[t->dims] > 0; t->dims++)
+            t->shape[t->dims] = (int)r->d[t->dims];
+          t->offset = (size_t)offset;
+          t->count = (size_t)r->count;
+          t->layer = part == VIT__BLOCK ? l : -1;
+          t->init = r->init;
+          t->decay = r->decay;
+          return -1;
+        }
+        offset += r->count;
+      }
+  return offset;
+}
+
+VIT_DEF int vit_tensor_at(const vit_config *c, int i, vit_tensor *t) {
+  return i >= 0 && vit__walk_tensors(c, i, t) < 0;
+}
+
+VIT_DEF vit_result vit_tensor_find(const vit_config *c, const char *name,
+                                   vit_tensor *t) {
+  for (int i = 0; vit_tensor_at(c, i, t); i++)
+    if (!strcmp(t->name, name)) return VIT_OK;
+  return vit__fail(VIT_ERR_CONFIG, "this model has no tensor \"%.60s\"", name);
+}
+
+VIT_DEF size_t vit_parameter_count(const vit_config *c) {
+  return (size_t)vit__walk_tensors(c, -1, NULL);
+}
+
+/* Take one block of floats for all tensors and point the fields into it. */
+static void vit__take_tensors(vit_tensors *t, const vit_config *c,
+                              vit_arena *a) {
+  vit__row rows[VIT__ROWS];
+  double total = vit__walk_tensors(c, -1, NULL), layer = 0, offset = 0;
+  int n = 0;
+  vit__table(c, rows);
+  if (total > 9e15) a->overflow = 1, total = 0;
+  t->count = (size_t)total;
+  t->block = (float *)vit_arena_take(a, t->count, sizeof(float));
+  for (int i = 0; i < VIT__ROWS; i++)
+    layer += rows[i].where == VIT__BLOCK ? rows[i].count : 0;
+  t->layer_stride = total > 0 ? (size_t)layer : 0;
+#define VIT__POINT(field, text, place, exists, d0, d1, d2, d3, init, decay)    \
+  if (VIT__##place == VIT__TAIL && rows[n - 1].where == VIT__BLOCK)            \
+    offset += layer * (c->depth - 1); /* jump over the other blocks */         \
+  t->field = t->block && rows[n].count > 0 ? t->block + (size_t)offset : NULL; \
+  offset += rows[n++].count;
+  VIT_TENSORS(VIT__POINT)
+#undef VIT__POINT
+}
+
+VIT_DEF vit_tensors vit_layer(const vit_tensors *t, int l) {
+  vit_tensors out = *t;
+  size_t skip = (size_t)l * t->layer_stride;
+#define VIT__SHIFT(field, name, where, exists, d0, d1, d2, d3, init, decay)    \
+  if (VIT__##where == VIT__BLOCK && out.field) out.field += skip;
+  VIT_TENSORS(VIT__SHIFT)
+#undef VIT__SHIFT
+  return out;
+}
+
+/* -- initial values ------------------------------------------------------ */
+
+static void vit__fill_normal(float *w, size_t n, float std, vit_rng *rng) {
+  for (size_t i = 0; i < n; i++) w[i] = std * vit_random_normal(rng);
+}
+
+static void vit__fill_uniform(float *w, size_t n, float limit, vit_rng *rng) {
+  for (size_t i = 0; i < n; i++)
+    w[i] = limit * (2 * vit_random_uniform(rng) - 1);
+}
+
+/* Inputs of the layer that a weight or bias belongs to: the bias stands right
+   behind its weight in the table, so the caller passes the last weight on. */
+static void vit__fill_tensor(float *w, const vit_tensor *t,
+                             const vit_tensor *weight, const vit_config *c,
+                             vit_rng *rng) {
+  int is_bias = t->init == VIT__INIT_BIAS || t->init == VIT__INIT_HEAD_BIAS;
+  int is_head = t->init == VIT__INIT_HEAD || t->init == VIT__INIT_HEAD_BIAS;
+  float in = 1, out;
+  for (int i = 1; i < weight->dims; i++) in *= (float)weight->shape[i];
+  out = in > 0 ? (float)weight->shape[0] : 1;
+  if (weight->dims == 4) out *= (float)(weight->shape[2] * weight->shape[3]);
+  if (strstr(t->name, "qkv")) out /= 3; /* three layers in one */
+  if (t->init == VIT__INIT_ZERO || (is_head && c->zero_head)) return;
+  if (t->init == VIT__INIT_ONE) {
+    for (size_t i = 0; i < t->count; i++) w[i] = 1;
+  } else if (t->init == VIT__INIT_TOKEN || t->init == VIT__INIT_POSITION) {
+    vit__fill_normal(w, t->count, c->init == VIT_INIT_TORCH ? 1.0f : 0.02f,
+                     rng);
+  } else if (c->init == VIT_INIT_TORCH) {
+    vit__fill_uniform(w, t->count, 1 / sqrtf(in), rng);
+  } else if (is_bias) {
+    return;
+  } else if (c->init == VIT_INIT_GLOROT) {
+    vit__fill_uniform(w, t->count, sqrtf(6 / (in + out)), rng);
+  } else {
+    vit__fill_normal(w, t->count, 0.02f, rng);
+  }
+}
+
+/* Tensor i draws from stream i, so a tensor's values do not depend on others. */
+static void vit__initialise(vit_model *m, uint64_t seed) {
+  vit_tensor t, weight;
+  memset(&weight, 0, sizeof weight);
+  for (int i = 0; vit_tensor_at(&m->config, i, &t); i++) {
+    vit_rng rng = vit_rng_create(seed, (uint32_t)i);
+    if (t.dims >= 2) weight = t;
+    vit__fill_tensor(m->params.block + t.offset, &t, &weight, &m->config, &rng);
+  }
+}
+
+/* -- memory plans -------------------------------------------------------- */
+
+static void vit__plan_model(vit_model *m, vit_arena *a) {
+  const vit_config *c = &m->config;
+  double T = vit__sizes_of(c, 1).T;
+  int fixed = c->positions == VIT_POSITIONS_SINUSOID ||
+              c->positions == VIT_POSITIONS_SINCOS2D;
+  if (T * T > 9e15) a->overflow = 1, T = 0;
+  vit__take_tensors(&m->params, c, a);
+  m->fixed_pos = fixed ? (float *)vit_arena_take(
+                             a, (size_t)(T * c->width), sizeof(float))
+                       : NULL;
+  m->mask = c->local_mask
+                ? (float *)vit_arena_take(a, (size_t)(T * T), sizeof(float))
+                : NULL;
+}
+
+static vit_result vit__check_int(const char *what, double floats) {
+  if (floats <= (double)INT_MAX) return VIT_OK;
+  return vit__fail(VIT_ERR_OVERFLOW,
+                   "%s would hold %.0f numbers; the most is %d: make the "
+                   "batch, the image or the model smaller",
+                   what, floats, INT_MAX);
+}
+
+static vit_result vit__plan_state(vit_state *s, const vit_config *c,
+                                  vit_arena *a) {
+  const int grad = s->trains, batch = s->capacity;
+  VIT__SIZES(vit__sizes_of(c, batch));
+#define VIT__PLAN(name, where, exists, size)                                   \
+  {                                                                            \
+    double floats = (exists) ? (double)(size) : 0;                             \
+    int each = VIT__##where == VIT__BLOCK &&                                   \
+               (grad || (s->keep_probs && !strcmp(#name, "probs")));           \
+    vit_result r = vit__check_int("activation " #name, floats);                \
+    if (r) return r;                                                           \
+    s->name##_stride = each ? (size_t)floats : 0;                              \
+    floats *= each ? (double)c->depth : 1;                                     \
+    if (floats > 9e15) a->overflow = 1, floats = 0;                            \
+    s->name = (float *)vit_arena_take(a, (size_t)floats, sizeof(float));       \
+  }
+  VIT_ACTIVATIONS(VIT__PLAN)
+#undef VIT__PLAN
+  s->labels = (int *)vit_arena_take(a, (size_t)batch, sizeof(int));
+  s->losses = (double *)vit_arena_take(a, (size_t)batch, sizeof(double));
+  if (grad) vit__take_tensors(&s->grads, c, a);
+  return VIT_OK;
+}
+
+static vit_result vit__check_batch(int batch) {
+  if (batch >= 1 && batch <= VIT__MOST) return VIT_OK;
+  return vit__fail(VIT_ERR_CONFIG, "batch is %d; it must be from 1 to %d",
+                   batch, VIT__MOST);
+}
+
+VIT_DEF vit_result vit_memory_plan(const vit_config *config, int batch,
+                                   vit_memory *out) {
+  vit_config c = *config;
+  vit_arena params, states[2];
+  vit_state s;
+  vit_tensors t;
+  vit_result r = vit_config_resolve(&c);
+  memset(out, 0, sizeof *out);
+  memset(&params, 0, sizeof params);
+  memset(states, 0, sizeof states);
+  if (!r) r = vit__check_batch(batch);
+  if (r) return r;
+  vit__take_tensors(&t, &c, &params);
+  for (int trains = 0; trains < 2; trains++) {
+    memset(&s, 0, sizeof s);
+    s.capacity = batch;
+    s.trains = trains;
+    r = vit__plan_state(&s, &c, &states[trains]);
+    if (r) return r;
+  }
+  if (params.overflow || states[0].overflow || states[1].overflow)
+    return vit__fail(VIT_ERR_OVERFLOW, "this model needs more bytes than a "
+                                       "size_t can count; make it smaller");
+  out->parameters = out->gradients = params.used;
+  out->moments = 2 * params.used;
+  out->inference = states[0].used;
+  out->training = states[1].used - params.used;
+  return VIT_OK;
+}
+
+VIT_DEF vit_result vit_model_create(vit_model *m, const vit_config *config,
+                                    uint64_t seed) {
+  vit_config c = *config;
+  vit_result r = vit_config_resolve(&c);
+  memset(m, 0, sizeof *m);
+  if (!r) r = vit__check_int("the model", vit__walk_tensors(&c, -1, NULL));
+  if (r) return r;
+  m->config = c;
+  m->kernels = vit_best_kernels();
+  vit__plan_model(m, &m->arena);
+  r = vit_arena_allocate(&m->arena, "model");
+  if (r) {
+    memset(m, 0, sizeof *m);
+    return r;
+  }
+  vit__plan_model(m, &m->arena);
+  if (c.positions == VIT_POSITIONS_SINUSOID)
+    vit_positions_sinusoid(m->fixed_pos, vit_config_tokens(&c), c.width);
+  if (c.positions == VIT_POSITIONS_SINCOS2D)
+    vit_positions_sincos2d(m->fixed_pos, c.image_height / c.patch_height,
+                           c.image_width / c.patch_width, c.width,
+                           c.class_token);
+  if (m->mask)
+    vit_local_mask(m->mask, c.image_height / c.patch_height,
+                   c.image_width / c.patch_width, c.local_mask, c.class_token);
+  vit__initialise(m, seed);
+  return VIT_OK;
+}
+
+VIT_DEF void vit_model_free(vit_model *m) {
+  vit_arena_free(&m->arena);
+  memset(m, 0, sizeof *m);
+}
+
+VIT_DEF vit_result vit_state_create(vit_state *s, const vit_model *m, int batch,
+                                    int flags, uint64_t seed) {
+  vit_result r = vit__check_batch(batch);
+  memset(s, 0, sizeof *s);
+  if (r) return r;
+  s->capacity = batch;
+  s->trains = (flags & VIT_FOR_TRAINING) != 0;
+  s->input_gradient = (flags & VIT_INPUT_GRADIENT) != 0;
+  s->keep_probs = (flags & VIT_KEEP_ATTENTION) != 0;
+  s->dropout = s->trains;
+  s->key = vit__key(seed);
+  r = vit__plan_state(s, &m->config, &s->arena);
+  if (!r) r = vit_arena_allocate(&s->arena, s->trains ? "training state"
+                                                      : "inference state");
+  if (!r) r = vit__plan_state(s, &m->config, &s->arena);
+  if (r) memset(s, 0, sizeof *s);
+  return r;
+}
+
+VIT_DEF void vit_state_free(vit_state *s) {
+  vit_arena_free(&s->arena);
+  memset(s, 0, sizeof *s);
+}
+
+/* -- forward ------------------------------------------------------------- */
+
+/* Sites where a forward pass draws random numbers; each pass has its own
+   streams. */
+enum {
+  VIT__SITE_ATTN,
+  VIT__SITE_PROJ,
+  VIT__SITE_HIDDEN,
+  VIT__SITE_MLP,
+  VIT__SITE_LAYER,
+  VIT__SITE_PATH1,
+  VIT__SITE_PATH2,
+  VIT__SITES
+};
+
+/* One pass over a batch: the sizes, and block l's tensors and activations. */
+typedef struct {
+  const vit_model *m;
+  vit_state *s;
+  const vit_kernels *k;
+  int B, N, T, D, H, Dh, I, M, K, P;
+  int threads;
+} vit__pass;
+
+static vit__pass vit__begin(const vit_model *m, vit_state *s, int B) {
+  const vit_config *c = &m->config;
+  vit__pass p;
+  p.m = m;
+  p.s = s;
+  p.k = m->kernels;
+  p.B = B;
+  p.N = vit_config_patches(c);
+  p.T = vit_config_tokens(c);
+  p.D = c->width;
+  p.H = c->heads;
+  p.Dh = c->head_dim;
+  p.I = c->heads * c->head_dim;
+  p.M = c->mlp_width;
+  p.K = c->classes;
+  p.P = c->channels * c->patch_height * c->patch_width;
+  p.threads = m->threads > 0 ? m->threads : vit_max_threads();
+  return p;
+}
+
+/* Rows first .. first + count - 1 are the share of thread i. */
+static void vit__share(int rows, int threads, int i, int *first, int *count) {
+  int grain = 12; /* whole tiles for the matrix product */
+  vit_idx each = ((vit_idx)rows + threads - 1) / threads;
+  vit_idx begin, end;
+  each = (each + grain - 1) / grain * grain;
+  begin = each * i < rows ? each * i : rows;
+  end = begin + each < rows ? begin + each : rows;
+  *first = (int)begin;
+  *count = (int)(end - begin);
+}
+
+static uint32_t vit__stream(const vit__pass *p, int l, int site) {
+  uint32_t sites = 1 + (uint32_t)(p->m->config.depth * VIT__SITES);
+  return p->s->pass * sites + 1 + (uint32_t)(l * VIT__SITES + site);
+}
+
+/* Dropout in place on rows of `cols` numbers; does nothing when it is off. */
+static void vit__drop(const vit__pass *p, float *x, float rate, uint32_t stream,
+                      int first, int count, int cols) {
+  vit_idx start = (vit_idx)first * cols;
+  if (!p->s->dropout || rate == 0) return;
+  p->k->dropout(x + start, x + start, count * cols, rate, p->s->key, stream,
+                (uint32_t)start);
+}
+
+/* Stochastic depth: what image b's branch is multiplied with. The rate grows
+   from 0 in the first block to drop_path in the last (Huang et al. 2016). */
+static float vit__path_scale(const vit__pass *p, int l, int site, vit_idx b) {
+  const vit_config *c = &p->m->config;
+  float rate = c->drop_path;
+  uint32_t bits;
+  if (!p->s->dropout || rate == 0) return 1;
+  if (c->depth > 1) rate *= (float)l / (float)(c->depth - 1);
+  bits = vit_philox(p->s->key, vit__stream(p, l, site), (uint32_t)b);
+  return vit__unit(bits) < rate ? 0 : 1 / (1 - rate);
+}
+
+/* y = x + scale f, where each image has its own scale. y, x, f [B*T,D] */
+static void vit__add_branch(const vit__pass *p, int l, int site, float *y,
+                            const float *x, const float *f, int first,
+                            int count) {
+  vit_idx r = first, end = (vit_idx)first + count, D = p->D;
+  while (r < end) { /* up to the end of this image */
+    vit_idx b = r / p->T, next = (b + 1) * p->T;
+    if (next > end || p->m->config.drop_path == 0) next = end;
+    p->k->residual_forward(y + r * D, x + r * D, f + r * D,
+                           vit__path_scale(p, l, site, b), (int)((next - r) * D));
+    r = next;
+  }
+}
+
+/* Block l's activations: field of the state at its place. */
+#define VIT__ACT(p, field, l) ((p)->s->field + (size_t)(l) * (p)->s->field##_stride)
+
+/* What block l reads: the tokens, or what block l-1 wrote. */
+static float *vit__block_input(const vit__pass *p, int l) {
+  return l ? VIT__ACT(p, out, l - 1) : p->s->tokens;
+}
+
+/* Patches, projection and positions of image b (ViT paper, eq. 1). */
+static void vit__embed(const vit__pass *p, const float *images, int b) {
+  const vit_config *c = &p->m->config;
+  const vit_tensors *w = &p->m->params;
+  const vit_idx pixels = (vit_idx)p->N * p->P;
+  float *patches = p->s->patches + b * pixels;
+  float *embedded = p->s->embedded + (vit_idx)b * p->N * p->D;
+  p->k->patchify_forward(patches, images + b * pixels, c->channels,
+                         c->image_height, c->image_width, c->patch_height,
+                         c->patch_width);
+  p->k->linear_forward(embedded, patches, w->patch_w, w->patch_b, p->N, p->P,
+                       p->D);
+  p->k->tokens_forward(p->s->tokens + (vit_idx)b * p->T * p->D, embedded,
+                       w->cls_token, w->pos_embed ? w->pos_embed : p->m->fixed_pos,
+                       p->N, p->D);
+  vit__drop(p, p->s->tokens, c->pos_drop, vit__stream(p, 0, -1), b * p->T, p->T,
+            p->D);
+}
+
+/* Rows of block l up to Q, K, V: layer norm 1 (pre-norm) and the fused
+   projection. */
+static void vit__block_qkv(const vit__pass *p, int l, int first, int n) {
+  const vit_config *c = &p->m->config;
+  const vit_tensors w = vit_layer(&p->m->params, l);
+  const vit_idx D = p->D, I3 = 3 * (vit_idx)p->I;
+  const float *x = vit__block_input(p, l) + first * D;
+  float *norm1 = VIT__ACT(p, norm1, l) + first * D;
+  if (c->norm == VIT_NORM_PRE) {
+    p->k->layernorm_forward(norm1, VIT__ACT(p, mean1, l) + first,
+                            VIT__ACT(p, rstd1, l) + first, x, w.norm1_w,
+                            w.norm1_b, n, p->D, c->norm_eps);
+    x = norm1;
+  }
+  p->k->linear_forward(VIT__ACT(p, qkv, l) + first * I3, x, w.qkv_w, w.qkv_b, n,
+                       p->D, 3 * p->I);
+}
+
+/* >>04 heads: head h of image b. Q, K and V of a token stand side by side in
+   `qkv`, each with its heads side by side (head-major); the outputs of the
+   heads are written side by side, which is their concatenation. */
+static void vit__head(const vit__pass *p, int l, vit_idx b, vit_idx h) {
+  const int T = p->T, Dh = p->Dh, I = p->I;
+  const vit_idx TT = (vit_idx)T * T, at = b * p->H + h;
+  const float *q = VIT__ACT(p, qkv, l) + b * T * 3 * I + h * Dh;
+  float *probs = VIT__ACT(p, probs, l) + at * TT;
+  float *o = VIT__ACT(p, heads, l) + b * T * I + h * Dh;
+  float rate = p->m->config.attn_drop;
+  p->k->attention_scores_forward(probs, q, q + I, p->m->mask, T, Dh, 3 * I);
+  if (p->s->dropout && rate > 0) {
+    float *dropped = VIT__ACT(p, dropped, l) + at * TT;
+    p->k->dropout(dropped, probs, T * T, rate, p->s->key,
+                  vit__stream(p, l, VIT__SITE_ATTN), (uint32_t)(at * TT));
+    probs = dropped;
+  }
+  p->k->attention_values_forward(o, probs, q + 2 * I, T, Dh, 3 * I, I);
+}
+
+/* The MLP of rows of block l, into s->branch: fc1, GELU, fc2. */
+static void vit__block_mlp(const vit__pass *p, int l, const float *x, int first,
+                           int n) {
+  const vit_config *c = &p->m->config;
+  const vit_tensors w = vit_layer(&p->m->params, l);
+  const vit_idx D = p->D, M = p->M;
+  float *hidden = VIT__ACT(p, hidden, l) + first * M;
+  float *gelu = VIT__ACT(p, hidden_gelu, l);
+  float *y = (c->mlp_last_gelu ? VIT__ACT(p, mlp_out, l) : p->s->branch) +
+             first * D;
+  void (*activate)(float *, const float *, int) =
+      c->gelu == VIT_GELU_ERF ? p->k->gelu_forward : p->k->gelu_tanh_forward;
+  p->k->linear_forward(hidden, x + first * D, w.fc1_w, w.fc1_b, n, p->D, p->M);
+  activate(gelu + first * M, hidden, n * p->M);
+  vit__drop(p, gelu, c->hidden_drop, vit__stream(p, l, VIT__SITE_HIDDEN), first,
+            n, p->M);
+  p->k->linear_forward(y, gelu + first * M, w.fc2_w, w.fc2_b, n, p->M, p->D);
+  if (c->mlp_last_gelu) activate(p->s->branch + first * D, y, n * p->D);
+  vit__drop(p, p->s->branch, c->mlp_drop, vit__stream(p, l, VIT__SITE_MLP),
+            first, n, p->D);
+}
+
+/* Rows of block l after the heads. Pre-norm (ViT paper, eq. 2 and 3):
+       mid = x + attention, out = mid + MLP(norm2(mid))
+   Post-norm (Vaswani et al. 2017, section 3.1):
+       mid = x + attention, sum2 = norm1(mid) + MLP(norm1(mid)),
+       out = norm2(sum2) */
+static void vit__block_rest(const vit__pass *p, int l, int first, int n) {
+  const vit_config *c = &p->m->config;
+  const vit_tensors w = vit_layer(&p->m->params, l);
+  const vit_idx D = p->D;
+  const int post = c->norm == VIT_NORM_POST;
+  float *mid = VIT__ACT(p, mid, l), *out = VIT__ACT(p, out, l);
+  float *branch = p->s->branch;
+  float *norm1 = VIT__ACT(p, norm1, l), *norm2 = VIT__ACT(p, norm2, l);
+  float *sum2 = post ? VIT__ACT(p, sum2, l) : NULL;
+  p->k->linear_forward(branch + first * D,
+                       VIT__ACT(p, heads, l) + (vit_idx)first * p->I, w.proj_w,
+                       w.proj_b, n, p->I, p->D);
+  vit__drop(p, branch, c->proj_drop, vit__stream(p, l, VIT__SITE_PROJ), first,
+            n, p->D);
+  vit__add_branch(p, l, VIT__SITE_PATH1, mid, vit__block_input(p, l), branch,
+                  first, n);
+  p->k->layernorm_forward(
+      (post ? norm1 : norm2) + first * D,
+      (post ? VIT__ACT(p, mean1, l) : VIT__ACT(p, mean2, l)) + first,
+      (post ? VIT__ACT(p, rstd1, l) : VIT__ACT(p, rstd2, l)) + first,
+      mid + first * D, post ? w.norm1_w : w.norm2_w,
+      post ? w.norm1_b : w.norm2_b, n, p->D, c->norm_eps);
+  vit__block_mlp(p, l, post ? norm1 : norm2, first, n);
+  vit__add_branch(p, l, VIT__SITE_PATH2, post ? sum2 : out, post ? norm1 : mid,
+                  branch, first, n);
+  if (post)
+    p->k->layernorm_forward(out + first * D, VIT__ACT(p, mean2, l) + first,
+                            VIT__ACT(p, rstd2, l) + first, sum2 + first * D,
+                            w.norm2_w, w.norm2_b, n, p->D, c->norm_eps);
+  vit__drop(p, out, c->layer_drop, vit__stream(p, l, VIT__SITE_LAYER), first, n,
+            p->D);
+}
+
+/* Rows between the heads are independent of each other, and so are the heads:
+   three parallel loops make a block. */
+static void vit__block(const vit__pass *p, int l) {
+  const int threads = p->threads, rows = p->B * p->T, heads = p->B * p->H;
+  VIT__PARALLEL_FOR
+  for (int i = 0; i < threads; i++) {
+    int first, n;
+    vit__share(rows, threads, i, &first, &n);
+    if (n > 0) vit__block_qkv(p, l, first, n);
+  }
+  VIT__PARALLEL_FOR
+  for (int i = 0; i < heads; i++) vit__head(p, l, i / p->H, i % p->H);
+  VIT__PARALLEL_FOR
+  for (int i = 0; i < threads; i++) {
+    int first, n;
+    vit__share(rows, threads, i, &first, &n);
+    if (n > 0) vit__block_rest(p, l, first, n);
+  }
+}
+
+/* Final norm, pooling, head (ViT paper, eq. 4) and softmax. */
+static void vit__classify(const vit__pass *p) {
+  const vit_config *c = &p->m->config;
+  const vit_tensors *w = &p->m->params;
+  const vit_idx TD = (vit_idx)p->T * p->D;
+  const int threads = p->threads;
+  const float *x = vit__block_input(p, c->depth);
+  if (c->final_norm) {
+    VIT__PARALLEL_FOR
+    for (int b = 0; b < p->B; b++)
+      p->k->layernorm_forward(p->s->normed + b * TD,
+                              p->s->mean + (vit_idx)b * p->T,
+                              p->s->rstd + (vit_idx)b * p->T, x + b * TD,
+                              w->norm_w, w->norm_b, p->T, p->D, c->norm_eps);
+    x = p->s->normed;
+  }
+  for (int b = 0; b < p->B; b++) {
+    float *pooled = p->s->pooled + (vit_idx)b * p->D;
+    if (c->pool == VIT_POOL_CLS)
+      memcpy(pooled, x + b * TD, (size_t)p->D * sizeof(float));
+    else /* over the patches, not the class token */
+      p->k->mean_forward(pooled, x + b * TD + (c->class_token ? p->D : 0), p->N,
+                         p->D);
+  }
+  p->k->linear_forward(p->s->logits, p->s->pooled, w->head_w, w->head_b, p->B,
+                       p->D, p->K);
+  p->k->softmax_forward(p->s->softmax, p->s->logits, p->B, p->K);
+}
+
+VIT_DEF vit_result vit_forward(const vit_model *m, vit_state *s,
+                               const float *images, int B) {
+  vit__pass p;
+  int threads;
+  if (B < 1 || B > s->capacity)
+    return vit__fail(VIT_ERR_CONFIG,
+                     "batch of %d images, but this state was created for 1 to "
+                     "%d",
+                     B, s->capacity);
+  s->pass++;
+  s->batch = B;
+  s->labels_set = 0;
+  p = vit__begin(m, s, B);
+  threads = p.threads;
+  VIT__PARALLEL_FOR
+  for (int b = 0; b < B; b++) vit__embed(&p, images, b);
+  for (int l = 0; l < m->config.depth; l++) vit__block(&p, l);
+  vit__classify(&p);
+  return VIT_OK;
+}
+
+VIT_DEF const float *vit_attention(const vit_model *m, const vit_state *s,
+                                   int layer, int image, int head) {
+  const vit_config *c = &m->config;
+  vit_idx T = vit_config_tokens(c);
+  if (layer < 0 || layer >= c->depth || image < 0 || image >= s->batch ||
+      head < 0 || head >= c->heads || (!s->trains && !s->keep_probs))
+    return NULL;
+  return s->probs + (size_t)layer * s->probs_stride +
+         ((vit_idx)image * c->heads + head) * T * T;
+}
+
+/* Index of the largest of n numbers; the first of equals. */
+static int vit__argmax(const float *x, int n) {
+  int best = 0;
+  for (int i = 1; i < n; i++) best = x[i] > x[best] ? i : best;
+  return best;
+}
+
+VIT_DEF vit_result vit_predict(const vit_model *m, vit_state *s,
+                               const float *images, int B, int *classes,
+                               float *p) {
+  const int K = m->config.classes, dropout = s->dropout;
+  vit_result r;
+  s->dropout = 0;
+  r = vit_forward(m, s, images, B);
+  s->dropout = dropout;
+  if (r) return r;
+  for (vit_idx b = 0; b < B; b++)
+    classes[b] = vit__argmax(s->logits + b * K, K);
+  if (p) memcpy(p, s->softmax, (size_t)B * (size_t)K * sizeof *p);
+  return VIT_OK;
+}
+
+/* ------------------------------------------------------------------------ */
+/*  >>07 gradients                                                          */
+/* ------------------------------------------------------------------------ */
+
+/* cross entropy on logits, with label smoothing e (Szegedy et al. 2016, sec. 7):
+   target q = (1 - e) [k is the label] + e / K, loss = - sum of q log p, where
+   p = softmax(logits). logits [rows,K], labels [rows] -> losses [rows],
+   p [rows,K] */
+static void vit_naive_crossentropy_forward(double *losses, float *p,
+                                           const float *logits,
+                                           const int *labels, float smoothing,
+                                           int rows, int K) {
+  vit_naive_softmax_forward(p, logits, rows, K);
+  for (vit_idx r = 0; r < rows; r++) {
+    const float *z = logits + r * K;
+    double top = (double)z[0], sum = 0, mean = 0, log_sum;
+    for (vit_idx k = 1; k < K; k++) top = (double)z[k] > top ? (double)z[k] : top;
+    for (vit_idx k = 0; k < K; k++) {
+      sum += exp((double)z[k] - top);
+      mean += (double)z[k] / K;
+    }
+    log_sum = top + log(sum); /* log p_k = z_k - log_sum */
+    losses[r] = log_sum - (1 - (double)smoothing) * (double)z[labels[r]] -
+                (double)smoothing * mean;
+  }
+}
+
+/* dlogits = factor (p - q) */
+static void vit_naive_crossentropy_backward(float *dlogits, const float *p,
+                                            const int *labels, float smoothing,
+                                            float factor, int rows, int K) {
+  for (vit_idx r = 0; r < rows; r++)
+    for (vit_idx k = 0; k < K; k++) {
+      float q = smoothing / (float)K + (k == labels[r] ? 1 - smoothing : 0);
+      dlogits[r * K + k] = factor * (p[r * K + k] - q);
+    }
+}
+
+#ifdef VIT__HAS_SIMD
+VIT__SIMD void vit_simd_crossentropy_forward(double *losses, float *p,
+                                             const float *logits,
+                                             const int *labels, float smoothing,
+                                             int rows, int K) {
+  for (vit_idx r = 0; r < rows; r++, p += K, logits += K) {
+    vit_vec top = vit_set(-INFINITY), sum = vit_set(0), mean = vit_set(0), scale;
+    double log_sum;
+    for (vit_idx k = 0; k < K; k += VIT_LANES) {
+      top = vit_max(top, vit__load_or(logits + k, K - k, -INFINITY));
+      mean = vit_add(mean, vit_load_n(logits + k, K - k));
+    }
+    top = vit_set(vit_top(top));
+    for (vit_idx k = 0; k < K; k += VIT_LANES) {
+      vit_vec z = vit__load_or(logits + k, K - k, -INFINITY);
+      vit_vec e = vit_exp(vit_sub(z, top));
+      vit_store_n(p + k, e, K - k);
+      sum = vit_add(sum, e);
+    }
+    scale = vit_div(vit_set(1), vit_set(vit_sum(sum)));
+    for (vit_idx k = 0; k < K; k += VIT_LANES)
+      vit_store_n(p + k, vit_mul(vit_load_n(p + k, K - k), scale), K - k);
+    log_sum = (double)vit_top(top) + log((double)vit_sum(sum));
+    losses[r] = log_sum - (1 - (double)smoothing) * (double)logits[labels[r]] -
+                (double)smoothing * (double)vit_sum(mean) / K;
+  }
+}
+
+VIT__SIMD void vit_simd_crossentropy_backward(float *dlogits, const float *p,
+                                              const int *labels,
+                                              float smoothing, float factor,
+                                              int rows, int K) {
+  const vit_vec f = vit_set(factor), q = vit_set(smoothing / (float)K);
+  for (vit_idx r = 0; r < rows; r++, dlogits += K, p += K) {
+    for (vit_idx k = 0; k < K; k += VIT_LANES)
+      vit_store_n(dlogits + k, vit_mul(f, vit_sub(vit_load_n(p + k, K - k), q)),
+                  K - k);
+    dlogits[labels[r]] -= factor * (1 - smoothing);
+  }
+}
+#endif
+
+VIT_DEF vit_result vit_loss(const vit_model *m, vit_state *s, const int *labels,
+                            float smoothing, double *loss) {
+  const int K = m->config.classes, B = s->batch;
+  const float *z =
+      m->config.head == VIT_HEAD_SOFTMAX ? s->softmax : s->logits;
+  double sum = 0;
+  if (B < 1)
+    return vit__fail(VIT_ERR_STATE, "there is no forward pass to take the loss "
+                                    "of; call vit_forward first");
+  if (!(smoothing >= 0 && smoothing <= 1))
+    return vit__fail(VIT_ERR_CONFIG,
+                     "label smoothing is %g; it must be from 0 to 1",
+                     (double)smoothing);
+  for (int b = 0; b < B; b++) {
+    if (labels[b] < 0 || labels[b] >= K)
+      return vit__fail(VIT_ERR_CONFIG,
+                       "label %d of image %d is not a class from 0 to %d",
+                       labels[b], b, K - 1);
+    s->labels[b] = labels[b];
+  }
+  m->kernels->crossentropy_forward(s->losses, s->loss_p, z, labels, smoothing,
+                                   B, K);
+  for (int b = 0; b < B; b++) sum += s->losses[b];
+  s->loss = *loss = sum / B;
+  s->smoothing = smoothing;
+  s->labels_set = 1;
+  return VIT_OK;
+}
+
+VIT_DEF void vit_zero_gradients(vit_state *s) {
+  if (s->grads.block)
+    memset(s->grads.block, 0, s->grads.count * sizeof(float));
+}
+
+/* -- backward through the model ------------------------------------------ */
+
+/* The backward of a layer norm on rows of one part. Each part adds up its own
+   dw and db, `which` = 0 or 1 says for which of a block's two norms. */
+static void vit__norm_backward(const vit__pass *p, int part, int which,
+                               float *dx, const float *dy, const float *x,
+                               const float *w, const float *mean,
+                               const float *rstd, int first, int n) {
+  const vit_idx D = p->D;
+  float *dw = p->s->partial + (2 * part + which) * 2 * D;
+  p->k->layernorm_backward(dx + first * D, dw, dw + D, dy + first * D,
+                           x + first * D, w, mean + first, rstd + first, n,
+                           p->D);
+}
+
+/* Add the parts up in their order: the same bits with any number of threads. */
+static void vit__norm_gradients(const vit__pass *p, int which, float *dw,
+                                float *db) {
+  const vit_idx D = p->D;
+  for (vit_idx part = 0; part < VIT__PARTS; part++) {
+    const float *from = p->s->partial + (2 * part + which) * 2 * D;
+    for (vit_idx d = 0; d < D; d++) {
+      dw[d] += from[d];
+      db[d] += from[D + d];
+    }
+  }
+}
+
+static void vit__clear_parts(const vit__pass *p) {
+  memset(p->s->partial, 0,
+         (size_t)(4 * VIT__PARTS) * (size_t)p->D * sizeof(float));
+}
+
+/* d branch = scale of stochastic depth times dx, image by image. */
+static void vit__branch_gradient(const vit__pass *p, int l, int site, float *df,
+                                 const float *dx, int first, int n) {
+  vit_idx r = first, end = (vit_idx)first + n, D = p->D;
+  while (r < end) {
+    vit_idx b = r / p->T, next = (b + 1) * p->T;
+    if (next > end || p->m->config.drop_path == 0) next = end;
+    p->k->scale(df + r * D, dx + r * D, vit__path_scale(p, l, site, b),
+                (int)((next - r) * D));
+    r = next;
+  }
+}
+
+/* Rows of the MLP backward: dx (output of the MLP's branch) -> dnorm (its
+   input). Reads the steps of vit__block_mlp from the last to the first. */
+static void vit__mlp_backward(const vit__pass *p, int l, int first, int n) {
+  const vit_config *c = &p->m->config;
+  const vit_tensors w = vit_layer(&p->m->params, l);
+  const vit_idx D = p->D, M = p->M;
+  vit_state *s = p->s;
+  float *dbranch = s->dbranch + first * D, *dhidden = s->dhidden + first * M;
+  void (*activate)(float *, const float *, const float *, int) =
+      c->gelu == VIT_GELU_ERF ? p->k->gelu_backward : p->k->gelu_tanh_backward;
+  vit__branch_gradient(p, l, VIT__SITE_PATH2, s->dbranch, s->dx, first, n);
+  vit__drop(p, s->dbranch, c->mlp_drop, vit__stream(p, l, VIT__SITE_MLP), first,
+            n, p->D);
+  if (c->mlp_last_gelu)
+    activate(dbranch, dbranch, VIT__ACT(p, mlp_out, l) + first * D, n * p->D);
+  p->k->linear_backward_input(dhidden, dbranch, w.fc2_w, n, p->M, p->D);
+  vit__drop(p, s->dhidden, c->hidden_drop, vit__stream(p, l, VIT__SITE_HIDDEN),
+            first, n, p->M);
+  activate(dhidden, dhidden, VIT__ACT(p, hidden, l) + first * M, n * p->M);
+  p->k->linear_backward_input(s->dnorm + first * D, dhidden, w.fc1_w, n, p->D,
+                              p->M);
+}
+
+/* Post-norm: replace dx by the gradient before a norm. Uses dnorm. */
+static void vit__post_norm_backward(const vit__pass *p, int part, int which,
+                                    const float *x, const float *w,
+                                    const float *mean, const float *rstd,
+                                    int first, int n) {
+  const size_t bytes = (size_t)n * (size_t)p->D * sizeof(float);
+  const vit_idx at = (vit_idx)first * p->D;
+  memset(p->s->dnorm + at, 0, bytes);
+  vit__norm_backward(p, part, which, p->s->dnorm, p->s->dx, x, w, mean, rstd,
+                     first, n);
+  memcpy(p->s->dx + at, p->s->dnorm + at, bytes);
+}
+
+/* Rows of block l backward, from its output down to the heads. */
+static void vit__block_rest_backward(const vit__pass *p, int l, int part,
+                                     int first, int n) {
+  const vit_config *c = &p->m->config;
+  const vit_tensors w = vit_layer(&p->m->params, l);
+  const vit_idx D = p->D, at = first * D;
+  const int post = c->norm == VIT_NORM_POST;
+  vit_state *s = p->s;
+  vit__drop(p, s->dx, c->layer_drop, vit__stream(p, l, VIT__SITE_LAYER), first,
+            n, p->D);
+  if (post)
+    vit__post_norm_backward(p, part, 1, VIT__ACT(p, sum2, l), w.norm2_w,
+                            VIT__ACT(p, mean2, l), VIT__ACT(p, rstd2, l), first,
+                            n);
+  vit__mlp_backward(p, l, first, n);
+  if (post) {
+    p->k->residual_forward(s->dx + at, s->dx + at, s->dnorm + at, 1, n * p->D);
+    vit__post_norm_backward(p, part, 0, VIT__ACT(p, mid, l), w.norm1_w,
+                            VIT__ACT(p, mean1, l), VIT__ACT(p, rstd1, l), first,
+                            n);
+  } else {
+    vit__norm_backward(p, part, 1, s->dx, s->dnorm, VIT__ACT(p, mid, l),
+                       w.norm2_w, VIT__ACT(p, mean2, l), VIT__ACT(p, rstd2, l),
+                       first, n);
+  }
+  vit__branch_gradient(p, l, VIT__SITE_PATH1, s->dattn, s->dx, first, n);
+  vit__drop(p, s->dattn, c->proj_drop, vit__stream(p, l, VIT__SITE_PROJ), first,
+            n, p->D);
+  p->k->linear_backward_input(s->dheads + (vit_idx)first * p->I, s->dattn + at,
+                              w.proj_w, n, p->I, p->D);
+}
+
+/* Head h of image b backward: dheads -> dqkv. */
+static void vit__head_backward(const vit__pass *p, int l, vit_idx b,
+                               vit_idx h) {
+  const int T = p->T, Dh = p->Dh, I = p->I;
+  const vit_idx TT = (vit_idx)T * T, at = b * p->H + h;
+  const vit_idx place = b * T * 3 * I + h * Dh;
+  const float *q = VIT__ACT(p, qkv, l) + place;
+  const float *probs = VIT__ACT(p, probs, l) + at * TT, *used = probs;
+  float *dq = p->s->dqkv + place, *dp = p->s->dprobs + at * TT;
+  float rate = p->m->config.attn_drop;
+  int drops = p->s->dropout && rate > 0;
+  if (drops) used = VIT__ACT(p, dropped, l) + at * TT;
+  p->k->attention_values_backward(dp, dq + 2 * I,
+                                  p->s->dheads + b * T * I + h * Dh, used,
+                                  q + 2 * I, T, Dh, 3 * I, I);
+  if (drops)
+    p->k->dropout(dp, dp, T * T, rate, p->s->key,
+                  vit__stream(p, l, VIT__SITE_ATTN), (uint32_t)(at * TT));
+  p->k->attention_scores_backward(dq, dq + I, dp, probs, q, q + I, T, Dh,
+                                  3 * I);
+}
+
+/* Rows of block l backward, from Q, K, V to the block's input. */
+static void vit__block_qkv_backward(const vit__pass *p, int l, int part,
+                                    int first, int n) {
+  const vit_tensors w = vit_layer(&p->m->params, l);
+  const vit_idx D = p->D, at = first * D;
+  vit_state *s = p->s;
+  p->k->linear_backward_input(s->dnorm + at,
+                              s->dqkv + (vit_idx)first * 3 * p->I, w.qkv_w, n,
+                              p->D, 3 * p->I);
+  if (p->m->config.norm == VIT_NORM_POST)
+    p->k->residual_forward(s->dx + at, s->dx + at, s->dnorm + at, 1, n * p->D);
+  else
+    vit__norm_backward(p, part, 0, s->dx, s->dnorm, vit__block_input(p, l),
+                       w.norm1_w, VIT__ACT(p, mean1, l), VIT__ACT(p, rstd1, l),
+                       first, n);
+}
+
+/* The weights of one linear layer, split among the threads by output. */
+typedef struct {
+  float *dw, *db;
+  const float *dy, *x;
+  int in, out;
+} vit__weight;
+
+static void vit__weight_gradients(const vit__pass *p, const vit__weight *list,
+                                  int count, int rows) {
+  const int threads = p->threads, tasks = count * threads;
+  VIT__PARALLEL_FOR
+  for (int i = 0; i < tasks; i++) {
+    const vit__weight *g = list + i % count;
+    int first, n;
+    vit__share(g->out, threads, i / count, &first, &n);
+    if (n > 0)
+      p->k->linear_backward_weight(g->dw + (vit_idx)first * g->in,
+                                   g->db ? g->db + first : NULL, g->dy + first,
+                                   g->x, rows, g->in, n, g->out);
+  }
+}
+
+static vit__weight vit__weight_of(float *dw, float *db, const float *dy,
+                                  const float *x, int in, int out) {
+  vit__weight g;
+  g.dw = dw;
+  g.db = db;
+  g.dy = dy;
+  g.x = x;
+  g.in = in;
+  g.out = out;
+  return g;
+}
+
+static void vit__block_backward(const vit__pass *p, int l) {
+  const int rows = p->B * p->T, heads = p->B * p->H, threads = p->threads;
+  const int post = p->m->config.norm == VIT_NORM_POST;
+  const float *in1 = post ? vit__block_input(p, l) : VIT__ACT(p, norm1, l);
+  const float *in2 = post ? VIT__ACT(p, norm1, l) : VIT__ACT(p, norm2, l);
+  vit_tensors g = vit_layer(&p->s->grads, l);
+  vit__weight list[4];
+  vit__clear_parts(p);
+  VIT__PARALLEL_FOR
+  for (int i = 0; i < VIT__PARTS; i++) {
+    int first, n;
+    vit__share(rows, VIT__PARTS, i, &first, &n);
+    if (n > 0) vit__block_rest_backward(p, l, i, first, n);
+  }
+  VIT__PARALLEL_FOR
+  for (int i = 0; i < heads; i++) vit__head_backward(p, l, i / p->H, i % p->H);
+  VIT__PARALLEL_FOR
+  for (int i = 0; i < VIT__PARTS; i++) {
+    int first, n;
+    vit__share(rows, VIT__PARTS, i, &first, &n);
+    if (n > 0) vit__block_qkv_backward(p, l, i, first, n);
+  }
+  vit__norm_gradients(p, 0, g.norm1_w, g.norm1_b);
+  vit__norm_gradients(p, 1, g.norm2_w, g.norm2_b);
+  list[0] = vit__weight_of(g.qkv_w, g.qkv_b, p->s->dqkv, in1, p->D, 3 * p->I);
+  list[1] = vit__weight_of(g.proj_w, g.proj_b, p->s->dattn,
+                           VIT__ACT(p, heads, l), p->I, p->D);
+  list[2] = vit__weight_of(g.fc1_w, g.fc1_b, p->s->dhidden, in2, p->D, p->M);
+  list[3] = vit__weight_of(g.fc2_w, g.fc2_b, p->s->dbranch,
+                           VIT__ACT(p, hidden_gelu, l), p->M, p->D);
+  vit__weight_gradients(p, list, 4, rows);
+}
+
+/* Loss, head, pooling and final norm backward: fills dx. */
+static void vit__classify_backward(const vit__pass *p, float factor) {
+  const vit_config *c = &p->m->config;
+  const vit_idx TD = (vit_idx)p->T * p->D;
+  const int threads = p->threads;
+  vit_state *s = p->s;
+  float *to = c->final_norm ? s->dnorm : s->dx;
+  vit__weight head = vit__weight_of(s->grads.head_w, s->grads.head_b,
+                                    s->dlogits, s->pooled, p->D, p->K);
+  p->k->crossentropy_backward(s->dlogits, s->loss_p, s->labels, s->smoothing,
+                              factor / (float)p->B, p->B, p->K);
+  if (c->head == VIT_HEAD_SOFTMAX)
+    p->k->softmax_backward(s->dlogits, s->dlogits, s->softmax, p->B, p->K);
+  vit__weight_gradients(p, &head, 1, p->B);
+  p->k->linear_backward_input(s->dpooled, s->dlogits, p->m->params.head_w, p->B,
+                              p->D, p->K);
+  memset(to, 0, (size_t)p->B * (size_t)TD * sizeof(float));
+  for (int b = 0; b < p->B; b++) {
+    const float *from = s->dpooled + (vit_idx)b * p->D;
+    if (c->pool == VIT_POOL_CLS)
+      memcpy(to + b * TD, from, (size_t)p->D * sizeof(float));
+    else
+      p->k->mean_backward(to + b * TD + (c->class_token ? p->D : 0), from, p->N,
+                          p->D);
+  }
+  if (!c->final_norm) return;
+  memset(s->dx, 0, (size_t)p->B * (size_t)TD * sizeof(float));
+  vit__clear_parts(p);
+  VIT__PARALLEL_FOR
+  for (int i = 0; i < VIT__PARTS; i++) {
+    int first, n;
+    vit__share(p->B * p->T, VIT__PARTS, i, &first, &n);
+    if (n > 0)
+      vit__norm_backward(p, i, 0, s->dx, s->dnorm, vit__block_input(p, c->depth),
+                         p->m->params.norm_w, s->mean, s->rstd, first, n);
+  }
+  vit__norm_gradients(p, 0, s->grads.norm_w, s->grads.norm_b);
+}
+
+/* Positions, class token, projection (and the images) backward. */
+static void vit__embed_backward(const vit__pass *p) {
+  const vit_config *c = &p->m->config;
+  vit_state *s = p->s;
+  const int threads = p->threads, B = p->B;
+  const vit_idx TD = (vit_idx)p->T * p->D, ND = (vit_idx)p->N * p->D;
+  const vit_idx pixels = (vit_idx)p->N * p->P;
+  vit__weight patch = vit__weight_of(s->grads.patch_w, s->grads.patch_b,
+                                     s->dembedded, s->patches, p->P, p->D);
+  vit__drop(p, s->dx, c->pos_drop, vit__stream(p, 0, -1), 0, B * p->T, p->D);
+  for (int b = 0; b < B; b++)
+    p->k->tokens_backward(s->dembedded + b * ND, s->grads.cls_token,
+                          s->grads.pos_embed, s->dx + b * TD, p->N, p->D);
+  vit__weight_gradients(p, &patch, 1, B * p->N);
+  if (!s->input_gradient) return;
+  VIT__PARALLEL_FOR
+  for (int b = 0; b < B; b++) {
+    p->k->linear_backward_input(s->dpatches + b * pixels, s->dembedded + b * ND,
+                                p->m->params.patch_w, p->N, p->P, p->D);
+    p->k->patchify_backward(s->dimages + b * pixels, s->dpatches + b * pixels,
+                            c->channels, c->image_height, c->image_width,
+                            c->patch_height, c->patch_width);
+  }
+}
+
+VIT_DEF vit_result vit_backward(const vit_model *m, vit_state *s,
+                                float factor) {
+  vit__pass p;
+  if (!s->trains)
+    return vit__fail(VIT_ERR_STATE, "this state was created for inference; "
+                                    "backward needs VIT_FOR_TRAINING");
+  if (!s->labels_set)
+    return vit__fail(VIT_ERR_STATE, "there is no loss to differentiate; call "
+                                    "vit_forward and vit_loss first");
+  p = vit__begin(m, s, s->batch);
+  vit__classify_backward(&p, factor);
+  for (int l = m->config.depth - 1; l >= 0; l--) vit__block_backward(&p, l);
+  vit__embed_backward(&p);
+  return VIT_OK;
+}
+
+/* -- gradient check ------------------------------------------------------ */
+
+/* What a check works on: a model with random parameters of healthy size (the
+   usual initial values are so small that rounding would hide the gradient). */
+typedef struct {
+  vit_model m;
+  vit_state s;
+  float *images;
+  int *labels, batch;
+} vit__check;
+
+static double vit__check_loss(vit__check *k) {
+  double loss = 0;
+  k->s.pass = 0; /* the same dropout masks each time */
+  vit_forward(&k->m, &k->s, k->images, k->batch);
+  vit_loss(&k->m, &k->s, k->labels, 0.1f, &loss);
+  return loss;
+}
+
+static void vit__check_free(vit__check *k) {
+  if (k->images) VIT_FREE(k->images);
+  if (k->labels) VIT_FREE(k->labels);
+  vit_state_free(&k->s);
+  vit_model_free(&k->m);
+}
+
+static vit_result vit__check_create(vit__check *k, const vit_config *c,
+                                    const vit_kernels *kernels, int batch,
+                                    uint64_t seed) {
+  vit_rng rng = vit_rng_create(seed, 1000000);
+  vit_tensor t;
+  size_t pixels;
+  vit_result r;
+  memset(k, 0, sizeof *k);
+  k->batch = batch;
+  r = vit_model_create(&k->m, c, seed);
+  if (!r) r = vit_state_create(&k->s, &k->m, batch, VIT_FOR_TRAINING, seed);
+  if (r) return r;
+  pixels = (size_t)batch * (size_t)c->channels * (size_t)c->image_height *
+           (size_t)c->image_width;
+  k->m.kernels = kernels;
+  k->images = (float *)vit__allocate(pixels, sizeof(float), "test images");
+  k->labels = (int *)vit__allocate((size_t)batch, sizeof(int), "test labels");
+  if (!k->images || !k->labels) return VIT_ERR_NO_MEMORY;
+  vit__fill_normal(k->images, pixels, 1, &rng);
+  for (int b = 0; b < batch; b++)
+    k->labels[b] = (int)vit_random_below(&rng, (uint32_t)c->classes);
+  for (int i = 0; vit_tensor_at(&k->m.config, i, &t); i++) {
+    float *w = k->m.params.block + t.offset, in = 1, std;
+    for (int d = 1; d < t.dims; d++) in *= (float)t.shape[d];
+    std = t.dims < 2 ? 0.1f : t.dims == 3 ? 0.5f : 1 / sqrtf(in);
+    for (size_t j = 0; j < t.count; j++)
+      w[j] = (t.init == VIT__INIT_ONE ? 1.0f : 0.0f) +
+             std * vit_random_normal(&rng);
+  }
+  return VIT_OK;
+}
+
+/* d loss / d w from four losses: the error is of fourth order in h. */
+static double vit__numeric_gradient(vit__check *k, float *w) {
+  const float start = *w, h = 0.02f;
+  const float at[4] = {start + h, start - h, start + 2 * h, start - 2 * h};
+  double loss[4];
+  for (int i = 0; i < 4; i++) {
+    *w = at[i];
+    loss[i] = vit__check_loss(k);
+  }
+  *w = start;
+  return (8 * (loss[0] - loss[1]) - (loss[2] - loss[3])) /
+         (6 * ((double)at[0] - (double)at[1]));
+}
+
+/* Compare up to 24 elements of a tensor, spread over it. */
+static void vit__check_tensor(vit__check *k, const vit_tensor *t,
+                              vit_gradient_report *r) {
+  const float *g = k->s.grads.block + t->offset;
+  const size_t step = t->count / 24 + 1;
+  double largest = 0;
+  for (size_t i = 0; i < t->count; i++)
+    largest = fabs((double)g[i]) > largest ? fabs((double)g[i]) : largest;
+  for (size_t i = t->count % step / 2; i < t->count; i += step) {
+    double numeric = vit__numeric_gradient(k, k->m.params.block + t->offset + i);
+    double error = fabs((double)g[i] - numeric) / (largest + 1e-3);
+    r->elements++;
+    if (error <= r->worst || r->worst != r->worst) continue; /* NaN stays */
+    r->worst = error;
+    r->index = (int)i;
+    r->analytic = (double)g[i];
+    r->numeric = numeric;
+    memcpy(r->name, t->name, sizeof r->name);
+  }
+  r->tensors++;
+}
+
+VIT_DEF vit_result vit_gradient_check(const vit_config *config,
+                                      const vit_kernels *kernels, int batch,
+                                      uint64_t seed, vit_gradient_report *r) {
+  vit_config c = *config;
+  vit__check k;
+  vit_tensor t;
+  vit_result result = vit_config_resolve(&c);
+  memset(r, 0, sizeof *r);
+  if (result) return result;
+  result = vit__check_create(&k, &c, kernels, batch, seed);
+  if (!result) {
+    vit__check_loss(&k);
+    result = vit_backward(&k.m, &k.s, 1);
+    for (int i = 0; !result && vit_tensor_at(&c, i, &t); i++)
+      vit__check_tensor(&k, &t, r);
+  }
+  vit__check_free(&k);
+  return result;
+}
+
+/* ------------------------------------------------------------------------ */
+/*  >>08 training                                                           */
+/* ------------------------------------------------------------------------ */
+
+/* SGD with momentum (as torch.optim.SGD): m = momentum m + g + decay w,
+   w -= rate m. All [n]. */
+static void vit_naive_sgd_step(float *w, float *m, const float *g, int n,
+                               float rate, float momentum, float decay) {
+  for (vit_idx i = 0; i < n; i++) {
+    m[i] = momentum * m[i] + (g[i] + decay * w[i]);
+    w[i] -= rate * m[i];
+  }
+}
+
+/* Adam (Kingma and Ba 2015, algorithm 1): m and v are running averages of the
+   gradient and of its square, corrected for their start at zero,
+       w -= rate (m / correction1) / (sqrt(v / correction2) + eps).
+   AdamW (Loshchilov and Hutter 2019, algorithm 2) shrinks w by rate * decay
+   instead of adding decay * w to the gradient. All [n]. */
+static void vit_naive_adam_step(float *w, float *m, float *v, const float *g,
+                                int n, const vit_adam_constants *a) {
+  for (vit_idx i = 0; i < n; i++) {
+    float slope = g[i];
+    if (a->decoupled) w[i] -= a->rate * a->decay * w[i];
+    if (!a->decoupled) slope += a->decay * w[i];
+    m[i] = a->beta1 * m[i] + (1 - a->beta1) * slope;
+    v[i] = a->beta2 * v[i] + (1 - a->beta2) * slope * slope;
+    w[i] -= a->rate * (m[i] / a->correction1) /
+            (sqrtf(v[i] / a->correction2) + a->eps);
+  }
+}
+
+/* *sum = x_0^2 + ... + x_{n-1}^2 */
+static void vit_naive_sum_squares(double *sum, const float *x, int n) {
+  *sum = 0;
+  for (vit_idx i = 0; i < n; i++) *sum += (double)x[i] * (double)x[i];
+}
+
+#ifdef VIT__HAS_SIMD
+VIT__SIMD void vit_simd_sgd_step(float *w, float *m, const float *g, int n,
+                                 float rate, float momentum, float decay) {
+  const vit_vec mu = vit_set(momentum), wd = vit_set(decay);
+  const vit_vec down = vit_set(-rate);
+  for (vit_idx i = 0; i < n; i += VIT_LANES) {
+    vit_vec x = vit_load_n(w + i, n - i);
+    vit_vec slope = vit_fma(wd, x, vit_load_n(g + i, n - i));
+    vit_vec speed = vit_fma(mu, vit_load_n(m + i, n - i), slope);
+    vit_store_n(m + i, speed, n - i);
+    vit_store_n(w + i, vit_fma(down, speed, x), n - i);
+  }
+}
+
+VIT__SIMD void vit_simd_adam_step(float *w, float *m, float *v, const float *g,
+                                  int n, const vit_adam_constants *a) {
+  const vit_vec beta1 = vit_set(a->beta1), rest1 = vit_set(1 - a->beta1);
+  const vit_vec beta2 = vit_set(a->beta2), rest2 = vit_set(1 - a->beta2);
+  const vit_vec shrink = vit_set(a->decoupled ? -a->rate * a->decay : 0);
+  const vit_vec decay = vit_set(a->decoupled ? 0 : a->decay);
+  const vit_vec down = vit_set(-a->rate), eps = vit_set(a->eps);
+  const vit_vec c1 = vit_set(a->correction1), c2 = vit_set(a->correction2);
+  for (vit_idx i = 0; i < n; i += VIT_LANES) {
+    vit_idx k = n - i;
+    vit_vec x = vit_load_n(w + i, k), slope, mean, square, size;
+    x = vit_fma(shrink, x, x);
+    slope = vit_fma(decay, x, vit_load_n(g + i, k));
+    mean = vit_fma(beta1, vit_load_n(m + i, k), vit_mul(rest1, slope));
+    square = vit_mul(rest2, vit_mul(slope, slope));
+    square = vit_fma(beta2, vit_load_n(v + i, k), square);
+    vit_store_n(m + i, mean, k);
+    vit_store_n(v + i, square, k);
+    size = vit_add(vit_sqrt(vit_div(square, c2)), eps);
+    x = vit_fma(down, vit_div(vit_div(mean, c1), size), x);
+    vit_store_n(w + i, x, k);
+  }
+}
+
+/* Float sums of 256 numbers, added up in double. */
+VIT__SIMD void vit_simd_sum_squares(double *sum, const float *x, int n) {
+  *sum = 0;
+  for (vit_idx i = 0; i < n; i += 256) {
+    vit_idx end = n - i < 256 ? n : i + 256;
+    vit_vec part = vit_set(0);
+    for (vit_idx j = i; j < end; j += VIT_LANES) {
+      vit_vec v = vit_load_n(x + j, end - j);
+      part = vit_fma(v, v, part);
+    }
+    *sum += (double)vit_sum(part);
+  }
+}
+#endif
+
+/* -- the two kernel tables ----------------------------------------------- */
+
+#ifdef VIT__HAS_SIMD
+#define VIT__SIMD_ENTRY(name, args) vit_simd_##name,
+#define VIT__SIMD_TITLE "simd"
+#else /* nothing else was compiled */
+#define VIT__SIMD_ENTRY(name, args) vit_naive_##name,
+#define VIT__SIMD_TITLE "naive"
+#endif
+#define VIT__NAIVE_ENTRY(name, args) vit_naive_##name,
+VIT__TABLE_BEGIN
+VIT__TABLE_DEFINE vit_kernels vit_naive = {"naive",
+                                           VIT_KERNELS(VIT__NAIVE_ENTRY)};
+VIT__TABLE_DEFINE vit_kernels vit_simd = {VIT__SIMD_TITLE,
+                                          VIT_KERNELS(VIT__SIMD_ENTRY)};
+VIT__TABLE_END
+
+/* -- optimisers ---------------------------------------------------------- */
+
+VIT_DEF vit_optimizer_config vit_optimizer_defaults(vit_algorithm a) {
+  vit_optimizer_config c;
+  c.algorithm = a;
+  c.momentum = 0.9f;
+  c.beta1 = 0.9f;
+  c.beta2 = 0.999f;
+  c.eps = 1e-8f;
+  c.weight_decay = a == VIT_ADAMW ? 0.01f : 0;
+  c.decay_all = 0;
+  c.clip_norm = 0;
+  return c;
+}
+
+static vit_result vit__check_optimizer(const vit_optimizer_config *c) {
+  const struct { const char *name; float value, most; } values[] = {
+      {"momentum", c->momentum, 1},
+      {"beta1", c->beta1, 0.99999994f}, /* below 1: correction must not be 0 */
+      {"beta2", c->beta2, 0.99999994f},
+      {"weight_decay", c->weight_decay, 1e6f},
+      {"clip_norm", c->clip_norm, 1e30f}};
+  for (size_t i = 0; i < sizeof values / sizeof *values; i++)
+    if (!(values[i].value >= 0 && values[i].value <= values[i].most))
+      return vit__fail(VIT_ERR_CONFIG,
+                       "the optimiser's %s is %g; it must be from 0 to %g",
+                       values[i].name, (double)values[i].value,
+                       (double)values[i].most);
+  if (!(c->eps > 0))
+    return vit__fail(VIT_ERR_CONFIG,
+                     "the optimiser's eps is %g; it must be above 0",
+                     (double)c->eps);
+  return VIT_OK;
+}
+
+static void vit__plan_optimizer(vit_optimizer *o, const vit_config *c,
+                                vit_arena *a) {
+  vit__take_tensors(&o->m, c, a);
+  if (o->config.algorithm != VIT_SGD) vit__take_tensors(&o->v, c, a);
+}
+
+VIT_DEF vit_result vit_optimizer_create(vit_optimizer *o, const vit_model *m,
+                                        const vit_optimizer_config *c) {
+  vit_result r = vit__check_optimizer(c);
+  memset(o, 0, sizeof *o);
+  if (r) return r;
+  o->config = *c;
+  vit__plan_optimizer(o, &m->config, &o->arena);
+  r = vit_arena_allocate(&o->arena, "optimiser");
+  if (!r) vit__plan_optimizer(o, &m->config, &o->arena);
+  if (r) memset(o, 0, sizeof *o);
+  return r;
+}
+
+VIT_DEF void vit_optimizer_free(vit_optimizer *o) {
+  vit_arena_free(&o->arena);
+  memset(o, 0, sizeof *o);
+}
+
+/* Sums over fixed parts, so that the norm does not depend on the threads. */
+VIT_DEF double vit_clip_gradients(const vit_model *m, vit_state *s,
+                                  float limit) {
+  const int threads = m->threads > 0 ? m->threads : vit_max_threads();
+  double sums[VIT__PARTS], total = 0;
+  VIT__PARALLEL_FOR
+  for (int i = 0; i < VIT__PARTS; i++) {
+    int first, n;
+    vit__share((int)s->grads.count, VIT__PARTS, i, &first, &n);
+    m->kernels->sum_squares(&sums[i], s->grads.block + first, n);
+  }
+  for (int i = 0; i < VIT__PARTS; i++) total += sums[i];
+  total = sqrt(total);
+  if (total > (double)limit) {
+    float factor = (float)((double)limit / (total + 1e-6)); /* as PyTorch */
+    VIT__PARALLEL_FOR
+    for (int i = 0; i < threads; i++) {
+      int first, n;
+      vit__share((int)s->grads.count, threads, i, &first, &n);
+      m->kernels->scale(s->grads.block + first, s->grads.block + first, factor,
+                        n);
+    }
+  }
+  return total;
+}
+
+/* One step on parameters first .. first + n - 1, which share one decay. */
+static void vit__step_range(const vit_optimizer *o, vit_model *m,
+                            const vit_state *s, vit_adam_constants a, int decay,
+                            vit_idx first, int n) {
+  const vit_optimizer_config *c = &o->config;
+  float *w = m->params.block + first, *mean = o->m.block + first;
+  const float *g = s->grads.block + first;
+  a.decay = decay || c->decay_all ? c->weight_decay : 0;
+  if (c->algorithm == VIT_SGD)
+    m->kernels->sgd_step(w, mean, g, n, a.rate, c->momentum, a.decay);
+  else
+    m->kernels->adam_step(w, mean, o->v.block + first, g, n, &a);
+}
+
+/* The table's rows, tensor after tensor; each thread does its share of each. */
+static void vit__step_share(const vit_optimizer *o, vit_model *m,
+                            const vit_state *s, const vit_adam_constants *a,
+                            int share, int threads) {
+  vit__row rows[VIT__ROWS];
+  vit_idx at = 0;
+  vit__table(&m->config, rows);
+  for (int part = VIT__STEM; part <= VIT__TAIL; part++)
+    for (int l = 0; l < (part == VIT__BLOCK ? m->config.depth : 1); l++)
+      for (int i = 0; i < VIT__ROWS; i++) {
+        int first, n;
+        if (rows[i].where != part || rows[i].count == 0) continue;
+        vit__share((int)rows[i].count, threads, share, &first, &n);
+        if (n > 0)
+          vit__step_range(o, m, s, *a, rows[i].decay, at + first, n);
+        at += (vit_idx)rows[i].count;
+      }
+}
+
+VIT_DEF vit_result vit_optimizer_step(vit_optimizer *o, vit_model *m,
+                                      vit_state *s, float rate) {
+  const int threads = m->threads > 0 ? m->threads : vit_max_threads();
+  const vit_optimizer_config *c = &o->config;
+  vit_adam_constants a;
+  if (!s->trains || s->grads.count != o->m.count)
+    return vit__fail(VIT_ERR_STATE, "this optimiser was made for %.0f "
+                                    "parameters, the state has %.0f gradients",
+                     (double)o->m.count, (double)s->grads.count);
+  o->norm = 0;
+  if (c->clip_norm > 0) o->norm = vit_clip_gradients(m, s, c->clip_norm);
+  o->step++;
+  a.rate = rate;
+  a.beta1 = c->beta1;
+  a.beta2 = c->beta2;
+  a.eps = c->eps;
+  a.decay = 0;
+  a.correction1 = (float)(1 - pow((double)c->beta1, o->step));
+  a.correction2 = (float)(1 - pow((double)c->beta2, o->step));
+  a.decoupled = c->algorithm == VIT_ADAMW;
+  VIT__PARALLEL_FOR
+  for (int i = 0; i < threads; i++) vit__step_share(o, m, s, &a, i, threads);
+  return VIT_OK;
+}
+
+/* -- schedules ----------------------------------------------------------- */
+
+VIT_DEF vit_schedule vit_schedule_constant(float rate) {
+  vit_schedule s;
+  memset(&s, 0, sizeof s);
+  s.kind = VIT_CONSTANT;
+  s.rate = rate;
+  s.factor = 0.1f;
+  s.every = s.patience = 1;
+  s.scale = 1;
+  return s;
+}
+
+static vit_result vit__check_schedule(const vit_schedule *s) {
+  if (!(s->rate >= 0 && s->rate <= 1e6f))
+    return vit__fail(VIT_ERR_CONFIG,
+                     "the learning rate is %g; it must be from 0 to 1e6",
+                     (double)s->rate);
+  if ((s->kind == VIT_LINEAR || s->kind == VIT_COSINE) &&
+      (s->warmup < 0 || s->total <= s->warmup))
+    return vit__fail(VIT_ERR_CONFIG,
+                     "the schedule warms up for %d of %d steps; warmup must be "
+                     "from 0 to total - 1",
+                     s->warmup, s->total);
+  if ((s->kind == VIT_STEP && s->every < 1) ||
+      (s->kind == VIT_PLATEAU && s->patience < 1))
+    return vit__fail(VIT_ERR_CONFIG,
+                     "the schedule lowers the rate every %d steps or after %d "
+                     "epochs; both must be at least 1",
+                     s->every, s->patience);
+  return VIT_OK;
+}
+
+/* Warm-up as in Hugging Face's get_linear_schedule_with_warmup: step 0 has
+   rate 0. */
+VIT_DEF float vit_schedule_rate(const vit_schedule *s, int step) {
+  double rate = (double)s->rate, floor = (double)s->floor, part;
+  if (s->kind == VIT_PLATEAU) {
+    rate *= (double)s->scale;
+    return (float)(rate > floor ? rate : floor);
+  }
+  if (s->kind == VIT_STEP)
+    return (float)(rate * pow((double)s->factor, step / s->every));
+  if (s->kind == VIT_CONSTANT) return s->rate;
+  if (step < s->warmup) return (float)(rate * step / s->warmup);
+  part = (double)(step - s->warmup) / (double)(s->total - s->warmup);
+  if (part > 1) part = 1;
+  if (s->kind == VIT_LINEAR) return (float)(floor + (rate - floor) * (1 - part));
+  return (float)(floor + (rate - floor) * 0.5 * (1 + cos(VIT_PI * part)));
+}
+
+VIT_DEF int vit_schedule_observe(vit_schedule *s, double loss) {
+  if (s->kind != VIT_PLATEAU) return 0;
+  if (!s->started || loss < s->best) {
+    s->started = 1;
+    s->best = loss;
+    s->waited = 0;
+    return 0;
+  }
+  if (++s->waited < s->patience) return 0;
+  s->waited = 0;
+  s->scale *= s->factor;
+  return 1;
+}
+
+/* -- data: IDX files, plain and gzip ------------------------------------- */
+
+/* The whole file in memory; free it with VIT_FREE. */
+static vit_result vit__read_file(const char *path, unsigned char **bytes,
+                                 size_t *size) {
+  FILE *f = fopen(path, "rb");
+  long length = -1;
+  *bytes = NULL;
+  if (!f)
+    return vit__fail(VIT_ERR_FILE, "cannot open %.200s: %.100s", path,
+                     strerror(errno));
+  if (!fseek(f, 0, SEEK_END)) length = ftell(f);
+  if (length < 0 || length == LONG_MAX || fseek(f, 0, SEEK_SET)) {
+    fclose(f);
+    return vit__fail(VIT_ERR_FILE, "cannot read %.200s: it is not a plain file",
+                     path);
+  }
+  *size = (size_t)length;
+  *bytes = (unsigned char *)vit__allocate(*size, 1, path);
+  if (!*bytes) {
+    fclose(f);
+    return VIT_ERR_NO_MEMORY;
+  }
+  if (fread(*bytes, 1, *size, f) != *size) {
+    fclose(f);
+    VIT_FREE(*bytes);
+    *bytes = NULL;
+    return vit__fail(VIT_ERR_FILE, "cannot read all %.0f bytes of %.200s",
+                     (double)*size, path);
+  }
+  fclose(f);
+  return VIT_OK;
+}
+
+static uint32_t vit__big32(const unsigned char *p) {
+  return (uint32_t)p[3] | (uint32_t)p[2] << 8 | (uint32_t)p[1] << 16 |
+         (uint32_t)p[0] << 24;
+}
+
+#ifdef STBI_INCLUDE_STB_IMAGE_H
+static uint32_t vit__little32(const unsigned char *p) {
+  return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 |
+         (uint32_t)p[3] << 24;
+}
+
+/* CRC-32 of gzip (RFC 1952, section 8), four bits at a time. */
+static uint32_t vit__crc32(const unsigned char *p, size_t n) {
+  uint32_t table[16], crc = 0xFFFFFFFFu;
+  for (uint32_t i = 0; i < 16; i++) {
+    uint32_t c = i;
+    for (int bit = 0; bit < 4; bit++) c = c & 1 ? 0xEDB88320u ^ c >> 1 : c >> 1;
+    table[i] = c;
+  }
+  for (size_t i = 0; i < n; i++) {
+    crc = table[(crc ^ p[i]) & 15] ^ crc >> 4;
+    crc = table[(crc ^ (uint32_t)p[i] >> 4) & 15] ^ crc >> 4;
+  }
+  return ~crc;
+}
+
+/* Length of a gzip header (RFC 1952, section 2.3), 0 if it is damaged. */
+static size_t vit__gzip_header(const unsigned char *p, size_t size) {
+  size_t at = 10;
+  int flags;
+  if (size < 18 || p[2] != 8 || (p[3] & 0xE0)) return 0;
+  flags = p[3];
+  if (flags & 4) { /* extra field */
+    if (at + 2 > size) return 0;
+    at += 2 + (size_t)(p[at] | p[at + 1] << 8);
+  }
+  for (int bit = 8; bit <= 16; bit *= 2) { /* name, comment: end with a zero */
+    if (!(flags & bit)) continue;
+    while (at < size && p[at]) at++;
+    at++;
+  }
+  if (flags & 2) at += 2; /* checksum of the header */
+  return at + 8 <= size ? at : 0;
+}
+#endif
+
+/* If the file is gzip, replace its bytes by the unpacked ones: inflate through
+   stb_image, then compare length and checksum with the file's last 8 bytes. */
+static vit_result vit__gunzip(const char *path, unsigned char **bytes,
+                              size_t *size) {
+  if (*size < 2 || (*bytes)[0] != 0x1F || (*bytes)[1] != 0x8B) return VIT_OK;
+#ifdef STBI_INCLUDE_STB_IMAGE_H
+  {
+    size_t header = vit__gzip_header(*bytes, *size);
+    uint32_t crc, length;
+    unsigned char *out = NULL;
+    char *inflated;
+    int got = 0;
+    if (!header || *size > INT_MAX)
+      return vit__fail(VIT_ERR_FORMAT, "%.200s is a damaged gzip file", path);
+    crc = vit__little32(*bytes + *size - 8);
+    length = vit__little32(*bytes + *size - 4);
+    inflated = stbi_zlib_decode_malloc_guesssize_headerflag(
+        (const char *)*bytes + header, (int)(*size - header - 8),
+        length > 0 && length < (1u << 30) ? (int)length : 16384, &got, 0);
+    if (!inflated)
+      return vit__fail(VIT_ERR_FORMAT, "%.200s is a damaged gzip file: %.60s",
+                       path, stbi_failure_reason());
+    if ((uint32_t)got != length ||
+        vit__crc32((unsigned char *)inflated, (size_t)got) != crc) {
+      stbi_image_free(inflated);
+      return vit__fail(VIT_ERR_FORMAT,
+                       "%.200s is damaged: %d bytes came out, their checksum "
+                       "or number differs from the file's; get it again",
+                       path, got);
+    }
+    VIT_FREE(*bytes);
+    *bytes = NULL;
+    out = (unsigned char *)vit__allocate((size_t)got, 1, path);
+    if (out) memcpy(out, inflated, (size_t)got);
+    stbi_image_free(inflated);
+    *bytes = out;
+    *size = (size_t)got;
+    return out ? VIT_OK : VIT_ERR_NO_MEMORY;
+  }
+#else
+  return vit__fail(VIT_ERR_FORMAT,
+                   "%.200s is compressed; unpack it with gunzip, or include "
+                   "stb_image.h before vit.h",
+                   path);
+#endif
+}
+
+/* Read an IDX file of bytes with `dims` dimensions; data points behind the
+   header. */
+static vit_result vit__read_idx(const char *path, int dims, int *shape,
+                                unsigned char **bytes, size_t *header) {
+  size_t size = 0, expected = 1;
+  vit_result r = vit__read_file(path, bytes, &size);
+  if (!r) r = vit__gunzip(path, bytes, &size);
+  *header = 4 + 4 * (size_t)dims;
+  if (!r && (size < *header || vit__big32(*bytes) != 0x800u + (uint32_t)dims))
+    r = vit__fail(VIT_ERR_FORMAT,
+                  "%.200s is not an IDX file of %s: it starts with %u instead "
+                  "of %u",
+                  path, dims == 3 ? "images" : "labels",
+                  size < 4 ? 0u : vit__big32(*bytes), 0x800u + (unsigned)dims);
+  for (int d = 0; !r && d < dims; d++) {
+    uint32_t n = vit__big32(*bytes + 4 + 4 * d);
+    if (n < 1 || n > (d ? 4096u : 100000000u))
+      r = vit__fail(VIT_ERR_FORMAT, "%.200s says its dimension %d is %u", path,
+                    d, n);
+    shape[d] = (int)n;
+    if (!r && !vit_checked_mul(expected, n, &expected))
+      r = vit__fail(VIT_ERR_OVERFLOW, "%.200s says it is larger than memory",
+                    path);
+  }
+  if (!r && size - *header != expected)
+    r = vit__fail(VIT_ERR_FORMAT,
+                  "%.200s should hold %.0f bytes after its header, but holds "
+                  "%.0f; get it again",
+                  path, (double)expected, (double)(size - *header));
+  if (r && *bytes) {
+    VIT_FREE(*bytes);
+    *bytes = NULL;
+  }
+  return r;
+}
+
+VIT_DEF vit_result vit_dataset_idx(vit_dataset *d, const char *images,
+                                   const char *labels, int classes) {
+  int shape[3] = {0, 0, 0}, count = 0;
+  unsigned char *pixels = NULL, *names = NULL;
+  size_t header;
+  vit_result r;
+  memset(d, 0, sizeof *d);
+  if (classes < 1 || classes > 256)
+    return vit__fail(VIT_ERR_CONFIG, "classes is %d; it must be from 1 to 256",
+                     classes);
+  r = vit__read_idx(images, 3, shape, &pixels, &header);
+  if (!r) {
+    memmove(pixels, pixels + header,
+            (size_t)shape[0] * (size_t)shape[1] * (size_t)shape[2]);
+    r = vit__read_idx(labels, 1, &count, &names, &header);
+  }
+  if (!r) memmove(names, names + header, (size_t)count);
+  if (!r && count != shape[0])
+    r = vit__fail(VIT_ERR_FORMAT, "%.150s holds %d images, but %.150s holds %d "
+                                  "labels",
+                  images, shape[0], labels, count);
+  for (int i = 0; !r && i < count; i++)
+    if (names[i] >= classes)
+      r = vit__fail(VIT_ERR_FORMAT,
+                    "label %d of image %d in %.200s is not a class from 0 to "
+                    "%d",
+                    names[i], i, labels, classes - 1);
+  if (r) {
+    if (pixels) VIT_FREE(pixels);
+    if (names) VIT_FREE(names);
+    return r;
+  }
+  d->count = count;
+  d->channels = 1;
+  d->height = shape[1];
+  d->width = shape[2];
+  d->classes = classes;
+  d->pixels = pixels;
+  d->labels = names;
+  for (int c = 0; c < 3; c++) d->std[c] = 1;
+  snprintf(d->source, sizeof d->source, "%.250s", images);
+  return VIT_OK;
+}
+
+/* First of DIR/mnist/NAME, DIR/NAME, DIR/digits/NAME, each plain or .gz. */
+static int vit__find_data(char *path, size_t size, const char *dir,
+                          const char *name) {
+  static const char *const folders[] = {"/mnist", "", "/digits"};
+  static const char *const endings[] = {"", ".gz"};
+  for (int i = 0; i < 6; i++) {
+    FILE *f;
+    snprintf(path, size, "%.200s%s/%s%s", dir, folders[i / 2], name,
+             endings[i % 2]);
+    f = fopen(path, "rb");
+    if (f) {
+      fclose(f);
+      return 1;
+    }
+  }
+  return 0;
+}
+
+VIT_DEF vit_result vit_dataset_mnist(vit_dataset *d, const char *dir,
+                                     vit_split split) {
+  /* how the labels of the real MNIST begin */
+  static const uint8_t known[2][8] = {{5, 0, 4, 1, 9, 2, 1, 3},
+                                      {7, 2, 1, 0, 4, 1, 4, 9}};
+  const char *stem = split == VIT_TRAIN ? "train" : "t10k";
+  char name[40], images[300], labels[300];
+  vit_result r;
+  memset(d, 0, sizeof *d);
+  if (!dir) dir = getenv("VIT_DATA");
+  if (!dir || !*dir) dir = "data";
+  snprintf(name, sizeof name, "%s-images-idx3-ubyte", stem);
+  if (!vit__find_data(images, sizeof images, dir, name))
+    return vit__fail(VIT_ERR_FILE,
+                     "found no %s (or .gz) in %.150s/mnist, %.150s or "
+                     "%.150s/digits; run `make data`, or set VIT_DATA to the "
+                     "folder that holds mnist/",
+                     name, dir, dir, dir);
+  snprintf(name, sizeof name, "%s-labels-idx1-ubyte", stem);
+  if (!vit__find_data(labels, sizeof labels, dir, name))
+    return vit__fail(VIT_ERR_FILE, "found %.250s, but not its labels %s (or "
+                                   ".gz)",
+                     images, name);
+  r = vit_dataset_idx(d, images, labels, 10);
+  if (r) return r;
+  snprintf(d->source, sizeof d->source, "%s, %d %s images of %d x %d, %.150s",
+           d->count >= 8 && !memcmp(d->labels, known[split == VIT_TEST], 8)
+               ? "MNIST"
+               : "drawn digits (not MNIST)",
+           d->count, split == VIT_TRAIN ? "training" : "test", d->height,
+           d->width, images);
+  return VIT_OK;
+}
+
+VIT_DEF void vit_dataset_free(vit_dataset *d) {
+  if (d->pixels) VIT_FREE(d->pixels);
+  if (d->labels) VIT_FREE(d->labels);
+  memset(d, 0, sizeof *d);
+}
+
+VIT_DEF void vit_dataset_limit(vit_dataset *d, int n) {
+  if (n > 0 && n < d->count) d->count = n;
+}
+
+/* -- data: Pillow's bilinear resize -------------------------------------- */
+
+enum { VIT__RESIZE_BITS = 22 }; /* Pillow's fixed-point weights: 32 - 8 - 2 */
+
+/* Weights of one output pixel: a triangle around its place in the input, as
+   wide as the scale when shrinking. Returns how many inputs it reads. */
+static int vit__resize_weights(int32_t *weights, int *first, int in, int out,
+                               int at) {
+  double scale = (double)in / out, width = scale < 1 ? 1 : scale;
+  double centre = (at + 0.5) * scale, sum = 0, w;
+  int low = (int)(centre - width + 0.5), high = (int)(centre + width + 0.5);
+  low = low < 0 ? 0 : low;
+  high = high > in ? in : high;
+  for (int pass = 0; pass < 2; pass++) /* sum up, then normalise */
+    for (int i = low; i < high; i++) {
+      w = 1 - fabs((i + 0.5 - centre) / width);
+      w = w > 0 ? w : 0;
+      if (pass == 0) sum += w;
+      if (pass == 1)
+        weights[i - low] =
+            (int32_t)(0.5 + w / sum * (double)(1 << VIT__RESIZE_BITS));
+    }
+  *first = low;
+  return high - low;
+}
+
+/* Resize `lines` lines of `in` pixels to `out` pixels each. Pixel i of line l
+   is at p[l * line + i * step]. */
+static void vit__resize_lines(uint8_t *to, vit_idx to_line, vit_idx to_step,
+                              const uint8_t *from, vit_idx line, vit_idx step,
+                              int lines, int in, int out, int32_t *weights) {
+  for (int x = 0; x < out; x++) {
+    int first, n = vit__resize_weights(weights, &first, in, out, x);
+    for (vit_idx l = 0; l < lines; l++) {
+      const uint8_t *p = from + l * line + first * step;
+      int32_t sum = 1 << (VIT__RESIZE_BITS - 1);
+      for (vit_idx i = 0; i < n; i++) sum += (int32_t)p[i * step] * weights[i];
+      sum >>= VIT__RESIZE_BITS;
+      to[l * to_line + x * to_step] = (uint8_t)(sum > 255 ? 255 : sum);
+    }
+  }
+}
+
+VIT_DEF vit_result vit_resize_bilinear(uint8_t *out, const uint8_t *in,
+                                       int height, int width, int out_height,
+                                       int out_width) {
+  int longest = height > width ? height : width;
+  int32_t *weights;
+  uint8_t *wide; /* height x out_width: columns first, then rows, as Pillow */
+  if (height < 1 || width < 1 || out_height < 1 || out_width < 1 ||
+      longest > VIT__MOST || out_height > VIT__MOST || out_width > VIT__MOST)
+    return vit__fail(VIT_ERR_CONFIG,
+                     "cannot resize %d x %d pixels to %d x %d; sizes must be "
+                     "from 1 to %d",
+                     height, width, out_height, out_width, VIT__MOST);
+  weights = (int32_t *)vit__allocate((size_t)longest + 2, sizeof *weights,
+                                     "resizing");
+  wide = (uint8_t *)vit__allocate((size_t)height, (size_t)out_width, "resizing");
+  if (weights && wide) {
+    vit__resize_lines(wide, out_width, 1, in, width, 1, height, width,
+                      out_width, weights);
+    vit__resize_lines(out, 1, out_width, wide, 1, out_width, out_width, height,
+                      out_height, weights);
+  }
+  if (weights) VIT_FREE(weights);
+  if (wide) VIT_FREE(wide);
+  return weights && wide ? VIT_OK : VIT_ERR_NO_MEMORY;
+}
+
+VIT_DEF vit_result vit_dataset_resize(vit_dataset *d, int height, int width) {
+  vit_idx in = (vit_idx)d->height * d->width, out;
+  vit_idx planes = (vit_idx)d->count * d->channels;
+  uint8_t *pixels;
+  vit_result r = VIT_OK;
+  if (height == d->height && width == d->width) return VIT_OK;
+  if (height < 1 || width < 1 || height > 4096 || width > 4096)
+    return vit__fail(VIT_ERR_CONFIG,
+                     "cannot resize images to %d x %d; sizes must be from 1 to "
+                     "4096",
+                     height, width);
+  out = (vit_idx)height * width;
+  pixels = (uint8_t *)vit__allocate((size_t)planes, (size_t)out,
+                                    "the resized images");
+  if (!pixels) return VIT_ERR_NO_MEMORY;
+  for (vit_idx i = 0; !r && i < planes; i++)
+    r = vit_resize_bilinear(pixels + i * out, d->pixels + i * in, d->height,
+                            d->width, height, width);
+  if (r) {
+    VIT_FREE(pixels);
+    return r;
+  }
+  VIT_FREE(d->pixels);
+  d->pixels = pixels;
+  d->height = height;
+  d->width = width;
+  return VIT_OK;
+}
+
+VIT_DEF void vit_dataset_batch(const vit_dataset *d, const int *order, int n,
+                               float *images, int *labels) {
+  const vit_idx plane = (vit_idx)d->height * d->width;
+  for (vit_idx c = 0; c < d->channels; c++) {
+    float value[256]; /* what each grey level becomes */
+    for (int v = 0; v < 256; v++)
+      value[v] = ((float)v / 255.0f - d->mean[c % 3]) / d->std[c % 3];
+    for (vit_idx i = 0; i < n; i++) {
+      const uint8_t *p = d->pixels + (order[i] * (vit_idx)d->channels + c) * plane;
+      float *to = images + (i * d->channels + c) * plane;
+      for (vit_idx j = 0; j < plane; j++) to[j] = value[p[j]];
+    }
+  }
+  for (vit_idx i = 0; labels && i < n; i++) labels[i] = d->labels[order[i]];
+}
+
+/* -- evaluate and fit ---------------------------------------------------- */
+
+/* Does a dataset fit a model? */
+static vit_result vit__check_dataset(const vit_model *m, const vit_dataset *d,
+                                     const char *what) {
+  const vit_config *c = &m->config;
+  if (d->count < 1)
+    return vit__fail(VIT_ERR_CONFIG, "the %s set is empty", what);
+  if (d->channels != c->channels || d->height != c->image_height ||
+      d->width != c->image_width)
+    return vit__fail(VIT_ERR_CONFIG,
+                     "the %s images are %d x %d x %d (channels, height, "
+                     "width), the model wants %d x %d x %d; "
+                     "vit_dataset_resize can help",
+                     what, d->channels, d->height, d->width, c->channels,
+                     c->image_height, c->image_width);
+  if (d->classes > c->classes)
+    return vit__fail(VIT_ERR_CONFIG,
+                     "the %s set has %d classes, the model only %d", what,
+                     d->classes, c->classes);
+  return VIT_OK;
+}
+
+/* Room for one batch of images and labels, and an order of all images. */
+typedef struct {
+  float *images;
+  int *labels, *order;
+  vit_arena arena;
+} vit__batch;
+
+static void vit__plan_batch(vit__batch *b, const vit_dataset *d, int n,
+                            vit_arena *a) {
+  size_t pixels = (size_t)d->channels * (size_t)d->height * (size_t)d->width;
+  b->images = (float *)vit_arena_take(a, (size_t)n * pixels, sizeof(float));
+  b->labels = (int *)vit_arena_take(a, (size_t)n, sizeof(int));
+  b->order = (int *)vit_arena_take(a, (size_t)d->count, sizeof(int));
+}
+
+static vit_result vit__batch_create(vit__batch *b, const vit_dataset *d,
+                                    int n) {
+  vit_result r;
+  memset(b, 0, sizeof *b);
+  vit__plan_batch(b, d, n, &b->arena);
+  r = vit_arena_allocate(&b->arena, "batch");
+  if (r) return r;
+  vit__plan_batch(b, d, n, &b->arena);
+  for (int i = 0; i < d->count; i++) b->order[i] = i;
+  return VIT_OK;
+}
+
+enum { VIT__EVALUATE_BATCH = 128 };
+
+VIT_DEF vit_result vit_evaluate(const vit_model *m, const vit_dataset *d,
+                                double *loss, double *accuracy, int *classes,
+                                float *p) {
+  const int n = vit__min(VIT__EVALUATE_BATCH, d->count);
+  const vit_idx K = m->config.classes;
+  double total = 0;
+  int right = 0;
+  vit__batch batch;
+  vit_state s;
+  vit_result r = vit__check_dataset(m, d, "test");
+  if (r) return r;
+  memset(&s, 0, sizeof s);
+  r = vit__batch_create(&batch, d, n);
+  if (!r) r = vit_state_create(&s, m, n, VIT_FOR_INFERENCE, 0);
+  for (int i = 0; !r && i < d->count; i += n) {
+    int B = vit__min(n, d->count - i);
+    double mean = 0;
+    vit_dataset_batch(d, batch.order + i, B, batch.images, batch.labels);
+    r = vit_forward(m, &s, batch.images, B);
+    if (!r) r = vit_loss(m, &s, batch.labels, 0, &mean);
+    if (r) break;
+    total += mean * B;
+    for (vit_idx b = 0; b < B; b++) {
+      int guess = vit__argmax(s.logits + b * K, (int)K);
+      right += guess == batch.labels[b];
+      if (classes) classes[i + b] = guess;
+    }
+    if (p) memcpy(p + i * K, s.softmax, (size_t)(B * K) * sizeof *p);
+  }
+  vit_arena_free(&batch.arena);
+  vit_state_free(&s);
+  if (r) return r;
+  *loss = total / d->count;
+  *accuracy = (double)right / d->count;
+  return VIT_OK;
+}
+
+VIT_DEF vit_fit_config vit_fit_defaults(void) {
+  vit_fit_config c;
+  memset(&c, 0, sizeof c);
+  c.epochs = 5;
+  c.batch = 128;
+  c.accumulate = 1;
+  c.seed = 1;
+  c.optimizer = vit_optimizer_defaults(VIT_ADAM);
+  c.schedule = vit_schedule_constant(0.005f);
+  return c;
+}
+
+VIT_DEF void vit_history_free(vit_history *h) {
+  if (h->epoch) VIT_FREE(h->epoch);
+  memset(h, 0, sizeof *h);
+}
+
+/* Everything that a training run holds. */
+typedef struct {
+  vit_model *m;
+  const vit_fit_config *c;
+  const vit_dataset *train, *test;
+  vit_schedule schedule;
+  vit_state s;
+  vit_optimizer o;
+  vit__batch batch;
+  vit_history *h;
+  int images;   /* shown in all */
+  double start; /* clock */
+} vit__run;
+
+static int vit__report(const vit__run *r, vit_progress *p) {
+  double total;
+  p->epochs = r->c->epochs;
+  p->steps = (r->train->count + r->c->batch - 1) / r->c->batch;
+  p->model = r->m;
+  p->seconds = vit_seconds() - r->start;
+  p->images_per_second = p->seconds > 0 ? r->images / p->seconds : 0;
+  total = (double)r->c->epochs * r->train->count;
+  p->seconds_left = r->images ? p->seconds * (total / r->images - 1) : 0;
+  return r->c->callback ? r->c->callback(p, r->c->user) : 0;
+}
+
+/* Forward, loss and backward of images first .. first + B - 1 of the order. */
+static vit_result vit__fit_batch(vit__run *r, int first, int B, float factor,
+                                 int step, double *loss) {
+  vit_result result;
+  vit_dataset_batch(r->train, r->batch.order + first, B, r->batch.images,
+                    r->batch.labels);
+  result = vit_forward(r->m, &r->s, r->batch.images, B);
+  if (!result)
+    result = vit_loss(r->m, &r->s, r->batch.labels, r->c->smoothing, loss);
+  if (result) return result;
+  if (!(fabs(*loss) <= 1e30))
+    return vit__fail(VIT_ERR_DIVERGED,
+                     "the loss of step %d is %g: training diverged; a smaller "
+                     "learning rate may help",
+                     step, *loss);
+  return vit_backward(r->m, &r->s, factor);
+}
+
+/* One epoch: shuffle, then step after step. A step takes `accumulate`
+   batches. */
+static vit_result vit__fit_epoch(vit__run *r, int epoch, vit_epoch *e) {
+  const int n = r->train->count, batch = r->c->batch;
+  const int steps = (n + batch - 1) / batch;
+  vit_rng rng = vit_rng_create(r->c->seed, (uint32_t)epoch);
+  double total = 0;
+  vit_shuffle(r->batch.order, n, &rng);
+  for (int i = 0; i < steps; i++) {
+    const int B = vit__min(batch, n - i * batch);
+    const int group = i / r->c->accumulate * r->c->accumulate;
+    const int members = vit__min(r->c->accumulate, steps - group);
+    vit_progress p;
+    double loss = 0;
+    vit_result result;
+    if (i == group) vit_zero_gradients(&r->s);
+    result = vit__fit_batch(r, i * batch, B, 1.0f / (float)members,
+                            epoch * steps + i + 1, &loss);
+    if (result) return result;
+    total += loss * B;
+    r->images += B;
+    e->rate = (double)vit_schedule_rate(&r->schedule, r->o.step);
+    if (i == group + members - 1) {
+      result = vit_optimizer_step(&r->o, r->m, &r->s, (float)e->rate);
+      if (result) return result;
+    }
+    memset(&p, 0, sizeof p);
+    p.epoch = epoch + 1;
+    p.step = i + 1;
+    p.loss = total / (i * (double)batch + B);
+    p.rate = e->rate;
+    if (vit__report(r, &p))
+      return vit__fail(VIT_STOPPED, "stopped at epoch %d, step %d", epoch + 1,
+                       i + 1);
+  }
+  e->train_loss = total / n;
+  return VIT_OK;
+}
+
+static vit_result vit__fit_epochs(vit__run *r) {
+  for (int epoch = 0; epoch < r->c->epochs; epoch++) {
+    vit_epoch *e = r->h->epoch + epoch;
+    vit_progress p;
+    vit_result result = vit__fit_epoch(r, epoch, e);
+    if (!result && r->test)
+      result = vit_evaluate(r->m, r->test, &e->test_loss, &e->test_accuracy,
+                            NULL, NULL);
+    if (result) return result;
+    e->seconds = vit_seconds() - r->start;
+    r->h->epochs = epoch + 1;
+    vit_schedule_observe(&r->schedule, r->test ? e->test_loss : e->train_loss);
+    memset(&p, 0, sizeof p);
+    p.epoch = epoch + 1;
+    p.epoch_done = 1;
+    p.step = (r->train->count + r->c->batch - 1) / r->c->batch;
+    p.loss = e->train_loss;
+    p.rate = e->rate;
+    p.result = e;
+    if (vit__report(r, &p))
+      return vit__fail(VIT_STOPPED, "stopped after epoch %d", epoch + 1);
+  }
+  return VIT_OK;
+}
+
+static vit_result vit__check_fit(const vit_model *m, const vit_fit_config *c,
+                                 const vit_dataset *train,
+                                 const vit_dataset *test) {
+  vit_result r = vit__check_batch(c->batch);
+  if (!r) r = vit__check_dataset(m, train, "training");
+  if (!r && test) r = vit__check_dataset(m, test, "test");
+  if (!r) r = vit__check_schedule(&c->schedule);
+  if (r) return r;
+  if (c->epochs < 1 || c->epochs > VIT__MOST || c->accumulate < 1)
+    return vit__fail(VIT_ERR_CONFIG,
+                     "epochs is %d and accumulate is %d; both must be at least "
+                     "1",
+                     c->epochs, c->accumulate);
+  return VIT_OK;
+}
+
+VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
+                           const vit_dataset *train, const vit_dataset *test,
+                           vit_history *h) {
+  vit__run r;
+  vit_result result = vit__check_fit(m, c, train, test);
+  memset(&r, 0, sizeof r);
+  memset(h, 0, sizeof *h);
+  if (result) return result;
+  r.m = m;
+  r.c = c;
+  r.train = train;
+  r.test = test;
+  r.h = h;
+  r.schedule = c->schedule;
+  result = vit_state_create(&r.s, m, c->batch, VIT_FOR_TRAINING, c->seed);
+  if (!result) result = vit_optimizer_create(&r.o, m, &c->optimizer);
+  if (!result) result = vit__batch_create(&r.batch, train, c->batch);
+  if (!result) {
+    h->epoch = (vit_epoch *)vit__allocate((size_t)c->epochs, sizeof *h->epoch,
+                                          "the history");
+    if (!h->epoch) result = VIT_ERR_NO_MEMORY;
+  }
+  if (!result) {
+    memset(h->epoch, 0, (size_t)c->epochs * sizeof *h->epoch);
+    r.start = vit_seconds();
+    result = vit__fit_epochs(&r);
+  }
+  vit_state_free(&r.s);
+  vit_optimizer_free(&r.o);
+  vit_arena_free(&r.batch.arena);
+  return result;
+}
+
+/* ------------------------------------------------------------------------ */
+/*  >>10 inside                                                             */
+/* ------------------------------------------------------------------------ */
+
+VIT_DEF vit_result vit_make_dir(const char *dir) {
+  char path[512];
+  size_t n = strlen(dir);
+  struct stat info;
+  if (n == 0 || n >= sizeof path)
+    return vit__fail(VIT_ERR_FILE, "a folder's name has %.0f letters; it must "
+                                   "have 1 to 511",
+                     (double)n);
+  memcpy(path, dir, n + 1);
+  for (size_t i = 1; i <= n; i++) {
+    if (dir[i] != '/' && dir[i] != '\0') continue;
+    path[i] = '\0';
+#ifdef _WIN32
+    (void)_mkdir(path);
+#else
+    (void)mkdir(path, 0777); /* may be there already: looked at below */
+#endif
+    path[i] = dir[i];
+  }
+  if (stat(dir, &info) || !S_ISDIR(info.st_mode))
+    return vit__fail(VIT_ERR_FILE, "cannot make the folder %.200s: %.100s", dir,
+                     strerror(errno ? errno : ENOTDIR));
+  return VIT_OK;
+}
+
+static FILE *vit__plot_open(const vit_plot *p, const char *ending) {
+  char path[340];
+  FILE *f;
+  snprintf(path, sizeof path, "%s/%s.%s", p->dir, p->name, ending);
+  f = fopen(path, "w");
+  if (!f)
+    vit__fail(VIT_ERR_FILE, "cannot write %.300s: %.100s", path,
+              strerror(errno));
+  return f;
+}
+
+VIT_DEF vit_result vit_plot_begin(vit_plot *p, const char *dir,
+                                  const char *name, int width, int height) {
+  /* colours that also differ for the colour-blind (Okabe and Ito 2008) */
+  static const char *const colours[] = {"0072B2", "D55E00", "009E73", "CC79A7",
+                                        "E69F00", "56B4E9", "000000"};
+  vit_result r = vit_make_dir(dir);
+  memset(p, 0, sizeof *p);
+  if (r) return r;
+  if (strlen(dir) >= sizeof p->dir || strlen(name) >= sizeof p->name)
+    return vit__fail(VIT_ERR_FILE, "the name of figure %.60s in %.200s is too "
+                                   "long",
+                     name, dir);
+  snprintf(p->dir, sizeof p->dir, "%s", dir);
+  snprintf(p->name, sizeof p->name, "%s", name);
+  p->script = vit__plot_open(p, "gp");
+  p->data = p->script ? vit__plot_open(p, "dat") : NULL;
+  if (!p->data) {
+    if (p->script) fclose(p->script);
+    memset(p, 0, sizeof *p);
+    return VIT_ERR_FILE;
+  }
+  fprintf(p->script,
+          "# Draw again with: gnuplot %s.gp\n"
+          "set terminal pngcairo size %d,%d font 'sans,11' background 'white'\n"
+          "set output '%s.png'\n"
+          "set encoding utf8\n"
+          "set border lw 0.8\n"
+          "set tics nomirror\n"
+          "set key noenhanced\n",
+          name, width, height, name);
+  for (int i = 0; i < 7; i++)
+    fprintf(p->script, "set linetype %d lc rgb '#%s' lw 2.5 pt 7 ps 0.8\n",
+            i + 1, colours[i]);
+  return VIT_OK;
+}
+
+/* 'text' for a shell, with the quotes inside made safe. */
+static void vit__shell_quote(char *to, size_t size, const char *text) {
+  size_t n = 0;
+  to[n++] = '\'';
+  for (; *text && n + 6 < size; text++) {
+    if (*text == '\'') {
+      memcpy(to + n, "'\\''", 4);
+      n += 4;
+    } else {
+      to[n++] = *text;
+    }
+  }
+  to[n++] = '\'';
+  to[n] = '\0';
+}
+
+VIT_DEF vit_result vit_plot_end(vit_plot *p) {
+  char dir[1100], command[1400];
+  int bad = ferror(p->script) || ferror(p->data);
+  bad |= fclose(p->script) != 0;
+  bad |= fclose(p->data) != 0;
+  p->script = p->data = NULL;
+  if (bad)
+    return vit__fail(VIT_ERR_FILE, "cannot write the figure %s in %s; is the "
+                                   "disk full?",
+                     p->name, p->dir);
+#ifdef _WIN32
+  snprintf(dir, sizeof dir, "\"%s\"", p->dir);
+  snprintf(command, sizeof command, "cd /d %s && gnuplot %s.gp 2>NUL", dir,
+           p->name);
+#else
+  vit__shell_quote(dir, sizeof dir, p->dir);
+  snprintf(command, sizeof command, "cd %s && gnuplot %s.gp 2>/dev/null", dir,
+           p->name);
+#endif
+  if (system(command) == 0) return VIT_OK;
+  return vit__fail(VIT_ERR_GNUPLOT,
+                   "no picture: gnuplot is missing or failed; install it, then "
+                   "run `gnuplot %s.gp` in %s",
+                   p->name, p->dir);
+}
+
+VIT_DEF vit_result vit_plot_history(const char *dir, const char *name,
+                                    const vit_history *h) {
+  vit_plot p;
+  vit_result r = vit_plot_begin(&p, dir, name, 960, 420);
+  if (r) return r;
+  fprintf(p.data, "# epoch  train_loss  test_loss  test_accuracy_percent  rate"
+                  "  seconds\n");
+  for (int i = 0; i < h->epochs; i++)
+    fprintf(p.data, "%d %.6f %.6f %.3f %g %.2f\n", i + 1, h->epoch[i].train_loss,
+            h->epoch[i].test_loss, 100 * h->epoch[i].test_accuracy,
+            h->epoch[i].rate, h->epoch[i].seconds);
+  fprintf(p.script,
+          "set grid ytics lc rgb '#dddddd'\n"
+          "set xlabel 'epoch'\n"
+          "set xrange [0.8:%d.2]\n"
+          "set xtics %d\n"
+          "set multiplot layout 1,2\n"
+          "set title 'Loss'\n"
+          "set ylabel 'cross entropy (nats)'\n"
+          "plot '%s.dat' using 1:2 with linespoints title 'training', \\\n"
+          "     '' using 1:3 with linespoints title 'test'\n"
+          "set title 'Accuracy on the test images'\n"
+          "set ylabel 'right answers (%%)'\n"
+          "set key bottom right\n"
+          "plot '%s.dat' using 1:4 with linespoints lt 3 title 'test'\n"
+          "unset multiplot\n",
+          h->epochs, (h->epochs + 9) / 10, name, name);
+  return vit_plot_end(&p);
+}
+
+VIT_DEF vit_result vit_plot_confusion(const char *dir, const char *name,
+                                      const int *counts, int K) {
+  vit_plot p;
+  int size = 150 + 55 * K;
+  vit_result r = vit_plot_begin(&p, dir, name, size < 420 ? 420 : size,
+                                size < 420 ? 420 : size);
+  if (r) return r;
+  fprintf(p.data, "# predicted  true  count  percent_of_true_class\n");
+  for (int t = 0; t < K; t++) {
+    int sum = 0;
+    for (int k = 0; k < K; k++) sum += counts[t * K + k];
+    for (int k = 0; k < K; k++)
+      fprintf(p.data, "%d %d %d %.2f\n", k, t, counts[t * K + k],
+              sum ? 100.0 * counts[t * K + k] / sum : 0.0);
+  }
+  fprintf(p.script,
+          "set title 'Which class was taken for which (number of images)'\n"
+          "set xlabel 'predicted class'\n"
+          "set ylabel 'true class'\n"
+          "set cblabel '%% of the true class'\n"
+          "set xrange [-0.5:%d.5]\n"
+          "set yrange [%d.5:-0.5]\n"
+          "set xtics 1 scale 0\n"
+          "set ytics 1 scale 0\n"
+          "set cbrange [0:100]\n"
+          "set palette defined (0 '#ffffff', 2 '#d5e6f3', 30 '#56b4e9', "
+          "100 '#0072b2')\n"
+          "set size ratio 1\n"
+          "unset key\n"
+          "plot '%s.dat' using 1:2:4 with image, \\\n"
+          "     '' using 1:2:(sprintf('%%d', int($3))):($4 > 50 ? 0xffffff : "
+          "0x000000) with labels tc rgb variable font ',10'\n",
+          K - 1, K - 1, name);
+  return vit_plot_end(&p);
+}
+
+/* Grey level g of a pixel under weight w (both 0..1) as red, green, blue:
+   attention is a glow of orange over the darkened picture. */
+static void vit__glow(FILE *f, double g, double w) {
+  const double orange[3] = {255, 170, 0};
+  for (int i = 0; i < 3; i++) {
+    double grey = 255 * g;
+    fprintf(f, " %d", (int)(0.5 + grey * (1 - 0.75 * w) + 0.75 * w * orange[i]));
+  }
+  fputc('\n', f);
+}
+
+static void vit__tile_range(const float *v, vit_idx n, double *low,
+                            double *high) {
+  *low = *high = (double)v[0];
+  for (vit_idx i = 1; i < n; i++) {
+    if ((double)v[i] < *low) *low = (double)v[i];
+    if ((double)v[i] > *high) *high = (double)v[i];
+  }
+}
+
+VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
+                                  const char *title, const float *values,
+                                  const float *glow, int glow_rows,
+                                  int glow_cols, const char *const *titles,
+                                  int rows, int cols, int height, int width) {
+  enum { GAP = 2, SCALE = 112, TITLE = 26 }; /* pixels; GAP in image pixels */
+  vit_plot p;
+  double pitch_x = width + GAP, pitch_y = height * (1 + (titles ? 0.28 : 0)) + GAP;
+  vit_result r = vit_plot_begin(
+      &p, dir, name, (int)(cols * SCALE * pitch_x / width) + 40,
+      (int)(rows * SCALE * pitch_y / width) + 60 + TITLE);
+  if (r) return r;
+  fprintf(p.data, "# x y red green blue\n");
+  for (vit_idx i = 0; i < (vit_idx)rows * cols; i++) {
+    const float *v = values + i * height * width;
+    double low, high;
+    vit__tile_range(v, (vit_idx)height * width, &low, &high);
+    for (vit_idx y = 0; y < height; y++)
+      for (vit_idx x = 0; x < width; x++) {
+        double g = high > low ? ((double)v[y * width + x] - low) / (high - low) : 0;
+        double w = 0, most = 1, least;
+        if (glow) {
+          const float *a = glow + i * glow_rows * glow_cols;
+          vit__tile_range(a, (vit_idx)glow_rows * glow_cols, &least, &most);
+          w = (double)a[y * glow_rows / height * glow_cols + x * glow_cols / width];
+          w = most > 0 ? w / most : 0;
+        }
+        fprintf(p.data, "%g %g", (double)(i % cols) * pitch_x + (double)x,
+                (double)(i / cols) * pitch_y + (double)y);
+        vit__glow(p.data, g, w);
+      }
+  }
+  for (int i = 0; titles && i < rows * cols; i++)
+    if (titles[i])
+      fprintf(p.script, "set label \"%s\" noenhanced at %g,%g center front\n",
+              titles[i], i % cols * pitch_x + (width - 1) / 2.0,
+              i / cols * pitch_y + height * 1.12);
+  fprintf(p.script,
+          "set title \"%s\" noenhanced\n"
+          "unset key\nunset tics\nunset border\n"
+          "set xrange [-1:%g]\nset yrange [%g:-1]\n"
+          "set size ratio -1\n"
+          "set lmargin 1\nset rmargin 1\nset bmargin 0.5\n"
+          "plot '%s.dat' using 1:2:3:4:5 with rgbimage\n",
+          title, cols * pitch_x, rows * pitch_y, name);
+  return vit_plot_end(&p);
+}
+
+/* ------------------------------------------------------------------------ */
+/*  >>13 pretrained                                                         */
+/* ------------------------------------------------------------------------ */
+
+/* A tensor, or (dims < 0) a pair of the metadata. */
+struct vit__entry {
+  const char *name, *value; /* value: metadata text, or the tensor's dtype */
+  int dims, shape[8];
+  double begin, end;        /* bytes in the data part */
+};
+
+/* Reading JSON: `at` walks over the header; `bad` is set at the first error. */
+typedef struct {
+  char *at, *end;
+  int bad;
+} vit__json;
+
+static int vit__json_is(vit__json *j, char c) {
+  while (j->at < j->end && (*j->at == ' ' || *j->at == '\n' ||
+                            *j->at == '\r' || *j->at == '\t'))
+    j->at++;
+  if (j->at >= j->end || *j->at != c) return 0;
+  j->at++;
+  return 1;
+}
+
+static void vit__json_expect(vit__json *j, char c) {
+  if (!j->bad && !vit__json_is(j, c)) j->bad = 1;
+}
+
+/* \uXXXX as UTF-8; pairs of surrogates are not joined. */
+static char *vit__json_unicode(vit__json *j, char *to) {
+  unsigned code = 0;
+  for (int i = 0; i < 4; i++) {
+    char c = j->at < j->end ? *j->at++ : 0;
+    int digit = c >= '0' && c <= '9'   ? c - '0'
+                : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                       : -1;
+    if (digit < 0) j->bad = 1;
+    code = code * 16 + (unsigned)(digit < 0 ? 0 : digit);
+  }
+  if (code < 0x80) {
+    *to++ = (char)code;
+  } else if (code < 0x800) {
+    *to++ = (char)(0xC0 | code >> 6);
+    *to++ = (char)(0x80 | (code & 63));
+  } else {
+    *to++ = (char)(0xE0 | code >> 12);
+    *to++ = (char)(0x80 | (code >> 6 & 63));
+    *to++ = (char)(0x80 | (code & 63));
+  }
+  return to;
+}
+
+/* A string, unescaped in its place and ended with a zero. */
+static const char *vit__json_string(vit__json *j) {
+  char *start, *to;
+  vit__json_expect(j, '"');
+  start = to = j->at;
+  while (!j->bad) {
+    if (j->at >= j->end) {
+      j->bad = 1;
+    } else if (*j->at == '"') {
+      j->at++;
+      *to = '\0';
+      return start;
+    } else if (*j->at != '\\') {
+      *to++ = *j->at++;
+    } else if (j->at + 1 >= j->end) {
+      j->bad = 1;
+    } else {
+      const char *known = "n\nt\tr\rb\bf\f\"\"\\\\//";
+      char c = j->at[1];
+      j->at += 2;
+      if (c == 'u') {
+        to = vit__json_unicode(j, to);
+        continue;
+      }
+      while (*known && *known != c) known += 2;
+      if (!*known) j->bad = 1;
+      if (*known) *to++ = known[1];
+    }
+  }
+  return "";
+}
+
+/* A whole number from 0 to 2^53. */
+static double vit__json_number(vit__json *j) {
+  double value = 0;
+  int digits = 0;
+  (void)vit__json_is(j, '\0'); /* skip spaces */
+  while (j->at < j->end && *j->at >= '0' && *j->at <= '9') {
+    value = value * 10 + (*j->at++ - '0');
+    digits++;
+  }
+  if (!digits || digits > 15) j->bad = 1;
+  return value;
+}
+
+static int vit__json_numbers(vit__json *j, double *list, int most) {
+  int n = 0;
+  vit__json_expect(j, '[');
+  if (vit__json_is(j, ']')) return 0;
+  do {
+    double v = vit__json_number(j);
+    if (n == most) j->bad = 1;
+    if (j->bad) return 0;
+    list[n++] = v;
+  } while (vit__json_is(j, ','));
+  vit__json_expect(j, ']');
+  return n;
+}
+
+/* {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]} */
+static void vit__json_tensor(vit__json *j, struct vit__entry *e) {
+  double list[8], offsets[2] = {0, -1};
+  int found = 0;
+  vit__json_expect(j, '{');
+  do {
+    const char *key = vit__json_string(j);
+    vit__json_expect(j, ':');
+    if (!strcmp(key, "dtype")) {
+      e->value = vit__json_string(j);
+      found |= 1;
+    } else if (!strcmp(key, "shape")) {
+      e->dims = vit__json_numbers(j, list, 8);
+      for (int i = 0; i < e->dims; i++) {
+        if (list[i] > (double)INT_MAX) j->bad = 1;
+        e->shape[i] = j->bad ? 0 : (int)list[i];
+      }
+      found |= 2;
+    } else if (!strcmp(key, "data_offsets")) {
+      if (vit__json_numbers(j, offsets, 2) == 2) found |= 4;
+      e->begin = offsets[0];
+      e->end = offsets[1];
+    } else {
+      j->bad = 1;
+    }
+  } while (!j->bad && vit__json_is(j, ','));
+  vit__json_expect(j, '}');
+  if (found != 7) j->bad = 1;
+}
+
+static int vit__json_metadata(vit__json *j, struct vit__entry *e) {
+  int n = 0;
+  vit__json_expect(j, '{');
+  if (vit__json_is(j, '}')) return 0;
+  do {
+    e[n].name = vit__json_string(j);
+    vit__json_expect(j, ':');
+    e[n].value = vit__json_string(j);
+    e[n].dims = -1;
+    n++;
+  } while (!j->bad && vit__json_is(j, ','));
+  vit__json_expect(j, '}');
+  return n;
+}
+
+/* All pairs of the header. There are at most as many as it has colons. */
+static int vit__json_header(vit__json *j, struct vit__entry *entries) {
+  int n = 0;
+  vit__json_expect(j, '{');
+  if (vit__json_is(j, '}')) return 0;
+  do {
+    const char *name = vit__json_string(j);
+    vit__json_expect(j, ':');
+    if (j->bad) break;
+    if (!strcmp(name, "__metadata__")) {
+      n += vit__json_metadata(j, entries + n);
+    } else {
+      entries[n].name = name;
+      vit__json_tensor(j, entries + n);
+      n++;
+    }
+  } while (!j->bad && vit__json_is(j, ','));
+  vit__json_expect(j, '}');
+  return n;
+}
+
+/* Bytes of one element; 0 for a type that is not known. */
+static double vit__type_bytes(const char *type) {
+  static const char *const types[] = {"F64", "I64", "U64", "F32", "I32",
+                                      "U32", "F16", "BF16", "I16", "U16",
+                                      "I8",  "U8",  "BOOL"};
+  static const char bytes[] = {8, 8, 8, 4, 4, 4, 2, 2, 2, 2, 1, 1, 1};
+  for (size_t i = 0; i < sizeof bytes; i++)
+    if (!strcmp(type, types[i])) return bytes[i];
+  return 0;
+}
+
+static vit_result vit__check_entry(const struct vit__entry *e, double data,
+                                   const char *path) {
+  double bytes = vit__type_bytes(e->value);
+  for (int i = 0; i < e->dims; i++) bytes *= e->shape[i];
+  if (e->dims < 0) return VIT_OK;
+  if (vit__type_bytes(e->value) == 0)
+    return vit__fail(VIT_ERR_FORMAT, "%.150s: tensor %.60s has type %.10s, "
+                                     "which is not known",
+                     path, e->name, e->value);
+  if (e->begin > e->end || e->end > data || e->end - e->begin != bytes)
+    return vit__fail(VIT_ERR_FORMAT,
+                     "%.150s: tensor %.60s needs %.0f bytes, but is said to "
+                     "be at %.0f to %.0f of %.0f",
+                     path, e->name, bytes, e->begin, e->end, data);
+  return VIT_OK;
+}
+
+VIT_DEF vit_result vit_safetensors_open(vit_safetensors *f, const char *path) {
+  double header = 0;
+  size_t colons = 0;
+  vit__json j;
+  vit_result r;
+  memset(f, 0, sizeof *f);
+  r = vit__read_file(path, &f->bytes, &f->size);
+  if (r) return r;
+  for (int i = 7; i >= 0 && f->size >= 8; i--) header = header * 256 + f->bytes[i];
+  if (f->size < 8 || header > (double)f->size - 8) {
+    r = vit__fail(VIT_ERR_FORMAT,
+                  "%.200s is not a safetensors file, or is cut off: its header "
+                  "should have %.0f bytes, the file has %.0f",
+                  path, header, (double)f->size);
+    vit_safetensors_close(f);
+    return r;
+  }
+  j.at = (char *)f->bytes + 8;
+  j.end = j.at + (size_t)header;
+  j.bad = 0;
+  f->data = 8 + (size_t)header;
+  for (char *c = j.at; c < j.end; c++) colons += *c == ':';
+  f->entries = (struct vit__entry *)vit__allocate(
+      colons + 1, sizeof(struct vit__entry), "the list of tensors");
+  if (!f->entries) r = VIT_ERR_NO_MEMORY;
+  if (!r) memset(f->entries, 0, (colons + 1) * sizeof(struct vit__entry));
+  if (!r) f->count = vit__json_header(&j, f->entries);
+  if (!r && j.bad)
+    r = vit__fail(VIT_ERR_FORMAT,
+                  "%.200s: its header is not the JSON of safetensors near byte "
+                  "%.0f",
+                  path, (double)(j.at - (char *)f->bytes));
+  for (int i = 0; !r && i < f->count; i++)
+    r = vit__check_entry(f->entries + i, (double)(f->size - f->data), path);
+  if (r) vit_safetensors_close(f);
+  return r;
+}
+
+VIT_DEF void vit_safetensors_close(vit_safetensors *f) {
+  if (f->bytes) VIT_FREE(f->bytes);
+  if (f->entries) VIT_FREE(f->entries);
+  memset(f, 0, sizeof *f);
+}
+
+VIT_DEF int vit_safetensors_at(const vit_safetensors *f, int i,
+                               vit_safetensor *t) {
+  for (int n = 0; n < f->count; n++) {
+    const struct vit__entry *e = f->entries + n;
+    if (e->dims < 0 || i-- > 0) continue;
+    t->name = e->name;
+    t->dims = e->dims;
+    t->count = 1;
+    for (int d = 0; d < 8; d++) {
+      t->shape[d] = d < e->dims ? e->shape[d] : 0;
+      if (d < e->dims) t->count *= (size_t)e->shape[d];
+    }
+    t->data = f->bytes + f->data + (size_t)e->begin;
+    snprintf(t->type, sizeof t->type, "%s", e->value);
+    return 1;
+  }
+  return 0;
+}
+
+VIT_DEF vit_result vit_safetensors_find(const vit_safetensors *f,
+                                        const char *name, vit_safetensor *t) {
+  for (int i = 0; vit_safetensors_at(f, i, t); i++)
+    if (!strcmp(t->name, name)) return VIT_OK;
+  return vit__fail(VIT_ERR_FORMAT, "the file has no tensor \"%.60s\"", name);
+}
+
+VIT_DEF const char *vit_safetensors_metadata(const vit_safetensors *f,
+                                             const char *key) {
+  for (int i = 0; i < f->count; i++)
+    if (f->entries[i].dims < 0 && !strcmp(f->entries[i].name, key))
+      return f->entries[i].value;
+  return NULL;
+}
+
+/* Check every tensor first: a failure leaves the model as it was. */
+VIT_DEF vit_result vit_model_load(vit_model *m, const vit_safetensors *f,
+                                  const char *prefix) {
+  for (int copy = 0; copy < 2; copy++) {
+    vit_tensor want;
+    for (int i = 0; vit_tensor_at(&m->config, i, &want); i++) {
+      char name[128];
+      vit_safetensor have;
+      vit_result r;
+      int same = 1;
+      snprintf(name, sizeof name, "%.60s%s", prefix, want.name);
+      r = vit_safetensors_find(f, name, &have);
+      if (r) return r;
+      for (int d = 0; d < 4; d++) same &= have.shape[d] == want.shape[d];
+      if (!same || have.dims != want.dims || strcmp(have.type, "F32"))
+        return vit__fail(VIT_ERR_FORMAT,
+                         "tensor %.60s is %s [%d,%d,%d,%d] in the file, the "
+                         "model wants F32 [%d,%d,%d,%d]",
+                         name, have.type, have.shape[0], have.shape[1],
+                         have.shape[2], have.shape[3], want.shape[0],
+                         want.shape[1], want.shape[2], want.shape[3]);
+      if (copy)
+        memcpy(m->params.block + want.offset, have.data,
+               want.count * sizeof(float));
+    }
+  }
+  return VIT_OK;
+}
+
+#endif /* VIT_IMPLEMENTATION */
+
+/* ---------------------------------------------------------------------------
+   Take this file under whichever of two licences you prefer.
+
+   ---- A: MIT License ----
+
+   Copyright (c) 2026 the vit.h authors
+
+   Permission is hereby granted, free of charge, to any person obtaining a copy
+   of this software and associated documentation files (the "Software"), to deal
+   in the Software without restriction, including without limitation the rights
+   to use, copy, modify, merge, publish, distribute, sublicense, and/or sell
+   copies of the Software, and to permit persons to whom the Software is
+   furnished to do so, subject to the following conditions:
+
+   The above copyright notice and this permission notice shall be included in
+   all copies or substantial portions of the Software.
+
+   THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR
+   IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY,
+   FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
+   AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER
+   LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
+   OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE
+   SOFTWARE.
+
+   ---- B: Public Domain (www.unlicense.org) ----
+
+   This is free and unencumbered software released into the public domain.
+
+   Anyone is free to copy, modify, publish, use, compile, sell, or distribute
+   this software, either in source code form or as a compiled binary, for any
+   purpose, commercial or non-commercial, and by any means.
+
+   In jurisdictions that recognize copyright laws, the author or authors of this
+   software dedicate any and all copyright interest in the software to the
+   public domain. We make this dedication for the benefit of the public at large
+   and to the detriment of our heirs and successors. We intend this dedication
+   to be an overt act of relinquishment in perpetuity of all present and future
+   rights to this software under copyright law.
+
+   THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR
+   IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY,
+   FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
+   AUTHORS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN
+   ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION
+   WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
+   ------------------------------------------------------------------------ */
