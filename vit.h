@@ -1067,13 +1067,33 @@ VIT__OP vit_vec vit_load_n(const float *p, vit_idx n) {
 #endif
 }
 VIT__OP void vit_store_n(float *p, vit_vec a, vit_idx n) {
-  float lane[VIT_LANES];
   if (n >= VIT_LANES) {
     vit_store(p, a);
     return;
   }
-  vit_store(lane, a);
-  memcpy(p, lane, (size_t)n * sizeof *p);
+#ifdef __x86_64__
+  { /* n in binary: 4 lanes, 2 lanes, 1 lane */
+    __m128 part = _mm256_castps256_ps128(a);
+    if (n & 4) {
+      _mm_storeu_ps(p, part);
+      part = _mm256_extractf128_ps(a, 1);
+      p += 4;
+    }
+    if (n & 2) {
+      _mm_storel_pi((__m64 *)(void *)p, part);
+      part = _mm_movehl_ps(part, part);
+      p += 2;
+    }
+    if (n & 1) _mm_store_ss(p, part);
+  }
+#else
+  if (n & 2) {
+    vst1_f32(p, vget_low_f32(a));
+    a = vcombine_f32(vget_high_f32(a), vget_high_f32(a));
+    p += 2;
+  }
+  if (n & 1) vst1q_lane_f32(p, a, 0);
+#endif
 }
 
 /* Sum and maximum over the lanes, always in the same order. */
@@ -1347,16 +1367,17 @@ VIT__SIMD void vit__tile(float *c, vit_idx c_row, vit__matrix a,
 /* Copy a depth x cols part of B into the panel; columns past `cols` are 0. */
 VIT__SIMD void vit__pack(float *panel, vit__matrix b, vit_idx depth,
                          vit_idx cols) {
-  for (vit_idx n = 0; n < VIT_TILE_COLS; n++) {
-    if (n < cols && b.col == 1) continue; /* rows are copied whole, below */
+  if (b.col == 1) { /* the rows of B lie in one piece */
+    for (vit_idx k = 0; k < depth; k++)
+      for (vit_idx n = 0; n < VIT_TILE_COLS; n += VIT_LANES)
+        vit_store(panel + k * VIT_TILE_COLS + n,
+                  n < cols ? vit_load_n(b.p + k * b.row + n, cols - n)
+                           : vit_set(0));
+    return;
+  }
+  for (vit_idx n = 0; n < VIT_TILE_COLS; n++)
     for (vit_idx k = 0; k < depth; k++)
       panel[k * VIT_TILE_COLS + n] = n < cols ? b.p[k * b.row + n * b.col] : 0;
-  }
-  if (b.col != 1) return;
-  for (vit_idx k = 0; k < depth; k++)
-    for (vit_idx n = 0; n < cols; n += VIT_LANES)
-      vit_store_n(panel + k * VIT_TILE_COLS + n,
-                  vit_load_n(b.p + k * b.row + n, cols - n), cols - n);
 }
 
 /* C [M,N] = (bias, or C if add, or 0) + A [M,K] B [K,N]. Each element of C is
@@ -3922,8 +3943,9 @@ static vit_result vit__gunzip(const char *path, unsigned char **bytes,
       return vit__fail(VIT_ERR_FORMAT, "%.200s is a damaged gzip file", path);
     crc = vit__little32(*bytes + *size - 8);
     length = vit__little32(*bytes + *size - 4);
+    /* The last 8 bytes go along: stb_image wants to look ahead at the end. */
     inflated = stbi_zlib_decode_malloc_guesssize_headerflag(
-        (const char *)*bytes + header, (int)(*size - header - 8),
+        (const char *)*bytes + header, (int)(*size - header),
         length > 0 && length < (1u << 30) ? (int)length : 16384, &got, 0);
     if (!inflated)
       return vit__fail(VIT_ERR_FORMAT, "%.200s is a damaged gzip file: %.60s",

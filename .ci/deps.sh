@@ -125,7 +125,7 @@ has_stb() { [ -n "$(find_stb 2>/dev/null)" ]; }
 has_gnuplot() { have gnuplot; }
 has_curl() { have curl || have wget; }
 has_gzip() { have gzip; }
-has_cxx() { links 'int main() { return 0; }' "$CC -x c++"; }
+has_cxx() { have c++ || have g++ || have clang++; }
 has_sanitizers() { links 'int main(void) { return 0; }' "$CC" -fsanitize=address,undefined; }
 has_clang() { links 'int main(void) { return 0; }' clang; }
 has_clang_openmp() { (CC=clang && has_openmp); }

@@ -5,18 +5,8 @@
 #define NB_COMMON_H
 
 #ifdef VIT_HAVE_STB /* set by the Makefile when it finds stb_image.h */
-#define STB_IMAGE_STATIC
 #define STB_IMAGE_IMPLEMENTATION
-#define STBI_ONLY_PNG
-#define STBI_ONLY_JPEG
-#ifdef __GNUC__
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wunused-function"
-#endif
 #include "stb_image.h"
-#ifdef __GNUC__
-#pragma GCC diagnostic pop
-#endif
 #endif
 
 #define VIT_STATIC
@@ -95,7 +85,7 @@ static void nb_set_flag(const nb_flag *f, const char *value) {
   if (f->real) *f->real = (float)v;
 }
 
-/* Title, flags, out/NN-name. Call it first. */
+/* Title, flags, folder of the figures. Call it first. */
 NB_UNUSED static void nb_start(const char *name, const char *teaches, int argc,
                                char **argv, const nb_flag *flags, int n) {
   static char out[80];
@@ -120,6 +110,7 @@ NB_UNUSED static void nb_start(const char *name, const char *teaches, int argc,
     }
     nb_set_flag(found, argv[++i]);
   }
+  nb_try(vit_make_dir(nb_out)); /* better said now than after the work */
   printf("%s%s%s\n%s\n", nb_bold(), name, nb_plain(), teaches);
 }
 
@@ -137,37 +128,165 @@ NB_UNUSED static void nb_shape(const char *name, const int *shape, int dims,
   printf("  %-12s %-18s %s%s%s\n", name, strcat(text, "]"), nb_dim(), what, nb_plain());
 }
 
-/* A matrix, aligned; format is for one number, such as " %6.2f". Row labels may
-   be NULL. */
-NB_UNUSED static void nb_matrix(const float *m, int rows, int cols,
-                                const char *format, const char *const *labels) {
+/* A matrix of numbers with the names of its rows and columns (each may be NULL).
+   `format` is for one number, such as " %6.2f". With `shade`, a terminal paints
+   larger numbers on a deeper blue: a heat map that can be read off. */
+NB_UNUSED static void nb_table(const float *m, int rows, int cols, const char *format,
+                               const char *const *row_names, const char *const *col_names,
+                               int shade) {
+  static const int blues[] = {255, 195, 153, 117, 75, 33};
+  float top = m[0];
+  for (int i = 1; i < rows * cols; i++) top = m[i] > top ? m[i] : top;
+  if (col_names) {
+    printf("  %s%-8s", nb_dim(), "");
+    for (int c = 0; c < cols; c++) printf("%*s", snprintf(NULL, 0, format, 0.0), col_names[c]);
+    printf("%s\n", nb_plain());
+  }
   for (int r = 0; r < rows; r++) {
-    printf("  %s%-8s%s", nb_dim(), labels ? labels[r] : "", nb_plain());
-    for (int c = 0; c < cols; c++) printf(format, (double)m[r * cols + c]);
+    printf("  %s%-8s%s", nb_dim(), row_names ? row_names[r] : "", nb_plain());
+    for (int c = 0; c < cols; c++) {
+      float part = top > 0 && m[r * cols + c] > 0 ? m[r * cols + c] / top : 0;
+      if (shade && nb_terminal()) printf("\033[30;48;5;%dm", blues[(int)(part * 5 + 0.5f)]);
+      printf(format, (double)m[r * cols + c]);
+      if (shade) printf("%s", nb_plain());
+    }
     printf("\n");
   }
 }
 
-/* A picture of rows x cols values, `low` dark to `high` light: grey blocks in a
-   terminal, letters elsewhere. A gap is left after every `patch_h` rows and
-   `patch_w` columns (0: none). */
+/* A plain matrix; the names of the rows may be NULL. */
+NB_UNUSED static void nb_matrix(const float *m, int rows, int cols,
+                                const char *format, const char *const *labels) {
+  nb_table(m, rows, cols, format, labels, NULL, 0);
+}
+
+/* One pixel, 0 dark to 1 light: a grey block in a terminal, letters elsewhere. */
+static void nb_pixel(float g) {
+  static const char ramp[] = " .:-=+*#%@";
+  g = g > 0 ? g < 1 ? g : 1 : 0; /* NaN is dark */
+  if (nb_terminal())
+    printf("\033[48;5;%dm  \033[0m", 232 + (int)(g * 23 + 0.5f));
+  else
+    printf("%c%c", ramp[(int)(g * 9 + 0.5f)], ramp[(int)(g * 9 + 0.5f)]);
+}
+
+/* A picture of rows x cols values from `low` to `high`. A line is drawn after
+   every `patch_h` rows and `patch_w` columns (0: none). */
 NB_UNUSED static void nb_picture(const float *v, int rows, int cols, float low,
                                  float high, int patch_h, int patch_w) {
-  static const char ramp[] = " .:-=+*#%@";
   for (int y = 0; y < rows; y++) {
-    if (patch_h && y && y % patch_h == 0) printf("\n");
+    if (patch_h && y && y % patch_h == 0) {
+      printf("  %s", nb_dim());
+      for (int x = 0; x < cols; x++)
+        printf("%s--", patch_w && x && x % patch_w == 0 ? "-+-" : "");
+      printf("%s\n", nb_plain());
+    }
     printf("  ");
     for (int x = 0; x < cols; x++) {
-      float g = high > low ? (v[y * cols + x] - low) / (high - low) : 0;
-      g = g < 0 ? 0 : g > 1 ? 1 : g;
-      if (patch_w && x && x % patch_w == 0) printf("  ");
-      if (nb_terminal())
-        printf("\033[48;5;%dm  \033[0m", 232 + (int)(g * 23 + 0.5f));
-      else
-        printf("%c%c", ramp[(int)(g * 9 + 0.5f)], ramp[(int)(g * 9 + 0.5f)]);
+      if (patch_w && x && x % patch_w == 0) printf("%s | %s", nb_dim(), nb_plain());
+      nb_pixel((v[y * cols + x] - low) / (high - low));
     }
     printf("\n");
   }
+}
+
+/* Pictures of size x size values from 0 to 1 side by side, at half their size. */
+NB_UNUSED static void nb_pictures(const float *v, int count, int size) {
+  for (int y = 0; y + 1 < size; y += 2) {
+    for (int i = 0; i < count; i++) {
+      const float *p = v + (i * size + y) * size;
+      printf(i ? "   " : "  ");
+      for (int x = 0; x + 1 < size; x += 2)
+        nb_pixel((p[x] + p[x + 1] + p[size + x] + p[size + x + 1]) / 4);
+    }
+    printf("\n");
+  }
+}
+
+/* A bar of `width` letters, filled by `part` (0..1). */
+NB_UNUSED static void nb_bar(double part, int width) {
+  int full = part > 0 ? (int)((part < 1 ? part : 1) * width + 0.5) : 0;
+  for (int i = 0; i < width; i++) {
+    if (nb_terminal())
+      printf("%s \033[0m", i < full ? "\033[48;5;33m" : "\033[48;5;236m");
+    else
+      printf("%c", i < full ? '#' : '.');
+  }
+}
+
+/* Text with line breaks before column 96; `first` and `next` start the lines. */
+static void nb_wrap(const char *text, const char *first, const char *next) {
+  size_t room = 96 - strlen(next);
+  printf("%s", first);
+  while (strlen(text) > room) {
+    size_t n = room;
+    while (n > 1 && text[n] != ' ') n--;
+    printf("%.*s\n%s", (int)n, text, next);
+    text += n + (text[n] == ' ');
+  }
+  printf("%s\n", text);
+}
+
+/* A sentence or two about what is seen. */
+#if defined(__GNUC__)
+__attribute__((format(printf, 1, 2)))
+#endif
+NB_UNUSED static void nb_say(const char *format, ...) {
+  char text[1000];
+  va_list args;
+  va_start(args, format);
+  vsnprintf(text, sizeof text, format, args);
+  va_end(args);
+  nb_wrap(text, "  ", "  ");
+}
+
+/* Show a line of code, then run it: the reader sees which call made the numbers
+   that follow, and what he sees is what ran. */
+#define NB_RUN(...)                                                            \
+  do {                                                                         \
+    nb_code(#__VA_ARGS__);                                                     \
+    __VA_ARGS__;                                                               \
+  } while (0)
+NB_UNUSED static void nb_code(const char *code) {
+  printf("%s", nb_terminal() ? "\033[36m" : "");
+  nb_wrap(code, "  > ", "      ");
+  printf("%s", nb_plain());
+}
+
+/* Zeroed floats; free() them. */
+NB_UNUSED static float *nb_floats(int n) {
+  float *p = (float *)calloc((size_t)n, sizeof *p);
+  if (!p) nb_stop("out of memory");
+  return p;
+}
+
+/* Largest |a - b|: 0 when both are the same numbers. */
+NB_UNUSED static double nb_difference(const float *a, const float *b, int n) {
+  double most = 0;
+  for (int i = 0; i < n; i++) {
+    double d = fabs((double)a[i] - (double)b[i]);
+    if (d > most || d != d) most = d;
+  }
+  return most;
+}
+
+NB_UNUSED static double nb_mean(const float *x, int n) {
+  double sum = 0;
+  for (int i = 0; i < n; i++) sum += (double)x[i];
+  return sum / n;
+}
+
+/* Standard deviation. */
+NB_UNUSED static double nb_std(const float *x, int n) {
+  double sum = 0, mean = nb_mean(x, n);
+  for (int i = 0; i < n; i++) sum += ((double)x[i] - mean) * ((double)x[i] - mean);
+  return sqrt(sum / n);
+}
+
+/* Standard normal numbers. */
+NB_UNUSED static void nb_normal(float *x, int n, uint32_t seed) {
+  vit_rng rng = vit_rng_create(seed, 0);
+  for (int i = 0; i < n; i++) x[i] = vit_random_normal(&rng);
 }
 
 /* Say where a figure is, or why there is no picture. Other failures stop. */
@@ -185,5 +304,50 @@ NB_UNUSED static void nb_load(vit_dataset *d, vit_split split) {
   nb_try(vit_dataset_mnist(d, nb_data, split));
   printf("  data         %s\n", d->source);
 }
+
+/* A few test images, resized to size x size pixels. */
+NB_UNUSED static void nb_load_few(vit_dataset *d, int count, int size) {
+  nb_load(d, VIT_TEST);
+  vit_dataset_limit(d, count);
+  nb_try(vit_dataset_resize(d, size, size));
+}
+
+/* The first image of a digit, as floats from 0 to 1. */
+NB_UNUSED static void nb_digit(float *image, const vit_dataset *d, int digit) {
+  int i = 0;
+  while (i + 1 < d->count && d->labels[i] != digit) i++;
+  vit_dataset_batch(d, &i, 1, image, NULL);
+}
+
+/* One panel of a figure: a matrix as coloured squares, row 0 on top. `number`
+   is the format of the numbers on them, or NULL. `index` counts the panels. */
+NB_UNUSED static void nb_panel(vit_plot *p, int index, const char *title, const float *m,
+                               int rows, int cols, const char *number) {
+  float top = m[0];
+  for (int r = 0; r < rows; r++)
+    for (int c = 0; c < cols; c++) {
+      fprintf(p->data, "%d %d %.6g\n", c, r, (double)m[r * cols + c]);
+      top = m[r * cols + c] > top ? m[r * cols + c] : top;
+    }
+  fprintf(p->data, "\n\n"); /* gnuplot: the next index */
+  fprintf(p->script,
+          "set title \"%s\" noenhanced\n"
+          "set xrange [-0.5:%d.5]\nset yrange [%d.5:-0.5]\n"
+          "plot '%s.dat' index %d using 1:2:3 with image notitle",
+          title, cols - 1, rows - 1, p->name, index);
+  if (number)
+    fprintf(p->script,
+            ", \\\n     '' index %d using 1:2:(sprintf('%s', $3)):($3 > %g ? 0xffffff : 0) "
+            "with labels tc rgb variable notitle",
+            index, number, 0.55 * (double)top);
+  fprintf(p->script, "\n");
+}
+
+/* White to blue, for weights from 0 up. */
+#define NB_BLUES "set palette defined (0 '#ffffff', 1 '#9ccbe8', 2 '#0072b2', 3 '#003a5c')\n"
+/* Blue, white, orange for numbers below, at and above 0. */
+#define NB_SIGNS "set palette defined (-1 '#0072b2', 0 '#ffffff', 1 '#d55e00')\n"
+/* Dark to light, for images. */
+#define NB_GREYS "set palette defined (0 '#000000', 1 '#ffffff')\n"
 
 #endif

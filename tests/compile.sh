@@ -47,17 +47,28 @@ static int use_model(void) {
 END
 }
 
-# Defined symbols of an object file that other files can see, without `main`.
+# Defined symbols of an object file that other files can see, without those of
+# this test, and without templates of C++'s own library (_ZSt...).
 globals() {
   nm -P -g "$1" | awk '$2 != "U" && $2 != "w" && $2 != "v" { sub(/^_/, "", $1); print $1 }' |
-    grep -vE '^(main|other)$'
+    grep -vE '^(main|other)$|^_?ZN?K?St'
+}
+
+# The C++ compiler that belongs to a C compiler: g++, clang++, g++-12, c++.
+cxx() {
+  case $1 in
+  *clang*) echo "$1" | sed 's/clang/clang++/' ;;
+  *gcc*) echo "$1" | sed 's/gcc/g++/' ;;
+  *) echo c++ ;;
+  esac
 }
 
 # case_run COMPILER STANDARD OPTIMISATION KIND
 case_run() {
   cc=$1 std=$2 opt=$3 kind=$4
   flags="-std=$std $opt -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror -I$root"
-  case $std in c++*) flags="-x c++ $flags" ;; esac
+  suffix=c
+  case $std in c++*) cc=$(cxx "$cc") suffix=cpp ;; esac
   link=-lm
   dir=$(mktemp -d) || return 1
   trap 'rm -rf "$dir"' EXIT
@@ -88,8 +99,8 @@ case_run() {
     echo '#endif'
     echo 'int other(void);'
     echo "int main(void) { return $call; }"
-  } >main.c
-  $cc $flags -c main.c -o main.o || return 1
+  } >main.$suffix
+  $cc $flags -c main.$suffix -o main.o || return 1
 
   objects=main.o
   case $kind in two | static)
@@ -102,8 +113,8 @@ case_run() {
       echo '#include "vit.h"'
       program
       echo 'int other(void) { return use_model(); }'
-    } >other.c
-    $cc $flags -c other.c -o other.o || return 1
+    } >other.$suffix
+    $cc $flags -c other.$suffix -o other.o || return 1
     objects='main.o other.o' ;;
   esac
 
@@ -174,10 +185,10 @@ for cc in $COMPILERS; do
   OPENMP=$(CC=$cc sh .ci/deps.sh openmp)
   export OPENMP
   standards=c99
-  if echo 'int main() { return 0; }' | $cc -x c++ -std=c++11 -fsyntax-only - 2>/dev/null; then
+  if command -v "$(cxx $cc)" >/dev/null 2>&1; then
     standards='c99 c++11'
   else
-    echo "     $cc compiles no C++ here: skipped"
+    echo "     $(cxx $cc) is not installed: no C++"
   fi
   {
     for std in $standards; do

@@ -72,6 +72,8 @@ skip() {
 one() { sh tests/run.sh --one "$@"; }
 
 # suite FOLDER PROGRAMS_AT_ONCE MAKE_VARIABLES...   every tests/test_*.c
+# Where several run at once, OMP_NUM_THREADS=1 keeps them from waiting for each
+# other; tests of threads ask for their number themselves.
 suite() {
   VIT_TEST_OUT=$1 at_once=$2
   shift 2
@@ -107,9 +109,9 @@ way_clang() {
   case $CC in *clang*) other=gcc ;; *) other=clang ;; esac
   echo "The other compiler, $other"
   if ! command -v $other >/dev/null 2>&1; then skip "$other is not installed"; return; fi
-  export VIT_TEST_QUICK=1
+  export VIT_TEST_QUICK=1 OMP_NUM_THREADS=1
   suite build/$other "$jobs" CC=$other
-  unset VIT_TEST_QUICK
+  unset VIT_TEST_QUICK OMP_NUM_THREADS
 }
 
 way_asan() {
@@ -121,14 +123,14 @@ way_asan() {
     skip "$CC has no sanitizers here"
     return
   fi
-  export VIT_TEST_QUICK=1 UBSAN_OPTIONS=print_stacktrace=1
+  export VIT_TEST_QUICK=1 OMP_NUM_THREADS=1 UBSAN_OPTIONS=print_stacktrace=1
   export ASAN_OPTIONS=allocator_may_return_null=1:detect_leaks=1
   if ! build/asan/probe 2>/dev/null; then # no leak check under ptrace, on macOS
     ASAN_OPTIONS=allocator_may_return_null=1:detect_leaks=0
     echo "  without the check for leaks, which does not work here"
   fi
   suite build/asan "$jobs" CFLAGS="-O1 -g -fno-omit-frame-pointer $sanitize"
-  unset VIT_TEST_QUICK UBSAN_OPTIONS ASAN_OPTIONS
+  unset VIT_TEST_QUICK OMP_NUM_THREADS UBSAN_OPTIONS ASAN_OPTIONS
 }
 
 way_arm64() {

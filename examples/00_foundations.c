@@ -1,0 +1,201 @@
+// Which path runs on this machine, and why it can be trusted: naive = SIMD, seeds, errors, memory.
+//
+// Before the first patch: vit.h holds every computation twice, as plain loops and with vectors.
+// This program asks the processor which of the two may run, compares them, and shows the four
+// things that all later chapters stand on. Read beside it: chapter 00 of vit.h.
+#include "common.h"
+
+enum { SIZE = 256, FLOATS = SIZE * SIZE };
+
+/* ---- [1] ---------------------------------------------------------------- */
+
+static int has_gnuplot(void) { return system("gnuplot --version >/dev/null 2>&1") == 0; }
+
+static void what_runs_here(void) {
+  const vit_kernels *best = vit_best_kernels();
+  nb_cell("What was compiled, and what of it runs on this processor");
+  printf("  vectors      %s, %d floats in each\n", vit_simd_name(), vit_simd_lanes());
+  printf("  kernels      %s: %s\n", best->name,
+         best == &vit_naive ? "plain loops, no vectors here" : "the processor has these vectors");
+#ifdef _OPENMP
+  printf("  threads      %d, by OpenMP\n", vit_max_threads());
+#else
+  printf("  threads      1, built without OpenMP\n");
+#endif
+#ifdef VIT_HAVE_STB
+  printf("  stb_image    yes: .gz data can be read as it is\n");
+#else
+  printf("  stb_image    no: data must be unpacked first (gunzip)\n");
+#endif
+  printf("  gnuplot      %s\n", has_gnuplot() ? "yes: figures become pictures"
+                                              : "no: figures stay scripts, to be drawn later");
+}
+
+/* ---- [2] ---------------------------------------------------------------- */
+
+static float *x, *w, *b; /* inputs of the kernels: random numbers */
+
+static void run_linear(const vit_kernels *k, float *y) {
+  k->linear_forward(y, x, w, b, SIZE, SIZE, SIZE);
+}
+static void run_softmax(const vit_kernels *k, float *y) { k->softmax_forward(y, x, SIZE, SIZE); }
+static void run_gelu(const vit_kernels *k, float *y) { k->gelu_forward(y, x, FLOATS); }
+static void run_dropout(const vit_kernels *k, float *y) {
+  k->dropout(y, x, FLOATS, 0.5f, 1, 2, 0);
+}
+
+/* Microseconds of the fastest of several calls: what disturbs only makes slower. */
+static double microseconds(void (*run)(const vit_kernels *, float *), const vit_kernels *k,
+                           float *y) {
+  double best = 1e9, start = vit_seconds(), before = start;
+  for (int calls = 0; calls < 5 || before - start < 0.1; calls++) {
+    double after;
+    run(k, y);
+    after = vit_seconds();
+    if (after - before < best) best = after - before;
+    before = after;
+  }
+  return best > 1e-7 ? best * 1e6 : 0.1; /* finer than the clock */
+}
+
+static void naive_against_simd(void) {
+  static const struct {
+    const char *name, *size;
+    void (*run)(const vit_kernels *, float *);
+  } jobs[] = {{"matrix product", "256 x 256 x 256", run_linear},
+              {"softmax", "256 rows of 256", run_softmax},
+              {"GELU", "65,536 numbers", run_gelu},
+              {"dropout", "65,536 numbers", run_dropout}};
+  const vit_kernels *best = vit_best_kernels();
+  float *slow = nb_floats(FLOATS), *fast = nb_floats(FLOATS);
+  vit_plot p;
+  nb_cell("The same numbers through both tables of kernels: equal results, less time");
+  nb_code("vit_naive.linear_forward(slow, x, w, b, 256, 256, 256);");
+  nb_code("vit_best_kernels()->linear_forward(fast, x, w, b, 256, 256, 256);");
+  nb_try(vit_plot_begin(&p, nb_out, "speed", 760, 420));
+  printf("  %s%-16s %-16s %11s %11s %8s %12s%s\n", nb_dim(), "kernel", "work", "naive (us)",
+         "SIMD (us)", "ratio", "difference", nb_plain());
+  for (int i = 0; i < 4; i++) {
+    double t0 = microseconds(jobs[i].run, &vit_naive, slow);
+    double t1 = microseconds(jobs[i].run, best, fast);
+    printf("  %-16s %-16s %11.1f %11.1f %7.1fx %12.1g\n", jobs[i].name, jobs[i].size, t0, t1,
+           t0 / t1, nb_difference(slow, fast, FLOATS));
+    fprintf(p.data, "\"%s\" %.3f %.3f %.2f\n", jobs[i].name, t0, t1, t0 / t1);
+  }
+  nb_say("One thread each. A float has 7 digits: differences of 1e-5 in sums of 256 products, and "
+         "of 1e-7 elsewhere, are rounding.");
+  fprintf(p.script,
+          "set title 'One call of each kernel, on one thread: vectors are many times faster'\n"
+          "set ylabel 'time (microseconds, each line is ten times more)'\n"
+          "set logscale y\nset yrange [1:*]\nset grid ytics lt 1 lc rgb '#cccccc' lw 1\n"
+          "set style data histograms\nset style histogram clustered gap 1\n"
+          "set style fill solid\nset boxwidth 0.9\nset key top right\n"
+          "plot 'speed.dat' using 2:xtic(1) title 'naive' lt 2, '' using 3 title 'SIMD' lt 1, \\\n"
+          "     '' using ($0+0.17):3:(sprintf('%%.0fx', $4)) with labels offset 0,0.7 notitle\n");
+  nb_figure(vit_plot_end(&p), "speed");
+  free(slow);
+  free(fast);
+}
+
+/* ---- [3] ---------------------------------------------------------------- */
+
+static void errors_are_sentences(void) {
+  vit_config c = vit_config_tutorial(), wrong;
+  vit_model m;
+  vit_dataset d;
+  vit_result r;
+  nb_cell("What cannot work returns a code, and vit_error() says why in one sentence");
+  wrong = c;
+  NB_RUN(wrong.image_height = 30; r = vit_model_create(&m, &wrong, 1));
+  printf("  %d  %s\n", r, vit_error());
+  wrong = c;
+  NB_RUN(wrong.heads = 4; r = vit_model_create(&m, &wrong, 1));
+  printf("  %d  %s\n", r, vit_error());
+  wrong = c;
+  NB_RUN(wrong.attn_drop = 1.5f; r = vit_model_create(&m, &wrong, 1));
+  printf("  %d  %s\n", r, vit_error());
+  NB_RUN(r = vit_dataset_idx(&d, "no-such-file", "labels", 10));
+  printf("  %d  %s\n", r, vit_error());
+  nb_say("The number is the vit_result: %d = \"%s\", %d = \"%s\". Nothing was allocated.",
+         VIT_ERR_CONFIG, vit_result_text(VIT_ERR_CONFIG), VIT_ERR_FILE,
+         vit_result_text(VIT_ERR_FILE));
+}
+
+/* ---- [4] ---------------------------------------------------------------- */
+
+static void print_numbers(uint64_t seed) {
+  vit_rng rng = vit_rng_create(seed, 0);
+  printf("  seed %d      ", (int)seed);
+  for (int i = 0; i < 6; i++) printf("%8.4f", (double)vit_random_uniform(&rng));
+  printf("\n");
+}
+
+static void seeds(void) {
+  vit_config c = vit_config_tutorial();
+  vit_model one, two;
+  vit_state s1, s2;
+  int same;
+  nb_cell("The same seed gives the same numbers, and the same model on any number of threads");
+  print_numbers(1);
+  print_numbers(2);
+  print_numbers(1);
+  nb_try(vit_model_create(&one, &c, 7));
+  nb_try(vit_model_create(&two, &c, 7));
+  nb_try(vit_state_create(&s1, &one, 64, VIT_FOR_INFERENCE, 0));
+  nb_try(vit_state_create(&s2, &two, 64, VIT_FOR_INFERENCE, 0));
+  NB_RUN(one.threads = 1; two.threads = 3);
+  nb_try(vit_forward(&one, &s1, x, 64)); /* 64 noise images of 32 x 32 */
+  nb_try(vit_forward(&two, &s2, x, 64));
+  same = !memcmp(s1.logits, s2.logits, 64 * 10 * sizeof(float));
+  printf("  64 images through two models of seed 7, one on 1 thread, one on 3: %s\n",
+         same ? "the same bits" : "DIFFERENT");
+  vit_state_free(&s1);
+  vit_state_free(&s2);
+  vit_model_free(&one);
+  vit_model_free(&two);
+}
+
+/* ---- [5] ---------------------------------------------------------------- */
+
+/* A plan: which arrays are needed. It runs twice, and cannot disagree with itself. */
+typedef struct { float *tokens, *scores, *labels; } arrays;
+static void plan(arrays *p, vit_arena *a) {
+  p->tokens = (float *)vit_arena_take(a, 5 * 9, sizeof(float));
+  p->scores = (float *)vit_arena_take(a, 5 * 5, sizeof(float));
+  p->labels = (float *)vit_arena_take(a, 1, sizeof(float));
+}
+
+static void memory(void) {
+  vit_arena arena = {NULL, NULL, 0, 0, 0};
+  arrays p;
+  nb_cell("Memory: walk the plan to measure, allocate once, walk it again to assign");
+  NB_RUN(plan(&p, &arena));
+  printf("  measured     %d bytes for 180 + 100 + 4; pointers are still NULL\n", (int)arena.used);
+  NB_RUN(nb_try(vit_arena_allocate(&arena, "example")); plan(&p, &arena));
+  printf("  assigned     tokens at byte %d, scores at %d, labels at %d\n",
+         (int)((unsigned char *)p.tokens - arena.base), (int)((unsigned char *)p.scores - arena.base),
+         (int)((unsigned char *)p.labels - arena.base));
+  nb_say("Each array starts on a multiple of 64 bytes, the width of a cache line.");
+  vit_arena_free(&arena);
+}
+
+int main(int argc, char **argv) {
+  nb_start("00-foundations",
+           "Every computation exists twice, as plain loops and with vectors; both give the same.",
+           argc, argv, NULL, 0);
+  x = nb_floats(FLOATS);
+  w = nb_floats(FLOATS);
+  b = nb_floats(SIZE);
+  nb_normal(x, FLOATS, 1);
+  nb_normal(w, FLOATS, 2);
+  nb_normal(b, SIZE, 3);
+  what_runs_here();
+  naive_against_simd();
+  errors_are_sentences();
+  seeds();
+  memory();
+  free(x);
+  free(w);
+  free(b);
+  return 0;
+}

@@ -1,0 +1,162 @@
+// Why positions are added to the tokens: without them a shuffled image is the same image.
+//
+// Attention treats its tokens as a set. A class token joins the patches to collect the answer, and
+// a pattern of numbers is added to each token that says where it was. Read beside it: chapter 02
+// of vit.h.
+#include "common.h"
+
+enum { SIZE = 32, PIXELS = SIZE * SIZE };
+static const char *const names[] = {"CLS", "P1", "P2", "P3", "P4"};
+
+/* ---- [1] and [2] -------------------------------------------------------- */
+
+static void class_token(const float *image, float *tokens) {
+  vit_config c = vit_config_tutorial();
+  vit_model m;
+  float patches[PIXELS], embedded[4 * 9];
+  const int shape[2] = {5, 9};
+  nb_cell("A class token is put before the patches: 4 patches become 5 tokens");
+  nb_try(vit_model_create(&m, &c, 1));
+  vit_naive.patchify_forward(patches, image, 1, 32, 32, 16, 16);
+  NB_RUN(vit_naive.linear_forward(embedded, patches, m.params.patch_w, m.params.patch_b, 4, 256, 9));
+  NB_RUN(vit_naive.tokens_forward(tokens, embedded, m.params.cls_token, NULL, 4, 9));
+  nb_shape("tokens", shape, 2, "[T, D], T = N + 1");
+  nb_matrix(tokens, 5, 9, " %7.3f", names);
+  nb_say("CLS has no pixels: it is a row of 9 parameters, the same for every image. What it has "
+         "become after the last block is what the head classifies.");
+  vit_model_free(&m);
+}
+
+static void sinusoid(const float *tokens) {
+  float pos[5 * 9], sum[5 * 9];
+  nb_cell("Position as waves: column pairs are a sine and a cosine, each pair slower than the last");
+  NB_RUN(vit_positions_sinusoid(pos, 5, 9));
+  nb_matrix(pos, 5, 9, " %7.3f", names);
+  nb_say("Column 0 is sin(t), column 1 cos(t) for token t = 0 ... 4, columns 2 and 3 turn 7.7 times "
+         "more slowly. 9 is odd, so the last column is a sine without its cosine.");
+  NB_RUN(vit_naive.tokens_forward(sum, tokens + 9, tokens, pos, 4, 9));
+  printf("  tokens + positions, what block 0 reads:\n");
+  nb_matrix(sum, 5, 9, " %7.3f", names);
+}
+
+/* ---- [3] ---------------------------------------------------------------- */
+
+static void kinds(void) {
+  static const char *const cells[] = {"CLS", "0,0", "0,1", "1,0", "1,1"};
+  float pos[5 * 8];
+  nb_cell("Positions in two directions: half of the columns tell x, the other half y");
+  NB_RUN(vit_positions_sincos2d(pos, 2, 2, 8, 1));
+  printf("  %srow,column%s  sin x          cos x            sin y           cos y\n", nb_dim(),
+         nb_plain());
+  nb_matrix(pos, 5, 8, " %7.3f", cells);
+  nb_say("Patches 0,0 and 1,0 share a column, so they share the first four numbers. Learned "
+         "positions are a third kind: the same table, started at random and trained.");
+}
+
+/* ---- [4] ---------------------------------------------------------------- */
+
+/* The image with its 16 patches of 8 x 8 in another order. */
+static void shuffle_patches(float *out, const float *image) {
+  float patches[PIXELS], mixed[PIXELS];
+  int order[16];
+  vit_rng rng = vit_rng_create(4, 0);
+  vit_shuffle(order, 16, &rng);
+  vit_naive.patchify_forward(patches, image, 1, SIZE, SIZE, 8, 8);
+  for (int n = 0; n < 16; n++) memcpy(mixed + n * 64, patches + order[n] * 64, 64 * sizeof(float));
+  vit_naive.patchify_backward(out, mixed, 1, SIZE, SIZE, 8, 8);
+}
+
+static void why_order_matters(const float *image) {
+  static const struct { vit_positions kind; const char *name; } rows[] = {
+      {VIT_POSITIONS_NONE, "none"},
+      {VIT_POSITIONS_SINUSOID, "sinusoid"},
+      {VIT_POSITIONS_LEARNED, "learned (at its start)"},
+      {VIT_POSITIONS_SINCOS2D, "2-D sin-cos"}};
+  float pair[2 * PIXELS];
+  nb_cell("The experiment: shuffle the 16 patches of a digit. Does the class token notice?");
+  memcpy(pair, image, PIXELS * sizeof(float));
+  shuffle_patches(pair + PIXELS, image);
+  nb_pictures(pair, 2, SIZE);
+  printf("\n");
+  nb_code("vit_forward(&m, &s, pair, 2); // image 0: the digit, image 1: shuffled");
+  printf("  %s%-24s %32s   %s%s\n", nb_dim(), "positions", "change of the class token's output",
+         "order seen?", nb_plain());
+  for (int i = 0; i < 4; i++) {
+    vit_config c = vit_config_tutorial();
+    vit_model m;
+    vit_state s;
+    double change;
+    c.patch_height = c.patch_width = 8;
+    c.width = 12; /* 2-D positions need a multiple of 4 */
+    c.positions = rows[i].kind;
+    nb_try(vit_model_create(&m, &c, 1));
+    nb_try(vit_state_create(&s, &m, 2, VIT_FOR_INFERENCE, 0));
+    nb_try(vit_forward(&m, &s, pair, 2));
+    change = nb_difference(s.pooled, s.pooled + 12, 12);
+    printf("  %-24s %34.7f   %s\n", rows[i].name, change, change > 1e-4 ? "yes" : "no");
+    vit_state_free(&s);
+    vit_model_free(&m);
+  }
+  nb_say("Without positions the two pictures are one and the same to the model (what is left is "
+         "rounding). With any of the three kinds they are not.");
+}
+
+/* ---- [5] ---------------------------------------------------------------- */
+
+/* Cosine between the position of the middle patch and all others. */
+static void similarity(float *map, const float *pos, int grid, int D) {
+  const float *a = pos + (grid * grid / 2) * D;
+  for (int i = 0; i < grid * grid; i++) {
+    const float *b = pos + i * D;
+    double ab = 0, aa = 0, bb = 0;
+    for (int d = 0; d < D; d++) {
+      ab += (double)(a[d] * b[d]);
+      aa += (double)(a[d] * a[d]);
+      bb += (double)(b[d] * b[d]);
+    }
+    map[i] = (float)(ab / sqrt(aa * bb));
+  }
+}
+
+static void neighbours(void) {
+  enum { GRID = 9, D = 64 };
+  float *line = nb_floats(GRID * GRID * D), *plane = nb_floats(GRID * GRID * D);
+  float near_line[GRID * GRID], near_plane[GRID * GRID];
+  vit_plot p;
+  nb_cell("Which positions are alike? Cosine between the middle of a 9 x 9 grid and every patch");
+  NB_RUN(vit_positions_sinusoid(line, 81, 64); similarity(near_line, line, 9, 64));
+  nb_table(near_line, GRID, GRID, " %5.2f", NULL, NULL, 1);
+  NB_RUN(vit_positions_sincos2d(plane, 9, 9, 64, 0); similarity(near_plane, plane, 9, 64));
+  nb_table(near_plane, GRID, GRID, " %5.2f", NULL, NULL, 1);
+  nb_say("The sinusoid counts patches in reading order: left and right are near, above and below "
+         "are 9 steps away. The 2-D form is alike in all directions.");
+  nb_try(vit_plot_begin(&p, nb_out, "positions", 1200, 430));
+  fprintf(p.script, "set multiplot layout 1,3\nset tics scale 0\n" NB_SIGNS
+                    "set cbrange [-1:1]\nset xlabel 'column of the table (d)'\n"
+                    "set ylabel 'patch, in reading order'\n");
+  nb_panel(&p, 0, "Sinusoid: the table [81, 64] that is added", line, GRID * GRID, D, NULL);
+  fprintf(p.script, NB_BLUES "set cbrange [0.4:1]\nset size ratio -1\nset xlabel 'column'\n"
+                             "set ylabel 'row'\nset xtics 1\nset ytics 1\n");
+  nb_panel(&p, 1, "Sinusoid: likeness to the middle patch", near_line, GRID, GRID, NULL);
+  nb_panel(&p, 2, "2-D sin-cos: likeness to the middle patch", near_plane, GRID, GRID, NULL);
+  fprintf(p.script, "unset multiplot\n");
+  nb_figure(vit_plot_end(&p), "positions");
+  free(line);
+  free(plane);
+}
+
+int main(int argc, char **argv) {
+  float image[PIXELS], tokens[5 * 9];
+  vit_dataset d;
+  nb_start("02-tokens", "Attention sees a set of tokens; positions tell it where each patch was.",
+           argc, argv, NULL, 0);
+  nb_load_few(&d, 1000, SIZE);
+  nb_digit(image, &d, 4);
+  class_token(image, tokens);
+  sinusoid(tokens);
+  kinds();
+  why_order_matters(image);
+  neighbours();
+  vit_dataset_free(&d);
+  return 0;
+}
