@@ -512,6 +512,7 @@ typedef struct vit_state {
   int *labels;        /* [B] */
   double *losses;     /* [B] */
   vit_tensors grads;  /* same layout as the parameters; training only */
+  float *part_grads;  /* small models: gradients of each part of the batch */
   VIT_ACTIVATIONS(VIT__FIELD)
   vit_arena arena;
 } vit_state;
@@ -784,9 +785,10 @@ VIT_DEF vit_result vit_model_load(vit_model *m, const vit_safetensors *f,
 
 #define VIT_PI 3.14159265358979323846
 
-/* Row sums of the layer norm's backward are added in this many fixed parts,
-   whatever the number of threads, so that the bits do not depend on it. */
-enum { VIT__PARTS = 16 };
+/* Sums over a batch are made in this many fixed parts, whatever the number of
+   threads, so that the bits do not depend on it. Models with at most
+   VIT__PART_FLOATS / VIT__PARTS parameters keep the gradients of each part. */
+enum { VIT__PARTS = 16, VIT__PART_FLOATS = 1 << 24 };
 
 static int vit__min(int a, int b) { return a < b ? a : b; }
 
@@ -2485,6 +2487,17 @@ VIT_DEF vit_tensors vit_layer(const vit_tensors *t, int l) {
   return out;
 }
 
+/* The same layout in another block. */
+static vit_tensors vit__tensors_at(const vit_tensors *t, float *block) {
+  vit_tensors out = *t;
+#define VIT__MOVE(field, name, where, exists, d0, d1, d2, d3, init, decay)     \
+  if (out.field) out.field = block + (out.field - t->block);
+  VIT_TENSORS(VIT__MOVE)
+#undef VIT__MOVE
+  out.block = block;
+  return out;
+}
+
 /* -- initial values ------------------------------------------------------ */
 
 static void vit__fill_normal(float *w, size_t n, float std, vit_rng *rng) {
@@ -2564,6 +2577,7 @@ static vit_result vit__check_int(const char *what, double floats) {
 static vit_result vit__plan_state(vit_state *s, const vit_config *c,
                                   vit_arena *a) {
   const int grad = s->trains, batch = s->capacity;
+  double parts;
   VIT__SIZES(vit__sizes_of(c, batch));
 #define VIT__PLAN(name, where, exists, size)                                   \
   {                                                                            \
@@ -2582,6 +2596,9 @@ static vit_result vit__plan_state(vit_state *s, const vit_config *c,
   s->labels = (int *)vit_arena_take(a, (size_t)batch, sizeof(int));
   s->losses = (double *)vit_arena_take(a, (size_t)batch, sizeof(double));
   if (grad) vit__take_tensors(&s->grads, c, a);
+  parts = (double)s->grads.count * VIT__PARTS;
+  if (grad && parts <= VIT__PART_FLOATS)
+    s->part_grads = (float *)vit_arena_take(a, (size_t)parts, sizeof(float));
   return VIT_OK;
 }
 
@@ -2694,22 +2711,27 @@ enum {
   VIT__SITES
 };
 
-/* One pass over a batch: the sizes, and block l's tensors and activations. */
+/* A pass over the images of a state, or over some of them. */
 typedef struct {
   const vit_model *m;
-  vit_state *s;
   const vit_kernels *k;
+  vit_state s;       /* a view: its pointers start at the first image */
+  int first_image;   /* of the view in the batch */
   int B, N, T, D, H, Dh, I, M, K, P;
-  int threads;
+  int threads, parts; /* parts: of the layer norm's sums */
+  int l;             /* the block at work */
+  const float *images;
+  float factor;      /* of the loss */
 } vit__pass;
 
-static vit__pass vit__begin(const vit_model *m, vit_state *s, int B) {
+static vit__pass vit__begin(const vit_model *m, const vit_state *s) {
   const vit_config *c = &m->config;
   vit__pass p;
+  memset(&p, 0, sizeof p);
   p.m = m;
-  p.s = s;
   p.k = m->kernels;
-  p.B = B;
+  p.s = *s;
+  p.B = s->batch;
   p.N = vit_config_patches(c);
   p.T = vit_config_tokens(c);
   p.D = c->width;
@@ -2720,33 +2742,78 @@ static vit__pass vit__begin(const vit_model *m, vit_state *s, int B) {
   p.K = c->classes;
   p.P = c->channels * c->patch_height * c->patch_width;
   p.threads = m->threads > 0 ? m->threads : vit_max_threads();
+  p.parts = VIT__PARTS;
   return p;
 }
 
-/* Rows first .. first + count - 1 are the share of thread i. */
-static void vit__share(int rows, int threads, int i, int *first, int *count) {
-  int grain = 12; /* whole tiles for the matrix product */
-  vit_idx each = ((vit_idx)rows + threads - 1) / threads;
-  vit_idx begin, end;
+/* The same pass for `count` images from `first` on, by one thread. */
+static vit__pass vit__view(const vit__pass *whole, int first, int count) {
+  vit__pass p = *whole;
+  const vit_config *c = &p.m->config;
+  const int grad = p.s.trains;
+  vit_state *s = &p.s;
+  VIT__SIZES(vit__sizes_of(c, 1));
+#define VIT__MOVE(field, where, exists, size)                                  \
+  if (s->field) s->field += (vit_idx)first * (vit_idx)(size);
+  VIT_ACTIVATIONS(VIT__MOVE)
+#undef VIT__MOVE
+  (void)grad;
+  s->partial = whole->s.partial;
+  s->labels += first;
+  s->losses += first;
+  p.images += (vit_idx)first * p.N * p.P;
+  p.first_image = first;
+  p.B = count;
+  p.threads = 1;
+  return p;
+}
+
+/* All parallel work goes through here: `count` independent tasks. */
+typedef void (*vit__task)(const vit__pass *p, int i);
+static void vit__each(const vit__pass *p, int count, vit__task task) {
+  const int threads = p->threads;
+  if (threads == 1) {
+    for (int i = 0; i < count; i++) task(p, i);
+    return;
+  }
+  VIT__PARALLEL_FOR
+  for (int i = 0; i < count; i++) task(p, i);
+}
+
+/* Items first .. first + count - 1 of n are the share of worker i. */
+static void vit__share(int n, int workers, int i, int grain, int *first,
+                       int *count) {
+  vit_idx each = ((vit_idx)n + workers - 1) / workers, begin, end;
   each = (each + grain - 1) / grain * grain;
-  begin = each * i < rows ? each * i : rows;
-  end = begin + each < rows ? begin + each : rows;
+  begin = each * i < n ? each * i : n;
+  end = begin + each < n ? begin + each : n;
   *first = (int)begin;
   *count = (int)(end - begin);
 }
 
+/* Rows are shared in whole tiles of the matrix product. */
+enum { VIT__ROW_GRAIN = 12 };
+
+/* The share of thread i in the rows of the pass; 0: nothing to do. */
+static int vit__rows(const vit__pass *p, int workers, int i, int *first) {
+  int n;
+  vit__share(p->B * p->T, workers, i, VIT__ROW_GRAIN, first, &n);
+  return n;
+}
+
 static uint32_t vit__stream(const vit__pass *p, int l, int site) {
   uint32_t sites = 1 + (uint32_t)(p->m->config.depth * VIT__SITES);
-  return p->s->pass * sites + 1 + (uint32_t)(l * VIT__SITES + site);
+  return p->s.pass * sites + 1 + (uint32_t)(l * VIT__SITES + site);
 }
 
 /* Dropout in place on rows of `cols` numbers; does nothing when it is off. */
 static void vit__drop(const vit__pass *p, float *x, float rate, uint32_t stream,
                       int first, int count, int cols) {
   vit_idx start = (vit_idx)first * cols;
-  if (!p->s->dropout || rate == 0) return;
-  p->k->dropout(x + start, x + start, count * cols, rate, p->s->key, stream,
-                (uint32_t)start);
+  vit_idx before = (vit_idx)p->first_image * p->T * cols;
+  if (!p->s.dropout || rate == 0) return;
+  p->k->dropout(x + start, x + start, count * cols, rate, p->s.key, stream,
+                (uint32_t)(before + start));
 }
 
 /* Stochastic depth: what image b's branch is multiplied with. The rate grows
@@ -2755,9 +2822,10 @@ static float vit__path_scale(const vit__pass *p, int l, int site, vit_idx b) {
   const vit_config *c = &p->m->config;
   float rate = c->drop_path;
   uint32_t bits;
-  if (!p->s->dropout || rate == 0) return 1;
+  if (!p->s.dropout || rate == 0) return 1;
   if (c->depth > 1) rate *= (float)l / (float)(c->depth - 1);
-  bits = vit_philox(p->s->key, vit__stream(p, l, site), (uint32_t)b);
+  bits = vit_philox(p->s.key, vit__stream(p, l, site),
+                    (uint32_t)(p->first_image + b));
   return vit__unit(bits) < rate ? 0 : 1 / (1 - rate);
 }
 
@@ -2776,40 +2844,43 @@ static void vit__add_branch(const vit__pass *p, int l, int site, float *y,
 }
 
 /* Block l's activations: field of the state at its place. */
-#define VIT__ACT(p, field, l) ((p)->s->field + (size_t)(l) * (p)->s->field##_stride)
+#define VIT__ACT(p, field, l) ((p)->s.field + (size_t)(l) * (p)->s.field##_stride)
 
 /* What block l reads: the tokens, or what block l-1 wrote. */
 static float *vit__block_input(const vit__pass *p, int l) {
-  return l ? VIT__ACT(p, out, l - 1) : p->s->tokens;
+  return l ? VIT__ACT(p, out, l - 1) : p->s.tokens;
 }
 
 /* Patches, projection and positions of image b (ViT paper, eq. 1). */
-static void vit__embed(const vit__pass *p, const float *images, int b) {
+static void vit__embed(const vit__pass *p, int b) {
   const vit_config *c = &p->m->config;
   const vit_tensors *w = &p->m->params;
   const vit_idx pixels = (vit_idx)p->N * p->P;
-  float *patches = p->s->patches + b * pixels;
-  float *embedded = p->s->embedded + (vit_idx)b * p->N * p->D;
-  p->k->patchify_forward(patches, images + b * pixels, c->channels,
+  float *patches = p->s.patches + b * pixels;
+  float *embedded = p->s.embedded + (vit_idx)b * p->N * p->D;
+  p->k->patchify_forward(patches, p->images + b * pixels, c->channels,
                          c->image_height, c->image_width, c->patch_height,
                          c->patch_width);
   p->k->linear_forward(embedded, patches, w->patch_w, w->patch_b, p->N, p->P,
                        p->D);
-  p->k->tokens_forward(p->s->tokens + (vit_idx)b * p->T * p->D, embedded,
+  p->k->tokens_forward(p->s.tokens + (vit_idx)b * p->T * p->D, embedded,
                        w->cls_token, w->pos_embed ? w->pos_embed : p->m->fixed_pos,
                        p->N, p->D);
-  vit__drop(p, p->s->tokens, c->pos_drop, vit__stream(p, 0, -1), b * p->T, p->T,
+  vit__drop(p, p->s.tokens, c->pos_drop, vit__stream(p, 0, -1), b * p->T, p->T,
             p->D);
 }
 
 /* Rows of block l up to Q, K, V: layer norm 1 (pre-norm) and the fused
    projection. */
-static void vit__block_qkv(const vit__pass *p, int l, int first, int n) {
+static void vit__block_qkv(const vit__pass *p, int worker) {
   const vit_config *c = &p->m->config;
+  const int l = p->l;
+  int first, n = vit__rows(p, p->threads, worker, &first);
   const vit_tensors w = vit_layer(&p->m->params, l);
   const vit_idx D = p->D, I3 = 3 * (vit_idx)p->I;
   const float *x = vit__block_input(p, l) + first * D;
   float *norm1 = VIT__ACT(p, norm1, l) + first * D;
+  if (n == 0) return;
   if (c->norm == VIT_NORM_PRE) {
     p->k->layernorm_forward(norm1, VIT__ACT(p, mean1, l) + first,
                             VIT__ACT(p, rstd1, l) + first, x, w.norm1_w,
@@ -2820,21 +2891,22 @@ static void vit__block_qkv(const vit__pass *p, int l, int first, int n) {
                        p->D, 3 * p->I);
 }
 
-/* >>04 heads: head h of image b. Q, K and V of a token stand side by side in
+/* >>04 heads: head at % H of image at / H. Q, K and V of a token stand side by side in
    `qkv`, each with its heads side by side (head-major); the outputs of the
    heads are written side by side, which is their concatenation. */
-static void vit__head(const vit__pass *p, int l, vit_idx b, vit_idx h) {
-  const int T = p->T, Dh = p->Dh, I = p->I;
-  const vit_idx TT = (vit_idx)T * T, at = b * p->H + h;
+static void vit__head(const vit__pass *p, int at) {
+  const int T = p->T, Dh = p->Dh, I = p->I, l = p->l;
+  const vit_idx TT = (vit_idx)T * T, b = at / p->H, h = at % p->H;
   const float *q = VIT__ACT(p, qkv, l) + b * T * 3 * I + h * Dh;
   float *probs = VIT__ACT(p, probs, l) + at * TT;
   float *o = VIT__ACT(p, heads, l) + b * T * I + h * Dh;
   float rate = p->m->config.attn_drop;
   p->k->attention_scores_forward(probs, q, q + I, p->m->mask, T, Dh, 3 * I);
-  if (p->s->dropout && rate > 0) {
+  if (p->s.dropout && rate > 0) {
     float *dropped = VIT__ACT(p, dropped, l) + at * TT;
-    p->k->dropout(dropped, probs, T * T, rate, p->s->key,
-                  vit__stream(p, l, VIT__SITE_ATTN), (uint32_t)(at * TT));
+    p->k->dropout(dropped, probs, T * T, rate, p->s.key,
+                  vit__stream(p, l, VIT__SITE_ATTN),
+                  (uint32_t)((at + (vit_idx)p->first_image * p->H) * TT));
     probs = dropped;
   }
   p->k->attention_values_forward(o, probs, q + 2 * I, T, Dh, 3 * I, I);
@@ -2848,7 +2920,7 @@ static void vit__block_mlp(const vit__pass *p, int l, const float *x, int first,
   const vit_idx D = p->D, M = p->M;
   float *hidden = VIT__ACT(p, hidden, l) + first * M;
   float *gelu = VIT__ACT(p, hidden_gelu, l);
-  float *y = (c->mlp_last_gelu ? VIT__ACT(p, mlp_out, l) : p->s->branch) +
+  float *y = (c->mlp_last_gelu ? VIT__ACT(p, mlp_out, l) : p->s.branch) +
              first * D;
   void (*activate)(float *, const float *, int) =
       c->gelu == VIT_GELU_ERF ? p->k->gelu_forward : p->k->gelu_tanh_forward;
@@ -2857,8 +2929,8 @@ static void vit__block_mlp(const vit__pass *p, int l, const float *x, int first,
   vit__drop(p, gelu, c->hidden_drop, vit__stream(p, l, VIT__SITE_HIDDEN), first,
             n, p->M);
   p->k->linear_forward(y, gelu + first * M, w.fc2_w, w.fc2_b, n, p->M, p->D);
-  if (c->mlp_last_gelu) activate(p->s->branch + first * D, y, n * p->D);
-  vit__drop(p, p->s->branch, c->mlp_drop, vit__stream(p, l, VIT__SITE_MLP),
+  if (c->mlp_last_gelu) activate(p->s.branch + first * D, y, n * p->D);
+  vit__drop(p, p->s.branch, c->mlp_drop, vit__stream(p, l, VIT__SITE_MLP),
             first, n, p->D);
 }
 
@@ -2867,15 +2939,18 @@ static void vit__block_mlp(const vit__pass *p, int l, const float *x, int first,
    Post-norm (Vaswani et al. 2017, section 3.1):
        mid = x + attention, sum2 = norm1(mid) + MLP(norm1(mid)),
        out = norm2(sum2) */
-static void vit__block_rest(const vit__pass *p, int l, int first, int n) {
+static void vit__block_rest(const vit__pass *p, int worker) {
   const vit_config *c = &p->m->config;
+  const int l = p->l;
+  int first, n = vit__rows(p, p->threads, worker, &first);
   const vit_tensors w = vit_layer(&p->m->params, l);
   const vit_idx D = p->D;
   const int post = c->norm == VIT_NORM_POST;
   float *mid = VIT__ACT(p, mid, l), *out = VIT__ACT(p, out, l);
-  float *branch = p->s->branch;
+  float *branch = p->s.branch;
   float *norm1 = VIT__ACT(p, norm1, l), *norm2 = VIT__ACT(p, norm2, l);
   float *sum2 = post ? VIT__ACT(p, sum2, l) : NULL;
+  if (n == 0) return;
   p->k->linear_forward(branch + first * D,
                        VIT__ACT(p, heads, l) + (vit_idx)first * p->I, w.proj_w,
                        w.proj_b, n, p->I, p->D);
@@ -2900,59 +2975,54 @@ static void vit__block_rest(const vit__pass *p, int l, int first, int n) {
             p->D);
 }
 
-/* Rows between the heads are independent of each other, and so are the heads:
-   three parallel loops make a block. */
-static void vit__block(const vit__pass *p, int l) {
-  const int threads = p->threads, rows = p->B * p->T, heads = p->B * p->H;
-  VIT__PARALLEL_FOR
-  for (int i = 0; i < threads; i++) {
-    int first, n;
-    vit__share(rows, threads, i, &first, &n);
-    if (n > 0) vit__block_qkv(p, l, first, n);
-  }
-  VIT__PARALLEL_FOR
-  for (int i = 0; i < heads; i++) vit__head(p, l, i / p->H, i % p->H);
-  VIT__PARALLEL_FOR
-  for (int i = 0; i < threads; i++) {
-    int first, n;
-    vit__share(rows, threads, i, &first, &n);
-    if (n > 0) vit__block_rest(p, l, first, n);
-  }
-}
-
-/* Final norm, pooling, head (ViT paper, eq. 4) and softmax. */
-static void vit__classify(const vit__pass *p) {
+/* Final norm, pooling, head (ViT paper, eq. 4) and softmax of image b. */
+static void vit__classify(const vit__pass *p, int b) {
   const vit_config *c = &p->m->config;
   const vit_tensors *w = &p->m->params;
   const vit_idx TD = (vit_idx)p->T * p->D;
-  const int threads = p->threads;
-  const float *x = vit__block_input(p, c->depth);
+  const float *x = vit__block_input(p, c->depth) + b * TD;
+  float *pooled = p->s.pooled + (vit_idx)b * p->D;
+  float *logits = p->s.logits + (vit_idx)b * p->K;
   if (c->final_norm) {
-    VIT__PARALLEL_FOR
-    for (int b = 0; b < p->B; b++)
-      p->k->layernorm_forward(p->s->normed + b * TD,
-                              p->s->mean + (vit_idx)b * p->T,
-                              p->s->rstd + (vit_idx)b * p->T, x + b * TD,
-                              w->norm_w, w->norm_b, p->T, p->D, c->norm_eps);
-    x = p->s->normed;
+    float *normed = p->s.normed + b * TD;
+    p->k->layernorm_forward(normed, p->s.mean + (vit_idx)b * p->T,
+                            p->s.rstd + (vit_idx)b * p->T, x, w->norm_w,
+                            w->norm_b, p->T, p->D, c->norm_eps);
+    x = normed;
   }
-  for (int b = 0; b < p->B; b++) {
-    float *pooled = p->s->pooled + (vit_idx)b * p->D;
-    if (c->pool == VIT_POOL_CLS)
-      memcpy(pooled, x + b * TD, (size_t)p->D * sizeof(float));
-    else /* over the patches, not the class token */
-      p->k->mean_forward(pooled, x + b * TD + (c->class_token ? p->D : 0), p->N,
-                         p->D);
+  if (c->pool == VIT_POOL_CLS)
+    memcpy(pooled, x, (size_t)p->D * sizeof(float));
+  else /* over the patches, not the class token */
+    p->k->mean_forward(pooled, x + (c->class_token ? p->D : 0), p->N, p->D);
+  p->k->linear_forward(logits, pooled, w->head_w, w->head_b, 1, p->D, p->K);
+  p->k->softmax_forward(p->s.softmax + (vit_idx)b * p->K, logits, 1, p->K);
+}
+
+/* From pixels to logits. The rows between two attentions are independent of
+   each other, and so are the heads: three loops make a block. */
+static void vit__forward_pass(vit__pass *p) {
+  vit__each(p, p->B, vit__embed);
+  for (p->l = 0; p->l < p->m->config.depth; p->l++) {
+    vit__each(p, p->threads, vit__block_qkv);
+    vit__each(p, p->B * p->H, vit__head);
+    vit__each(p, p->threads, vit__block_rest);
   }
-  p->k->linear_forward(p->s->logits, p->s->pooled, w->head_w, w->head_b, p->B,
-                       p->D, p->K);
-  p->k->softmax_forward(p->s->softmax, p->s->logits, p->B, p->K);
+  vit__each(p, p->B, vit__classify);
+}
+
+/* Thread i takes its share of the images all the way. */
+static void vit__forward_share(const vit__pass *whole, int i) {
+  int first, n;
+  vit__pass p;
+  vit__share(whole->B, whole->threads, i, 1, &first, &n);
+  if (n == 0) return;
+  p = vit__view(whole, first, n);
+  vit__forward_pass(&p);
 }
 
 VIT_DEF vit_result vit_forward(const vit_model *m, vit_state *s,
                                const float *images, int B) {
   vit__pass p;
-  int threads;
   if (B < 1 || B > s->capacity)
     return vit__fail(VIT_ERR_CONFIG,
                      "batch of %d images, but this state was created for 1 to "
@@ -2961,12 +3031,12 @@ VIT_DEF vit_result vit_forward(const vit_model *m, vit_state *s,
   s->pass++;
   s->batch = B;
   s->labels_set = 0;
-  p = vit__begin(m, s, B);
-  threads = p.threads;
-  VIT__PARALLEL_FOR
-  for (int b = 0; b < B; b++) vit__embed(&p, images, b);
-  for (int l = 0; l < m->config.depth; l++) vit__block(&p, l);
-  vit__classify(&p);
+  p = vit__begin(m, s);
+  p.images = images;
+  if (B >= p.threads) /* whole images per thread; else rows and heads */
+    vit__each(&p, p.threads, vit__forward_share);
+  else
+    vit__forward_pass(&p);
   return VIT_OK;
 }
 
@@ -3126,7 +3196,7 @@ static void vit__norm_backward(const vit__pass *p, int part, int which,
                                const float *w, const float *mean,
                                const float *rstd, int first, int n) {
   const vit_idx D = p->D;
-  float *dw = p->s->partial + (2 * part + which) * 2 * D;
+  float *dw = p->s.partial + (2 * part + which) * 2 * D;
   p->k->layernorm_backward(dx + first * D, dw, dw + D, dy + first * D,
                            x + first * D, w, mean + first, rstd + first, n,
                            p->D);
@@ -3136,8 +3206,8 @@ static void vit__norm_backward(const vit__pass *p, int part, int which,
 static void vit__norm_gradients(const vit__pass *p, int which, float *dw,
                                 float *db) {
   const vit_idx D = p->D;
-  for (vit_idx part = 0; part < VIT__PARTS; part++) {
-    const float *from = p->s->partial + (2 * part + which) * 2 * D;
+  for (vit_idx part = 0; part < p->parts; part++) {
+    const float *from = p->s.partial + (2 * part + which) * 2 * D;
     for (vit_idx d = 0; d < D; d++) {
       dw[d] += from[d];
       db[d] += from[D + d];
@@ -3146,8 +3216,8 @@ static void vit__norm_gradients(const vit__pass *p, int which, float *dw,
 }
 
 static void vit__clear_parts(const vit__pass *p) {
-  memset(p->s->partial, 0,
-         (size_t)(4 * VIT__PARTS) * (size_t)p->D * sizeof(float));
+  memset(p->s.partial, 0,
+         (size_t)(4 * p->parts) * (size_t)p->D * sizeof(float));
 }
 
 /* d branch = scale of stochastic depth times dx, image by image. */
@@ -3169,7 +3239,7 @@ static void vit__mlp_backward(const vit__pass *p, int l, int first, int n) {
   const vit_config *c = &p->m->config;
   const vit_tensors w = vit_layer(&p->m->params, l);
   const vit_idx D = p->D, M = p->M;
-  vit_state *s = p->s;
+  const vit_state *s = &p->s;
   float *dbranch = s->dbranch + first * D, *dhidden = s->dhidden + first * M;
   void (*activate)(float *, const float *, const float *, int) =
       c->gelu == VIT_GELU_ERF ? p->k->gelu_backward : p->k->gelu_tanh_backward;
@@ -3193,20 +3263,22 @@ static void vit__post_norm_backward(const vit__pass *p, int part, int which,
                                     int first, int n) {
   const size_t bytes = (size_t)n * (size_t)p->D * sizeof(float);
   const vit_idx at = (vit_idx)first * p->D;
-  memset(p->s->dnorm + at, 0, bytes);
-  vit__norm_backward(p, part, which, p->s->dnorm, p->s->dx, x, w, mean, rstd,
+  memset(p->s.dnorm + at, 0, bytes);
+  vit__norm_backward(p, part, which, p->s.dnorm, p->s.dx, x, w, mean, rstd,
                      first, n);
-  memcpy(p->s->dx + at, p->s->dnorm + at, bytes);
+  memcpy(p->s.dx + at, p->s.dnorm + at, bytes);
 }
 
 /* Rows of block l backward, from its output down to the heads. */
-static void vit__block_rest_backward(const vit__pass *p, int l, int part,
-                                     int first, int n) {
+static void vit__block_rest_backward(const vit__pass *p, int part) {
   const vit_config *c = &p->m->config;
+  const int l = p->l;
+  int first, n = vit__rows(p, p->parts, part, &first);
   const vit_tensors w = vit_layer(&p->m->params, l);
   const vit_idx D = p->D, at = first * D;
   const int post = c->norm == VIT_NORM_POST;
-  vit_state *s = p->s;
+  const vit_state *s = &p->s;
+  if (n == 0) return;
   vit__drop(p, s->dx, c->layer_drop, vit__stream(p, l, VIT__SITE_LAYER), first,
             n, p->D);
   if (post)
@@ -3231,34 +3303,36 @@ static void vit__block_rest_backward(const vit__pass *p, int l, int part,
                               w.proj_w, n, p->I, p->D);
 }
 
-/* Head h of image b backward: dheads -> dqkv. */
-static void vit__head_backward(const vit__pass *p, int l, vit_idx b,
-                               vit_idx h) {
-  const int T = p->T, Dh = p->Dh, I = p->I;
-  const vit_idx TT = (vit_idx)T * T, at = b * p->H + h;
+/* Head at % H of image at / H backward: dheads -> dqkv. */
+static void vit__head_backward(const vit__pass *p, int at) {
+  const int T = p->T, Dh = p->Dh, I = p->I, l = p->l;
+  const vit_idx TT = (vit_idx)T * T, b = at / p->H, h = at % p->H;
   const vit_idx place = b * T * 3 * I + h * Dh;
   const float *q = VIT__ACT(p, qkv, l) + place;
   const float *probs = VIT__ACT(p, probs, l) + at * TT, *used = probs;
-  float *dq = p->s->dqkv + place, *dp = p->s->dprobs + at * TT;
+  float *dq = p->s.dqkv + place, *dp = p->s.dprobs + at * TT;
   float rate = p->m->config.attn_drop;
-  int drops = p->s->dropout && rate > 0;
+  int drops = p->s.dropout && rate > 0;
   if (drops) used = VIT__ACT(p, dropped, l) + at * TT;
   p->k->attention_values_backward(dp, dq + 2 * I,
-                                  p->s->dheads + b * T * I + h * Dh, used,
+                                  p->s.dheads + b * T * I + h * Dh, used,
                                   q + 2 * I, T, Dh, 3 * I, I);
   if (drops)
-    p->k->dropout(dp, dp, T * T, rate, p->s->key,
-                  vit__stream(p, l, VIT__SITE_ATTN), (uint32_t)(at * TT));
+    p->k->dropout(dp, dp, T * T, rate, p->s.key,
+                  vit__stream(p, l, VIT__SITE_ATTN),
+                  (uint32_t)((at + (vit_idx)p->first_image * p->H) * TT));
   p->k->attention_scores_backward(dq, dq + I, dp, probs, q, q + I, T, Dh,
                                   3 * I);
 }
 
 /* Rows of block l backward, from Q, K, V to the block's input. */
-static void vit__block_qkv_backward(const vit__pass *p, int l, int part,
-                                    int first, int n) {
+static void vit__block_qkv_backward(const vit__pass *p, int part) {
+  const int l = p->l;
+  int first, n = vit__rows(p, p->parts, part, &first);
   const vit_tensors w = vit_layer(&p->m->params, l);
   const vit_idx D = p->D, at = first * D;
-  vit_state *s = p->s;
+  const vit_state *s = &p->s;
+  if (n == 0) return;
   p->k->linear_backward_input(s->dnorm + at,
                               s->dqkv + (vit_idx)first * 3 * p->I, w.qkv_w, n,
                               p->D, 3 * p->I);
@@ -3270,90 +3344,76 @@ static void vit__block_qkv_backward(const vit__pass *p, int l, int part,
                        first, n);
 }
 
-/* The weights of one linear layer, split among the threads by output. */
-typedef struct {
-  float *dw, *db;
-  const float *dy, *x;
-  int in, out;
-} vit__weight;
-
-static void vit__weight_gradients(const vit__pass *p, const vit__weight *list,
-                                  int count, int rows) {
-  const int threads = p->threads, tasks = count * threads;
-  VIT__PARALLEL_FOR
-  for (int i = 0; i < tasks; i++) {
-    const vit__weight *g = list + i % count;
-    int first, n;
-    vit__share(g->out, threads, i / count, &first, &n);
-    if (n > 0)
-      p->k->linear_backward_weight(g->dw + (vit_idx)first * g->in,
-                                   g->db ? g->db + first : NULL, g->dy + first,
-                                   g->x, rows, g->in, n, g->out);
-  }
+/* dw, db of one linear layer: worker i of `workers` does its share of outputs. */
+static void vit__weight(const vit__pass *p, int i, int workers, float *dw,
+                        float *db, const float *dy, const float *x, int rows,
+                        int in, int out) {
+  int first, n;
+  vit__share(out, workers, i, VIT__ROW_GRAIN, &first, &n);
+  if (n > 0)
+    p->k->linear_backward_weight(dw + (vit_idx)first * in,
+                                 db ? db + first : NULL, dy + first, x, rows,
+                                 in, n, out);
 }
 
-static vit__weight vit__weight_of(float *dw, float *db, const float *dy,
-                                  const float *x, int in, int out) {
-  vit__weight g;
-  g.dw = dw;
-  g.db = db;
-  g.dy = dy;
-  g.x = x;
-  g.in = in;
-  g.out = out;
-  return g;
-}
-
-static void vit__block_backward(const vit__pass *p, int l) {
-  const int rows = p->B * p->T, heads = p->B * p->H, threads = p->threads;
+/* The four linear layers of block l, cut into pieces for the threads. */
+static void vit__block_weights(const vit__pass *p, int i) {
+  const int l = p->l, rows = p->B * p->T, n = p->threads, piece = i / 4;
   const int post = p->m->config.norm == VIT_NORM_POST;
   const float *in1 = post ? vit__block_input(p, l) : VIT__ACT(p, norm1, l);
   const float *in2 = post ? VIT__ACT(p, norm1, l) : VIT__ACT(p, norm2, l);
-  vit_tensors g = vit_layer(&p->s->grads, l);
-  vit__weight list[4];
+  const vit_state *s = &p->s;
+  vit_tensors g = vit_layer(&s->grads, l);
+  if (i % 4 == 0)
+    vit__weight(p, piece, n, g.qkv_w, g.qkv_b, s->dqkv, in1, rows, p->D,
+                3 * p->I);
+  else if (i % 4 == 1)
+    vit__weight(p, piece, n, g.proj_w, g.proj_b, s->dattn,
+                VIT__ACT(p, heads, l), rows, p->I, p->D);
+  else if (i % 4 == 2)
+    vit__weight(p, piece, n, g.fc1_w, g.fc1_b, s->dhidden, in2, rows, p->D,
+                p->M);
+  else
+    vit__weight(p, piece, n, g.fc2_w, g.fc2_b, s->dbranch,
+                VIT__ACT(p, hidden_gelu, l), rows, p->M, p->D);
+}
+
+static void vit__block_backward(const vit__pass *p) {
+  vit_tensors g = vit_layer(&p->s.grads, p->l);
   vit__clear_parts(p);
-  VIT__PARALLEL_FOR
-  for (int i = 0; i < VIT__PARTS; i++) {
-    int first, n;
-    vit__share(rows, VIT__PARTS, i, &first, &n);
-    if (n > 0) vit__block_rest_backward(p, l, i, first, n);
-  }
-  VIT__PARALLEL_FOR
-  for (int i = 0; i < heads; i++) vit__head_backward(p, l, i / p->H, i % p->H);
-  VIT__PARALLEL_FOR
-  for (int i = 0; i < VIT__PARTS; i++) {
-    int first, n;
-    vit__share(rows, VIT__PARTS, i, &first, &n);
-    if (n > 0) vit__block_qkv_backward(p, l, i, first, n);
-  }
+  vit__each(p, p->parts, vit__block_rest_backward);
+  vit__each(p, p->B * p->H, vit__head_backward);
+  vit__each(p, p->parts, vit__block_qkv_backward);
+  vit__each(p, 4 * p->threads, vit__block_weights);
   vit__norm_gradients(p, 0, g.norm1_w, g.norm1_b);
   vit__norm_gradients(p, 1, g.norm2_w, g.norm2_b);
-  list[0] = vit__weight_of(g.qkv_w, g.qkv_b, p->s->dqkv, in1, p->D, 3 * p->I);
-  list[1] = vit__weight_of(g.proj_w, g.proj_b, p->s->dattn,
-                           VIT__ACT(p, heads, l), p->I, p->D);
-  list[2] = vit__weight_of(g.fc1_w, g.fc1_b, p->s->dhidden, in2, p->D, p->M);
-  list[3] = vit__weight_of(g.fc2_w, g.fc2_b, p->s->dbranch,
-                           VIT__ACT(p, hidden_gelu, l), p->M, p->D);
-  vit__weight_gradients(p, list, 4, rows);
+}
+
+static void vit__final_norm_backward(const vit__pass *p, int part) {
+  const vit_state *s = &p->s;
+  int first, n = vit__rows(p, p->parts, part, &first);
+  if (n > 0)
+    vit__norm_backward(p, part, 0, s->dx, s->dnorm,
+                       vit__block_input(p, p->m->config.depth),
+                       p->m->params.norm_w, s->mean, s->rstd, first, n);
 }
 
 /* Loss, head, pooling and final norm backward: fills dx. */
-static void vit__classify_backward(const vit__pass *p, float factor) {
+static void vit__classify_backward(const vit__pass *p) {
   const vit_config *c = &p->m->config;
   const vit_idx TD = (vit_idx)p->T * p->D;
-  const int threads = p->threads;
-  vit_state *s = p->s;
+  const size_t bytes = (size_t)p->B * (size_t)TD * sizeof(float);
+  const vit_state *s = &p->s;
   float *to = c->final_norm ? s->dnorm : s->dx;
-  vit__weight head = vit__weight_of(s->grads.head_w, s->grads.head_b,
-                                    s->dlogits, s->pooled, p->D, p->K);
   p->k->crossentropy_backward(s->dlogits, s->loss_p, s->labels, s->smoothing,
-                              factor / (float)p->B, p->B, p->K);
+                              p->factor / (float)s->batch, p->B, p->K);
   if (c->head == VIT_HEAD_SOFTMAX)
     p->k->softmax_backward(s->dlogits, s->dlogits, s->softmax, p->B, p->K);
-  vit__weight_gradients(p, &head, 1, p->B);
+  vit__weight(p, 0, 1, s->grads.head_w, s->grads.head_b, s->dlogits, s->pooled,
+              p->B, p->D, p->K);
   p->k->linear_backward_input(s->dpooled, s->dlogits, p->m->params.head_w, p->B,
                               p->D, p->K);
-  memset(to, 0, (size_t)p->B * (size_t)TD * sizeof(float));
+  memset(to, 0, bytes);
   for (int b = 0; b < p->B; b++) {
     const float *from = s->dpooled + (vit_idx)b * p->D;
     if (c->pool == VIT_POOL_CLS)
@@ -3363,41 +3423,76 @@ static void vit__classify_backward(const vit__pass *p, float factor) {
                           p->D);
   }
   if (!c->final_norm) return;
-  memset(s->dx, 0, (size_t)p->B * (size_t)TD * sizeof(float));
+  memset(s->dx, 0, bytes);
   vit__clear_parts(p);
-  VIT__PARALLEL_FOR
-  for (int i = 0; i < VIT__PARTS; i++) {
-    int first, n;
-    vit__share(p->B * p->T, VIT__PARTS, i, &first, &n);
-    if (n > 0)
-      vit__norm_backward(p, i, 0, s->dx, s->dnorm, vit__block_input(p, c->depth),
-                         p->m->params.norm_w, s->mean, s->rstd, first, n);
-  }
+  vit__each(p, p->parts, vit__final_norm_backward);
   vit__norm_gradients(p, 0, s->grads.norm_w, s->grads.norm_b);
+}
+
+static void vit__patch_weights(const vit__pass *p, int i) {
+  const vit_state *s = &p->s;
+  vit__weight(p, i, p->threads, s->grads.patch_w, s->grads.patch_b,
+              s->dembedded, s->patches, p->B * p->N, p->P, p->D);
+}
+
+static void vit__image_gradient(const vit__pass *p, int b) {
+  const vit_config *c = &p->m->config;
+  const vit_idx pixels = (vit_idx)p->N * p->P;
+  float *dpatches = p->s.dpatches + b * pixels;
+  p->k->linear_backward_input(dpatches,
+                              p->s.dembedded + (vit_idx)b * p->N * p->D,
+                              p->m->params.patch_w, p->N, p->P, p->D);
+  p->k->patchify_backward(p->s.dimages + b * pixels, dpatches, c->channels,
+                          c->image_height, c->image_width, c->patch_height,
+                          c->patch_width);
 }
 
 /* Positions, class token, projection (and the images) backward. */
 static void vit__embed_backward(const vit__pass *p) {
-  const vit_config *c = &p->m->config;
-  vit_state *s = p->s;
-  const int threads = p->threads, B = p->B;
+  const vit_state *s = &p->s;
   const vit_idx TD = (vit_idx)p->T * p->D, ND = (vit_idx)p->N * p->D;
-  const vit_idx pixels = (vit_idx)p->N * p->P;
-  vit__weight patch = vit__weight_of(s->grads.patch_w, s->grads.patch_b,
-                                     s->dembedded, s->patches, p->P, p->D);
-  vit__drop(p, s->dx, c->pos_drop, vit__stream(p, 0, -1), 0, B * p->T, p->D);
-  for (int b = 0; b < B; b++)
+  vit__drop(p, s->dx, p->m->config.pos_drop, vit__stream(p, 0, -1), 0,
+            p->B * p->T, p->D);
+  for (int b = 0; b < p->B; b++)
     p->k->tokens_backward(s->dembedded + b * ND, s->grads.cls_token,
                           s->grads.pos_embed, s->dx + b * TD, p->N, p->D);
-  vit__weight_gradients(p, &patch, 1, B * p->N);
-  if (!s->input_gradient) return;
-  VIT__PARALLEL_FOR
-  for (int b = 0; b < B; b++) {
-    p->k->linear_backward_input(s->dpatches + b * pixels, s->dembedded + b * ND,
-                                p->m->params.patch_w, p->N, p->P, p->D);
-    p->k->patchify_backward(s->dimages + b * pixels, s->dpatches + b * pixels,
-                            c->channels, c->image_height, c->image_width,
-                            c->patch_height, c->patch_width);
+  vit__each(p, p->threads, vit__patch_weights);
+  if (s->input_gradient) vit__each(p, p->B, vit__image_gradient);
+}
+
+static void vit__backward_pass(vit__pass *p) {
+  vit__classify_backward(p);
+  for (p->l = p->m->config.depth - 1; p->l >= 0; p->l--) vit__block_backward(p);
+  vit__embed_backward(p);
+}
+
+/* Small models: part i of the images adds up its own gradients, so one thread
+   takes an image all the way. The parts do not depend on the threads. */
+static void vit__backward_part(const vit__pass *whole, int i) {
+  int first, n;
+  vit__pass p;
+  vit__share(whole->B, VIT__PARTS, i, 1, &first, &n);
+  if (n == 0) return;
+  p = vit__view(whole, first, n);
+  p.s.grads = vit__tensors_at(&whole->s.grads,
+                              whole->s.part_grads +
+                                  (size_t)i * whole->s.grads.count);
+  memset(p.s.grads.block, 0, p.s.grads.count * sizeof(float));
+  p.s.partial += (vit_idx)i * 4 * p.D;
+  p.parts = 1;
+  vit__backward_pass(&p);
+}
+
+/* Thread i adds up its share of the parameters over the parts, in order. */
+static void vit__add_parts(const vit__pass *p, int i) {
+  const size_t count = p->s.grads.count;
+  int first, n, images, unused;
+  vit__share((int)count, p->threads, i, 64, &first, &n);
+  for (int part = 0; part < VIT__PARTS; part++) {
+    const float *from = p->s.part_grads + (size_t)part * count + first;
+    float *to = p->s.grads.block + first;
+    vit__share(p->B, VIT__PARTS, part, 1, &unused, &images);
+    if (images > 0 && n > 0) p->k->residual_forward(to, to, from, 1, n);
   }
 }
 
@@ -3410,10 +3505,14 @@ VIT_DEF vit_result vit_backward(const vit_model *m, vit_state *s,
   if (!s->labels_set)
     return vit__fail(VIT_ERR_STATE, "there is no loss to differentiate; call "
                                     "vit_forward and vit_loss first");
-  p = vit__begin(m, s, s->batch);
-  vit__classify_backward(&p, factor);
-  for (int l = m->config.depth - 1; l >= 0; l--) vit__block_backward(&p, l);
-  vit__embed_backward(&p);
+  p = vit__begin(m, s);
+  p.factor = factor;
+  if (!s->part_grads) {
+    vit__backward_pass(&p);
+    return VIT_OK;
+  }
+  vit__each(&p, VIT__PARTS, vit__backward_part);
+  vit__each(&p, p.threads, vit__add_parts);
   return VIT_OK;
 }
 
@@ -3706,7 +3805,7 @@ VIT_DEF double vit_clip_gradients(const vit_model *m, vit_state *s,
   VIT__PARALLEL_FOR
   for (int i = 0; i < VIT__PARTS; i++) {
     int first, n;
-    vit__share((int)s->grads.count, VIT__PARTS, i, &first, &n);
+    vit__share((int)s->grads.count, VIT__PARTS, i, 64, &first, &n);
     m->kernels->sum_squares(&sums[i], s->grads.block + first, n);
   }
   for (int i = 0; i < VIT__PARTS; i++) total += sums[i];
@@ -3716,7 +3815,7 @@ VIT_DEF double vit_clip_gradients(const vit_model *m, vit_state *s,
     VIT__PARALLEL_FOR
     for (int i = 0; i < threads; i++) {
       int first, n;
-      vit__share((int)s->grads.count, threads, i, &first, &n);
+      vit__share((int)s->grads.count, threads, i, 64, &first, &n);
       m->kernels->scale(s->grads.block + first, s->grads.block + first, factor,
                         n);
     }
@@ -3750,7 +3849,7 @@ static void vit__step_share(const vit_optimizer *o, vit_model *m,
       for (int i = 0; i < VIT__ROWS; i++) {
         int first, n;
         if (rows[i].where != part || rows[i].count == 0) continue;
-        vit__share((int)rows[i].count, threads, share, &first, &n);
+        vit__share((int)rows[i].count, threads, share, 64, &first, &n);
         if (n > 0)
           vit__step_range(o, m, s, *a, rows[i].decay, at + first, n);
         at += (vit_idx)rows[i].count;
@@ -3892,18 +3991,15 @@ static uint32_t vit__little32(const unsigned char *p) {
          (uint32_t)p[3] << 24;
 }
 
-/* CRC-32 of gzip (RFC 1952, section 8), four bits at a time. */
+/* CRC-32 of gzip (RFC 1952, section 8). */
 static uint32_t vit__crc32(const unsigned char *p, size_t n) {
-  uint32_t table[16], crc = 0xFFFFFFFFu;
-  for (uint32_t i = 0; i < 16; i++) {
+  uint32_t table[256], crc = 0xFFFFFFFFu;
+  for (uint32_t i = 0; i < 256; i++) {
     uint32_t c = i;
-    for (int bit = 0; bit < 4; bit++) c = c & 1 ? 0xEDB88320u ^ c >> 1 : c >> 1;
+    for (int bit = 0; bit < 8; bit++) c = c & 1 ? 0xEDB88320u ^ c >> 1 : c >> 1;
     table[i] = c;
   }
-  for (size_t i = 0; i < n; i++) {
-    crc = table[(crc ^ p[i]) & 15] ^ crc >> 4;
-    crc = table[(crc ^ (uint32_t)p[i] >> 4) & 15] ^ crc >> 4;
-  }
+  for (size_t i = 0; i < n; i++) crc = table[(crc ^ p[i]) & 255] ^ crc >> 8;
   return ~crc;
 }
 
@@ -4121,89 +4217,122 @@ VIT_DEF void vit_dataset_limit(vit_dataset *d, int n) {
 
 enum { VIT__RESIZE_BITS = 22 }; /* Pillow's fixed-point weights: 32 - 8 - 2 */
 
-/* Weights of one output pixel: a triangle around its place in the input, as
-   wide as the scale when shrinking. Returns how many inputs it reads. */
-static int vit__resize_weights(int32_t *weights, int *first, int in, int out,
-                               int at) {
-  double scale = (double)in / out, width = scale < 1 ? 1 : scale;
-  double centre = (at + 0.5) * scale, sum = 0, w;
-  int low = (int)(centre - width + 0.5), high = (int)(centre + width + 0.5);
-  low = low < 0 ? 0 : low;
-  high = high > in ? in : high;
-  for (int pass = 0; pass < 2; pass++) /* sum up, then normalise */
-    for (int i = low; i < high; i++) {
-      w = 1 - fabs((i + 0.5 - centre) / width);
-      w = w > 0 ? w : 0;
-      if (pass == 0) sum += w;
-      if (pass == 1)
-        weights[i - low] =
-            (int32_t)(0.5 + w / sum * (double)(1 << VIT__RESIZE_BITS));
-    }
-  *first = low;
-  return high - low;
+/* The weights of a resize from `in` to `out` pixels: output i reads `taps`
+   inputs from first[i] on. */
+typedef struct {
+  int in, out, taps;
+  int *first;       /* [out] */
+  int32_t *weights; /* [out,taps] */
+} vit__filter;
+
+static void vit__plan_filter(vit__filter *f, vit_arena *a) {
+  double scale = (double)f->in / f->out;
+  f->taps = vit__min(f->in, (int)ceil(scale < 1 ? 1 : scale) * 2 + 1);
+  f->first = (int *)vit_arena_take(a, (size_t)f->out, sizeof(int));
+  f->weights = (int32_t *)vit_arena_take(a, (size_t)f->out * (size_t)f->taps,
+                                         sizeof(int32_t));
 }
 
-/* Resize `lines` lines of `in` pixels to `out` pixels each. Pixel i of line l
-   is at p[l * line + i * step]. */
+/* A triangle around the output's place in the input, as wide as the scale when
+   shrinking; normalised, then rounded to VIT__RESIZE_BITS. */
+static void vit__fill_filter(vit__filter *f) {
+  double scale = (double)f->in / f->out, width = scale < 1 ? 1 : scale;
+  for (int x = 0; x < f->out; x++) {
+    double centre = (x + 0.5) * scale, sum = 0;
+    int low = (int)(centre - width + 0.5), high = (int)(centre + width + 0.5);
+    int32_t *weights = f->weights + (vit_idx)x * f->taps;
+    low = low < 0 ? 0 : low;
+    high = high > f->in ? f->in : high;
+    for (int i = low; i < high; i++)
+      sum += fmax(0, 1 - fabs((i + 0.5 - centre) / width));
+    for (int i = low; i < high; i++) {
+      double w = fmax(0, 1 - fabs((i + 0.5 - centre) / width)) / sum;
+      weights[i - low] = (int32_t)(0.5 + w * (double)(1 << VIT__RESIZE_BITS));
+    }
+    f->first[x] = vit__min(low, f->in - f->taps);
+    if (f->first[x] == low) continue; /* else shift: the last weights are 0 */
+    memmove(weights + (low - f->first[x]), weights,
+            (size_t)(high - low) * sizeof *weights);
+    memset(weights, 0, (size_t)(low - f->first[x]) * sizeof *weights);
+  }
+}
+
+/* Resize lines: pixel i of line l is at from[l * line + i * step]. */
 static void vit__resize_lines(uint8_t *to, vit_idx to_line, vit_idx to_step,
                               const uint8_t *from, vit_idx line, vit_idx step,
-                              int lines, int in, int out, int32_t *weights) {
-  for (int x = 0; x < out; x++) {
-    int first, n = vit__resize_weights(weights, &first, in, out, x);
+                              int lines, const vit__filter *f) {
+  for (vit_idx x = 0; x < f->out; x++) {
+    const int32_t *weights = f->weights + x * f->taps;
     for (vit_idx l = 0; l < lines; l++) {
-      const uint8_t *p = from + l * line + first * step;
+      const uint8_t *p = from + l * line + f->first[x] * step;
       int32_t sum = 1 << (VIT__RESIZE_BITS - 1);
-      for (vit_idx i = 0; i < n; i++) sum += (int32_t)p[i * step] * weights[i];
+      for (vit_idx i = 0; i < f->taps; i++)
+        sum += (int32_t)p[i * step] * weights[i];
       sum >>= VIT__RESIZE_BITS;
       to[l * to_line + x * to_step] = (uint8_t)(sum > 255 ? 255 : sum);
     }
   }
 }
 
+/* `planes` pictures of height x width: columns first, then rows, as Pillow. */
+static vit_result vit__resize(uint8_t *out, const uint8_t *in, vit_idx planes,
+                              int height, int width, int out_height,
+                              int out_width) {
+  vit__filter across, down;
+  uint8_t *wide = NULL; /* height x out_width */
+  vit_arena a;
+  memset(&a, 0, sizeof a);
+  memset(&across, 0, sizeof across);
+  memset(&down, 0, sizeof down);
+  if (height < 1 || width < 1 || out_height < 1 || out_width < 1 ||
+      height > 32768 || width > 32768 || out_height > 32768 ||
+      out_width > 32768)
+    return vit__fail(VIT_ERR_CONFIG,
+                     "cannot resize %d x %d pixels to %d x %d; sizes must be "
+                     "from 1 to 32768",
+                     height, width, out_height, out_width);
+  across.in = width, across.out = out_width;
+  down.in = height, down.out = out_height;
+  for (int walk = 0; walk < 2; walk++) {
+    vit__plan_filter(&across, &a);
+    vit__plan_filter(&down, &a);
+    wide = (uint8_t *)vit_arena_take(&a, (size_t)height, (size_t)out_width);
+    if (walk == 0 && vit_arena_allocate(&a, "resizing")) return VIT_ERR_NO_MEMORY;
+  }
+  vit__fill_filter(&across);
+  vit__fill_filter(&down);
+  for (vit_idx i = 0; i < planes; i++) {
+    vit__resize_lines(wide, out_width, 1, in + i * height * width, width, 1,
+                      height, &across);
+    vit__resize_lines(out + i * out_height * out_width, 1, out_width, wide, 1,
+                      out_width, out_width, &down);
+  }
+  vit_arena_free(&a);
+  return VIT_OK;
+}
+
 VIT_DEF vit_result vit_resize_bilinear(uint8_t *out, const uint8_t *in,
                                        int height, int width, int out_height,
                                        int out_width) {
-  int longest = height > width ? height : width;
-  int32_t *weights;
-  uint8_t *wide; /* height x out_width: columns first, then rows, as Pillow */
-  if (height < 1 || width < 1 || out_height < 1 || out_width < 1 ||
-      longest > VIT__MOST || out_height > VIT__MOST || out_width > VIT__MOST)
-    return vit__fail(VIT_ERR_CONFIG,
-                     "cannot resize %d x %d pixels to %d x %d; sizes must be "
-                     "from 1 to %d",
-                     height, width, out_height, out_width, VIT__MOST);
-  weights = (int32_t *)vit__allocate((size_t)longest + 2, sizeof *weights,
-                                     "resizing");
-  wide = (uint8_t *)vit__allocate((size_t)height, (size_t)out_width, "resizing");
-  if (weights && wide) {
-    vit__resize_lines(wide, out_width, 1, in, width, 1, height, width,
-                      out_width, weights);
-    vit__resize_lines(out, 1, out_width, wide, 1, out_width, out_width, height,
-                      out_height, weights);
-  }
-  if (weights) VIT_FREE(weights);
-  if (wide) VIT_FREE(wide);
-  return weights && wide ? VIT_OK : VIT_ERR_NO_MEMORY;
+  return vit__resize(out, in, 1, height, width, out_height, out_width);
 }
 
 VIT_DEF vit_result vit_dataset_resize(vit_dataset *d, int height, int width) {
-  vit_idx in = (vit_idx)d->height * d->width, out;
   vit_idx planes = (vit_idx)d->count * d->channels;
   uint8_t *pixels;
-  vit_result r = VIT_OK;
+  vit_result r;
   if (height == d->height && width == d->width) return VIT_OK;
   if (height < 1 || width < 1 || height > 4096 || width > 4096)
     return vit__fail(VIT_ERR_CONFIG,
                      "cannot resize images to %d x %d; sizes must be from 1 to "
                      "4096",
                      height, width);
-  out = (vit_idx)height * width;
-  pixels = (uint8_t *)vit__allocate((size_t)planes, (size_t)out,
+  pixels = (uint8_t *)vit__allocate((size_t)planes,
+                                    (size_t)height * (size_t)width,
                                     "the resized images");
   if (!pixels) return VIT_ERR_NO_MEMORY;
-  for (vit_idx i = 0; !r && i < planes; i++)
-    r = vit_resize_bilinear(pixels + i * out, d->pixels + i * in, d->height,
-                            d->width, height, width);
+  r = vit__resize(pixels, d->pixels, planes, d->height, d->width, height,
+                  width);
   if (r) {
     VIT_FREE(pixels);
     return r;

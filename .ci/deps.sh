@@ -87,6 +87,13 @@ fetch() {
   esac >/dev/null 2>&1
 }
 
+# What stood in the way, if it is known.
+why_not() {
+  if [ $manager != brew ] && [ "$(id -u)" != 0 ] && ! as_root true 2>/dev/null; then
+    echo " (not root, and sudo is not possible)"
+  fi
+}
+
 say() { printf '  %-10s %-20s %s\n' "$1" "$2" "${3:-}"; }
 
 # part NAME CHECK WITHOUT APT DNF PACMAN BREW
@@ -112,7 +119,7 @@ part() {
       say installed "$name" "$packages"
       return 0
     fi
-    say missing "$name" "could not install $packages: $without"
+    say missing "$name" "could not install $packages$(why_not): $without"
   else
     say missing "$name" "no package for it is known here: $without"
   fi
@@ -136,7 +143,7 @@ is_arm() { case $(uname -m) in aarch64 | arm64) true ;; *) false ;; esac; }
 install_parts() {
   compiler=gcc
   case $CC in *clang*) compiler=clang ;; esac
-  if ! part "C compiler" has_compiler "nothing can be built" \
+  if ! part "C compiler $CC" has_compiler "nothing can be built" \
     "$compiler libc6-dev" "$compiler glibc-devel" "$compiler" ""; then
     if [ "$(uname)" = Darwin ]; then echo "  Try: xcode-select --install"; fi
     exit 1

@@ -132,18 +132,18 @@ static void draw(const float *image) {
             "set arrow from %g,-0.5 to %g,31.5 nohead front lc rgb '#e69f00' lw 1.5\n"
             "set arrow from -0.5,%g to 31.5,%g nohead front lc rgb '#e69f00' lw 1.5\n",
             8 * i - 0.5, 8 * i - 0.5, 8 * i - 0.5, 8 * i - 0.5);
-  nb_panel(&p, 0, "1. image [32, 32]", image, SIZE, SIZE, NULL);
+  nb_panel(&p, 0, "1. image [32, 32]", image, SIZE, SIZE, NULL, 0);
   fprintf(p.script, "unset arrow\nset origin 0.28,0\nset size 0.29,1\nunset xlabel\nunset ylabel\n"
                     "unset xtics\nunset ytics\nunset border\nset cbrange [-1:1]\n"
                     "set palette defined (-1 '#b9d4e8', -0.01 '#b9d4e8', 0 '#000000', 1 '#ffffff')\n");
   for (int n = 0; n < N; n++)
     fprintf(p.script, "set label '%d' at %d,%g center front font ',9'\n", n + 1,
             n % 4 * 11 + 4, n / 4 * 11 - 1.7);
-  nb_panel(&p, 1, "2. cut into 16 patches of 8 x 8\\n", apart, WIDE, WIDE, NULL);
+  nb_panel(&p, 1, "2. cut into 16 patches of 8 x 8\\n", apart, WIDE, WIDE, NULL, 0);
   fprintf(p.script, "unset label\nset border\n" NB_GREYS "set cbrange [0:1]\nset origin 0.57,0\nset size 0.43,1\n"
                     "set xtics 16\nset ytics ('P1' 0, 'P4' 3, 'P8' 7, 'P12' 11, 'P16' 15)\n"
                     "set xlabel 'pixel of the patch'\nset ylabel 'patch'\nset size noratio\n");
-  nb_panel(&p, 2, "3. matrix [16, 64]: one row for each patch", patches, N, P, NULL);
+  nb_panel(&p, 2, "3. matrix [16, 64]: one row for each patch", patches, N, P, NULL, 0);
   fprintf(p.script, "unset multiplot\n");
   nb_figure(vit_plot_end(&p), "patches");
   free(patches);

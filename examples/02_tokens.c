@@ -132,13 +132,14 @@ static void neighbours(void) {
          "are 9 steps away. The 2-D form is alike in all directions.");
   nb_try(vit_plot_begin(&p, nb_out, "positions", 1200, 430));
   fprintf(p.script, "set multiplot layout 1,3\nset tics scale 0\n" NB_SIGNS
-                    "set cbrange [-1:1]\nset xlabel 'column of the table (d)'\n"
+                    "set cbrange [-1:1]\nset cblabel 'value'\n"
+                    "set xlabel 'column of the table (d)'\n"
                     "set ylabel 'patch, in reading order'\n");
-  nb_panel(&p, 0, "Sinusoid: the table [81, 64] that is added", line, GRID * GRID, D, NULL);
+  nb_panel(&p, 0, "Sinusoid: the table [81, 64] that is added", line, GRID * GRID, D, NULL, 0);
   fprintf(p.script, NB_BLUES "set cbrange [0.4:1]\nset size ratio -1\nset xlabel 'column'\n"
-                             "set ylabel 'row'\nset xtics 1\nset ytics 1\n");
-  nb_panel(&p, 1, "Sinusoid: likeness to the middle patch", near_line, GRID, GRID, NULL);
-  nb_panel(&p, 2, "2-D sin-cos: likeness to the middle patch", near_plane, GRID, GRID, NULL);
+                             "set ylabel 'row'\nset xtics 1\nset ytics 1\nset cblabel 'cosine'\n");
+  nb_panel(&p, 1, "Sinusoid: likeness to the middle patch", near_line, GRID, GRID, NULL, 0);
+  nb_panel(&p, 2, "2-D sin-cos: likeness to the middle patch", near_plane, GRID, GRID, NULL, 0);
   fprintf(p.script, "unset multiplot\n");
   nb_figure(vit_plot_end(&p), "positions");
   free(line);

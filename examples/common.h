@@ -320,15 +320,13 @@ NB_UNUSED static void nb_digit(float *image, const vit_dataset *d, int digit) {
 }
 
 /* One panel of a figure: a matrix as coloured squares, row 0 on top. `number`
-   is the format of the numbers on them, or NULL. `index` counts the panels. */
+   is the format of the numbers on them, or NULL; above `dark` they are white.
+   `index` counts the panels. */
 NB_UNUSED static void nb_panel(vit_plot *p, int index, const char *title, const float *m,
-                               int rows, int cols, const char *number) {
-  float top = m[0];
+                               int rows, int cols, const char *number, double dark) {
   for (int r = 0; r < rows; r++)
-    for (int c = 0; c < cols; c++) {
+    for (int c = 0; c < cols; c++)
       fprintf(p->data, "%d %d %.6g\n", c, r, (double)m[r * cols + c]);
-      top = m[r * cols + c] > top ? m[r * cols + c] : top;
-    }
   fprintf(p->data, "\n\n"); /* gnuplot: the next index */
   fprintf(p->script,
           "set title \"%s\" noenhanced\n"
@@ -339,7 +337,7 @@ NB_UNUSED static void nb_panel(vit_plot *p, int index, const char *title, const 
     fprintf(p->script,
             ", \\\n     '' index %d using 1:2:(sprintf('%s', $3)):($3 > %g ? 0xffffff : 0) "
             "with labels tc rgb variable notitle",
-            index, number, 0.55 * (double)top);
+            index, number, dark);
   fprintf(p->script, "\n");
 }
 

@@ -1,0 +1,245 @@
+// One attention head, worked out by hand and by the kernels: who looks at whom, and how much.
+//
+//     P = softmax(Q K^T / sqrt(Dh) + mask),   O = P V
+//
+// Each token asks (query Q), each token offers (key K); where they match, the value V flows. Read
+// beside it: chapter 03 of vit.h.
+#include "common.h"
+
+enum { SIZE = 32, T = 5, D = 9, Dh = 3 };
+static const char *const names[] = {"CLS", "P1", "P2", "P3", "P4"};
+
+/* ---- [1] ---------------------------------------------------------------- */
+
+static void two_tokens(void) {
+  const float q[4] = {1, 0, 1, 1}, k[4] = {0, 1, 1, 0}, v[4] = {2, 0, 2, 4};
+  double e = exp(1 / sqrt(2.0)), p = e / (1 + e); /* softmax of (0, 0.707) */
+  float probs[4], o[4];
+  nb_cell("Two tokens, small enough for a pencil");
+  printf("  Q = 1 0    K = 0 1    V = 2 0        Q K^T = 1*0+0*1  1*1+0*0  =  0 1\n"
+         "      1 1        1 0        2 4                1*0+1*1  1*1+1*0     1 1\n\n"
+         "  / sqrt(2):  0.000 0.707     softmax:  1/(1+e^0.707)  e^0.707/(1+e^0.707)  =  %.3f %.3f\n"
+         "              0.707 0.707               1/2            1/2                     0.500 0.500\n"
+         "\n  O = P V:  token 1 = %.3f * (2 0) + %.3f * (2 4) = (2 %.3f)\n"
+         "            token 2 = 0.500 * (2 0) + 0.500 * (2 4) = (2 2.000)\n",
+         1 - p, p, 1 - p, p, 4 * p);
+  NB_RUN(vit_naive.attention_scores_forward(probs, q, k, NULL, 2, 2, 2));
+  nb_matrix(probs, 2, 2, " %6.3f", NULL);
+  NB_RUN(vit_naive.attention_values_forward(o, probs, v, 2, 2, 2, 2));
+  nb_matrix(o, 2, 2, " %6.3f", NULL);
+}
+
+/* ---- [2] ---------------------------------------------------------------- */
+
+/* Row t of y = W x_t + b: three such projections make Q, K and V. */
+static void project(float *y, const float *x, const float *w, const float *b) {
+  for (int t = 0; t < T; t++)
+    for (int i = 0; i < Dh; i++) {
+      float sum = b[i];
+      for (int d = 0; d < D; d++) sum += w[i * D + d] * x[t * D + d];
+      y[t * Dh + i] = sum;
+    }
+}
+
+/* Head 0 of block 0: its Q, K and V are rows 0, 9 and 18 of the fused weight. */
+static void queries_keys_values(const vit_model *m, const float *x, float *q, float *k, float *v) {
+  const float *w = m->params.qkv_w, *b = m->params.qkv_b;
+  nb_cell("One digit, five tokens: each asks (Q), offers (K) and carries (V)");
+  NB_RUN(project(q, x, w, b));
+  NB_RUN(project(k, x, w + 9 * D, b + 9));
+  NB_RUN(project(v, x, w + 18 * D, b + 18));
+  printf("  %s        Q                         K                         V%s\n", nb_dim(),
+         nb_plain());
+  for (int t = 0; t < T; t++) {
+    const float *rows[3] = {q + t * Dh, k + t * Dh, v + t * Dh};
+    printf("  %s%-4s%s", nb_dim(), names[t], nb_plain());
+    for (int i = 0; i < 3; i++)
+      printf(" %7.3f %7.3f %7.3f  ", (double)rows[i][0], (double)rows[i][1], (double)rows[i][2]);
+    printf("\n");
+  }
+}
+
+/* ---- [3] and [4] -------------------------------------------------------- */
+
+/* By hand: the three steps as plain loops. */
+static void scores_by_hand(float *p, const float *q, const float *k) {
+  for (int i = 0; i < T; i++) {
+    float sum = 0;
+    for (int j = 0; j < T; j++) {
+      float dot = 0;
+      for (int d = 0; d < Dh; d++) dot += q[i * Dh + d] * k[j * Dh + d];
+      p[i * T + j] = expf(dot / sqrtf((float)Dh)); /* small scores: exp cannot overflow */
+      sum += p[i * T + j];
+    }
+    for (int j = 0; j < T; j++) p[i * T + j] /= sum;
+  }
+}
+
+static void values_by_hand(float *o, const float *p, const float *v) {
+  for (int i = 0; i < T; i++)
+    for (int d = 0; d < Dh; d++) {
+      o[i * Dh + d] = 0;
+      for (int j = 0; j < T; j++) o[i * Dh + d] += p[i * T + j] * v[j * Dh + d];
+    }
+}
+
+static void by_hand_and_by_code(const vit_model *m, const vit_state *s, const float *q,
+                                const float *k, const float *v, float *p) {
+  const float *model = vit_attention(m, s, 0, 0, 0);
+  float naive[T * T], simd[T * T], o[T * Dh], o2[T * Dh];
+  nb_cell("The attention matrix by hand: row i says how token i divides its attention");
+  NB_RUN(scores_by_hand(p, q, k));
+  nb_table(p, T, T, " %6.3f", names, names, 1);
+  nb_say("Each row sums to 1. The model is not trained yet, so every token looks about equally "
+         "everywhere (1/5 = 0.2).");
+  NB_RUN(values_by_hand(o, p, v));
+  nb_matrix(o, T, Dh, " %6.3f", names);
+
+  nb_cell("The same by the kernels, and what the whole model computed");
+  NB_RUN(vit_naive.attention_scores_forward(naive, q, k, NULL, 5, 3, 3));
+  NB_RUN(vit_best_kernels()->attention_scores_forward(simd, q, k, NULL, 5, 3, 3));
+  NB_RUN(vit_naive.attention_values_forward(o2, naive, v, 5, 3, 3, 3));
+  printf("  largest difference to the loops   naive   %.1g\n"
+         "                                    SIMD    %.1g\n"
+         "                                    model   %.1g   (vit_attention, block 0, head 0)\n"
+         "                                    values  %.1g\n",
+         nb_difference(p, naive, T * T), nb_difference(p, simd, T * T),
+         nb_difference(p, model, T * T), nb_difference(o, o2, T * Dh));
+}
+
+/* ---- [5] ---------------------------------------------------------------- */
+
+static void local_mask(void) {
+  enum { GRID = 4, N = GRID * GRID + 1 };
+  float mask[N * N], q[N * 8], k[N * 8], p[N * N];
+  int row = 6;
+  nb_cell("A local mask: a patch sees only the 3 x 3 patches around it (# seen, . masked)");
+  NB_RUN(vit_local_mask(mask, 4, 4, 3, 1));
+  for (int i = 0; i < N; i++) {
+    char name[8];
+    snprintf(name, sizeof name, i ? "P%d" : "CLS", i);
+    printf("  %s%-5s%s", nb_dim(), name, nb_plain());
+    for (int j = 0; j < N; j++) printf(" %c", mask[i * N + j] < 0 ? '.' : '#');
+    if (i >= 2 && i < 6) { /* beside it: one row as the grid it stands for */
+      printf(i == 2 ? "     what P6 sees:  " : "                    ");
+      for (int j = 0; j < GRID; j++)
+        printf(" %c", mask[row * N + 1 + (i - 2) * GRID + j] < 0 ? '.' : '#');
+    }
+    printf("\n");
+  }
+  nb_normal(q, N * 8, 1);
+  nb_normal(k, N * 8, 2);
+  NB_RUN(vit_naive.attention_scores_forward(p, q, k, mask, 17, 8, 8));
+  printf("  P6 gives %.3f to P1, %.3f to P11, and 0 to a masked patch: P16 %.3f\n",
+         (double)p[row * N + 1], (double)p[row * N + 11], (double)p[row * N + 16]);
+  nb_say("The mask is 0 or -infinity and is added to the scores: exp(-infinity) = 0.");
+}
+
+/* ---- [6] ---------------------------------------------------------------- */
+
+/* Average over the rows of the largest of their 5 weights. */
+static double average_top(const float *p, int rows) {
+  double sum = 0;
+  for (int i = 0; i < rows; i++, p += 5) {
+    float best = p[0];
+    for (int j = 1; j < 5; j++) best = p[j] > best ? p[j] : best;
+    sum += (double)best;
+  }
+  return sum / rows;
+}
+
+static void why_scale(void) {
+  enum { KEYS = 5, TRIALS = 2000, MANY = KEYS * TRIALS, WIDEST = 256 };
+  float *q = nb_floats(WIDEST * TRIALS), *k = nb_floats(WIDEST * MANY);
+  float *raw = nb_floats(MANY), *scaled = nb_floats(MANY);
+  vit_plot p;
+  nb_cell("Why divide by sqrt(Dh)? Random Q and K, 2,000 tokens that choose among 5");
+  nb_normal(q, WIDEST * TRIALS, 1);
+  nb_normal(k, WIDEST * MANY, 2);
+  nb_try(vit_plot_begin(&p, nb_out, "scale", 640, 400));
+  printf("  %s  Dh   variance of q.k   of q.k/sqrt(Dh)   largest of 5 weights: unscaled    scaled%s\n",
+         nb_dim(), nb_plain());
+  for (int width = 1; width <= WIDEST; width *= 4) {
+    for (int i = 0; i < MANY; i++) {
+      double dot = 0;
+      for (int d = 0; d < width; d++)
+        dot += (double)(q[i / KEYS * WIDEST + d] * k[i * WIDEST + d]);
+      raw[i] = (float)dot;
+      scaled[i] = (float)(dot / sqrt((double)width));
+    }
+    printf("  %4d %17.2f %17.2f", width, pow(nb_std(raw, MANY), 2), pow(nb_std(scaled, MANY), 2));
+    vit_naive.softmax_forward(raw, raw, TRIALS, KEYS);
+    vit_naive.softmax_forward(scaled, scaled, TRIALS, KEYS);
+    printf(" %32.3f %9.3f\n", average_top(raw, TRIALS), average_top(scaled, TRIALS));
+    fprintf(p.data, "%d %.4f %.4f\n", width, average_top(raw, TRIALS), average_top(scaled, TRIALS));
+  }
+  nb_say("The variance of a dot product grows with its width. Unscaled, softmax soon picks a single "
+         "token and its gradient is lost; divided by sqrt(Dh), it stays open at any width.");
+  fprintf(p.script,
+          "set title 'Without the scale, wide heads look at one token only'\n"
+          "set xlabel 'width of the head (Dh)'\nset ylabel 'largest of 5 attention weights'\n"
+          "set logscale x 4\nset xrange [0.8:320]\nset yrange [0:1.05]\nset key bottom right\n"
+          "set grid ytics lt 1 lc rgb '#cccccc' lw 1\n"
+          "plot 'scale.dat' using 1:2 with linespoints lt 2 title 'softmax(q.k)', \\\n"
+          "     '' using 1:3 with linespoints lt 1 title 'softmax(q.k / sqrt(Dh))'\n");
+  nb_figure(vit_plot_end(&p), "scale");
+  free(q);
+  free(k);
+  free(raw);
+  free(scaled);
+}
+
+/* ---- [7] ---------------------------------------------------------------- */
+
+static void draw(const float *image, const float *p) {
+  vit_plot plot;
+  nb_cell("The matrix of [3] as a picture");
+  nb_try(vit_plot_begin(&plot, nb_out, "attention", 900, 420));
+  fprintf(plot.script, "set multiplot layout 1,2\nset size ratio -1\nset tics scale 0\n"
+                       "unset colorbox\n" NB_GREYS
+                       "set xtics ('' 0)\nset ytics ('' 0)\n"
+                       "set arrow 1 from 15.5,-0.5 to 15.5,31.5 nohead front lc rgb '#e69f00'\n"
+                       "set arrow 2 from -0.5,15.5 to 31.5,15.5 nohead front lc rgb '#e69f00'\n");
+  for (int n = 0; n < 4; n++)
+    fprintf(plot.script, "set label %d 'P%d' at %d,%d front tc rgb '#e69f00'\n", n + 1, n + 1,
+            n % 2 * 27 + 1, n / 2 * 27 + 2);
+  nb_panel(&plot, 0, "The digit and its four patches", image, SIZE, SIZE, NULL, 0);
+  fprintf(plot.script, "unset arrow\nunset label\n" NB_BLUES
+                       "set cbrange [0:*]\n"
+                       "set xtics ('CLS' 0, 'P1' 1, 'P2' 2, 'P3' 3, 'P4' 4)\n"
+                       "set ytics ('CLS' 0, 'P1' 1, 'P2' 2, 'P3' 3, 'P4' 4)\n"
+                       "set xlabel '... looks at this token'\nset ylabel 'This token ...'\n");
+  nb_panel(&plot, 1, "Attention of one untrained head (each row sums to 1)", p, T, T, "%.2f", 0.16);
+  fprintf(plot.script, "unset multiplot\n");
+  nb_figure(vit_plot_end(&plot), "attention");
+}
+
+int main(int argc, char **argv) {
+  vit_config c = vit_config_tutorial();
+  float image[SIZE * SIZE], q[T * Dh], k[T * Dh], v[T * Dh], p[T * T];
+  vit_dataset d;
+  vit_model m;
+  vit_state s;
+  nb_start("03-attention", "Attention is three steps: compare Q with K, softmax, mix the V.", argc,
+           argv, NULL, 0);
+  nb_load_few(&d, 1000, SIZE);
+  nb_digit(image, &d, 4);
+  nb_try(vit_model_create(&m, &c, 1));
+  nb_try(vit_state_create(&s, &m, 1, VIT_FOR_INFERENCE | VIT_KEEP_ATTENTION, 0));
+  nb_try(vit_forward(&m, &s, image, 1));
+  two_tokens();
+  { /* the input of attention in block 0, made again: layer norm of the tokens */
+    float x[T * D], mean[T], rstd[T];
+    vit_naive.layernorm_forward(x, mean, rstd, s.tokens, m.params.norm1_w, m.params.norm1_b, T, D,
+                                m.config.norm_eps);
+    queries_keys_values(&m, x, q, k, v);
+  }
+  by_hand_and_by_code(&m, &s, q, k, v, p);
+  local_mask();
+  why_scale();
+  draw(image, p);
+  vit_state_free(&s);
+  vit_model_free(&m);
+  vit_dataset_free(&d);
+  return 0;
+}

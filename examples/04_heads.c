@@ -1,0 +1,201 @@
+// Several heads side by side are one fused projection; after training each looks elsewhere.
+//
+// A head is the attention of chapter 03 on a few columns. Heads run side by side, their outputs are
+// joined, and one matrix holds the Q, K and V weights of all of them. Read beside it: chapter 04
+// of vit.h.
+#include "common.h"
+
+enum { SIZE = 32, T = 5, D = 9, H = 3, Dh = 3, I = H * Dh };
+static const char *const names[] = {"CLS", "P1", "P2", "P3", "P4"};
+
+/* ---- [1] and [2] -------------------------------------------------------- */
+
+/* The weights of one head, as its own three layers: [Dh, D] and [Dh] each. */
+typedef struct { float wq[Dh * D], wk[Dh * D], wv[Dh * D], bq[Dh], bk[Dh], bv[Dh]; } head;
+
+static void run_head(float *o, const float *x, const head *h) {
+  float q[T * Dh], k[T * Dh], v[T * Dh], p[T * T];
+  vit_naive.linear_forward(q, x, h->wq, h->bq, T, D, Dh);
+  vit_naive.linear_forward(k, x, h->wk, h->bk, T, D, Dh);
+  vit_naive.linear_forward(v, x, h->wv, h->bv, T, D, Dh);
+  vit_naive.attention_scores_forward(p, q, k, NULL, T, Dh, Dh);
+  vit_naive.attention_values_forward(o, p, v, T, Dh, Dh, I); /* rows of the joined matrix */
+}
+
+/* All heads at once: w [3I, D] holds rows for Q, then K, then V. */
+static void run_fused(const vit_kernels *kernels, float *o, const float *x, const float *w,
+                      const float *b) {
+  float qkv[T * 3 * I], p[T * T];
+  kernels->linear_forward(qkv, x, w, b, T, D, 3 * I);
+  for (int h = 0; h < H; h++) {
+    const float *q = qkv + h * Dh, *k = q + I, *v = k + I;
+    kernels->attention_scores_forward(p, q, k, NULL, T, Dh, 3 * I);
+    kernels->attention_values_forward(o + h * Dh, p, v, T, Dh, 3 * I, I);
+  }
+}
+
+static void separate_is_fused(const float *x) {
+  head heads[H];
+  float w[3 * I * D], b[3 * I], joined[T * I], fused[T * I], simd[T * I];
+  nb_cell("Three heads, each with its own Q, K and V layer; their outputs are joined");
+  nb_normal(w, 3 * I * D, 1);
+  nb_normal(b, 3 * I, 2);
+  for (int h = 0; h < H; h++) { /* head h's layers are rows of one large weight */
+    memcpy(heads[h].wq, w + (0 * I + h * Dh) * D, sizeof heads[h].wq);
+    memcpy(heads[h].wk, w + (1 * I + h * Dh) * D, sizeof heads[h].wk);
+    memcpy(heads[h].wv, w + (2 * I + h * Dh) * D, sizeof heads[h].wv);
+    memcpy(heads[h].bq, b + 0 * I + h * Dh, sizeof heads[h].bq);
+    memcpy(heads[h].bk, b + 1 * I + h * Dh, sizeof heads[h].bk);
+    memcpy(heads[h].bv, b + 2 * I + h * Dh, sizeof heads[h].bv);
+  }
+  NB_RUN(for (int h = 0; h < 3; h++) run_head(joined + h * Dh, x, heads + h));
+  printf("  %s        head 0                head 1                head 2%s\n", nb_dim(), nb_plain());
+  nb_matrix(joined, T, I, " %6.2f", names);
+
+  nb_cell("The same weights in one matrix W [27, 9]: one product instead of nine");
+  printf("  rows of W      0-2      3-5      6-8      9-11    12-14    15-17    18-20    21-23    24-26\n"
+         "  make           Q 0      Q 1      Q 2      K 0     K 1      K 2      V 0      V 1      V 2\n"
+         "  %s               (Q, K, V of all heads; within each, head after head: timm's order)%s\n",
+         nb_dim(), nb_plain());
+  NB_RUN(run_fused(&vit_naive, fused, x, w, b));
+  NB_RUN(run_fused(vit_best_kernels(), simd, x, w, b));
+  printf("  largest difference   separate - fused   %.1g\n"
+         "                       fused naive - SIMD %.1g\n",
+         nb_difference(joined, fused, T * I), nb_difference(fused, simd, T * I));
+}
+
+/* ---- [3] ---------------------------------------------------------------- */
+
+static void biases(const float *x) {
+  static const char *const which[] = {"Q", "K", "V"};
+  float w[3 * I * D], b[3 * I] = {0}, without[T * I], with[T * I];
+  nb_cell("What do the biases do? Add 1 to one of them and look at the output");
+  nb_normal(w, 3 * I * D, 1);
+  run_fused(&vit_naive, without, x, w, NULL); /* qkv_bias = 0 */
+  for (int i = 0; i < 3; i++) {
+    for (int j = 0; j < 3 * I; j++) b[j] = j / I == i ? 1 : 0;
+    run_fused(&vit_naive, with, x, w, b);
+    printf("  bias of %s + 1    the output changes by up to %.7f\n", which[i],
+           nb_difference(with, without, T * I));
+  }
+  nb_say("A bias of K adds the same number to all scores of a row, and softmax takes it away again: "
+         "a key's bias does nothing. qkv_bias = 0 leaves all three out.");
+}
+
+/* ---- [4] ---------------------------------------------------------------- */
+
+static void widths(void) {
+  static const struct { const char *name; int width, heads, head_dim; } rows[] = {
+      {"tutorial", 9, 3, 0}, {"one wide head", 9, 1, 0}, {"heads of 8", 9, 3, 8},
+      {"cifar_mean", 64, 4, 64}, {"B/16", 768, 12, 0}};
+  vit_config c = vit_config_tutorial();
+  nb_cell("The width of a head is free: the projection brings H * Dh back to D");
+  printf("  %s%-16s %5s %5s %5s %7s   %-13s %-13s %12s%s\n", nb_dim(), "", "D", "H", "Dh", "H*Dh",
+         "qkv weight", "proj weight", "parameters", nb_plain());
+  for (int i = 0; i < 5; i++) {
+    vit_tensor qkv, proj;
+    int inner;
+    c.width = rows[i].width, c.heads = rows[i].heads, c.head_dim = rows[i].head_dim;
+    nb_try(vit_config_resolve(&c));
+    nb_try(vit_tensor_find(&c, "blocks.0.attn.qkv.weight", &qkv));
+    nb_try(vit_tensor_find(&c, "blocks.0.attn.proj.weight", &proj));
+    inner = c.heads * c.head_dim;
+    printf("  %-16s %5d %5d %5d %7d   [%d, %d]%*s[%d, %d]%*s%12d\n", rows[i].name, c.width, c.heads,
+           c.head_dim, inner, qkv.shape[0], qkv.shape[1],
+           14 - snprintf(NULL, 0, "[%d, %d]", qkv.shape[0], qkv.shape[1]), "", proj.shape[0],
+           proj.shape[1], 14 - snprintf(NULL, 0, "[%d, %d]", proj.shape[0], proj.shape[1]), "",
+           (int)(qkv.count + proj.count) + 3 * inner + c.width);
+  }
+  c.width = 9, c.heads = 4, c.head_dim = 0;
+  NB_RUN(c.width = 9; c.heads = 4; c.head_dim = 0; vit_config_resolve(&c));
+  printf("  %s\n", vit_error());
+  nb_say("One wide head costs as much as three narrow ones: more heads are more opinions, not more "
+         "weights.");
+}
+
+/* ---- [5] ---------------------------------------------------------------- */
+
+static void print_heads(const vit_model *m, const vit_state *s, int layer) {
+  for (int h = 0; h < H; h++)
+    printf("%s  head %d  CLS   P1   P2   P3   P4%s", nb_dim(), h, nb_plain());
+  printf("\n");
+  for (int i = 0; i < T; i++) {
+    for (int h = 0; h < H; h++) {
+      const float *row = vit_attention(m, s, layer, 0, h) + i * T;
+      printf("  %s%6s%s", nb_dim(), names[i], nb_plain());
+      for (int j = 0; j < T; j++) printf(" %4.2f", (double)row[j]);
+    }
+    printf("\n");
+  }
+}
+
+static void train_and_look(const vit_dataset *train, const float *image) {
+  vit_config c = vit_config_tutorial();
+  vit_fit_config f = vit_fit_defaults();
+  vit_history history;
+  vit_model m;
+  vit_state s;
+  vit_plot p;
+  nb_cell("What do heads look at? Block 0, one digit 7, before training ...");
+  nb_try(vit_model_create(&m, &c, 1));
+  nb_try(vit_state_create(&s, &m, 1, VIT_KEEP_ATTENTION, 0));
+  nb_try(vit_forward(&m, &s, image, 1));
+  print_heads(&m, &s, 0);
+  printf("\n");
+  f.epochs = 3;
+  m.threads = 1; /* the model is too small to gain from more */
+  nb_say("... and after %d passes over %d training images (chapter 08 does it in full)", f.epochs,
+         train->count);
+  NB_RUN(nb_try(vit_fit(&m, &f, train, NULL, &history)));
+  nb_try(vit_forward(&m, &s, image, 1));
+  print_heads(&m, &s, 0);
+  printf("  the class token looks most at");
+  for (int h = 0; h < H; h++) {
+    const float *row = vit_attention(&m, &s, 0, 0, h);
+    int best = 0;
+    for (int j = 1; j < T; j++) best = row[j] > row[best] ? j : best;
+    printf("%s %s (head %d)", h ? "," : "", names[best], h);
+  }
+  printf(":\n  training pulled the heads apart, each has its own preferences\n");
+  nb_try(vit_plot_begin(&p, nb_out, "heads", 1250, 370));
+  fprintf(p.script, "set multiplot layout 1,4\nset size ratio -1\nset tics scale 0\n"
+                    "unset colorbox\n" NB_GREYS "unset xtics\nunset ytics\n"
+                    "set arrow 1 from 15.5,-0.5 to 15.5,31.5 nohead front lc rgb '#e69f00'\n"
+                    "set arrow 2 from -0.5,15.5 to 31.5,15.5 nohead front lc rgb '#e69f00'\n"
+                    "set xlabel 'P1 P2 above, P3 P4 below'\n");
+  nb_panel(&p, 0, "The digit", image, SIZE, SIZE, NULL, 0);
+  fprintf(p.script, "unset arrow\n" NB_BLUES "set cbrange [0:1]\n"
+                    "set xtics ('CLS' 0, 'P1' 1, 'P2' 2, 'P3' 3, 'P4' 4)\n"
+                    "set ytics ('CLS' 0, 'P1' 1, 'P2' 2, 'P3' 3, 'P4' 4)\n"
+                    "set xlabel '... looks at this token'\nset ylabel 'This token ...'\n");
+  for (int h = 0; h < H; h++) {
+    char title[40];
+    snprintf(title, sizeof title, "Head %d of block 0, trained", h);
+    nb_panel(&p, h + 1, title, vit_attention(&m, &s, 0, 0, h), T, T, "%.2f", 0.55);
+  }
+  fprintf(p.script, "unset multiplot\n");
+  nb_figure(vit_plot_end(&p), "heads");
+  vit_history_free(&history);
+  vit_state_free(&s);
+  vit_model_free(&m);
+}
+
+int main(int argc, char **argv) {
+  float x[T * D], image[SIZE * SIZE];
+  vit_dataset train, test;
+  nb_start("04-heads", "Heads side by side are one fused projection, cut into columns.", argc, argv,
+           NULL, 0);
+  nb_load_few(&test, 1000, SIZE);
+  nb_digit(image, &test, 7);
+  nb_load(&train, VIT_TRAIN);
+  vit_dataset_limit(&train, 12000);
+  nb_try(vit_dataset_resize(&train, SIZE, SIZE));
+  nb_normal(x, T * D, 5);
+  separate_is_fused(x);
+  biases(x);
+  widths();
+  train_and_look(&train, image);
+  vit_dataset_free(&train);
+  vit_dataset_free(&test);
+  return 0;
+}

@@ -1,0 +1,228 @@
+// One encoder block from the inside: norm, attention, MLP, and the residual stream they add to.
+//
+// A block never replaces its input, it adds to it: x + attention(norm(x)), then x + MLP(norm(x)).
+// What is added, how large it is, and what dropout does to it is printed step by step. Read
+// beside it: chapter 05 of vit.h.
+#include "common.h"
+
+enum { SIZE = 32, PIXELS = SIZE * SIZE, T = 5, D = 9 };
+
+/* ---- [1] ---------------------------------------------------------------- */
+
+static void row(const char *name, const float *x, int rows, int cols, const char *what) {
+  char shape[24];
+  snprintf(shape, sizeof shape, "[%d, %d]", rows, cols);
+  printf("  %-12s %-10s %7.3f %7.3f   %s%s%s\n", name, shape, nb_mean(x, rows * cols),
+         nb_std(x, rows * cols), nb_dim(), what, nb_plain());
+}
+
+static void one_block(const float *image) {
+  vit_config c = vit_config_tutorial();
+  vit_model m;
+  vit_state s;
+  float added[2][T * D];
+  nb_cell("A model of one block, one digit: every intermediate, in the order of computation");
+  NB_RUN(c.depth = 1);
+  nb_try(vit_model_create(&m, &c, 1));
+  nb_try(vit_state_create(&s, &m, 1, VIT_FOR_TRAINING, 0));
+  NB_RUN(nb_try(vit_forward(&m, &s, image, 1)));
+  for (int i = 0; i < T * D; i++) {
+    added[0][i] = s.mid[i] - s.tokens[i];
+    added[1][i] = s.out[i] - s.mid[i];
+  }
+  printf("  %sfield of s   shape         mean     std   what it is%s\n", nb_dim(), nb_plain());
+  row("patches", s.patches, 4, 256, "pixels of each patch");
+  row("embedded", s.embedded, 4, D, "projected patches");
+  row("tokens", s.tokens, T, D, "x: class token + patches, with positions");
+  row("norm1", s.norm1, T, D, "layer norm of x");
+  row("qkv", s.qkv, T, 27, "queries, keys and values of 3 heads");
+  row("probs", s.probs, 3 * T, T, "attention of 3 heads, rows sum to 1");
+  row("heads", s.heads, T, D, "outputs of the heads, side by side");
+  row("  + attention", added[0], T, D, "after the projection: what attention adds");
+  row("mid", s.mid, T, D, "x + attention");
+  row("norm2", s.norm2, T, D, "layer norm of it");
+  row("hidden", s.hidden, T, 36, "MLP, first layer: 4 times as wide");
+  row("hidden_gelu", s.hidden_gelu, T, 36, "after GELU");
+  row("  + MLP", added[1], T, D, "second layer: what the MLP adds");
+  row("out", s.out, T, D, "mid + MLP: input of the next block");
+  row("logits", s.logits, 1, 10, "head on the class token's row of out");
+  vit_state_free(&s);
+  vit_model_free(&m);
+}
+
+/* ---- [2] ---------------------------------------------------------------- */
+
+static void layer_norm(void) {
+  static const char *const names[] = {"x", "10 x + 3", "0.1 x", "one outlier"};
+  float x[4 * 8], y[4 * 8], w[8], b[8] = {0}, mean[4], rstd[4];
+  nb_cell("Layer norm: each token gets mean 0 and standard deviation 1, whatever came in");
+  nb_normal(x, 8, 3);
+  for (int d = 0; d < 8; d++) {
+    w[d] = 1;
+    x[8 + d] = 10 * x[d] + 3;
+    x[16 + d] = 0.1f * x[d];
+    x[24 + d] = d == 7 ? 50 : x[d];
+  }
+  NB_RUN(vit_naive.layernorm_forward(y, mean, rstd, x, w, b, 4, 8, 1e-5f));
+  printf("  %s               mean      std  ->   mean    std    the row after it%s\n", nb_dim(),
+         nb_plain());
+  for (int r = 0; r < 4; r++) {
+    printf("  %-11s %8.3f %8.3f  -> %6.3f %6.3f   ", names[r], nb_mean(x + r * 8, 8),
+           nb_std(x + r * 8, 8), nb_mean(y + r * 8, 8), nb_std(y + r * 8, 8));
+    for (int d = 0; d < 8; d++) printf("%6.2f", (double)y[r * 8 + d]);
+    printf("\n");
+  }
+  nb_say("Scale and shift are taken away: the first three rows come out the same. One outlier "
+         "flattens its whole row, so norm works on tokens one by one.");
+}
+
+/* ---- [3] ---------------------------------------------------------------- */
+
+static void pre_and_post(const float *image) {
+  enum { DEPTH = 12 };
+  vit_plot p;
+  float size[2][DEPTH + 1];
+  nb_cell("Pre-norm or post-norm: how large the stream is after each of 12 blocks");
+  for (int post = 0; post < 2; post++) {
+    vit_config c = vit_config_tutorial();
+    vit_model m;
+    vit_state s;
+    c.depth = DEPTH;
+    c.norm = post ? VIT_NORM_POST : VIT_NORM_PRE;
+    nb_try(vit_model_create(&m, &c, 1));
+    nb_try(vit_state_create(&s, &m, 1, VIT_FOR_TRAINING, 0));
+    nb_try(vit_forward(&m, &s, image, 1));
+    size[post][0] = (float)nb_std(s.tokens, T * D);
+    for (int l = 0; l < DEPTH; l++)
+      size[post][l + 1] = (float)nb_std(s.out + (size_t)l * s.out_stride, T * D);
+    vit_state_free(&s);
+    vit_model_free(&m);
+  }
+  nb_try(vit_plot_begin(&p, nb_out, "norm", 640, 400));
+  printf("  %sblocks   pre-norm                              post-norm%s\n", nb_dim(), nb_plain());
+  for (int l = 0; l <= DEPTH; l++) {
+    fprintf(p.data, "%d %.4f %.4f\n", l, (double)size[0][l], (double)size[1][l]);
+    if (l % 2) continue;
+    printf("  %6d   %5.2f  ", l, (double)size[0][l]);
+    nb_bar((double)size[0][l] / 2.5, 25);
+    printf("      %5.2f  ", (double)size[1][l]);
+    nb_bar((double)size[1][l] / 2.5, 25);
+    printf("\n");
+  }
+  nb_say("Pre-norm keeps a free path from end to end, on which everything adds up (the last norm of "
+         "a deep model tames it). Post-norm cuts it back to 1 after every sum.");
+  fprintf(p.script, "set title 'The residual stream of 12 untrained blocks'\n"
+                    "set xlabel 'blocks passed'\nset ylabel 'standard deviation of the tokens'\n"
+                    "set yrange [0:*]\nset xrange [0:12]\nset key left top\n"
+                    "set grid ytics lt 1 lc rgb '#cccccc' lw 1\n"
+                    "plot 'norm.dat' using 1:2 with linespoints title 'pre-norm: out = x + f(norm(x))', \\\n"
+                    "     '' using 1:3 with linespoints title 'post-norm: out = norm(x + f(x))'\n");
+  nb_figure(vit_plot_end(&p), "norm");
+}
+
+/* ---- [4] ---------------------------------------------------------------- */
+
+static void gelu(void) {
+  enum { N = 801 };
+  float x[N], exact[N], tanh_form[N];
+  int worst = 0;
+  vit_plot p;
+  nb_cell("GELU lets large numbers through and small ones less: x times P(normal < x)");
+  for (int i = 0; i < N; i++) x[i] = -4 + 0.01f * (float)i;
+  NB_RUN(vit_naive.gelu_forward(exact, x, N));
+  NB_RUN(vit_naive.gelu_tanh_forward(tanh_form, x, N));
+  nb_try(vit_plot_begin(&p, nb_out, "gelu", 900, 380));
+  for (int i = 0; i < N; i++) {
+    float error = fabsf(exact[i] - tanh_form[i]);
+    if (error > fabsf(exact[worst] - tanh_form[worst])) worst = i;
+    fprintf(p.data, "%.2f %.6f %.6f\n", (double)x[i], (double)exact[i], (double)tanh_form[i]);
+  }
+  printf("  %s     x   exact (erf)   tanh form    ReLU%s\n", nb_dim(), nb_plain());
+  for (int i = 100; i < N; i += 100)
+    printf("  %6.1f %13.4f %11.4f %7.1f\n", (double)x[i], (double)exact[i], (double)tanh_form[i],
+           x[i] > 0 ? (double)x[i] : 0.0);
+  printf("  largest difference of the two forms: %.5f, at x = %.2f\n",
+         fabs((double)exact[worst] - (double)tanh_form[worst]), (double)x[worst]);
+  fprintf(p.script, "set multiplot layout 1,2\nset grid lt 1 lc rgb '#cccccc' lw 1\n"
+                    "set xlabel 'x'\nset ylabel 'y'\nset key left top\nset title 'GELU and ReLU'\n"
+                    "plot 'gelu.dat' using 1:2 with lines title 'GELU, exact', \\\n"
+                    "     '' using 1:3 with lines dt 2 title 'GELU, tanh form', \\\n"
+                    "     '' using 1:($1 > 0 ? $1 : 0) with lines lt 7 lw 1 title 'ReLU'\n"
+                    "unset key\nset title 'tanh form - exact'\nset ylabel 'difference'\n"
+                    "plot 'gelu.dat' using 1:($3-$2) with lines\nunset multiplot\n");
+  nb_figure(vit_plot_end(&p), "gelu");
+}
+
+/* ---- [5] ---------------------------------------------------------------- */
+
+static void dropout(void) {
+  enum { N = 100000 };
+  static const uint32_t seeds[] = {1, 2, 1};
+  float *ones = nb_floats(N), *y = nb_floats(N);
+  for (int i = 0; i < N; i++) ones[i] = 1;
+  nb_cell("Dropout: each number is set to 0 with probability 0.25, the others are scaled up");
+  nb_code("vit_naive.dropout(y, ones, 100000, 0.25f, seed, stream, 0);");
+  for (int i = 0; i < 3; i++) {
+    vit_naive.dropout(y, ones, N, 0.25f, seeds[i], 0, 0);
+    printf("  seed %d  ", (int)seeds[i]);
+    for (int j = 0; j < 12; j++) printf("%5.2f", (double)y[j]);
+    printf(" ...   mean of 100,000: %.4f\n", nb_mean(y, N));
+  }
+  nb_say("The same seed gives the same mask, so none is stored: the backward asks for it again. "
+         "1 / 0.75 = 1.33 keeps the mean at 1, so that nothing has to change when it is off.");
+  free(ones);
+  free(y);
+}
+
+/* ---- [6] ---------------------------------------------------------------- */
+
+static void stochastic_depth(const float *image) {
+  enum { DEPTH = 6, B = 32 };
+  vit_config c = vit_config_tutorial();
+  vit_model m;
+  vit_state s;
+  float *images = nb_floats(B * PIXELS);
+  nb_cell("Stochastic depth: in training, whole branches are skipped, deeper ones more often");
+  for (int b = 0; b < B; b++) memcpy(images + b * PIXELS, image, PIXELS * sizeof(float));
+  NB_RUN(c.drop_path = 0.5f; c.depth = 6);
+  nb_try(vit_model_create(&m, &c, 1));
+  nb_try(vit_state_create(&s, &m, B, VIT_FOR_TRAINING, 1));
+  nb_try(vit_forward(&m, &s, images, B));
+  printf("  %sattention of 32 times the same image: # added, . skipped      rate   skipped%s\n",
+         nb_dim(), nb_plain());
+  for (int l = 0; l < DEPTH; l++) {
+    const float *in = l ? s.out + (size_t)(l - 1) * s.out_stride : s.tokens;
+    const float *mid = s.mid + (size_t)l * s.mid_stride;
+    int skipped = 0;
+    printf("  block %d      ", l);
+    for (int b = 0; b < B; b++) { /* skipped: the sum is its first half */
+      int same = !memcmp(mid + b * T * D, in + b * T * D, T * D * sizeof(float));
+      printf("%c", same ? '.' : '#');
+      skipped += same;
+    }
+    printf("                    %.1f %9d\n", 0.5 * l / (DEPTH - 1), skipped);
+  }
+  NB_RUN(s.dropout = 0; nb_try(vit_forward(&m, &s, images, B)));
+  nb_say("With dropout = 0, as in vit_predict, all branches are there: the 32 logits are %s.",
+         memcmp(s.logits, s.logits + 31 * 10, 10 * sizeof(float)) ? "DIFFERENT" : "the same");
+  vit_state_free(&s);
+  vit_model_free(&m);
+  free(images);
+}
+
+int main(int argc, char **argv) {
+  float image[PIXELS];
+  vit_dataset d;
+  nb_start("05-encoder", "A block adds to its input: attention mixes tokens, the MLP works on each.",
+           argc, argv, NULL, 0);
+  nb_load_few(&d, 1000, SIZE);
+  nb_digit(image, &d, 2);
+  vit_dataset_free(&d);
+  one_block(image);
+  layer_norm();
+  pre_and_post(image);
+  gelu();
+  dropout();
+  stochastic_depth(image);
+  return 0;
+}

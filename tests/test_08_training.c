@@ -1,0 +1,818 @@
+/* Training: optimisers against closed forms, schedules, the fit loop, and the
+   same bits with any number of threads. Prints one line
+       checksum naive XXXXXXXX simd XXXXXXXX
+   which test_same_bits.sh compares between builds of this program. */
+#include "test.h"
+
+#define VIT_STATIC
+#define VIT_IMPLEMENTATION
+#include "../vit.h"
+
+/* A preset with "field=value field=value" changed. */
+static vit_config changed(vit_config c, const char *pairs) {
+  char text[500], *pair;
+  snprintf(text, sizeof text, "%s", pairs);
+  for (pair = strtok(text, " "); pair; pair = strtok(NULL, " ")) {
+    char *value = strchr(pair, '=');
+    *value++ = '\0';
+    CHECK(!vit_config_set(&c, pair, value), "%s", vit_error());
+  }
+  return c;
+}
+
+static vit_config small_config(void) {
+  return changed(vit_config_tutorial(),
+                 "image_height=6 image_width=8 patch_height=2 patch_width=4 "
+                 "classes=4 width=12 depth=1 heads=2 mlp_width=16 positions=2 "
+                 "head=0 final_norm=1");
+}
+
+/* Pictures of four classes: a bright quarter each, and noise. */
+static struct {
+  uint8_t pixels[400 * 48], labels[400];
+} store;
+
+static vit_dataset pictures(int count) {
+  vit_rng rng = vit_rng_create(77, 0);
+  vit_dataset d;
+  memset(&d, 0, sizeof d);
+  d.count = count;
+  d.channels = 1;
+  d.height = 6;
+  d.width = 8;
+  d.classes = 4;
+  d.pixels = store.pixels;
+  d.labels = store.labels;
+  for (int i = 0; i < 3; i++) d.std[i] = 1;
+  for (int i = 0; i < count; i++) {
+    int label = (int)vit_random_below(&rng, 4);
+    d.labels[i] = (uint8_t)label;
+    for (int y = 0; y < 6; y++)
+      for (int x = 0; x < 8; x++) {
+        int bright = y / 3 == label / 2 && x / 4 == label % 2;
+        d.pixels[(i * 6 + y) * 8 + x] =
+            (uint8_t)(vit_random_below(&rng, 120) + (bright ? 110 : 0));
+      }
+  }
+  return d;
+}
+
+static int fails(vit_result have, vit_result want, const char *sentence) {
+  return CHECK(have == want && !strcmp(vit_error(), sentence),
+               "result %d \"%s\",\n    expected %d \"%s\"", (int)have, vit_error(),
+               (int)want, sentence);
+}
+
+static void make_model(vit_model *m, uint64_t seed) {
+  vit_config c = small_config();
+  CHECK(!vit_model_create(m, &c, seed), "%s", vit_error());
+  m->threads = 1;
+}
+
+/* ---- optimisers ---------------------------------------------------------- */
+
+typedef struct {
+  vit_model m;
+  vit_state s;
+  vit_optimizer o;
+  float *start;
+} bench;
+
+static int bench_create(bench *k, const vit_optimizer_config *c,
+                        const vit_kernels *kernels) {
+  make_model(&k->m, 3);
+  k->m.kernels = kernels;
+  CHECK(!vit_state_create(&k->s, &k->m, 1, VIT_FOR_TRAINING, 1) &&
+            !vit_optimizer_create(&k->o, &k->m, c),
+        "%s", vit_error());
+  test_random(k->m.params.block, k->m.params.count, 1, 5);
+  k->start = (float *)malloc(k->m.params.count * sizeof(float));
+  if (!k->start) return 0;
+  memcpy(k->start, k->m.params.block, k->m.params.count * sizeof(float));
+  return 1;
+}
+
+static void bench_free(bench *k) {
+  free(k->start);
+  vit_optimizer_free(&k->o);
+  vit_state_free(&k->s);
+  vit_model_free(&k->m);
+}
+
+static const vit_kernels *table(int i) { return i ? vit_best_kernels() : &vit_naive; }
+
+/* On sum a/2 (w - 1)^2, plain descent is w - 1 = (1 - rate a)^t (w0 - 1). */
+static void test_sgd_on_a_quadratic(void) {
+  vit_optimizer_config c = vit_optimizer_defaults(VIT_SGD);
+  c.momentum = 0;
+  for (int i = 0; i < 2; i++) {
+    bench k;
+    if (!bench_create(&k, &c, table(i))) return;
+    for (int t = 1; t <= 6; t++) {
+      for (size_t n = 0; n < k.m.params.count; n++)
+        k.s.grads.block[n] = 3 * (k.m.params.block[n] - 1);
+      CHECK(!vit_optimizer_step(&k.o, &k.m, &k.s, 0.1f), "%s", vit_error());
+    }
+    for (size_t n = 0; n < k.m.params.count; n++) {
+      double want = 1 + pow(0.7, 6) * ((double)k.start[n] - 1);
+      CHECK(fabs((double)k.m.params.block[n] - want) < 1e-6, "w[%lu] %g, not %g",
+            (unsigned long)n, (double)k.m.params.block[n], want);
+    }
+    CHECK(k.o.step == 6, "step %d", k.o.step);
+    bench_free(&k);
+  }
+}
+
+/* A constant gradient g: the speed is g (1 - mu^t) / (1 - mu). */
+static void test_momentum(void) {
+  vit_optimizer_config c = vit_optimizer_defaults(VIT_SGD);
+  const double mu = 0.8, g = 0.25, rate = 0.05;
+  c.momentum = 0.8f;
+  for (int i = 0; i < 2; i++) {
+    double moved = 0;
+    bench k;
+    if (!bench_create(&k, &c, table(i))) return;
+    for (int t = 1; t <= 5; t++) {
+      for (size_t n = 0; n < k.m.params.count; n++) k.s.grads.block[n] = 0.25f;
+      vit_optimizer_step(&k.o, &k.m, &k.s, 0.05f);
+      moved += rate * g * (1 - pow(mu, t)) / (1 - mu);
+    }
+    for (size_t n = 0; n < k.m.params.count; n++) {
+      double have = (double)k.start[n] - (double)k.m.params.block[n];
+      CHECK(fabs(have - moved) < 1e-6, "w[%lu] moved %g, not %g", (unsigned long)n,
+            have, moved);
+    }
+    bench_free(&k);
+  }
+}
+
+/* A constant gradient: both averages are right from the first step on, so each
+   step is rate g / (|g| + eps). AdamW shrinks w first: a geometric series. */
+static void test_adam(void) {
+  for (int run = 0; run < 4; run++) {
+    const vit_algorithm a = run % 2 ? VIT_ADAMW : VIT_ADAM;
+    vit_optimizer_config c = vit_optimizer_defaults(a);
+    const double rate = 0.01, eps = 0.125, shrink = run % 2 ? 1 - rate * 0.5 : 1;
+    bench k;
+    c.beta1 = 0.75f;
+    c.beta2 = 0.96f;
+    c.eps = 0.125f;
+    c.weight_decay = run % 2 ? 0.5f : 0;
+    c.decay_all = 1;
+    if (!bench_create(&k, &c, table(run / 2))) return;
+    for (int t = 1; t <= 7; t++) {
+      for (size_t n = 0; n < k.m.params.count; n++)
+        k.s.grads.block[n] = n % 2 ? -0.5f : 2.0f;
+      vit_optimizer_step(&k.o, &k.m, &k.s, 0.01f);
+      for (size_t n = 0; n < k.m.params.count; n++) {
+        double g = n % 2 ? -0.5 : 2.0, sum = 0;
+        for (int j = 0; j < t; j++) sum += pow(shrink, j);
+        double want = pow(shrink, t) * (double)k.start[n] -
+                      sum * rate * g / (fabs(g) + eps);
+        CHECK(fabs((double)k.m.params.block[n] - want) < 2e-6,
+              "%s step %d: w[%lu] %.7g, not %.7g", run % 2 ? "AdamW" : "Adam", t,
+              (unsigned long)n, (double)k.m.params.block[n], want);
+      }
+    }
+    bench_free(&k);
+  }
+}
+
+/* Without a gradient, weights shrink and the rest stays, unless decay_all. */
+static void test_decay_mask(void) {
+  for (int run = 0; run < 8; run++) {
+    const int adamw = run % 2, all = run / 2 % 2;
+    vit_optimizer_config c = vit_optimizer_defaults(adamw ? VIT_ADAMW : VIT_SGD);
+    vit_tensor t;
+    bench k;
+    int kept = 0, shrunk = 0;
+    c.momentum = 0;
+    c.weight_decay = 0.5f;
+    c.decay_all = all;
+    if (!bench_create(&k, &c, table(run / 4))) return;
+    vit_optimizer_step(&k.o, &k.m, &k.s, 0.1f);
+    for (int i = 0; vit_tensor_at(&k.m.config, i, &t); i++) {
+      const float *have = k.m.params.block + t.offset, *was = k.start + t.offset;
+      const int decays = all || (t.dims >= 2 && t.layer >= 0) ||
+                         !strcmp(t.name, "patch_embed.proj.weight") ||
+                         !strcmp(t.name, "head.weight");
+      if (!decays) CHECK_SAME_BITS(t.name, have, was, t.count);
+      for (size_t n = 0; decays && n < t.count; n++)
+        CHECK(fabsf(have[n] - 0.95f * was[n]) < 1e-6f, "%s[%lu] %g became %g",
+              t.name, (unsigned long)n, (double)was[n], (double)have[n]);
+      kept += !decays;
+      shrunk += decays;
+    }
+    CHECK(shrunk > 0 && (kept > 0) == !all, "%d kept, %d shrunk", kept, shrunk);
+    bench_free(&k);
+  }
+}
+
+static void test_clipping(void) {
+  vit_optimizer_config c = vit_optimizer_defaults(VIT_SGD);
+  for (int i = 0; i < 2; i++) {
+    const double limit = 0.5;
+    double norm = 0, after = 0;
+    bench k;
+    c.momentum = 0;
+    c.clip_norm = 0.5f;
+    if (!bench_create(&k, &c, table(i))) return;
+    test_random(k.s.grads.block, k.s.grads.count, 1, 6);
+    for (size_t n = 0; n < k.s.grads.count; n++)
+      norm += pow((double)k.s.grads.block[n], 2);
+    norm = sqrt(norm);
+    CHECK(fabs(vit_clip_gradients(&k.m, &k.s, 1e9f) / norm - 1) < 1e-6, "norm");
+    vit_optimizer_step(&k.o, &k.m, &k.s, 1);
+    CHECK(fabs(k.o.norm / norm - 1) < 1e-6, "norm %g, not %g", k.o.norm, norm);
+    for (size_t n = 0; n < k.s.grads.count; n++)
+      after += pow((double)k.s.grads.block[n], 2);
+    CHECK(fabs(sqrt(after) / limit - 1) < 1e-4, "clipped to %g", sqrt(after));
+    for (size_t n = 0; n < k.s.grads.count; n++)
+      CHECK(fabsf(k.start[n] - k.s.grads.block[n] - k.m.params.block[n]) < 1e-5f,
+            "the step did not use the clipped gradient");
+    /* below the limit nothing changes */
+    memcpy(k.start, k.s.grads.block, k.s.grads.count * sizeof(float));
+    vit_clip_gradients(&k.m, &k.s, 0.6f);
+    CHECK_SAME_BITS("small gradients", k.s.grads.block, k.start, k.s.grads.count);
+    bench_free(&k);
+  }
+}
+
+static void test_optimizer_errors(void) {
+  static const struct {
+    float momentum, beta1, beta2, eps, decay, clip;
+    const char *sentence;
+  } bad[] = {
+      {-0.1f, 0.9f, 0.9f, 1e-8f, 0, 0, "the optimiser's momentum is -0.1; it must be from 0 to 1"},
+      {0.9f, 1, 0.9f, 1e-8f, 0, 0, "the optimiser's beta1 is 1; it must be from 0 to 1"},
+      {0.9f, 0.9f, 1.5f, 1e-8f, 0, 0, "the optimiser's beta2 is 1.5; it must be from 0 to 1"},
+      {0.9f, 0.9f, 0.9f, 0, 0, 0, "the optimiser's eps is 0; it must be above 0"},
+      {0.9f, 0.9f, 0.9f, 1e-8f, -1, 0, "the optimiser's weight_decay is -1; it must be from 0 to 1e+06"},
+      {0.9f, 0.9f, 0.9f, 1e-8f, 0, -2, "the optimiser's clip_norm is -2; it must be from 0 to 1e+30"}};
+  vit_model m, other;
+  vit_state s, infer;
+  vit_optimizer o;
+  vit_config c = changed(small_config(), "width=16");
+  make_model(&m, 1);
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+    vit_optimizer_config oc = vit_optimizer_defaults(VIT_ADAM);
+    oc.momentum = bad[i].momentum;
+    oc.beta1 = bad[i].beta1;
+    oc.beta2 = bad[i].beta2;
+    oc.eps = bad[i].eps;
+    oc.weight_decay = bad[i].decay;
+    oc.clip_norm = bad[i].clip;
+    fails(vit_optimizer_create(&o, &m, &oc), VIT_ERR_CONFIG, bad[i].sentence);
+    CHECK(!o.m.block, "an optimiser is left");
+  }
+  { /* of another model, and of a state without gradients */
+    vit_optimizer_config oc = vit_optimizer_defaults(VIT_ADAM);
+    CHECK(!vit_model_create(&other, &c, 1) && !vit_optimizer_create(&o, &m, &oc) &&
+              !vit_state_create(&s, &other, 1, VIT_FOR_TRAINING, 1) &&
+              !vit_state_create(&infer, &m, 1, VIT_FOR_INFERENCE, 1),
+          "%s", vit_error());
+    CHECK(vit_optimizer_step(&o, &m, &s, 1) == VIT_ERR_STATE, "another model");
+    CHECK(vit_optimizer_step(&o, &m, &infer, 1) == VIT_ERR_STATE && o.step == 0,
+          "no gradients");
+  }
+  vit_optimizer_free(&o);
+  vit_state_free(&s);
+  vit_state_free(&infer);
+  vit_model_free(&m);
+  vit_model_free(&other);
+}
+
+/* ---- schedules ----------------------------------------------------------- */
+
+static void sequence(const char *name, const vit_schedule *s, const double *want,
+                     int n) {
+  for (int i = 0; i < n; i++) {
+    double have = (double)vit_schedule_rate(s, i);
+    CHECK(fabs(have - want[i]) < 1e-6, "%s: rate of step %d is %g, not %g", name, i,
+          have, want[i]);
+  }
+}
+
+static void test_schedules(void) {
+  static const double constant[3] = {0.5, 0.5, 0.5};
+  static const double linear[8] = {0, 0.5, 1, 0.775, 0.55, 0.325, 0.1, 0.1};
+  static const double steps[7] = {1, 1, 1, 0.5, 0.5, 0.5, 0.25};
+  const double half = 0.1 + 0.9 * 0.5; /* half way down the cosine */
+  const double q = 0.1 + 0.9 * 0.5 * (1 + sqrt(0.5));
+  const double cosine[8] = {0, 0.5, 1, q, half, 1.1 - q, 0.1, 0.1};
+  vit_schedule s = vit_schedule_constant(0.5f);
+  sequence("constant", &s, constant, 3);
+  CHECK((double)vit_schedule_rate(&s, 1000000) == 0.5, "constant for ever");
+  CHECK(!vit_schedule_observe(&s, 5), "a constant rate was lowered");
+  s = vit_schedule_constant(1);
+  s.floor = 0.1f;
+  s.warmup = 2;
+  s.total = 6;
+  s.kind = VIT_LINEAR;
+  sequence("linear", &s, linear, 8);
+  s.kind = VIT_COSINE;
+  sequence("cosine", &s, cosine, 8);
+  s.kind = VIT_STEP;
+  s.every = 3;
+  s.factor = 0.5f;
+  sequence("step", &s, steps, 7);
+  s.kind = VIT_LINEAR; /* without a warm-up it starts at the top */
+  s.warmup = 0;
+  CHECK((double)vit_schedule_rate(&s, 0) == 1, "first rate");
+}
+
+static void test_plateau(void) {
+  static const struct { double loss; int lowered; double rate; } epochs[] = {
+      {3, 0, 1},   {2, 0, 1},   {2.5, 0, 1}, {1.9, 0, 1}, /* waited once: forgotten */
+      {1.9, 0, 1}, {2, 1, 0.5}, {5, 0, 0.5}, {6, 1, 0.25}, {1, 0, 0.25},
+      {1, 0, 0.25}, {1, 1, 0.2}, {1, 0, 0.2}}; /* not below the floor */
+  vit_schedule s = vit_schedule_constant(1);
+  s.kind = VIT_PLATEAU;
+  s.factor = 0.5f;
+  s.patience = 2;
+  s.floor = 0.2f;
+  for (size_t i = 0; i < sizeof epochs / sizeof *epochs; i++) {
+    int lowered = vit_schedule_observe(&s, epochs[i].loss);
+    double rate = (double)vit_schedule_rate(&s, (int)i);
+    CHECK(lowered == epochs[i].lowered && fabs(rate - epochs[i].rate) < 1e-7,
+          "epoch %d: lowered %d, rate %g", (int)i, lowered, rate);
+  }
+}
+
+/* ---- fit ----------------------------------------------------------------- */
+
+static void test_fit_reaches_everything(void) {
+  for (int i = 0; i < 2; i++) {
+    vit_dataset d = pictures(24);
+    vit_fit_config f = vit_fit_defaults();
+    vit_history h;
+    vit_model m;
+    make_model(&m, 1);
+    m.kernels = table(i);
+    f.epochs = 40;
+    f.batch = 24;
+    f.schedule = vit_schedule_constant(0.01f);
+    CHECK(!vit_fit(&m, &f, &d, &d, &h), "%s", vit_error());
+    if (!CHECK(h.epochs == 40, "%d epochs", h.epochs)) return;
+    CHECK(h.epoch[39].test_accuracy == 1 && h.epoch[39].train_loss < 0.1,
+          "after 40 epochs: loss %g, accuracy %g", h.epoch[39].train_loss,
+          h.epoch[39].test_accuracy);
+    CHECK(h.epoch[0].train_loss > 1, "loss %g at first", h.epoch[0].train_loss);
+    for (int e = 0; e < 40; e++) {
+      CHECK(fabs(h.epoch[e].rate - 0.01) < 1e-7, "rate %g", h.epoch[e].rate);
+      CHECK(h.epoch[e].seconds >= (e ? h.epoch[e - 1].seconds : 0), "seconds");
+    }
+    vit_history_free(&h);
+    CHECK(h.epochs == 0 && !h.epoch, "the history is not empty");
+    vit_history_free(&h);
+    vit_model_free(&m);
+  }
+}
+
+/* What the callback was told, and when it says stop. */
+static struct {
+  int calls, done, stop_at, wrong;
+  vit_progress last;
+} told;
+
+static int listen(const vit_progress *p, void *user) {
+  told.calls++;
+  told.done += p->epoch_done;
+  if (user != &told || p->epochs != 3 || p->steps != 4 || !p->model) told.wrong = 1;
+  if (p->epoch != (told.calls - 1) / 5 + 1) told.wrong = 2;
+  if (p->epoch_done != (told.calls % 5 == 0)) told.wrong = 3;
+  if (!p->epoch_done && p->step != (told.calls - 1) % 5 + 1) told.wrong = 4;
+  if ((p->result != NULL) != p->epoch_done) told.wrong = 5;
+  if (!(p->loss > 0 && p->loss < 10) || !(p->rate > 0) || !(p->seconds >= 0) ||
+      !(p->seconds_left >= 0) || !(p->images_per_second >= 0))
+    told.wrong = 6;
+  if (p->result && p->result->train_loss != p->loss) told.wrong = 7;
+  told.last = *p;
+  return told.calls == told.stop_at;
+}
+
+static void test_callback(void) {
+  static const struct { int stop_at, epochs; const char *sentence; } stops[] = {
+      {0, 3, ""},
+      {1, 0, "stopped at epoch 1, step 1"},
+      {5, 1, "stopped after epoch 1"},
+      {8, 1, "stopped at epoch 2, step 3"},
+      {15, 3, "stopped after epoch 3"}};
+  for (size_t i = 0; i < sizeof stops / sizeof *stops; i++) {
+    vit_dataset d = pictures(14); /* 4 + 4 + 4 + 2 */
+    vit_fit_config f = vit_fit_defaults();
+    vit_history h;
+    vit_model m;
+    vit_result r;
+    make_model(&m, 1);
+    memset(&told, 0, sizeof told);
+    told.stop_at = stops[i].stop_at;
+    f.epochs = 3;
+    f.batch = 4;
+    f.callback = listen;
+    f.user = &told;
+    r = vit_fit(&m, &f, &d, NULL, &h);
+    if (stops[i].stop_at)
+      fails(r, VIT_STOPPED, stops[i].sentence);
+    else
+      CHECK(!r, "%s", vit_error());
+    CHECK(told.wrong == 0, "the callback was told something wrong: %d", told.wrong);
+    CHECK(told.calls == (stops[i].stop_at ? stops[i].stop_at : 15), "%d calls",
+          told.calls);
+    CHECK(h.epochs == stops[i].epochs, "%d epochs in the history", h.epochs);
+    for (int e = 0; e < h.epochs; e++)
+      CHECK(h.epoch[e].train_loss > 0 && h.epoch[e].test_accuracy == 0,
+            "epoch %d of the history", e);
+    vit_history_free(&h);
+    vit_model_free(&m);
+  }
+}
+
+/* The parameters after a fit. */
+static void fit_model(vit_model *m, const vit_fit_config *f, int count) {
+  vit_dataset d = pictures(count);
+  vit_history h;
+  make_model(m, 1);
+  CHECK(!vit_fit(m, f, &d, NULL, &h), "%s", vit_error());
+  vit_history_free(&h);
+}
+
+static void test_seeds(void) {
+  vit_fit_config f = vit_fit_defaults();
+  vit_model a, b, other;
+  f.epochs = 2;
+  f.batch = 5;
+  f.seed = 4;
+  fit_model(&a, &f, 23);
+  fit_model(&b, &f, 23);
+  f.seed = 5;
+  fit_model(&other, &f, 23);
+  CHECK_SAME_BITS("the same seed", b.params.block, a.params.block, a.params.count);
+  CHECK(memcmp(a.params.block, other.params.block, a.params.count * 4),
+        "another seed gives the same");
+  vit_model_free(&a);
+  vit_model_free(&b);
+  vit_model_free(&other);
+}
+
+/* Two batches of 4 in one step are one batch of 8. */
+static void test_accumulate(void) {
+  vit_fit_config f = vit_fit_defaults();
+  vit_model whole, parts;
+  f.epochs = 3;
+  f.optimizer = vit_optimizer_defaults(VIT_SGD);
+  f.schedule = vit_schedule_constant(0.1f);
+  f.batch = 8;
+  fit_model(&whole, &f, 24);
+  f.batch = 4;
+  f.accumulate = 2;
+  fit_model(&parts, &f, 24);
+  CHECK_CLOSE("accumulated", parts.params.block, whole.params.block,
+              whole.params.count, 1e-4, 1e-5);
+  vit_model_free(&parts);
+  /* the last step of an epoch takes what is left: 4 + 4, 4 */
+  f.epochs = 1;
+  f.accumulate = 100;
+  fit_model(&parts, &f, 12);
+  vit_model_free(&whole);
+  f.batch = 12;
+  f.accumulate = 1;
+  fit_model(&whole, &f, 12);
+  CHECK_CLOSE("the rest of an epoch", parts.params.block, whole.params.block,
+              whole.params.count, 1e-4, 1e-5);
+  vit_model_free(&parts);
+  vit_model_free(&whole);
+}
+
+/* What fit does, by hand: the same batches, steps and rates. */
+static void test_fit_by_hand(void) {
+  vit_fit_config f = vit_fit_defaults();
+  vit_dataset d;
+  vit_model m, hand;
+  vit_state s;
+  vit_optimizer o;
+  float images[4 * 48];
+  int order[10], labels[4], step = 0;
+  f.epochs = 2;
+  f.batch = 4;
+  f.seed = 9;
+  f.smoothing = 0.2f;
+  f.schedule = vit_schedule_constant(0.02f);
+  f.schedule.kind = VIT_LINEAR;
+  f.schedule.warmup = 1;
+  f.schedule.total = 6;
+  fit_model(&m, &f, 10);
+  make_model(&hand, 1);
+  d = pictures(10);
+  CHECK(!vit_state_create(&s, &hand, 4, VIT_FOR_TRAINING, 9) &&
+            !vit_optimizer_create(&o, &hand, &f.optimizer),
+        "%s", vit_error());
+  for (int e = 0; e < 2; e++) {
+    vit_rng rng = vit_rng_create(9, (uint32_t)e);
+    vit_shuffle(order, 10, &rng);
+    for (int i = 0; i < 10; i += 4, step++) {
+      int B = i + 4 > 10 ? 2 : 4;
+      double loss;
+      vit_dataset_batch(&d, order + i, B, images, labels);
+      vit_zero_gradients(&s);
+      vit_forward(&hand, &s, images, B);
+      vit_loss(&hand, &s, labels, 0.2f, &loss);
+      vit_backward(&hand, &s, 1);
+      vit_optimizer_step(&o, &hand, &s, vit_schedule_rate(&f.schedule, step));
+    }
+  }
+  CHECK_SAME_BITS("by hand", hand.params.block, m.params.block, m.params.count);
+  vit_optimizer_free(&o);
+  vit_state_free(&s);
+  vit_model_free(&hand);
+  vit_model_free(&m);
+}
+
+static void test_divergence(void) {
+  vit_dataset d = pictures(12);
+  vit_fit_config f = vit_fit_defaults();
+  vit_history h;
+  vit_model m;
+  vit_result r;
+  int step = 0;
+  f.batch = 4;
+  make_model(&m, 1);
+  m.params.qkv_w[3] = (float)NAN;
+  r = vit_fit(&m, &f, &d, &d, &h);
+  CHECK(r == VIT_ERR_DIVERGED && strstr(vit_error(), "nan") &&
+            !strncmp(vit_error(), "the loss of step 1 is ", 22) &&
+            strstr(vit_error(),
+                   ": training diverged; a smaller learning rate may help"),
+        "result %d, %s", (int)r, vit_error());
+  CHECK(h.epochs == 0, "%d epochs", h.epochs);
+  vit_history_free(&h);
+  vit_model_free(&m);
+
+  make_model(&m, 1); /* the loss of step 1 is good, then it bursts */
+  f.optimizer = vit_optimizer_defaults(VIT_SGD);
+  f.schedule = vit_schedule_constant(1e6f);
+  f.epochs = 50;
+  m.params.head_b[0] = 1;
+  r = vit_fit(&m, &f, &d, &d, &h);
+  CHECK(r == VIT_ERR_DIVERGED && sscanf(vit_error(), "the loss of step %d is", &step) == 1 &&
+            step > 1,
+        "result %d, %s", (int)r, vit_error());
+  CHECK(h.epochs == (step - 1) / 3, "step %d, %d epochs in the history", step,
+        h.epochs);
+  vit_history_free(&h);
+  vit_model_free(&m);
+}
+
+/* The plateau lowers the rate when the test loss does not sink. */
+static void test_fit_plateau(void) {
+  vit_dataset d = pictures(8);
+  vit_fit_config f = vit_fit_defaults();
+  vit_history h;
+  vit_model m;
+  make_model(&m, 1);
+  f.epochs = 4;
+  f.batch = 8;
+  f.optimizer = vit_optimizer_defaults(VIT_SGD);
+  f.schedule = vit_schedule_constant(1e-12f); /* no step is large enough */
+  f.schedule.kind = VIT_PLATEAU;
+  f.schedule.factor = 0.5f;
+  f.schedule.patience = 2;
+  CHECK(!vit_fit(&m, &f, &d, &d, &h), "%s", vit_error());
+  for (int e = 0; e < h.epochs; e++)
+    CHECK(fabs(h.epoch[e].rate / (e < 3 ? 1e-12 : 0.5e-12) - 1) < 1e-4,
+          "epoch %d: rate %g", e, h.epoch[e].rate);
+  CHECK(f.schedule.waited == 0 && (double)f.schedule.scale == 1, "the config changed");
+  vit_history_free(&h);
+  vit_model_free(&m);
+}
+
+static void test_fit_errors(void) {
+  vit_dataset good = pictures(8), bad;
+  vit_fit_config f = vit_fit_defaults(), g;
+  vit_history h;
+  vit_model m;
+  float was;
+  make_model(&m, 1);
+  was = m.params.block[0];
+#define FIT(train, test, sentence)                                             \
+  fails(vit_fit(&m, &g, train, test, &h), VIT_ERR_CONFIG, sentence);           \
+  CHECK(!h.epoch && h.epochs == 0, "a history is left")
+  g = f;
+  bad = good;
+  bad.count = 0;
+  FIT(&bad, &good, "the training set is empty");
+  FIT(&good, &bad, "the test set is empty");
+  bad = good;
+  bad.height = 28;
+  FIT(&bad, NULL,
+      "the training images are 1 x 28 x 8 (channels, height, width), the model "
+      "wants 1 x 6 x 8; vit_dataset_resize can help");
+  FIT(&good, &bad,
+      "the test images are 1 x 28 x 8 (channels, height, width), the model wants "
+      "1 x 6 x 8; vit_dataset_resize can help");
+  bad = good;
+  bad.channels = 3;
+  FIT(&bad, NULL,
+      "the training images are 3 x 6 x 8 (channels, height, width), the model "
+      "wants 1 x 6 x 8; vit_dataset_resize can help");
+  bad = good;
+  bad.classes = 10;
+  FIT(&bad, NULL, "the training set has 10 classes, the model only 4");
+  g.batch = 0;
+  FIT(&good, NULL, "batch is 0; it must be from 1 to 1048576");
+  g = f;
+  g.epochs = 0;
+  FIT(&good, NULL, "epochs is 0 and accumulate is 1; both must be at least 1");
+  g = f;
+  g.accumulate = -1;
+  FIT(&good, NULL, "epochs is 5 and accumulate is -1; both must be at least 1");
+  g = f;
+  g.schedule.rate = -1;
+  FIT(&good, NULL, "the learning rate is -1; it must be from 0 to 1e6");
+  g.schedule.rate = (float)NAN;
+  CHECK(vit_fit(&m, &g, &good, NULL, &h) == VIT_ERR_CONFIG, "rate NaN");
+  g = f;
+  g.schedule.kind = VIT_LINEAR;
+  g.schedule.warmup = 5;
+  g.schedule.total = 5;
+  FIT(&good, NULL, "the schedule warms up for 5 of 5 steps; warmup must be from 0 "
+                   "to total - 1");
+  g = f;
+  g.schedule.kind = VIT_STEP;
+  g.schedule.every = 0;
+  FIT(&good, NULL, "the schedule lowers the rate every 0 steps or after 1 epochs; "
+                   "both must be at least 1");
+  g = f;
+  g.smoothing = 1.5f;
+  CHECK(vit_fit(&m, &g, &good, NULL, &h) == VIT_ERR_CONFIG &&
+            strstr(vit_error(), "label smoothing is 1.5"),
+        "%s", vit_error());
+  vit_history_free(&h);
+  g = f;
+  g.optimizer.beta1 = 2;
+  CHECK(vit_fit(&m, &g, &good, NULL, &h) == VIT_ERR_CONFIG, "beta1 2");
+  vit_history_free(&h);
+  CHECK(m.params.block[0] == was, "a failure changed the model");
+  vit_model_free(&m);
+}
+
+/* ---- evaluate ------------------------------------------------------------ */
+
+static void test_evaluate(void) {
+  const int count = 300; /* more than two batches of evaluate */
+  vit_dataset d = pictures(count);
+  static float p[300 * 4], one[48];
+  static int classes[300];
+  double loss, accuracy, l, total = 0;
+  int right = 0, label;
+  vit_model m;
+  vit_state s;
+  make_model(&m, 6);
+  CHECK(!vit_evaluate(&m, &d, &loss, &accuracy, classes, p), "%s", vit_error());
+  CHECK(!vit_state_create(&s, &m, 1, VIT_FOR_INFERENCE, 1), "%s", vit_error());
+  for (int i = 0; i < count; i++) {
+    int guess = 0;
+    vit_dataset_batch(&d, &i, 1, one, &label);
+    vit_forward(&m, &s, one, 1);
+    vit_loss(&m, &s, &label, 0, &l);
+    total += l;
+    for (int k = 1; k < 4; k++)
+      if (s.logits[k] > s.logits[guess]) guess = k;
+    right += guess == d.labels[i];
+    CHECK(guess == classes[i], "image %d is %d, not %d", i, classes[i], guess);
+    CHECK_SAME_BITS("probabilities", p + i * 4, s.softmax, 4);
+  }
+  CHECK(right > 0 && accuracy == (double)right / count, "accuracy %g, counted %d",
+        accuracy, right);
+  CHECK(fabs(loss - total / count) < 1e-9, "loss %g, counted %g", loss, total / count);
+  CHECK(!vit_evaluate(&m, &d, &loss, &accuracy, NULL, NULL), "%s", vit_error());
+  d.count = 0;
+  fails(vit_evaluate(&m, &d, &loss, &accuracy, NULL, NULL), VIT_ERR_CONFIG,
+        "the test set is empty");
+  d.count = 3;
+  d.width = 9;
+  fails(vit_evaluate(&m, &d, &loss, &accuracy, NULL, NULL), VIT_ERR_CONFIG,
+        "the test images are 1 x 6 x 9 (channels, height, width), the model wants "
+        "1 x 6 x 8; vit_dataset_resize can help");
+  vit_state_free(&s);
+  vit_model_free(&m);
+}
+
+/* ---- the same bits ------------------------------------------------------- */
+
+static uint32_t checksum(uint32_t sum, const float *x, size_t n) {
+  for (size_t i = 0; i < n; i++) {
+    uint32_t bits;
+    memcpy(&bits, x + i, sizeof bits);
+    sum = (sum ^ bits) * 16777619u; /* FNV-1a, by words */
+    sum ^= sum >> 15;
+  }
+  return sum;
+}
+
+/* A fit, then one more forward and backward pass; everything that came out. */
+typedef struct {
+  vit_model m;
+  vit_state s;
+  double loss, accuracy;
+} outcome;
+
+static void train(outcome *r, const vit_config *c, const vit_kernels *kernels,
+                  int threads, vit_algorithm a) {
+  vit_dataset d = pictures(13);
+  vit_fit_config f = vit_fit_defaults();
+  static float images[13 * 48];
+  int order[13], labels[13];
+  vit_history h;
+  f.epochs = 2;
+  f.batch = 7;
+  f.smoothing = 0.1f;
+  f.optimizer = vit_optimizer_defaults(a);
+  f.optimizer.clip_norm = 0.5f;
+  CHECK(!vit_model_create(&r->m, c, 2), "%s", vit_error());
+  r->m.kernels = kernels;
+  r->m.threads = threads;
+  CHECK(!vit_fit(&r->m, &f, &d, &d, &h), "%s", vit_error());
+  r->loss = h.epoch[1].test_loss;
+  vit_history_free(&h);
+  CHECK(!vit_state_create(&r->s, &r->m, 13, VIT_FOR_TRAINING | VIT_INPUT_GRADIENT, 3),
+        "%s", vit_error());
+  for (int i = 0; i < 13; i++) order[i] = i;
+  vit_dataset_batch(&d, order, 13, images, labels);
+  vit_forward(&r->m, &r->s, images, 13);
+  vit_loss(&r->m, &r->s, labels, 0.1f, &r->accuracy);
+  vit_backward(&r->m, &r->s, 1);
+}
+
+static void outcome_free(outcome *r) {
+  vit_state_free(&r->s);
+  vit_model_free(&r->m);
+}
+
+static const char *const same_bits[] = {
+    "", "pos_drop=0.1 attn_drop=0.2 proj_drop=0.1 hidden_drop=0.1 mlp_drop=0.1 "
+        "layer_drop=0.1 drop_path=0.3 depth=2",
+    "norm=1 final_norm=0 head=1 pool=1 class_token=0 positions=1 gelu=1 "
+    "attn_drop=0.2 drop_path=0.3 depth=2",
+    "width=52 heads=4 mlp_width=70 local_mask=3 mlp_last_gelu=1 pool=1 positions=3"};
+
+static uint32_t check_same_bits(const vit_kernels *kernels) {
+  static const int threads[] = {2, 3, 5};
+  uint32_t sum = 2166136261u;
+  for (size_t i = 0; i < sizeof same_bits / sizeof *same_bits; i++) {
+    vit_config c = changed(small_config(), same_bits[i]);
+    vit_algorithm a = (vit_algorithm)(i % 3);
+    outcome one, many;
+    train(&one, &c, kernels, 1, a);
+    sum = checksum(sum, one.m.params.block, one.m.params.count);
+    sum = checksum(sum, one.s.grads.block, one.s.grads.count);
+    sum = checksum(sum, one.s.logits, 13 * 4);
+    for (int t = 0; t < 3; t++) {
+      char name[80];
+      snprintf(name, sizeof name, "%s, config %d, %d threads:", kernels->name, (int)i,
+               threads[t]);
+      train(&many, &c, kernels, threads[t], a);
+      CHECK_SAME_BITS(name, many.m.params.block, one.m.params.block,
+                      one.m.params.count);
+      CHECK_SAME_BITS(name, many.s.logits, one.s.logits, 13 * 4);
+      CHECK_SAME_BITS(name, many.s.grads.block, one.s.grads.block,
+                      one.s.grads.count);
+      CHECK_SAME_BITS(name, many.s.dimages, one.s.dimages, 13 * 48);
+      CHECK(many.loss == one.loss && many.accuracy == one.accuracy, "%s loss", name);
+      outcome_free(&many);
+    }
+    outcome_free(&one);
+  }
+  return sum;
+}
+
+static uint32_t checksums[2];
+static void test_same_bits_naive(void) { checksums[0] = check_same_bits(&vit_naive); }
+static void test_same_bits_simd(void) {
+  checksums[1] = check_same_bits(vit_best_kernels());
+}
+
+int main(void) {
+  RUN(test_sgd_on_a_quadratic);
+  RUN(test_momentum);
+  RUN(test_adam);
+  RUN(test_decay_mask);
+  RUN(test_clipping);
+  RUN(test_optimizer_errors);
+  RUN(test_schedules);
+  RUN(test_plateau);
+  RUN(test_fit_reaches_everything);
+  RUN(test_callback);
+  RUN(test_seeds);
+  RUN(test_accumulate);
+  RUN(test_fit_by_hand);
+  RUN(test_divergence);
+  RUN(test_fit_plateau);
+  RUN(test_fit_errors);
+  RUN(test_evaluate);
+  RUN(test_same_bits_naive);
+  RUN(test_same_bits_simd);
+  printf("checksum naive %08lx simd %08lx\n", (unsigned long)checksums[0],
+         (unsigned long)checksums[1]);
+  return test_end("08_training");
+}
