@@ -4807,19 +4807,7 @@ VIT_DEF vit_result vit_plot_confusion(const char *dir, const char *name,
   return vit_plot_end(&p);
 }
 
-/* Grey level g of a pixel under weight w (both 0..1) as red, green, blue:
-   attention is a glow of orange over the darkened picture. */
-static void vit__glow(FILE *f, double g, double w) {
-  const double orange[3] = {255, 170, 0};
-  for (int i = 0; i < 3; i++) {
-    double grey = 255 * g;
-    fprintf(f, " %d", (int)(0.5 + grey * (1 - 0.75 * w) + 0.75 * w * orange[i]));
-  }
-  fputc('\n', f);
-}
-
-static void vit__tile_range(const float *v, vit_idx n, double *low,
-                            double *high) {
+static void vit__range(const float *v, vit_idx n, double *low, double *high) {
   *low = *high = (double)v[0];
   for (vit_idx i = 1; i < n; i++) {
     if ((double)v[i] < *low) *low = (double)v[i];
@@ -4827,51 +4815,75 @@ static void vit__tile_range(const float *v, vit_idx n, double *low,
   }
 }
 
+/* One line of pixels of one tile: grey, and where `glow` [columns] is given a
+   glow of orange over the darkened grey, full at weight `most`. */
+static void vit__tile_line(FILE *f, int x0, int y0, const float *line,
+                           double low, double high, int width,
+                           const float *glow, double most, int columns) {
+  const double orange[3] = {255, 170, 0};
+  for (int x = 0; x < width; x++) {
+    double grey = high > low ? ((double)line[x] - low) / (high - low) : 0;
+    double w = glow && most > 0
+                   ? 0.75 * (double)glow[(vit_idx)x * columns / width] / most
+                   : 0;
+    fprintf(f, "%d %d", x0 + x, y0);
+    for (int c = 0; c < 3; c++)
+      fprintf(f, " %d", (int)(0.5 + 255 * grey * (1 - w) + w * orange[c]));
+    fputc('\n', f);
+  }
+}
+
+/* White pixels fill what is not a tile: rgbimage wants a whole rectangle. */
+static void vit__white(FILE *f, int x0, int y0, int n) {
+  for (int x = 0; x < n; x++) fprintf(f, "%d %d 255 255 255\n", x0 + x, y0);
+}
+
 VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
                                   const char *title, const float *values,
                                   const float *glow, int glow_rows,
                                   int glow_cols, const char *const *titles,
                                   int rows, int cols, int height, int width) {
-  enum { GAP = 2, SCALE = 112, TITLE = 26 }; /* pixels; GAP in image pixels */
+  const int gap = 1 + width / 16, band = titles ? 1 + height * 3 / 10 : gap;
+  const int across = width + gap, down = height + band;
+  const double scale = (cols > 6 ? 100.0 : 150.0) / width; /* screen pixels */
   vit_plot p;
-  double pitch_x = width + GAP, pitch_y = height * (1 + (titles ? 0.28 : 0)) + GAP;
-  vit_result r = vit_plot_begin(
-      &p, dir, name, (int)(cols * SCALE * pitch_x / width) + 40,
-      (int)(rows * SCALE * pitch_y / width) + 60 + TITLE);
+  vit_result r = vit_plot_begin(&p, dir, name, (int)(cols * across * scale) + 30,
+                                (int)(rows * down * scale) + 60);
   if (r) return r;
   fprintf(p.data, "# x y red green blue\n");
-  for (vit_idx i = 0; i < (vit_idx)rows * cols; i++) {
-    const float *v = values + i * height * width;
-    double low, high;
-    vit__tile_range(v, (vit_idx)height * width, &low, &high);
-    for (vit_idx y = 0; y < height; y++)
-      for (vit_idx x = 0; x < width; x++) {
-        double g = high > low ? ((double)v[y * width + x] - low) / (high - low) : 0;
-        double w = 0, most = 1, least;
-        if (glow) {
-          const float *a = glow + i * glow_rows * glow_cols;
-          vit__tile_range(a, (vit_idx)glow_rows * glow_cols, &least, &most);
-          w = (double)a[y * glow_rows / height * glow_cols + x * glow_cols / width];
-          w = most > 0 ? w / most : 0;
-        }
-        fprintf(p.data, "%g %g", (double)(i % cols) * pitch_x + (double)x,
-                (double)(i / cols) * pitch_y + (double)y);
-        vit__glow(p.data, g, w);
+  for (int y = 0; y < rows * down; y++) /* line by line over the whole figure */
+    for (int i = 0; i < cols; i++) {
+      vit_idx tile = (vit_idx)(y / down) * cols + i, at = y % down;
+      const float *v = values + tile * height * width;
+      double low, high, least, most = 0;
+      if (at >= height) {
+        vit__white(p.data, i * across, y, across);
+        continue;
       }
-  }
+      vit__range(v, (vit_idx)height * width, &low, &high);
+      if (glow)
+        vit__range(glow + tile * glow_rows * glow_cols,
+                   (vit_idx)glow_rows * glow_cols, &least, &most);
+      vit__tile_line(p.data, i * across, y, v + at * width, low, high, width,
+                     glow ? glow + (tile * glow_rows + at * glow_rows / height) *
+                                       glow_cols
+                          : NULL,
+                     most, glow_cols);
+      vit__white(p.data, i * across + width, y, gap);
+    }
   for (int i = 0; titles && i < rows * cols; i++)
     if (titles[i])
       fprintf(p.script, "set label \"%s\" noenhanced at %g,%g center front\n",
-              titles[i], i % cols * pitch_x + (width - 1) / 2.0,
-              i / cols * pitch_y + height * 1.12);
+              titles[i], i % cols * across + (width - 1) / 2.0,
+              i / cols * down + height + band * 0.4);
   fprintf(p.script,
           "set title \"%s\" noenhanced\n"
           "unset key\nunset tics\nunset border\n"
-          "set xrange [-1:%g]\nset yrange [%g:-1]\n"
+          "set xrange [-1:%d]\nset yrange [%d:-1]\n"
           "set size ratio -1\n"
           "set lmargin 1\nset rmargin 1\nset bmargin 0.5\n"
           "plot '%s.dat' using 1:2:3:4:5 with rgbimage\n",
-          title, cols * pitch_x, rows * pitch_y, name);
+          title, cols * across, rows * down, name);
   return vit_plot_end(&p);
 }
 

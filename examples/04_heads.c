@@ -143,7 +143,6 @@ static void train_and_look(const vit_dataset *train, const float *image) {
   print_heads(&m, &s, 0);
   printf("\n");
   f.epochs = 3;
-  m.threads = 1; /* the model is too small to gain from more */
   nb_say("... and after %d passes over %d training images (chapter 08 does it in full)", f.epochs,
          train->count);
   NB_RUN(nb_try(vit_fit(&m, &f, train, NULL, &history)));
@@ -191,6 +190,7 @@ int main(int argc, char **argv) {
   vit_dataset_limit(&train, 12000);
   nb_try(vit_dataset_resize(&train, SIZE, SIZE));
   nb_normal(x, T * D, 5);
+  nb_one_thread();
   separate_is_fused(x);
   biases(x);
   widths();

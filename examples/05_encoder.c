@@ -7,12 +7,18 @@
 
 enum { SIZE = 32, PIXELS = SIZE * SIZE, T = 5, D = 9 };
 
+/* Rounding leaves -1e-9 where 0 is meant. */
+static double mean_of(const float *x, int n) {
+  double mean = nb_mean(x, n);
+  return fabs(mean) < 5e-4 ? 0 : mean;
+}
+
 /* ---- [1] ---------------------------------------------------------------- */
 
 static void row(const char *name, const float *x, int rows, int cols, const char *what) {
   char shape[24];
   snprintf(shape, sizeof shape, "[%d, %d]", rows, cols);
-  printf("  %-12s %-10s %7.3f %7.3f   %s%s%s\n", name, shape, nb_mean(x, rows * cols),
+  printf("  %-12s %-10s %7.3f %7.3f   %s%s%s\n", name, shape, mean_of(x, rows * cols),
          nb_std(x, rows * cols), nb_dim(), what, nb_plain());
 }
 
@@ -38,12 +44,12 @@ static void one_block(const float *image) {
   row("qkv", s.qkv, T, 27, "queries, keys and values of 3 heads");
   row("probs", s.probs, 3 * T, T, "attention of 3 heads, rows sum to 1");
   row("heads", s.heads, T, D, "outputs of the heads, side by side");
-  row("  + attention", added[0], T, D, "after the projection: what attention adds");
+  row("+ attention", added[0], T, D, "after the projection: what attention adds");
   row("mid", s.mid, T, D, "x + attention");
   row("norm2", s.norm2, T, D, "layer norm of it");
   row("hidden", s.hidden, T, 36, "MLP, first layer: 4 times as wide");
   row("hidden_gelu", s.hidden_gelu, T, 36, "after GELU");
-  row("  + MLP", added[1], T, D, "second layer: what the MLP adds");
+  row("+ MLP", added[1], T, D, "second layer: what the MLP adds");
   row("out", s.out, T, D, "mid + MLP: input of the next block");
   row("logits", s.logits, 1, 10, "head on the class token's row of out");
   vit_state_free(&s);
@@ -67,8 +73,8 @@ static void layer_norm(void) {
   printf("  %s               mean      std  ->   mean    std    the row after it%s\n", nb_dim(),
          nb_plain());
   for (int r = 0; r < 4; r++) {
-    printf("  %-11s %8.3f %8.3f  -> %6.3f %6.3f   ", names[r], nb_mean(x + r * 8, 8),
-           nb_std(x + r * 8, 8), nb_mean(y + r * 8, 8), nb_std(y + r * 8, 8));
+    printf("  %-11s %8.3f %8.3f  -> %6.3f %6.3f   ", names[r], mean_of(x + r * 8, 8),
+           nb_std(x + r * 8, 8), mean_of(y + r * 8, 8), nb_std(y + r * 8, 8));
     for (int d = 0; d < 8; d++) printf("%6.2f", (double)y[r * 8 + d]);
     printf("\n");
   }

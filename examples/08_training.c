@@ -172,7 +172,7 @@ static void show_attention(const vit_model *m, const vit_dataset *test) {
       printf("  ");
       memcpy(glow + tile * PATCHES, row + 1, PATCHES * sizeof(float));
       memcpy(images + tile * size, images + k * size, (size_t)size * sizeof(float));
-      snprintf(text[tile], sizeof text[tile], "%.0f %% on patches", 100 * (1 - (double)row[0]));
+      snprintf(text[tile], sizeof text[tile], "head %d: %.0f %%", h + 1, 100 * (1 - (double)row[0]));
       titles[tile] = text[tile];
     }
     printf("\n");
@@ -180,8 +180,8 @@ static void show_attention(const vit_model *m, const vit_dataset *test) {
   printf("  %sself: on the class token itself; TL, TR, BL, BR: top left ... bottom right patch%s\n",
          nb_dim(), nb_plain());
   nb_figure(vit_plot_tiles(nb_out, "attention",
-                           "Where the class token looks in the last block (more orange: more attention). "
-                           "One row per head, one column per digit",
+                           "Where the class token looks in the last block: the more orange, the more attention. "
+                           "Below: how much of it goes to the patches, not to itself",
                            images, glow, 2, 2, titles, HEADS, DIGITS, test->height, test->width),
             "attention");
   vit_state_free(&s);

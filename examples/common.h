@@ -253,6 +253,13 @@ NB_UNUSED static void nb_code(const char *code) {
   printf("%s", nb_plain());
 }
 
+/* For models so small that threads would only wait for each other. */
+NB_UNUSED static void nb_one_thread(void) {
+#ifdef _OPENMP
+  omp_set_num_threads(1);
+#endif
+}
+
 /* Zeroed floats; free() them. */
 NB_UNUSED static float *nb_floats(int n) {
   float *p = (float *)calloc((size_t)n, sizeof *p);

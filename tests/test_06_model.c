@@ -689,7 +689,7 @@ static void test_failing_dataset(void) {
   if (!CHECK(f != NULL, "cannot write %s", idx_labels)) return;
   fwrite(names, 1, sizeof names, f);
   fclose(f);
-  check_failing(run_dataset, 5);
+  check_failing(run_dataset, 3);
   remove(idx_images);
   remove(idx_labels);
 }

@@ -1,0 +1,226 @@
+// Every gradient is proved by a numeric one; then one batch is learned by heart with them.
+//
+// The backward computes how the loss answers to each of 5,689 parameters. A difference quotient
+// computes the same for one parameter, slowly and without any mathematics: so it can judge. Read
+// beside it: chapter 07 of vit.h.
+#include "common.h"
+
+enum { SIZE = 32, PIXELS = SIZE * SIZE, B = 32 };
+static float *images; /* the first 32 test digits */
+static int labels[B];
+
+static double loss_of(const vit_model *m, vit_state *s) {
+  double loss;
+  nb_try(vit_forward(m, s, images, B));
+  nb_try(vit_loss(m, s, labels, 0, &loss));
+  return loss;
+}
+
+/* ---- [1] ---------------------------------------------------------------- */
+
+/* How much does the loss change when one parameter goes up and down by h? */
+static double numeric_gradient(const vit_model *m, vit_state *s, float *w, float h) {
+  const float start = *w, above = start + h, below = start - h;
+  double up, down;
+  *w = above;
+  up = loss_of(m, s);
+  *w = below;
+  down = loss_of(m, s);
+  *w = start;
+  return (up - down) / ((double)above - (double)below);
+}
+
+static void side_by_side(const vit_model *m, vit_state *s) {
+  static const char *const tensors[] = {
+      "cls_token",           "patch_embed.proj.weight",  "blocks.0.norm1.weight",
+      "blocks.0.attn.qkv.weight", "blocks.1.attn.proj.bias", "blocks.1.mlp.fc1.weight",
+      "blocks.2.mlp.fc2.weight",  "head.weight",         "head.bias"};
+  nb_cell("Analytic against numeric: the steepest parameter of nine tensors, 32 digits");
+  NB_RUN(loss_of(m, s); vit_zero_gradients(s); nb_try(vit_backward(m, s, 1)));
+  nb_code("numeric = (loss(w + h) - loss(w - h)) / 2h, h = 0.01");
+  printf("  %s%-26s %6s %12s %12s %12s%s\n", nb_dim(), "parameter", "index", "analytic", "numeric",
+         "difference", nb_plain());
+  for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++) {
+    vit_tensor t;
+    const float *g;
+    size_t at = 0;
+    double numeric;
+    nb_try(vit_tensor_find(&m->config, tensors[i], &t));
+    g = s->grads.block + t.offset;
+    for (size_t j = 1; j < t.count; j++) at = fabsf(g[j]) > fabsf(g[at]) ? j : at;
+    numeric = numeric_gradient(m, s, m->params.block + t.offset + at, 0.01f);
+    printf("  %-26s %6d %12.6f %12.6f %12.1e\n", t.name, (int)at, (double)g[at], numeric,
+           (double)g[at] - numeric);
+  }
+}
+
+/* ---- [2] ---------------------------------------------------------------- */
+
+static void which_step(const vit_model *m, vit_state *s) {
+  vit_plot p;
+  vit_tensor t;
+  float *w;
+  double analytic;
+  nb_cell("How large should h be? Too large: the loss bends. Too small: floats run out of digits");
+  nb_try(vit_tensor_find(&m->config, "head.bias", &t));
+  w = m->params.block + t.offset;
+  analytic = (double)s->grads.block[t.offset];
+  nb_try(vit_plot_begin(&p, nb_out, "step", 640, 400));
+  printf("  %s           h        numeric     error%s      (analytic %.8f, head.bias[0])\n", nb_dim(),
+         nb_plain(), analytic);
+  for (float h = 1; h > 5e-7f; h /= 10) {
+    double numeric = numeric_gradient(m, s, w, h), error = fabs(numeric - analytic);
+    printf("  %12.0e %14.8f %9.1e  ", (double)h, numeric, error);
+    nb_bar((log10(error + 1e-9) + 8) / 8, 32);
+    printf("\n");
+    fprintf(p.data, "%g %g\n", (double)h, error + 1e-9);
+  }
+  fprintf(p.script, "set title 'The numeric gradient is best at a middle step'\n"
+                    "set xlabel 'step h'\nset ylabel 'error of the numeric gradient'\n"
+                    "set logscale xy\nset format xy '10^{%%T}'\nunset key\n"
+                    "set grid lt 1 lc rgb '#cccccc' lw 1\n"
+                    "plot 'step.dat' using 1:2 with linespoints\n");
+  nb_figure(vit_plot_end(&p), "step");
+}
+
+/* ---- [3] and [4] -------------------------------------------------------- */
+
+static void report(const char *name, const vit_kernels *k) {
+  vit_config c = vit_config_tutorial();
+  vit_gradient_report r;
+  c.head = VIT_HEAD_LOGITS;
+  nb_try(vit_gradient_check(&c, k, 2, 1, &r));
+  printf("  %-22s %8d %9.1e  %-24s %9.5f %9.5f  %s\n", name, r.elements, r.worst, r.name, r.analytic,
+         r.numeric, r.worst < 0.01 ? "right" : "WRONG");
+}
+
+/* Three mistakes that are easily made. */
+static void gelu_without_bell(float *dx, const float *dy, const float *x, int n) {
+  for (int i = 0; i < n; i++) /* forgets x phi(x) */
+    dx[i] = dy[i] * 0.5f * (1 + erff(x[i] / sqrtf(2)));
+}
+static void norm_of_constants(float *dx, float *dw, float *db, const float *dy, const float *x,
+                              const float *w, const float *mean, const float *rstd, int rows,
+                              int D) {
+  (void)mean, (void)x, (void)dw;
+  for (int i = 0; i < rows * D; i++) { /* takes mean and deviation for constants */
+    dx[i] += rstd[i / D] * dy[i] * w[i % D];
+    db[i % D] += dy[i];
+  }
+}
+static void keys_with_wrong_sign(float *dq, float *dk, float *dp, const float *p, const float *q,
+                                 const float *k, int T, int Dh, int stride) {
+  vit_naive.attention_scores_backward(dq, dk, dp, p, q, k, T, Dh, stride);
+  for (int i = 0; i < T * Dh; i++) dk[i / Dh * stride + i % Dh] *= -1;
+}
+
+static void check_all(void) {
+  vit_kernels gelu = vit_naive, norm = vit_naive, keys = vit_naive;
+  nb_cell("The same for all tensors: vit_gradient_check walks the tensor table");
+  nb_code("vit_gradient_check(&config, &vit_naive, 2, 1, &report);");
+  printf("  %s%-22s %8s %9s  %-24s %9s %9s%s\n", nb_dim(), "kernels", "compared", "worst",
+         "where", "analytic", "numeric", nb_plain());
+  report("naive", &vit_naive);
+  report("SIMD", vit_best_kernels());
+
+  nb_cell("Would it notice a mistake? One backward is replaced by a wrong one");
+  NB_RUN(gelu.gelu_backward = gelu_without_bell);
+  report("GELU: half a product", &gelu);
+  NB_RUN(norm.layernorm_backward = norm_of_constants);
+  report("norm: constants", &norm);
+  NB_RUN(keys.attention_scores_backward = keys_with_wrong_sign);
+  report("keys: wrong sign", &keys);
+}
+
+/* ---- [5] ---------------------------------------------------------------- */
+
+enum { STEPS = 400 };
+
+/* Learn the 32 digits by heart; the loss before each step. Returns how many are right. */
+static int overfit(vit_head head, double *loss) {
+  vit_config c = vit_config_tutorial();
+  vit_optimizer_config adam = vit_optimizer_defaults(VIT_ADAM);
+  vit_model m;
+  vit_state s;
+  vit_optimizer o;
+  int classes[B], right = 0;
+  c.head = head;
+  nb_try(vit_model_create(&m, &c, 1));
+  nb_try(vit_state_create(&s, &m, B, VIT_FOR_TRAINING, 1));
+  nb_try(vit_optimizer_create(&o, &m, &adam));
+  for (int step = 0; step < STEPS; step++) {
+    loss[step] = loss_of(&m, &s);
+    vit_zero_gradients(&s);
+    nb_try(vit_backward(&m, &s, 1));
+    nb_try(vit_optimizer_step(&o, &m, &s, 0.005f));
+  }
+  nb_try(vit_predict(&m, &s, images, B, classes, NULL));
+  for (int b = 0; b < B; b++) right += classes[b] == labels[b];
+  vit_optimizer_free(&o);
+  vit_state_free(&s);
+  vit_model_free(&m);
+  return right;
+}
+
+static void learn_one_batch(void) {
+  static double loss[2][STEPS];
+  const double floor_loss = log(exp(1.0) + 9) - 1;
+  int right[2];
+  vit_plot p;
+  nb_cell("Learn 32 digits by heart: a model with right gradients brings the loss to 0");
+  NB_RUN(right[0] = overfit(VIT_HEAD_LOGITS, loss[0]));
+  NB_RUN(right[1] = overfit(VIT_HEAD_SOFTMAX, loss[1]));
+  nb_try(vit_plot_begin(&p, nb_out, "overfit", 760, 430));
+  printf("  %s step   loss, head = logits               loss, head = softmax%s\n", nb_dim(),
+         nb_plain());
+  for (int i = 0; i < STEPS; i++) {
+    fprintf(p.data, "%d %.6f %.6f\n", i, loss[0][i], loss[1][i]);
+    if (i % 50 && i != 10 && i != 25 && i != STEPS - 1) continue;
+    printf("  %5d  %8.4f  ", i, loss[0][i]);
+    nb_bar(loss[0][i] / 2.6, 22);
+    printf("  %8.4f  ", loss[1][i]);
+    nb_bar(loss[1][i] / 2.6, 22);
+    printf("\n");
+  }
+  printf("  right of 32    %d %33d\n", right[0], right[1]);
+  nb_say("With a softmax before the loss, which takes a softmax itself, even a perfect answer costs "
+         "ln(e + 9) - 1 = %.3f, and the gradient is small where the model is sure and wrong. The "
+         "tutorial model has this head because its source has it; logits are the better choice.",
+         floor_loss);
+  fprintf(p.script, "set title 'One batch of 32 digits, learned by heart'\n"
+                    "set xlabel 'step'\nset ylabel 'loss (cross entropy, nats)'\n"
+                    "set logscale y\nset xrange [0:%d]\nset key center right\n"
+                    "set grid lt 1 lc rgb '#cccccc' lw 1\n"
+                    "plot 'overfit.dat' using 1:2 with lines title 'head = logits', \\\n"
+                    "     '' using 1:3 with lines title 'head = softmax, then cross entropy', \\\n"
+                    "     %.6f with lines lt 7 lw 1 dt 2 title 'least possible with softmax: %.3f'\n",
+          STEPS, floor_loss, floor_loss);
+  nb_figure(vit_plot_end(&p), "overfit");
+}
+
+int main(int argc, char **argv) {
+  vit_config c = vit_config_tutorial();
+  vit_dataset d;
+  vit_model m;
+  vit_state s;
+  int order[B];
+  nb_start("07-gradients", "The backward is right: a numeric check proves it, and the loss goes to 0.",
+           argc, argv, NULL, 0);
+  nb_one_thread();
+  images = nb_floats(B * PIXELS);
+  nb_load_few(&d, B, SIZE);
+  for (int i = 0; i < B; i++) order[i] = i;
+  vit_dataset_batch(&d, order, B, images, labels);
+  c.head = VIT_HEAD_LOGITS;
+  nb_try(vit_model_create(&m, &c, 1));
+  nb_try(vit_state_create(&s, &m, B, VIT_FOR_TRAINING, 1));
+  side_by_side(&m, &s);
+  which_step(&m, &s);
+  check_all();
+  learn_one_batch();
+  vit_state_free(&s);
+  vit_model_free(&m);
+  vit_dataset_free(&d);
+  free(images);
+  return 0;
+}

@@ -1,0 +1,1160 @@
+/* Files: IDX plain and gzip, Pillow's resize, plots, safetensors; good ones, and
+   every way of being broken. A broken file gets a sentence, never a crash. */
+#if !defined(_POSIX_C_SOURCE) && !defined(_GNU_SOURCE)
+#define _POSIX_C_SOURCE 200809L /* setenv */
+#endif
+#include "test.h"
+
+#include <sys/stat.h>
+#include <sys/types.h>
+
+static void *test_malloc(size_t n);
+static void *test_realloc(void *p, size_t n);
+static void test_free(void *p);
+
+#ifdef VIT_HAVE_STB /* set by the Makefile when it finds stb_image.h */
+#define STBI_MALLOC(n) test_malloc(n)
+#define STBI_REALLOC(p, n) test_realloc(p, n)
+#define STBI_FREE(p) test_free(p)
+#define STB_IMAGE_IMPLEMENTATION
+#include "stb_image.h"
+#endif
+
+#define VIT_MALLOC(n) test_malloc(n)
+#define VIT_FREE(p) test_free(p)
+#define VIT_STATIC
+#define VIT_IMPLEMENTATION
+#include "../vit.h"
+
+/* ---- an allocator that counts, and that fails on demand ------------------ */
+
+static struct { int calls, live, fail_at; } heap;
+
+static int heap_refuses(size_t n) {
+  return ++heap.calls == heap.fail_at || n > ((size_t)1 << 30);
+}
+static void *test_malloc(size_t n) {
+  void *p = heap_refuses(n) ? NULL : malloc(n);
+  heap.live += p != NULL;
+  return p;
+}
+static void *test_realloc(void *p, size_t n) {
+  void *q = heap_refuses(n) ? NULL : realloc(p, n);
+  heap.live += q != NULL && p == NULL;
+  return q;
+}
+static void test_free(void *p) {
+  heap.live -= p != NULL;
+  free(p);
+}
+static void no_leak(const char *what) {
+  CHECK(heap.live == 0, "%s: %d blocks were not freed", what, heap.live);
+  heap.live = heap.calls = heap.fail_at = 0;
+}
+
+/* ---- files --------------------------------------------------------------- */
+
+enum { MOST_BYTES = 4096, MOST_PATHS = 40 };
+typedef struct { unsigned char at[MOST_BYTES]; size_t size; } bytes;
+
+static char folder[100];
+static char made[MOST_PATHS][300]; /* what is to be removed, in this order */
+static int made_count;
+
+/* build/test_data_PID/NAME, removed when the program ends. */
+static const char *path_of(const char *name) {
+  char path[300];
+  snprintf(path, sizeof path, "%s%s%s", folder, *name ? "/" : "", name);
+  for (int i = 0; i < made_count; i++)
+    if (!strcmp(made[i], path)) return made[i];
+  if (made_count == MOST_PATHS) exit(1);
+  return strcpy(made[made_count++], path);
+}
+
+static const char *folder_of(const char *name) {
+  const char *path = path_of(name);
+  CHECK(!vit_make_dir(path), "%s", vit_error());
+  return path;
+}
+
+static void remove_all(void) {
+  while (made_count > 0) remove(made[--made_count]);
+}
+
+static const char *write_file(const char *name, const void *data, size_t size) {
+  const char *path = path_of(name);
+  FILE *f = fopen(path, "wb");
+  if (!CHECK(f != NULL, "cannot write %s", path)) exit(1);
+  fwrite(data, 1, size, f);
+  fclose(f);
+  return path;
+}
+
+static int exists(const char *path) {
+  FILE *f = fopen(path, "rb");
+  if (f) fclose(f);
+  return f != NULL;
+}
+
+/* "%s" of the sentence stands for the path. */
+static int fails(vit_result have, vit_result want, const char *sentence,
+                 const char *path) {
+  char text[600];
+  const char *hole = strstr(sentence, "%s");
+  if (hole)
+    snprintf(text, sizeof text, "%.*s%s%s", (int)(hole - sentence), sentence, path,
+             hole + 2);
+  else
+    snprintf(text, sizeof text, "%s", sentence);
+  return CHECK(have == want && !strcmp(vit_error(), text),
+               "result %d \"%s\",\n    expected %d \"%s\"", (int)have, vit_error(),
+               (int)want, text);
+}
+
+static void put8(bytes *b, int v) { b->at[b->size++] = (unsigned char)v; }
+static void put_big32(bytes *b, uint32_t v) {
+  for (int i = 24; i >= 0; i -= 8) put8(b, (int)(v >> i & 255));
+}
+static void put_little32(bytes *b, uint32_t v) {
+  for (int i = 0; i <= 24; i += 8) put8(b, (int)(v >> i & 255));
+}
+
+/* IDX files of `count` images, 3 x 4, and their labels. */
+static bytes idx_images(int count) {
+  bytes b;
+  b.size = 0;
+  put_big32(&b, 2051);
+  put_big32(&b, (uint32_t)count);
+  put_big32(&b, 3);
+  put_big32(&b, 4);
+  for (int i = 0; i < count * 12; i++) put8(&b, i * 7 % 256);
+  return b;
+}
+
+static bytes idx_labels(int count) {
+  bytes b;
+  b.size = 0;
+  put_big32(&b, 2049);
+  put_big32(&b, (uint32_t)count);
+  for (int i = 0; i < count; i++) put8(&b, (i * 3 + 1) % 10);
+  return b;
+}
+
+/* A gzip file that stores its bytes as they are: RFC 1952, RFC 1951 3.2.4. */
+static bytes gzip(const bytes *b, int flags) {
+  bytes z;
+  uint32_t crc = 0xFFFFFFFFu;
+  z.size = 0;
+  put8(&z, 0x1F);
+  put8(&z, 0x8B);
+  put8(&z, 8); /* deflate */
+  put8(&z, flags);
+  put_little32(&z, 0); /* time */
+  put8(&z, 0);
+  put8(&z, 255); /* unknown system */
+  if (flags & 4) { /* an extra field of three bytes */
+    put8(&z, 3);
+    put8(&z, 0);
+    for (int i = 0; i < 3; i++) put8(&z, 0);
+  }
+  for (int bit = 8; bit <= 16; bit *= 2) /* name, comment */
+    for (int i = 0; (flags & bit) && i < 7; i++) put8(&z, "a name"[i]);
+  if (flags & 2) { /* checksum of the header */
+    put8(&z, 1);
+    put8(&z, 2);
+  }
+  put8(&z, 1); /* the last block, stored */
+  put8(&z, (int)(b->size & 255));
+  put8(&z, (int)(b->size >> 8));
+  put8(&z, (int)(~b->size & 255));
+  put8(&z, (int)(~b->size >> 8 & 255));
+  for (size_t i = 0; i < b->size; i++) {
+    put8(&z, b->at[i]);
+    crc ^= b->at[i];
+    for (int bit = 0; bit < 8; bit++) crc = crc & 1 ? crc >> 1 ^ 0xEDB88320u : crc >> 1;
+  }
+  put_little32(&z, ~crc);
+  put_little32(&z, (uint32_t)b->size);
+  return z;
+}
+
+static int check_small_dataset(const vit_dataset *d, int count) {
+  int ok = CHECK(d->count == count && d->channels == 1 && d->height == 3 &&
+                     d->width == 4 && d->classes == 10,
+                 "%d images of %d x %d x %d", d->count, d->channels, d->height,
+                 d->width);
+  for (int i = 0; ok && i < count * 12; i++)
+    ok = CHECK(d->pixels[i] == i * 7 % 256, "pixel %d is %d", i, d->pixels[i]);
+  for (int i = 0; ok && i < count; i++)
+    ok = CHECK(d->labels[i] == (i * 3 + 1) % 10, "label %d is %d", i, d->labels[i]);
+  return ok;
+}
+
+/* ---- IDX ----------------------------------------------------------------- */
+
+static void test_idx(void) {
+  bytes x = idx_images(5), y = idx_labels(5);
+  const char *images = write_file("images", x.at, x.size);
+  const char *labels = write_file("labels", y.at, y.size);
+  vit_dataset d;
+  CHECK(!vit_dataset_idx(&d, images, labels, 10), "%s", vit_error());
+  check_small_dataset(&d, 5);
+  CHECK(d.mean[0] == 0 && d.std[0] == 1 && d.std[2] == 1, "mean and std");
+  vit_dataset_limit(&d, 9);
+  vit_dataset_limit(&d, 0);
+  CHECK(d.count == 5, "limited to %d", d.count);
+  vit_dataset_limit(&d, 2);
+  CHECK(d.count == 2, "limited to %d", d.count);
+  vit_dataset_free(&d);
+  CHECK(!d.pixels && !d.count, "the dataset is not empty");
+  vit_dataset_free(&d);
+  no_leak("a dataset");
+}
+
+static void idx_fails(const bytes *x, const bytes *y, int classes, vit_result want,
+                      const char *sentence, int in_labels) {
+  vit_dataset d;
+  const char *images = write_file("images", x->at, x->size);
+  const char *labels = write_file("labels", y->at, y->size);
+  vit_result r = vit_dataset_idx(&d, images, labels, classes);
+  fails(r, want, sentence, in_labels ? labels : images);
+  CHECK(!d.pixels && !d.labels && !d.count, "a dataset is left");
+  no_leak(sentence);
+}
+
+static void test_idx_errors(void) {
+  const bytes x = idx_images(5), y = idx_labels(5), none = {{0}, 0};
+  const vit_result bad = VIT_ERR_FORMAT;
+  bytes b, c;
+  vit_dataset d;
+  char text[500];
+  const char *missing = path_of("no-such-file"), *images;
+
+  fails(vit_dataset_idx(&d, missing, missing, 10), VIT_ERR_FILE,
+        "cannot open %s: No such file or directory", missing);
+  images = write_file("images", x.at, x.size);
+  fails(vit_dataset_idx(&d, images, missing, 10), VIT_ERR_FILE,
+        "cannot open %s: No such file or directory", missing);
+  CHECK(vit_dataset_idx(&d, folder, folder, 10) == VIT_ERR_FILE &&
+            strstr(vit_error(), folder),
+        "a folder: %s", vit_error());
+  fails(vit_dataset_idx(&d, images, images, 0), VIT_ERR_CONFIG,
+        "classes is 0; it must be from 1 to 256", "");
+  fails(vit_dataset_idx(&d, images, images, 257), VIT_ERR_CONFIG,
+        "classes is 257; it must be from 1 to 256", "");
+  no_leak("missing files");
+
+  idx_fails(&none, &y, 10, bad,
+            "%s is not an IDX file of images: it starts with 0 instead of 2051", 0);
+  idx_fails(&x, &none, 10, bad,
+            "%s is not an IDX file of labels: it starts with 0 instead of 2049", 1);
+  idx_fails(&y, &x, 10, bad,
+            "%s is not an IDX file of images: it starts with 2049 instead of 2051", 0);
+  idx_fails(&x, &x, 10, bad,
+            "%s is not an IDX file of labels: it starts with 2051 instead of 2049", 1);
+  for (b = x; b.size > 0; b.size--) { /* cut off at each length */
+    bytes cut = b;
+    cut.size--;
+    if (cut.size < 16)
+      snprintf(text, sizeof text, "%%s is not an IDX file of images: it starts with "
+                                  "%u instead of 2051",
+               cut.size < 4 ? 0u : 2051u);
+    else
+      snprintf(text, sizeof text, "%%s should hold 60 bytes after its header, but "
+                                  "holds %d; get it again",
+               (int)cut.size - 16);
+    idx_fails(&cut, &y, 10, bad, text, 0);
+  }
+  b = x;
+  put8(&b, 0); /* one byte too many */
+  idx_fails(&b, &y, 10, bad,
+            "%s should hold 60 bytes after its header, but holds 61; get it again", 0);
+  c = y;
+  c.size--;
+  idx_fails(&x, &c, 10, bad,
+            "%s should hold 5 bytes after its header, but holds 4; get it again", 1);
+  b = x;
+  b.at[7] = 0;
+  idx_fails(&b, &y, 10, bad, "%s says its dimension 0 is 0", 0);
+  b = x;
+  memset(b.at + 4, 255, 12);
+  idx_fails(&b, &y, 10, bad, "%s says its dimension 0 is 4294967295", 0);
+  b = x;
+  b.at[10] = 0x20; /* 8195 rows */
+  idx_fails(&b, &y, 10, bad, "%s says its dimension 1 is 8195", 0);
+  b = x;
+  b.at[4] = 5; /* 83886085 images of 4096 x 4096 */
+  b.at[10] = b.at[14] = 16;
+  b.at[11] = b.at[15] = 0;
+  idx_fails(&b, &y, 10, bad,
+            "%s should hold 1407374967439360 bytes after its header, but holds 60; "
+            "get it again", 0);
+  c = idx_labels(4);
+  snprintf(text, sizeof text, "%s holds 5 images, but %s holds 4 labels",
+           path_of("images"), path_of("labels"));
+  idx_fails(&x, &c, 10, bad, text, 0);
+  c = y; /* its labels: 1 4 7 0 3 */
+  idx_fails(&x, &c, 7, bad,
+            "label 7 of image 2 in %s is not a class from 0 to 6", 1);
+  c.at[8 + 4] = 255;
+  idx_fails(&x, &c, 10, bad,
+            "label 255 of image 4 in %s is not a class from 0 to 9", 1);
+}
+
+/* Any bytes at all: it may fail, but it may not crash or leak. */
+static void test_idx_fuzz(void) {
+  const int rounds = test_quick() ? 300 : 3000;
+  vit_rng rng = vit_rng_create(5, 1);
+  for (int i = 0; i < rounds; i++) {
+    bytes x = idx_images(3), y = idx_labels(3);
+    int flips = 1 + (int)vit_random_below(&rng, 4);
+    vit_dataset d;
+    while (flips--) {
+      bytes *b = vit_random_below(&rng, 3) ? &x : &y;
+      b->at[vit_random_below(&rng, (uint32_t)b->size)] =
+          (unsigned char)vit_random_u32(&rng);
+    }
+    if (vit_random_below(&rng, 4) == 0)
+      x.size = vit_random_below(&rng, (uint32_t)x.size + 1);
+    if (!vit_dataset_idx(&d, write_file("images", x.at, x.size),
+                         write_file("labels", y.at, y.size), 10)) {
+      int sum = 0;
+      for (int p = 0; p < d.count * d.height * d.width; p++) sum += d.pixels[p];
+      for (int p = 0; p < d.count; p++) CHECK(d.labels[p] < 10, "sum %d", sum);
+    }
+    vit_dataset_free(&d);
+    no_leak("random bytes");
+  }
+}
+
+/* ---- gzip ---------------------------------------------------------------- */
+
+static void test_gzip(void) {
+#ifndef VIT_HAVE_STB
+  bytes x = idx_images(5), z = gzip(&x, 0);
+  vit_dataset d;
+  const char *path = write_file("images.gz", z.at, z.size);
+  fails(vit_dataset_idx(&d, path, path, 10), VIT_ERR_FORMAT,
+        "%s is compressed; unpack it with gunzip, or include stb_image.h before "
+        "vit.h", path);
+  no_leak("gzip without stb_image");
+#else
+  /* 2 images of 3 x 4: zeros, then 255, 254, 3, then zeros; by gzip -9 */
+  static const unsigned char packed[] = {
+      31, 139, 8, 0, 0, 0, 0, 0, 2, 3, 99, 96, 224, 96, 102, 96, 96,
+      96, 2, 98, 16, 205, 194, 0, 7, 255, 255, 49, 35, 56, 12, 0, 180,
+      151, 210, 159, 40, 0, 0, 0};
+  bytes x = idx_images(5), y = idx_labels(5);
+  const char *images, *labels;
+  vit_dataset d;
+  for (int flags = 0; flags < 32; flags++) {
+    bytes zx = gzip(&x, flags & 30), zy = gzip(&y, 0);
+    images = write_file("images.gz", zx.at, zx.size);
+    labels = write_file("labels.gz", zy.at, zy.size);
+    if (CHECK(!vit_dataset_idx(&d, images, labels, 10), "flags %d: %s", flags,
+              vit_error()))
+      check_small_dataset(&d, 5);
+    vit_dataset_free(&d);
+  }
+  y = idx_labels(2);
+  images = write_file("images.gz", packed, sizeof packed);
+  labels = write_file("labels", y.at, y.size);
+  if (CHECK(!vit_dataset_idx(&d, images, labels, 10), "%s", vit_error()))
+    for (int i = 0; i < 24; i++)
+      CHECK(d.pixels[i] == (i == 10 ? 255 : i == 11 ? 254 : i == 12 ? 3 : 0),
+            "pixel %d is %d", i, d.pixels[i]);
+  vit_dataset_free(&d);
+  no_leak("gzip");
+#endif
+}
+
+#ifdef VIT_HAVE_STB
+static void gzip_fails(const bytes *z, const char *sentence) {
+  vit_dataset d;
+  const char *path = write_file("images.gz", z->at, z->size);
+  fails(vit_dataset_idx(&d, path, path, 10), VIT_ERR_FORMAT, sentence, path);
+  CHECK(!d.pixels && !d.count, "a dataset is left");
+  no_leak(sentence);
+}
+#endif
+
+static void test_gzip_errors(void) {
+#ifndef VIT_HAVE_STB
+  SKIP("stb_image.h was not found");
+#else
+  const char *differs = "%s is damaged: 76 bytes came out, their checksum or "
+                        "number differs from the file's; get it again";
+  const bytes x = idx_images(5), good = gzip(&x, 0);
+  bytes y = idx_labels(5), z;
+  vit_dataset d;
+  z = good;
+  z.at[40] ^= 1; /* a pixel */
+  gzip_fails(&z, differs);
+  z = good;
+  z.at[z.size - 8] ^= 1; /* the checksum */
+  gzip_fails(&z, differs);
+  z = good;
+  z.at[z.size - 1] ^= 1; /* the length */
+  gzip_fails(&z, differs);
+  z = good;
+  z.at[2] = 7; /* another method of compression */
+  gzip_fails(&z, "%s is a damaged gzip file");
+  z = good;
+  z.at[3] = 0x80; /* unknown flags */
+  gzip_fails(&z, "%s is a damaged gzip file");
+  z = good;
+  z.at[3] = 4; /* an extra field longer than the file */
+  z.at[10] = z.at[11] = 255;
+  gzip_fails(&z, "%s is a damaged gzip file");
+  z = good;
+  z.at[3] = 8; /* a name that does not end */
+  memset(z.at + 10, 'a', z.size - 10);
+  gzip_fails(&z, "%s is a damaged gzip file");
+  z = good;
+  z.at[1] = 0; /* not gzip at all */
+  gzip_fails(&z, "%s is not an IDX file of images: it starts with 520095744 "
+                 "instead of 2051");
+  z = good;
+  put8(&z, 0); /* something after the end */
+  CHECK(vit_dataset_idx(&d, write_file("images.gz", z.at, z.size), folder, 10) ==
+            VIT_ERR_FORMAT,
+        "%s", vit_error());
+  y.size = 0; /* the gzip file of an empty file */
+  z = gzip(&y, 0);
+  CHECK(vit_dataset_idx(&d, write_file("images.gz", z.at, z.size), folder, 10) ==
+            VIT_ERR_FORMAT,
+        "%s", vit_error());
+  no_leak("the end of a gzip file");
+  y = idx_labels(5);
+  for (z = good; z.size-- > 0;) { /* cut off at each length */
+    vit_result r = vit_dataset_idx(&d, write_file("images.gz", z.at, z.size),
+                                   write_file("labels", y.at, y.size), 10);
+    CHECK(r == VIT_ERR_FORMAT, "cut off after %d bytes: result %d", (int)z.size,
+          (int)r);
+    vit_dataset_free(&d);
+    no_leak("a gzip file that was cut off");
+  }
+#endif
+}
+
+/* Each bit flipped: an error, or it did not matter. */
+static void test_gzip_bits(void) {
+#ifndef VIT_HAVE_STB
+  SKIP("stb_image.h was not found");
+#else
+  const bytes x = idx_images(2), good = gzip(&x, 8);
+  bytes y = idx_labels(2);
+  int harmless = 0;
+  for (size_t i = 0; i < good.size * 8; i++) {
+    bytes z = good;
+    vit_dataset d;
+    z.at[i / 8] ^= (unsigned char)(1 << i % 8);
+    if (!vit_dataset_idx(&d, write_file("images.gz", z.at, z.size),
+                         write_file("labels", y.at, y.size), 10)) {
+      harmless++;
+      CHECK(i / 8 >= 3 && i / 8 < 18, "bit %d was not noticed", (int)i);
+      check_small_dataset(&d, 2);
+    }
+    vit_dataset_free(&d);
+    no_leak("a flipped bit");
+  }
+  CHECK(harmless > 48 && harmless < 120, "%d bits do not matter", harmless);
+#endif
+}
+
+/* No memory for one of the blocks, stb_image's own among them. */
+static void test_gzip_no_memory(void) {
+#ifndef VIT_HAVE_STB
+  SKIP("stb_image.h was not found");
+#else
+  const bytes x = idx_images(5), y = idx_labels(5), zx = gzip(&x, 0), zy = gzip(&y, 0);
+  int n = 1;
+  for (; n < 50; n++) {
+    vit_dataset d;
+    vit_result r;
+    const char *images = write_file("images.gz", zx.at, zx.size);
+    const char *labels = write_file("labels.gz", zy.at, zy.size);
+    heap.calls = 0;
+    heap.fail_at = n;
+    r = vit_dataset_idx(&d, images, labels, 10);
+    if (!r) CHECK(heap.calls < n, "allocation %d failed, and nobody saw it", n);
+    if (!r) vit_dataset_free(&d);
+    if (!r) break;
+    CHECK(r == VIT_ERR_NO_MEMORY, "allocation %d: result %d, %s", n, (int)r,
+          vit_error());
+    no_leak("no memory");
+  }
+  CHECK(n > 6 && n < 50, "%d allocations", n - 1);
+  no_leak("no memory");
+#endif
+}
+
+/* ---- the folders of a dataset -------------------------------------------- */
+
+static void test_mnist_folders(void) {
+  const bytes x = idx_images(5), y = idx_labels(5);
+  const char *top = folder_of("data"), *images;
+  char text[700];
+  vit_dataset d;
+  snprintf(text, sizeof text,
+           "found no train-images-idx3-ubyte (or .gz) in %s/mnist, %s or "
+           "%s/digits; run `make data`, or set VIT_DATA to the folder that holds "
+           "mnist/", top, top, top);
+  fails(vit_dataset_mnist(&d, top, VIT_TRAIN), VIT_ERR_FILE, text, "");
+  CHECK(!d.pixels && !d.count, "a dataset is left");
+  snprintf(text, sizeof text,
+           "found no t10k-images-idx3-ubyte (or .gz) in %s/mnist, %s or "
+           "%s/digits; run `make data`, or set VIT_DATA to the folder that holds "
+           "mnist/", top, top, top);
+  fails(vit_dataset_mnist(&d, top, VIT_TEST), VIT_ERR_FILE, text, "");
+
+  folder_of("data/mnist");
+  images = write_file("data/mnist/train-images-idx3-ubyte", x.at, x.size);
+  fails(vit_dataset_mnist(&d, top, VIT_TRAIN), VIT_ERR_FILE,
+        "found %s, but not its labels train-labels-idx1-ubyte (or .gz)", images);
+
+  /* labels of other images do not count */
+  folder_of("data/digits");
+  write_file("data/digits/train-labels-idx1-ubyte", y.at, y.size);
+  CHECK(vit_dataset_mnist(&d, top, VIT_TRAIN) == VIT_ERR_FILE,
+        "images in mnist/ went with labels in digits/");
+  vit_dataset_free(&d);
+
+  write_file("data/mnist/train-labels-idx1-ubyte", y.at, y.size);
+  CHECK(!vit_dataset_mnist(&d, top, VIT_TRAIN), "%s", vit_error());
+  check_small_dataset(&d, 5);
+  CHECK(!strncmp(d.source, "drawn digits (not MNIST), 5 training images of 3 x 4, ",
+                 54),
+        "%s", d.source);
+  vit_dataset_free(&d);
+  no_leak("folders");
+}
+
+static void test_real_mnist(void) {
+  static const int train_counts[10] = {5923, 6742, 5958, 6131, 5842,
+                                       5421, 5918, 6265, 5851, 5949};
+  static const int test_counts[10] = {980, 1135, 1032, 1010, 982,
+                                      892, 958,  1028, 974,  1009};
+  static const uint8_t first[2][10] = {{5, 0, 4, 1, 9, 2, 1, 3, 1, 4},
+                                       {7, 2, 1, 0, 4, 1, 4, 9, 5, 9}};
+  vit_dataset d;
+  vit_result r = vit_dataset_mnist(&d, NULL, VIT_TEST);
+  if (r == VIT_ERR_FILE || (r && strstr(vit_error(), "is compressed")))
+    SKIP("MNIST is not in VIT_DATA, or compressed and there is no stb_image");
+  if (!r && strncmp(d.source, "MNIST,", 6)) {
+    vit_dataset_free(&d);
+    SKIP("the data is not MNIST");
+  }
+  CHECK(!r, "%s", vit_error());
+  for (int split = 0; split < 2; split++) {
+    const int *want = split ? train_counts : test_counts;
+    int counts[10] = {0}, total = split ? 60000 : 10000;
+    double sum = 0, mean;
+    if (split) {
+      if (!CHECK(!vit_dataset_mnist(&d, NULL, VIT_TRAIN), "%s", vit_error())) return;
+    }
+    CHECK(d.count == total && d.height == 28 && d.width == 28 && d.channels == 1,
+          "%d images of %d x %d", d.count, d.height, d.width);
+    CHECK(!memcmp(d.labels, first[!split], 10), "the first labels");
+    for (int i = 0; i < d.count; i++) counts[d.labels[i]]++;
+    for (int k = 0; k < 10; k++)
+      CHECK(counts[k] == want[k], "%d digits %d, expected %d", counts[k], k, want[k]);
+    for (int i = 0; i < d.count * 784; i++) sum += d.pixels[i];
+    mean = sum / 255 / 784 / total;
+    CHECK(fabs(mean - (split ? 0.130660 : 0.132515)) < 2e-6, "mean %.6f", mean);
+    if (!split) { /* the ends of the image stay where they are */
+      CHECK(!vit_dataset_resize(&d, 32, 32) && d.height == 32 && d.width == 32, "%s",
+            vit_error());
+      sum = 0;
+      for (int i = 0; i < d.count * 1024; i++) sum += d.pixels[i];
+      CHECK(fabs(sum / 255 / 1024 / total - mean) < 1e-3, "resized mean %g",
+            sum / 255 / 1024 / total);
+    }
+    vit_dataset_free(&d);
+  }
+  no_leak("MNIST");
+}
+
+/* ---- resize and batches -------------------------------------------------- */
+
+/* Bytes that the fixture holds as floats. */
+static uint8_t *fixture_bytes(const vit_safetensors *f, const char *name,
+                              size_t *count) {
+  vit_safetensor t;
+  uint8_t *out;
+  *count = 0;
+  if (!CHECK(!vit_safetensors_find(f, name, &t), "%s", vit_error())) return NULL;
+  out = (uint8_t *)malloc(t.count + 1);
+  for (size_t i = 0; out && i < t.count; i++) {
+    float v;
+    memcpy(&v, (const unsigned char *)t.data + 4 * i, 4);
+    out[i] = (uint8_t)v;
+  }
+  *count = t.count;
+  return out;
+}
+
+/* Pillow's result, to the bit. */
+static void test_resize(void) {
+  static const struct { const char *from, *to; int h, w, out_h, out_w; } cases[] = {
+      {"resize/in_28", "resize/to_32", 28, 28, 32, 32},
+      {"resize/in_28", "resize/to_20", 28, 28, 20, 20},
+      {"resize/in_13x17", "resize/to_9x31", 13, 17, 9, 31}};
+  vit_safetensors f;
+  if (!CHECK(!vit_safetensors_open(&f, "tests/fixtures/kernels.safetensors"), "%s",
+             vit_error()))
+    return;
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    size_t count, want_count, wrong = 0;
+    uint8_t *from = fixture_bytes(&f, cases[i].from, &count);
+    uint8_t *want = fixture_bytes(&f, cases[i].to, &want_count);
+    vit_dataset d;
+    if (!from || !want) return;
+    memset(&d, 0, sizeof d);
+    d.count = (int)count / (cases[i].h * cases[i].w);
+    d.channels = 1;
+    d.height = cases[i].h;
+    d.width = cases[i].w;
+    d.pixels = (uint8_t *)test_malloc(count);
+    memcpy(d.pixels, from, count);
+    CHECK(!vit_dataset_resize(&d, cases[i].out_h, cases[i].out_w), "%s", vit_error());
+    CHECK(d.height == cases[i].out_h && d.width == cases[i].out_w && d.count == 4,
+          "size %d x %d", d.height, d.width);
+    CHECK(want_count == 4 * (size_t)(cases[i].out_h * cases[i].out_w), "sizes");
+    for (size_t p = 0; p < want_count; p++) wrong += d.pixels[p] != want[p];
+    CHECK(wrong == 0, "%s: %lu pixels differ from Pillow's", cases[i].to,
+          (unsigned long)wrong);
+    fails(vit_dataset_resize(&d, 0, 5), VIT_ERR_CONFIG,
+          "cannot resize images to 0 x 5; sizes must be from 1 to 4096", "");
+    fails(vit_dataset_resize(&d, 5, 5000), VIT_ERR_CONFIG,
+          "cannot resize images to 5 x 5000; sizes must be from 1 to 4096", "");
+    CHECK(d.height == cases[i].out_h && d.pixels[1] == want[1], "it changed");
+    vit_dataset_free(&d);
+    free(from);
+    free(want);
+  }
+  vit_safetensors_close(&f);
+  no_leak("resize");
+}
+
+static void test_resize_edges(void) {
+  const uint8_t one[1] = {200}, line[5] = {0, 50, 100, 150, 200};
+  uint8_t out[64];
+  CHECK(!vit_resize_bilinear(out, one, 1, 1, 8, 8), "%s", vit_error());
+  for (int i = 0; i < 64; i++) CHECK(out[i] == 200, "pixel %d is %d", i, out[i]);
+  CHECK(!vit_resize_bilinear(out, line, 1, 5, 1, 1) && out[0] == 100, "mean %d", out[0]);
+  CHECK(!vit_resize_bilinear(out, line, 5, 1, 1, 1) && out[0] == 100, "mean %d", out[0]);
+  CHECK(!vit_resize_bilinear(out, line, 1, 5, 1, 5) && !memcmp(out, line, 5), "same size");
+  CHECK(vit_resize_bilinear(out, line, 1, 5, 1, 0) == VIT_ERR_CONFIG &&
+            !strncmp(vit_error(), "cannot resize 1 x 5 pixels to 1 x 0; sizes must "
+                                  "be from 1 to ", 63),
+        "%s", vit_error());
+  CHECK(vit_resize_bilinear(out, line, -1, 5, 1, 3) == VIT_ERR_CONFIG, "size -1");
+  no_leak("resize");
+}
+
+static void test_batch(void) {
+  uint8_t pixels[3 * 3 * 2], labels[3] = {7, 8, 9};
+  const int order[2] = {2, 0};
+  int names[2] = {0, 0};
+  float images[2 * 3 * 2];
+  vit_dataset d;
+  memset(&d, 0, sizeof d);
+  d.count = 3;
+  d.channels = 3;
+  d.height = 1;
+  d.width = 2;
+  d.pixels = pixels;
+  d.labels = labels;
+  for (int i = 0; i < 18; i++) pixels[i] = (uint8_t)(i * 14);
+  for (int c = 0; c < 3; c++) {
+    d.mean[c] = 0.25f * (float)c;
+    d.std[c] = 0.5f + (float)c;
+  }
+  vit_dataset_batch(&d, order, 2, images, names);
+  CHECK(names[0] == 9 && names[1] == 7, "labels %d, %d", names[0], names[1]);
+  for (int i = 0; i < 12; i++) {
+    int c = i % 6 / 2, from = order[i / 6] * 6 + i % 6;
+    double want = (pixels[from] / 255.0 - 0.25 * c) / (0.5 + c);
+    CHECK(fabs((double)images[i] - want) < 1e-6, "value %d is %g, not %g", i,
+          (double)images[i], want);
+  }
+  names[0] = 1;
+  vit_dataset_batch(&d, order, 1, images, NULL);
+}
+
+/* ---- folders and plots --------------------------------------------------- */
+
+static void test_make_dir(void) {
+  const char *file = write_file("a file", "x", 1);
+  char long_name[600], inside[400];
+  struct stat info;
+  path_of("deep");
+  path_of("deep/er");
+  CHECK(!vit_make_dir(path_of("deep/er/still")), "%s", vit_error());
+  CHECK(!stat(path_of("deep/er/still"), &info) && S_ISDIR(info.st_mode), "no folder");
+  CHECK(!vit_make_dir(path_of("deep/er/still")), "again: %s", vit_error());
+  snprintf(inside, sizeof inside, "%s/inside", file);
+  fails(vit_make_dir(inside), VIT_ERR_FILE,
+        "cannot make the folder %s: Not a directory", inside);
+  CHECK(vit_make_dir(file) == VIT_ERR_FILE && strstr(vit_error(), "cannot make the "
+                                                                  "folder "),
+        "a file as a folder: %s", vit_error());
+  memset(long_name, 'a', sizeof long_name - 1);
+  long_name[sizeof long_name - 1] = '\0';
+  fails(vit_make_dir(long_name), VIT_ERR_FILE,
+        "a folder's name has 599 letters; it must have 1 to 511", "");
+  fails(vit_make_dir(""), VIT_ERR_FILE,
+        "a folder's name has 0 letters; it must have 1 to 511", "");
+}
+
+static void test_plot_errors(void) {
+  const char *file = write_file("a file", "x", 1);
+  const float values[4] = {0, 1, 2, 3};
+  const int counts[4] = {1, 2, 3, 4};
+  vit_epoch e;
+  vit_history h;
+  char inside[400], sentence[600];
+  vit_plot p;
+  memset(&e, 0, sizeof e);
+  h.epochs = 1;
+  h.epoch = &e;
+  snprintf(inside, sizeof inside, "%s/out", file);
+  snprintf(sentence, sizeof sentence, "cannot make the folder %s: Not a directory",
+           inside);
+  fails(vit_plot_begin(&p, inside, "name", 100, 100), VIT_ERR_FILE, sentence, "");
+  fails(vit_plot_history(inside, "name", &h), VIT_ERR_FILE, sentence, "");
+  fails(vit_plot_confusion(inside, "name", counts, 2), VIT_ERR_FILE, sentence, "");
+  fails(vit_plot_tiles(inside, "name", "", values, NULL, 0, 0, NULL, 1, 1, 2, 2),
+        VIT_ERR_FILE, sentence, "");
+  /* the folder is there, but NAME.gp or NAME.dat is something else */
+  folder_of("taken");
+  folder_of("taken/one.gp");
+  folder_of("taken/two.dat");
+  CHECK(vit_plot_begin(&p, path_of("taken"), "one", 9, 9) == VIT_ERR_FILE &&
+            strstr(vit_error(), "cannot write ") && strstr(vit_error(), "taken/one.gp: "),
+        "%s", vit_error());
+  path_of("taken/two.gp");
+  CHECK(vit_plot_begin(&p, path_of("taken"), "two", 9, 9) == VIT_ERR_FILE &&
+            strstr(vit_error(), "cannot write ") && strstr(vit_error(), "taken/two.dat: "),
+        "%s", vit_error());
+  CHECK(!p.script && !p.data, "files are left open");
+  CHECK(vit_plot_begin(&p, folder,
+                       "a name of more than sixty-three letters does not fit into a plot",
+                       9, 9) == VIT_ERR_FILE && strstr(vit_error(), "is too long"),
+        "%s", vit_error());
+}
+
+/* All three plots; each leaves its script and its data. */
+static void check_plots(const char *dir, vit_result want, const char *sentence) {
+  static const char *const names[] = {"history", "confusion", "tiles"};
+  const float values[8] = {0, 1, 2, 3, 3, 2, 1, 0}, glow[2] = {0.5f, 1};
+  const char *const titles[2] = {"a", "it's"};
+  const int counts[4] = {1, 2, 0, 0};
+  vit_epoch e[2] = {{2, 2, 0.1, 0.1, 1}, {1, 1, 0.9, 0.1, 2}};
+  vit_history h;
+  h.epochs = 2;
+  h.epoch = e;
+  for (int i = 0; i < 3; i++) {
+    char path[400], full[700];
+    vit_result r =
+        i == 0   ? vit_plot_history(dir, names[i], &h)
+        : i == 1 ? vit_plot_confusion(dir, names[i], counts, 2)
+                 : vit_plot_tiles(dir, names[i], "two 'tiles'", values, glow, 1, 1,
+                                  titles, 1, 2, 2, 2);
+    snprintf(full, sizeof full, sentence, names[i], dir);
+    if (want)
+      fails(r, want, full, "");
+    else
+      CHECK(!r, "%s in %s: %s", names[i], dir, vit_error());
+    for (int ending = 0; ending < 3; ending++) {
+      static const char *const endings[] = {"gp", "dat", "png"};
+      snprintf(path, sizeof path, "%s/%s.%s", dir, names[i], endings[ending]);
+      CHECK(exists(path) == (ending < 2 || !want), "%s is %s", path,
+            exists(path) ? "there" : "not there");
+      remove(path);
+    }
+  }
+}
+
+static void test_plots(void) {
+  if (system("gnuplot --version >/dev/null 2>&1") != 0) SKIP("gnuplot is missing");
+  check_plots(folder_of("plots"), VIT_OK, "%s%s");
+  check_plots(folder_of("it's a \"folder\" $HOME"), VIT_OK, "%s%s");
+}
+
+static void test_plots_without_gnuplot(void) {
+  char path[4000];
+  const char *was = getenv("PATH");
+  snprintf(path, sizeof path, "%s", was ? was : "");
+  setenv("PATH", "/nonexistent", 1);
+  check_plots(folder_of("plots"), VIT_ERR_GNUPLOT,
+              "no picture: gnuplot is missing or failed; install it, then run "
+              "`gnuplot %s.gp` in %s");
+  setenv("PATH", path, 1);
+}
+
+/* A run that was stopped in its first epoch has nothing to draw. */
+static void test_plot_of_nothing(void) {
+  vit_history h;
+  h.epochs = 0;
+  h.epoch = NULL;
+  path_of("plots/history.gp");
+  path_of("plots/history.dat");
+  if (system("gnuplot --version >/dev/null 2>&1") != 0) SKIP("gnuplot is missing");
+  CHECK(vit_plot_history(folder_of("plots"), "history", &h) != VIT_ERR_GNUPLOT,
+        "an empty history: %s", vit_error());
+  remove(path_of("plots/history.png"));
+}
+
+/* ---- safetensors --------------------------------------------------------- */
+
+/* A file of a JSON header and `data` bytes. */
+static bytes safetensors(const char *header, int data) {
+  bytes b;
+  size_t n = strlen(header);
+  b.size = 0;
+  put_little32(&b, (uint32_t)n);
+  put_little32(&b, 0);
+  memcpy(b.at + b.size, header, n);
+  b.size += n;
+  for (int i = 0; i < data; i++) put8(&b, i);
+  return b;
+}
+
+static const char small_file[] =
+    "{\"__metadata__\":{\"note\":\"a \\\"quoted\\\" \\u00e9\\n{[:,]}\",\"x\":\"1\"},"
+    "\"w\":{\"dtype\":\"F32\",\"shape\":[2,3],\"data_offsets\":[0,24]},"
+    " \"empty\" : {\"shape\": [0, 7],\n \"dtype\": \"I64\",\t\"data_offsets\":[24, 24] },"
+    "\"one\":{\"data_offsets\":[24,26],\"dtype\":\"F16\",\"shape\":[]}}  ";
+
+static vit_result open_bytes(vit_safetensors *f, const bytes *b) {
+  return vit_safetensors_open(f, write_file("file.safetensors", b->at, b->size));
+}
+
+/* Everything that a reader may do with an open file; all inside its bytes. */
+static void read_everything(const vit_safetensors *f) {
+  vit_safetensor t, same;
+  int sum = 0;
+  for (int i = 0; vit_safetensors_at(f, i, &t); i++) {
+    const unsigned char *p = (const unsigned char *)t.data;
+    size_t each = (size_t)vit__type_bytes(t.type), size = t.count * each;
+    CHECK(each > 0 && t.dims >= 0 && t.dims <= 8, "type %s", t.type);
+    if (!CHECK(p >= f->bytes && p + size <= f->bytes + f->size &&
+                   size <= f->size,
+               "tensor %d is outside the file", i))
+      return;
+    for (size_t n = 0; n < size; n++) sum += p[n];
+    CHECK(!vit_safetensors_find(f, t.name, &same), "%s", vit_error());
+  }
+  CHECK(sum >= 0, "%d", sum);
+  vit_safetensors_metadata(f, "note");
+}
+
+static void test_safetensors(void) {
+  const bytes b = safetensors(small_file, 26);
+  vit_safetensors f;
+  vit_safetensor t;
+  const char *note;
+  if (!CHECK(!open_bytes(&f, &b), "%s", vit_error())) return;
+  note = vit_safetensors_metadata(&f, "note");
+  CHECK(note && !strcmp(note, "a \"quoted\" \xc3\xa9\n{[:,]}"), "note: %s",
+        note ? note : "none");
+  note = vit_safetensors_metadata(&f, "x");
+  CHECK(note && !strcmp(note, "1"), "x: %s", note ? note : "none");
+  CHECK(!vit_safetensors_metadata(&f, "w"), "a tensor as metadata");
+  CHECK(!vit_safetensors_find(&f, "w", &t) && t.dims == 2 && t.shape[0] == 2 &&
+            t.shape[1] == 3 && t.count == 6 && !strcmp(t.type, "F32") &&
+            ((const unsigned char *)t.data)[23] == 23,
+        "w");
+  CHECK(!vit_safetensors_find(&f, "empty", &t) && t.count == 0 && t.dims == 2, "empty");
+  CHECK(!vit_safetensors_find(&f, "one", &t) && t.count == 1 && t.dims == 0 &&
+            ((const unsigned char *)t.data)[1] == 25,
+        "one");
+  CHECK(vit_safetensors_at(&f, 2, &t) && !vit_safetensors_at(&f, 3, &t), "count");
+  fails(vit_safetensors_find(&f, "x", &t), VIT_ERR_FORMAT,
+        "the file has no tensor \"x\"", "");
+  read_everything(&f);
+  vit_safetensors_close(&f);
+  vit_safetensors_close(&f);
+  no_leak("safetensors");
+}
+
+static void test_safetensors_errors(void) {
+  static const char *const bad[] = {
+      "", " ", "[]", "{", "{\"w\"", "{\"w\":", "{\"w\":{}}", "{\"w\":[]}", "{w:1}",
+      "{\"w\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}",   /* no end */
+      "{\"w\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},}", /* comma */
+      "{\"w:{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}",    /* quote */
+      "{\"w\":{\"dtype\":F32,\"shape\":[1],\"data_offsets\":[0,4]}}",
+      "{\"w\":{\"dtype\":\"F32\",\"shape\":[-1],\"data_offsets\":[0,4]}}",
+      "{\"w\":{\"dtype\":\"F32\",\"shape\":[1.5],\"data_offsets\":[0,4]}}",
+      "{\"w\":{\"dtype\":\"F32\",\"shape\":[1e1],\"data_offsets\":[0,4]}}",
+      "{\"w\":{\"dtype\":\"F32\",\"shape\":1,\"data_offsets\":[0,4]}}",
+      "{\"w\":{\"dtype\":\"F32\",\"shape\":[[1]],\"data_offsets\":[0,4]}}",
+      "{\"w\":{\"dtype\":\"F32\",\"shape\":[1,],\"data_offsets\":[0,4]}}",
+      "{\"w\":{\"dtype\":\"F32\",\"shape\":[1,1,1,1,1,1,1,1,1],\"data_offsets\":[0,4]}}",
+      "{\"w\":{\"dtype\":\"F32\",\"shape\":[1]}}",
+      "{\"w\":{\"dtype\":\"F32\",\"data_offsets\":[0,4]}}",
+      "{\"w\":{\"shape\":[1],\"data_offsets\":[0,4]}}",
+      "{\"w\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0]}}",
+      "{\"w\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4,8]}}",
+      "{\"w\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4],\"more\":1}}",
+      "{\"w\":{\"dtype\":\"F32\",\"shape\":[99999999999],\"data_offsets\":[0,4]}}",
+      "{\"w\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,"
+      "99999999999999999999999999999999999999999]}}",
+      "{\"__metadata__\":{\"a\":1}}", "{\"__metadata__\":{\"a\"}}",
+      "{\"__metadata__\":[]}", "{\"__metadata__\":{\"a\":\"\\x\"}}",
+      "{\"__metadata__\":{\"a\":\"\\u12g4\"}}", "{\"__metadata__\":{\"a\":\"\\"};
+  static const struct { const char *header, *sentence; } wrong[] = {
+      {"{\"w\":{\"dtype\":\"F99\",\"shape\":[1],\"data_offsets\":[0,4]}}",
+       "%s: tensor w has type F99, which is not known"},
+      {"{\"w\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,5]}}",
+       "%s: tensor w needs 4 bytes, but is said to be at 0 to 5 of 16"},
+      {"{\"w\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,0]}}",
+       "%s: tensor w needs 4 bytes, but is said to be at 4 to 0 of 16"},
+      {"{\"w\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[13,17]}}",
+       "%s: tensor w needs 4 bytes, but is said to be at 13 to 17 of 16"},
+      {"{\"w\":{\"dtype\":\"F32\",\"shape\":[2147483647,2147483647,2147483647],"
+       "\"data_offsets\":[0,16]}}",
+       NULL},
+      {"{\"w\":{\"dtype\":\"F64\",\"shape\":[2147483647,2147483647,2,2,2,2,2,2],"
+       "\"data_offsets\":[0,16]}}", NULL}};
+  vit_safetensors f;
+  bytes b;
+  char *deep;
+  const char *path = path_of("file.safetensors");
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+    char text[200];
+    snprintf(text, sizeof text, "%s: its header is not the JSON of safetensors near "
+                                "byte ", path);
+    b = safetensors(bad[i], 16);
+    CHECK(open_bytes(&f, &b) == VIT_ERR_FORMAT &&
+              !strncmp(vit_error(), text, strlen(text)),
+          "%s: \"%s\"", bad[i], vit_error());
+    CHECK(!f.bytes && !f.entries && !f.count, "%s: a file is left", bad[i]);
+    no_leak(bad[i]);
+  }
+  for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+    vit_result r;
+    b = safetensors(wrong[i].header, 16);
+    r = open_bytes(&f, &b);
+    if (wrong[i].sentence) fails(r, VIT_ERR_FORMAT, wrong[i].sentence, path);
+    CHECK(r == VIT_ERR_FORMAT && !f.bytes, "%s", wrong[i].header);
+    no_leak(wrong[i].header);
+  }
+  fails(vit_safetensors_open(&f, path_of("no-such-file")), VIT_ERR_FILE,
+        "cannot open %s: No such file or directory", path_of("no-such-file"));
+  CHECK(vit_safetensors_open(&f, folder) == VIT_ERR_FILE, "a folder: %s", vit_error());
+
+  /* the length of the header: cut off, absurd */
+  b = safetensors("{}", 0);
+  b.size = 7;
+  CHECK(open_bytes(&f, &b) == VIT_ERR_FORMAT, "7 bytes");
+  b = safetensors("{}", 0);
+  b.at[0] = 3;
+  fails(open_bytes(&f, &b), VIT_ERR_FORMAT,
+        "%s is not a safetensors file, or is cut off: its header should have 3 bytes, "
+        "the file has 10", path);
+  memset(b.at, 255, 8);
+  fails(open_bytes(&f, &b), VIT_ERR_FORMAT,
+        "%s is not a safetensors file, or is cut off: its header should have "
+        "18446744073709551616 bytes, the file has 10", path);
+  b = safetensors("{}", 0);
+  CHECK(!open_bytes(&f, &b) && f.count == 0, "an empty header: %s", vit_error());
+  vit_safetensors_close(&f);
+
+  /* nested too deep for any recursion */
+  deep = (char *)malloc(1000001);
+  if (deep) {
+    const unsigned char length[8] = {0x40, 0x42, 0x0F, 0, 0, 0, 0, 0}; /* a million */
+    for (int kind = 0; kind < 2; kind++) {
+      for (int i = 0; i < 1000000; i++) deep[i] = kind ? "{\"a\":"[i % 5] : '[';
+      memcpy(deep, length, 8);
+      memcpy(deep + 8, "{\"w\":", 5);
+      CHECK(vit_safetensors_open(&f, write_file("file.safetensors", deep, 1000000)) ==
+                VIT_ERR_FORMAT,
+            "deep nesting");
+      deep[0] = 0x38; /* a million minus 8: the header fills the file */
+      CHECK(vit_safetensors_open(&f, write_file("file.safetensors", deep, 1000000)) ==
+                VIT_ERR_FORMAT,
+            "deep nesting");
+    }
+    free(deep);
+  }
+  no_leak("safetensors");
+}
+
+/* Cut off at each length; each is noticed, as the last tensor ends the file. */
+static void test_safetensors_cut_off(void) {
+  const bytes whole = safetensors(small_file, 26);
+  for (size_t size = 0; size < whole.size; size++) {
+    bytes b = whole;
+    vit_safetensors f;
+    b.size = size;
+    CHECK(open_bytes(&f, &b) == VIT_ERR_FORMAT && *vit_error() && !f.bytes,
+          "%d of %d bytes are enough", (int)size, (int)whole.size);
+    no_leak("a file that was cut off");
+  }
+}
+
+/* Overlapping tensors are within the file: reading them does no harm. */
+static void test_safetensors_fuzz(void) {
+  static const char alphabet[] = "{}[]\":,\\u0019 a";
+  const int rounds = test_quick() ? 1500 : 15000;
+  const bytes whole = safetensors(small_file, 26);
+  vit_rng rng = vit_rng_create(6, 1);
+  int good = 0;
+  vit_safetensors f;
+  bytes b = safetensors("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},"
+                        "\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[4,12]},"
+                        "\"a\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[0,12]}}",
+                        12);
+  if (!open_bytes(&f, &b)) read_everything(&f);
+  vit_safetensors_close(&f);
+  for (int i = 0; i < rounds; i++) {
+    int flips = 1 + (int)vit_random_below(&rng, 3);
+    b = whole;
+    while (flips--) {
+      size_t at = vit_random_below(&rng, (uint32_t)b.size - 26);
+      if (vit_random_below(&rng, 2)) /* a byte, a bit, or a letter of JSON */
+        b.at[at] = (unsigned char)alphabet[vit_random_below(&rng, sizeof alphabet - 1)];
+      else if (vit_random_below(&rng, 2))
+        b.at[at] ^= (unsigned char)(1 << vit_random_below(&rng, 8));
+      else
+        b.at[at] = (unsigned char)vit_random_u32(&rng);
+    }
+    if (!open_bytes(&f, &b)) {
+      good++;
+      read_everything(&f);
+    } else {
+      CHECK(!f.bytes && !f.entries && *vit_error(), "round %d: a file is left", i);
+    }
+    vit_safetensors_close(&f);
+    no_leak("random bytes");
+  }
+  CHECK(good > rounds / 50 && good < rounds, "%d of %d were read", good, rounds);
+}
+
+/* ---- loading a model ----------------------------------------------------- */
+
+/* A safetensors file with all parameters of a config, but for one change. */
+static bytes model_file(const vit_config *c, const char *prefix, int skip, int wrong,
+                        const char *type) {
+  static char header[3000];
+  bytes b;
+  vit_tensor t;
+  size_t n = 0, offset = 0;
+  n += (size_t)snprintf(header, sizeof header, "{");
+  for (int i = 0; vit_tensor_at(c, i, &t); i++) {
+    if (i == skip) continue;
+    n += (size_t)snprintf(header + n, sizeof header - n,
+                          "%s\"%s%s\":{\"dtype\":\"%s\",\"shape\":[", n > 1 ? "," : "",
+                          prefix, t.name, i == wrong ? type : "F32");
+    for (int d = 0; d < t.dims; d++)
+      n += (size_t)snprintf(header + n, sizeof header - n, "%s%d", d ? "," : "",
+                            t.shape[t.dims - 1 - d < 0 || i != wrong ? d
+                                                                     : t.dims - 1 - d]);
+    n += (size_t)snprintf(header + n, sizeof header - n, "],\"data_offsets\":[%d,%d]}",
+                          (int)offset * 4, (int)(offset + t.count) * 4);
+    offset += t.count;
+  }
+  snprintf(header + n, sizeof header - n, "}");
+  b = safetensors(header, 0);
+  for (size_t i = 0; i < offset; i++) {
+    float v = (float)i / 8;
+    memcpy(b.at + b.size, &v, 4);
+    b.size += 4;
+  }
+  return b;
+}
+
+static void test_model_load(void) {
+  vit_config c = vit_config_tutorial();
+  vit_tensor t;
+  vit_model m;
+  vit_safetensors f;
+  float *was;
+  bytes b;
+  int tensors = 0;
+  c.image_height = c.image_width = 2;
+  c.patch_height = c.patch_width = 2;
+  c.width = 2;
+  c.heads = c.mlp_width = c.depth = 1;
+  c.classes = 3;
+  vit_config_resolve(&c);
+  if (!CHECK(!vit_model_create(&m, &c, 1), "%s", vit_error())) return;
+  was = (float *)malloc(m.params.count * sizeof(float));
+  if (!was) return;
+  memcpy(was, m.params.block, m.params.count * sizeof(float));
+  while (vit_tensor_at(&c, tensors, &t)) tensors++;
+
+  for (int i = 0; i < tensors; i++) { /* each tensor missing in turn */
+    char sentence[200];
+    vit_tensor_at(&c, i, &t);
+    b = model_file(&c, "a.", i, -1, "F32");
+    CHECK(!open_bytes(&f, &b), "%s", vit_error());
+    snprintf(sentence, sizeof sentence, "the file has no tensor \"a.%s\"", t.name);
+    fails(vit_model_load(&m, &f, "a."), VIT_ERR_FORMAT, sentence, "");
+    CHECK_SAME_BITS("after a missing tensor", m.params.block, was, m.params.count);
+    vit_safetensors_close(&f);
+  }
+  b = model_file(&c, "", -1, tensors - 2, "F32"); /* [3,2] as [2,3] */
+  CHECK(!open_bytes(&f, &b), "%s", vit_error());
+  fails(vit_model_load(&m, &f, ""), VIT_ERR_FORMAT,
+        "tensor head.weight is F32 [2,3,0,0] in the file, the model wants F32 "
+        "[3,2,0,0]", "");
+  CHECK_SAME_BITS("after a wrong shape", m.params.block, was, m.params.count);
+  vit_safetensors_close(&f);
+  b = model_file(&c, "", -1, tensors - 1, "I32");
+  CHECK(!open_bytes(&f, &b), "%s", vit_error());
+  fails(vit_model_load(&m, &f, ""), VIT_ERR_FORMAT,
+        "tensor head.bias is I32 [3,0,0,0] in the file, the model wants F32 "
+        "[3,0,0,0]", "");
+  CHECK_SAME_BITS("after a wrong type", m.params.block, was, m.params.count);
+  vit_safetensors_close(&f);
+
+  b = model_file(&c, "a.", -1, -1, "F32");
+  CHECK(!open_bytes(&f, &b), "%s", vit_error());
+  CHECK(vit_model_load(&m, &f, "") == VIT_ERR_FORMAT, "another prefix");
+  CHECK(!vit_model_load(&m, &f, "a."), "%s", vit_error());
+  for (size_t i = 0; i < m.params.count; i++)
+    CHECK(m.params.block[i] == (float)i / 8, "parameter %lu is %g", (unsigned long)i,
+          (double)m.params.block[i]);
+  vit_safetensors_close(&f);
+  free(was);
+  vit_model_free(&m);
+  no_leak("vit_model_load");
+}
+
+int main(void) {
+  snprintf(folder, sizeof folder, "build/test_data_%ld", (long)getpid());
+  if (vit_make_dir(path_of(""))) {
+    printf("%s\n", vit_error());
+    return 1;
+  }
+  RUN(test_idx);
+  RUN(test_idx_errors);
+  RUN(test_idx_fuzz);
+  RUN(test_gzip);
+  RUN(test_gzip_errors);
+  RUN(test_gzip_bits);
+  RUN(test_gzip_no_memory);
+  RUN(test_mnist_folders);
+  RUN(test_real_mnist);
+  RUN(test_resize);
+  RUN(test_resize_edges);
+  RUN(test_batch);
+  RUN(test_make_dir);
+  RUN(test_plot_errors);
+  RUN(test_plots);
+  RUN(test_plots_without_gnuplot);
+  RUN(test_plot_of_nothing);
+  RUN(test_safetensors);
+  RUN(test_safetensors_errors);
+  RUN(test_safetensors_cut_off);
+  RUN(test_safetensors_fuzz);
+  RUN(test_model_load);
+  remove_all();
+  return test_end("data");
+}
