@@ -1172,16 +1172,6 @@ VIT_DEF const vit_kernels *vit_best_kernels(void) {
   return vit__cpu_has_simd() ? &vit_simd : &vit_naive;
 }
 
-/* Unused tails of a table are no error: a program may call any kernel. */
-#define VIT__PROTOTYPE(name, args) static void vit_naive_##name args;
-VIT_KERNELS(VIT__PROTOTYPE)
-#undef VIT__PROTOTYPE
-#ifdef VIT__HAS_SIMD
-#define VIT__PROTOTYPE(name, args) VIT__SIMD void vit_simd_##name args;
-VIT_KERNELS(VIT__PROTOTYPE)
-#undef VIT__PROTOTYPE
-#endif
-
 /* ------------------------------------------------------------------------ */
 /*  >>01 patches                                                            */
 /* ------------------------------------------------------------------------ */
@@ -2829,17 +2819,34 @@ static float vit__path_scale(const vit__pass *p, int l, int site, vit_idx b) {
   return vit__unit(bits) < rate ? 0 : 1 / (1 - rate);
 }
 
-/* y = x + scale f, where each image has its own scale. y, x, f [B*T,D] */
+/* With stochastic depth each image has its own scale: where the rows of r's
+   image end, at most `end`. Without it, all rows go together. */
+static vit_idx vit__image_end(const vit__pass *p, vit_idx r, vit_idx end) {
+  vit_idx next = (r / p->T + 1) * p->T;
+  return next > end || p->m->config.drop_path == 0 ? end : next;
+}
+
+/* y = x + scale f. y, x, f [B*T,D] */
 static void vit__add_branch(const vit__pass *p, int l, int site, float *y,
                             const float *x, const float *f, int first,
                             int count) {
-  vit_idx r = first, end = (vit_idx)first + count, D = p->D;
-  while (r < end) { /* up to the end of this image */
-    vit_idx b = r / p->T, next = (b + 1) * p->T;
-    if (next > end || p->m->config.drop_path == 0) next = end;
+  const vit_idx end = (vit_idx)first + count, D = p->D;
+  for (vit_idx r = first, next; r < end; r = next) {
+    next = vit__image_end(p, r, end);
     p->k->residual_forward(y + r * D, x + r * D, f + r * D,
-                           vit__path_scale(p, l, site, b), (int)((next - r) * D));
-    r = next;
+                           vit__path_scale(p, l, site, r / p->T),
+                           (int)((next - r) * D));
+  }
+}
+
+/* The gradient of that by f: df = scale dy. */
+static void vit__branch_gradient(const vit__pass *p, int l, int site, float *df,
+                                 const float *dy, int first, int count) {
+  const vit_idx end = (vit_idx)first + count, D = p->D;
+  for (vit_idx r = first, next; r < end; r = next) {
+    next = vit__image_end(p, r, end);
+    p->k->scale(df + r * D, dy + r * D, vit__path_scale(p, l, site, r / p->T),
+                (int)((next - r) * D));
   }
 }
 
@@ -3218,19 +3225,6 @@ static void vit__norm_gradients(const vit__pass *p, int which, float *dw,
 static void vit__clear_parts(const vit__pass *p) {
   memset(p->s.partial, 0,
          (size_t)(4 * p->parts) * (size_t)p->D * sizeof(float));
-}
-
-/* d branch = scale of stochastic depth times dx, image by image. */
-static void vit__branch_gradient(const vit__pass *p, int l, int site, float *df,
-                                 const float *dx, int first, int n) {
-  vit_idx r = first, end = (vit_idx)first + n, D = p->D;
-  while (r < end) {
-    vit_idx b = r / p->T, next = (b + 1) * p->T;
-    if (next > end || p->m->config.drop_path == 0) next = end;
-    p->k->scale(df + r * D, dx + r * D, vit__path_scale(p, l, site, b),
-                (int)((next - r) * D));
-    r = next;
-  }
 }
 
 /* Rows of the MLP backward: dx (output of the MLP's branch) -> dnorm (its
@@ -4873,9 +4867,10 @@ VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
     }
   for (int i = 0; titles && i < rows * cols; i++)
     if (titles[i])
-      fprintf(p.script, "set label \"%s\" noenhanced at %g,%g center front\n",
+      fprintf(p.script,
+              "set label \"%s\" noenhanced at %g,%g center front font ',%d'\n",
               titles[i], i % cols * across + (width - 1) / 2.0,
-              i / cols * down + height + band * 0.4);
+              i / cols * down + height + band * 0.4, cols > 6 ? 9 : 11);
   fprintf(p.script,
           "set title \"%s\" noenhanced\n"
           "unset key\nunset tics\nunset border\n"

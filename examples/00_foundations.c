@@ -84,10 +84,10 @@ static void naive_against_simd(void) {
   }
   nb_say("One thread each. A float has 7 digits: differences of 1e-5 in sums of 256 products, and "
          "of 1e-7 elsewhere, are rounding.");
+  nb_axes(&p, "One call of each kernel, on one thread: vectors are many times faster", "",
+          "time (microseconds, each line is ten times more)");
   fprintf(p.script,
-          "set title 'One call of each kernel, on one thread: vectors are many times faster'\n"
-          "set ylabel 'time (microseconds, each line is ten times more)'\n"
-          "set logscale y\nset yrange [1:*]\nset grid ytics lt 1 lc rgb '#cccccc' lw 1\n"
+          "set logscale y\nset yrange [1:*]\nunset grid\nset grid ytics lt 1 lc rgb '#cccccc' lw 1\n"
           "set style data histograms\nset style histogram clustered gap 1\n"
           "set style fill solid\nset boxwidth 0.9\nset key top right\n"
           "plot 'speed.dat' using 2:xtic(1) title 'naive' lt 2, '' using 3 title 'SIMD' lt 1, \\\n"

@@ -123,17 +123,10 @@ static void draw(const float *image) {
   for (int y = 0; y < SIZE; y++)
     for (int x = 0; x < SIZE; x++)
       apart[(y + y / 8 * GAP) * WIDE + x + x / 8 * GAP] = image[y * SIZE + x];
-  fprintf(p.script,
-          "set multiplot\n" NB_GREYS "set cbrange [0:1]\nunset colorbox\nset size ratio -1\n"
-          "set tics scale 0\nset origin 0,0\nset size 0.29,1\nset xtics 8\nset ytics 8\n"
-          "set xlabel 'column'\nset ylabel 'row'\n");
-  for (int i = 1; i < 4; i++)
-    fprintf(p.script,
-            "set arrow from %g,-0.5 to %g,31.5 nohead front lc rgb '#e69f00' lw 1.5\n"
-            "set arrow from -0.5,%g to 31.5,%g nohead front lc rgb '#e69f00' lw 1.5\n",
-            8 * i - 0.5, 8 * i - 0.5, 8 * i - 0.5, 8 * i - 0.5);
-  nb_panel(&p, 0, "1. image [32, 32]", image, SIZE, SIZE, NULL, 0);
-  fprintf(p.script, "unset arrow\nset origin 0.28,0\nset size 0.29,1\nunset xlabel\nunset ylabel\n"
+  fprintf(p.script, "set multiplot\nset origin 0,0\nset size 0.29,1\nset xtics 8\nset ytics 8\n"
+                    "set xlabel 'column'\nset ylabel 'row'\n");
+  nb_image_panel(&p, 0, "1. image [32, 32]", image, SIZE, 8);
+  fprintf(p.script, "set origin 0.28,0\nset size 0.29,1\nunset xlabel\nunset ylabel\n"
                     "unset xtics\nunset ytics\nunset border\nset cbrange [-1:1]\n"
                     "set palette defined (-1 '#b9d4e8', -0.01 '#b9d4e8', 0 '#000000', 1 '#ffffff')\n");
   for (int n = 0; n < N; n++)

@@ -175,11 +175,10 @@ static void why_scale(void) {
   }
   nb_say("The variance of a dot product grows with its width. Unscaled, softmax soon picks a single "
          "token and its gradient is lost; divided by sqrt(Dh), it stays open at any width.");
+  nb_axes(&p, "Without the scale, wide heads look at one token only", "width of the head (Dh)",
+          "largest of 5 attention weights");
   fprintf(p.script,
-          "set title 'Without the scale, wide heads look at one token only'\n"
-          "set xlabel 'width of the head (Dh)'\nset ylabel 'largest of 5 attention weights'\n"
           "set logscale x 4\nset xrange [0.8:320]\nset yrange [0:1.05]\nset key bottom right\n"
-          "set grid ytics lt 1 lc rgb '#cccccc' lw 1\n"
           "plot 'scale.dat' using 1:2 with linespoints lt 2 title 'softmax(q.k)', \\\n"
           "     '' using 1:3 with linespoints lt 1 title 'softmax(q.k / sqrt(Dh))'\n");
   nb_figure(vit_plot_end(&p), "scale");
@@ -195,20 +194,13 @@ static void draw(const float *image, const float *p) {
   vit_plot plot;
   nb_cell("The matrix of [3] as a picture");
   nb_try(vit_plot_begin(&plot, nb_out, "attention", 900, 420));
-  fprintf(plot.script, "set multiplot layout 1,2\nset size ratio -1\nset tics scale 0\n"
-                       "unset colorbox\n" NB_GREYS
-                       "set xtics ('' 0)\nset ytics ('' 0)\n"
-                       "set arrow 1 from 15.5,-0.5 to 15.5,31.5 nohead front lc rgb '#e69f00'\n"
-                       "set arrow 2 from -0.5,15.5 to 31.5,15.5 nohead front lc rgb '#e69f00'\n");
+  fprintf(plot.script, "set multiplot layout 1,2\nunset xtics\nunset ytics\n");
   for (int n = 0; n < 4; n++)
     fprintf(plot.script, "set label %d 'P%d' at %d,%d front tc rgb '#e69f00'\n", n + 1, n + 1,
             n % 2 * 27 + 1, n / 2 * 27 + 2);
-  nb_panel(&plot, 0, "The digit and its four patches", image, SIZE, SIZE, NULL, 0);
-  fprintf(plot.script, "unset arrow\nunset label\n" NB_BLUES
-                       "set cbrange [0:*]\n"
-                       "set xtics ('CLS' 0, 'P1' 1, 'P2' 2, 'P3' 3, 'P4' 4)\n"
-                       "set ytics ('CLS' 0, 'P1' 1, 'P2' 2, 'P3' 3, 'P4' 4)\n"
-                       "set xlabel '... looks at this token'\nset ylabel 'This token ...'\n");
+  nb_image_panel(&plot, 0, "The digit and its four patches", image, SIZE, 16);
+  nb_attention_style(&plot);
+  fprintf(plot.script, "set cbrange [0:0.3]\n");
   nb_panel(&plot, 1, "Attention of one untrained head (each row sums to 1)", p, T, T, "%.2f", 0.16);
   fprintf(plot.script, "unset multiplot\n");
   nb_figure(vit_plot_end(&plot), "attention");

@@ -157,16 +157,10 @@ static void train_and_look(const vit_dataset *train, const float *image) {
   }
   printf(":\n  training pulled the heads apart, each has its own preferences\n");
   nb_try(vit_plot_begin(&p, nb_out, "heads", 1250, 370));
-  fprintf(p.script, "set multiplot layout 1,4\nset size ratio -1\nset tics scale 0\n"
-                    "unset colorbox\n" NB_GREYS "unset xtics\nunset ytics\n"
-                    "set arrow 1 from 15.5,-0.5 to 15.5,31.5 nohead front lc rgb '#e69f00'\n"
-                    "set arrow 2 from -0.5,15.5 to 31.5,15.5 nohead front lc rgb '#e69f00'\n"
+  fprintf(p.script, "set multiplot layout 1,4\nunset xtics\nunset ytics\n"
                     "set xlabel 'P1 P2 above, P3 P4 below'\n");
-  nb_panel(&p, 0, "The digit", image, SIZE, SIZE, NULL, 0);
-  fprintf(p.script, "unset arrow\n" NB_BLUES "set cbrange [0:1]\n"
-                    "set xtics ('CLS' 0, 'P1' 1, 'P2' 2, 'P3' 3, 'P4' 4)\n"
-                    "set ytics ('CLS' 0, 'P1' 1, 'P2' 2, 'P3' 3, 'P4' 4)\n"
-                    "set xlabel '... looks at this token'\nset ylabel 'This token ...'\n");
+  nb_image_panel(&p, 0, "The digit", image, SIZE, 16);
+  nb_attention_style(&p);
   for (int h = 0; h < H; h++) {
     char title[40];
     snprintf(title, sizeof title, "Head %d of block 0, trained", h);

@@ -117,10 +117,9 @@ static void pre_and_post(const float *image) {
   }
   nb_say("Pre-norm keeps a free path from end to end, on which everything adds up (the last norm of "
          "a deep model tames it). Post-norm cuts it back to 1 after every sum.");
-  fprintf(p.script, "set title 'The residual stream of 12 untrained blocks'\n"
-                    "set xlabel 'blocks passed'\nset ylabel 'standard deviation of the tokens'\n"
-                    "set yrange [0:*]\nset xrange [0:12]\nset key left top\n"
-                    "set grid ytics lt 1 lc rgb '#cccccc' lw 1\n"
+  nb_axes(&p, "The residual stream of 12 untrained blocks", "blocks passed",
+          "standard deviation of the tokens");
+  fprintf(p.script, "set yrange [0:*]\nset xrange [0:12]\nset key left top\n"
                     "plot 'norm.dat' using 1:2 with linespoints title 'pre-norm: out = x + f(norm(x))', \\\n"
                     "     '' using 1:3 with linespoints title 'post-norm: out = norm(x + f(x))'\n");
   nb_figure(vit_plot_end(&p), "norm");
@@ -149,8 +148,8 @@ static void gelu(void) {
            x[i] > 0 ? (double)x[i] : 0.0);
   printf("  largest difference of the two forms: %.5f, at x = %.2f\n",
          fabs((double)exact[worst] - (double)tanh_form[worst]), (double)x[worst]);
-  fprintf(p.script, "set multiplot layout 1,2\nset grid lt 1 lc rgb '#cccccc' lw 1\n"
-                    "set xlabel 'x'\nset ylabel 'y'\nset key left top\nset title 'GELU and ReLU'\n"
+  nb_axes(&p, "GELU and ReLU", "x", "y");
+  fprintf(p.script, "set multiplot layout 1,2\nset key left top\n"
                     "plot 'gelu.dat' using 1:2 with lines title 'GELU, exact', \\\n"
                     "     '' using 1:3 with lines dt 2 title 'GELU, tanh form', \\\n"
                     "     '' using 1:($1 > 0 ? $1 : 0) with lines lt 7 lw 1 title 'ReLU'\n"

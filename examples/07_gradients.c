@@ -75,10 +75,9 @@ static void which_step(const vit_model *m, vit_state *s) {
     printf("\n");
     fprintf(p.data, "%g %g\n", (double)h, error + 1e-9);
   }
-  fprintf(p.script, "set title 'The numeric gradient is best at a middle step'\n"
-                    "set xlabel 'step h'\nset ylabel 'error of the numeric gradient'\n"
-                    "set logscale xy\nset format xy '10^{%%T}'\nunset key\n"
-                    "set grid lt 1 lc rgb '#cccccc' lw 1\n"
+  nb_axes(&p, "The numeric gradient is best at a middle step", "step h",
+          "error of the numeric gradient");
+  fprintf(p.script, "set logscale xy\nset format xy '10^{%%T}'\nunset key\n"
                     "plot 'step.dat' using 1:2 with linespoints\n");
   nb_figure(vit_plot_end(&p), "step");
 }
@@ -187,10 +186,9 @@ static void learn_one_batch(void) {
          "ln(e + 9) - 1 = %.3f, and the gradient is small where the model is sure and wrong. The "
          "tutorial model has this head because its source has it; logits are the better choice.",
          floor_loss);
-  fprintf(p.script, "set title 'One batch of 32 digits, learned by heart'\n"
-                    "set xlabel 'step'\nset ylabel 'loss (cross entropy, nats)'\n"
+  nb_axes(&p, "One batch of 32 digits, learned by heart", "step", "loss (cross entropy, nats)");
+  fprintf(p.script,
                     "set logscale y\nset xrange [0:%d]\nset key center right\n"
-                    "set grid lt 1 lc rgb '#cccccc' lw 1\n"
                     "plot 'overfit.dat' using 1:2 with lines title 'head = logits', \\\n"
                     "     '' using 1:3 with lines title 'head = softmax, then cross entropy', \\\n"
                     "     %.6f with lines lt 7 lw 1 dt 2 title 'least possible with softmax: %.3f'\n",

@@ -326,6 +326,12 @@ NB_UNUSED static void nb_digit(float *image, const vit_dataset *d, int digit) {
   vit_dataset_batch(d, &i, 1, image, NULL);
 }
 
+/* Palettes: white to blue for weights from 0 up; blue, white, orange for numbers
+   below, at and above 0; dark to light for images. */
+#define NB_BLUES "set palette defined (0 '#ffffff', 1 '#9ccbe8', 2 '#0072b2', 3 '#003a5c')\n"
+#define NB_SIGNS "set palette defined (-1 '#0072b2', 0 '#ffffff', 1 '#d55e00')\n"
+#define NB_GREYS "set palette defined (0 '#000000', 1 '#ffffff')\n"
+
 /* One panel of a figure: a matrix as coloured squares, row 0 on top. `number`
    is the format of the numbers on them, or NULL; above `dark` they are white.
    `index` counts the panels. */
@@ -348,11 +354,31 @@ NB_UNUSED static void nb_panel(vit_plot *p, int index, const char *title, const 
   fprintf(p->script, "\n");
 }
 
-/* White to blue, for weights from 0 up. */
-#define NB_BLUES "set palette defined (0 '#ffffff', 1 '#9ccbe8', 2 '#0072b2', 3 '#003a5c')\n"
-/* Blue, white, orange for numbers below, at and above 0. */
-#define NB_SIGNS "set palette defined (-1 '#0072b2', 0 '#ffffff', 1 '#d55e00')\n"
-/* Dark to light, for images. */
-#define NB_GREYS "set palette defined (0 '#000000', 1 '#ffffff')\n"
+/* A panel with an image of size x size pixels and the lines of its patches. */
+NB_UNUSED static void nb_image_panel(vit_plot *p, int index, const char *title,
+                                     const float *image, int size, int patch) {
+  const char *line = "nohead front lc rgb '#e69f00' lw 1.5";
+  fprintf(p->script, NB_GREYS "set cbrange [0:1]\nunset colorbox\nset size ratio -1\n"
+                              "set tics scale 0\n");
+  for (int at = patch; at < size; at += patch)
+    fprintf(p->script, "set arrow from %g,-0.5 to %g,%g %s\nset arrow from -0.5,%g to %g,%g %s\n",
+            at - 0.5, at - 0.5, size - 0.5, line, at - 0.5, size - 0.5, at - 0.5, line);
+  nb_panel(p, index, title, image, size, size, NULL, 0);
+  fprintf(p->script, "unset arrow\nunset label\n");
+}
+
+/* The style of attention matrices of the tutorial model, before nb_panel. */
+NB_UNUSED static void nb_attention_style(vit_plot *p) {
+  const char *names = "('CLS' 0, 'P1' 1, 'P2' 2, 'P3' 3, 'P4' 4)";
+  fprintf(p->script, NB_BLUES "unset colorbox\nset size ratio -1\nset tics scale 0\n"
+                              "set xtics %s\nset ytics %s\nset xlabel '... looks at this token'\n"
+                              "set ylabel 'This token ...'\n", names, names);
+}
+
+/* Title, axes and grid of a plot of curves. */
+NB_UNUSED static void nb_axes(vit_plot *p, const char *title, const char *x, const char *y) {
+  fprintf(p->script, "set title \"%s\" noenhanced\nset xlabel \"%s\"\nset ylabel \"%s\"\n"
+                     "set grid lt 1 lc rgb '#cccccc' lw 1\n", title, x, y);
+}
 
 #endif

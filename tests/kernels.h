@@ -37,7 +37,8 @@ typedef enum {
   K_SUMS,  /* the same kernel on the absolute values: the size of the terms of
               a sum, however much they cancel */
   K_EACH,  /* the number itself */
-  K_TOP    /* the largest number of the array */
+  K_TOP,   /* the largest number of the array */
+  K_ONE    /* 1 */
 } k_bound;
 
 /* Below this, nothing counts: vit_exp is 0 where exp gives less than 1e-37. */
@@ -233,6 +234,7 @@ static inline int k_compare_array(const k_case *c, const k_array *a, int shift,
   for (size_t i = 0; i < a->n; i++) {
     double unit = a->bound == K_SUMS   ? k_abs(size[i])
                   : a->bound == K_EACH ? k_abs(naive[i])
+                  : a->bound == K_ONE  ? 1
                                        : top;
     double allowed = a->limit * (double)FLT_EPSILON * unit + K_TINY;
     double error = fabs((double)simd[i] - (double)naive[i]);

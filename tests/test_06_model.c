@@ -148,6 +148,35 @@ static void test_tensor_table(void) {
         "this model has no tensor \"blocks.3.attn.qkv.weight\"");
 }
 
+/* The order in memory is timm's. */
+static void test_tensor_order(void) {
+  static const char *const stem[] = {"cls_token", "pos_embed",
+                                     "patch_embed.proj.weight",
+                                     "patch_embed.proj.bias"};
+  static const char *const block[] = {
+      "norm1.weight",     "norm1.bias",     "attn.qkv.weight", "attn.qkv.bias",
+      "attn.proj.weight", "attn.proj.bias", "norm2.weight",    "norm2.bias",
+      "mlp.fc1.weight",   "mlp.fc1.bias",   "mlp.fc2.weight",  "mlp.fc2.bias"};
+  static const char *const tail[] = {"norm.weight", "norm.bias", "head.weight",
+                                     "head.bias"};
+  vit_config c = small_config();
+  vit_tensor t;
+  vit_config_resolve(&c);
+  for (int i = 0; i < 4 + 3 * 12 + 4; i++) {
+    char name[60];
+    int n = i - 4;
+    if (n < 0)
+      snprintf(name, sizeof name, "%s", stem[i]);
+    else if (n < 36)
+      snprintf(name, sizeof name, "blocks.%d.%s", n / 12, block[n % 12]);
+    else
+      snprintf(name, sizeof name, "%s", tail[n - 36]);
+    CHECK(vit_tensor_at(&c, i, &t) && !strcmp(t.name, name),
+          "tensor %d is %s, expected %s", i, t.name, name);
+  }
+  CHECK(!vit_tensor_at(&c, 44, &t), "more tensors");
+}
+
 /* The struct's pointers are where the table says, in every layer. */
 static void check_pointers(const vit_config *config) {
   vit_model m;
@@ -910,6 +939,7 @@ static void test_attention(void) {
 int main(void) {
   RUN(test_parameter_counts);
   RUN(test_tensor_table);
+  RUN(test_tensor_order);
   RUN(test_pointers);
   RUN(test_config_fields);
   RUN(test_resolve);

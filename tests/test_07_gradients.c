@@ -94,7 +94,7 @@ static double check_all(const vit_kernels *kernels) {
     vit_gradient_report r;
     vit_tensor t;
     int tensors = 0;
-    if (test_quick() && i >= 7 && i % 3) continue;
+    if (test_quick() && i % 5) continue;
     CHECK(!vit_gradient_check(&c, kernels, BATCH, i + 1, &r), "%s", vit_error());
     CHECK(r.worst < BOUND,
           "%s %s, %s: error %g at %s[%d]: analytic %g, numeric %g", kernels->name,
@@ -195,7 +195,7 @@ static double slope(bench *k, float *x) {
 static double own_check(bench *k, const char *name, float *x, const float *g,
                         size_t n, double bound) {
   double largest = 0, worst = 0;
-  size_t step = test_quick() ? n / 16 + 1 : 1;
+  size_t step = test_quick() ? n / 8 + 1 : 1;
   for (size_t i = 0; i < n; i++)
     if (fabs((double)g[i]) > largest) largest = fabs((double)g[i]);
   for (size_t i = 0; i < n; i += step) {
@@ -427,14 +427,18 @@ static void test_wrong_kernels(void) {
     char pairs[500];
     vit_config c;
     vit_gradient_report r;
-    snprintf(pairs, sizeof pairs, "%s depth=1 %s", ODD, bad[i].pairs);
+    snprintf(pairs, sizeof pairs,
+             "%s width=4 heads=2 head_dim=3 mlp_width=5 classes=3 depth=1 %s", ODD,
+             bad[i].pairs);
     c = changed(vit_config_tutorial(), pairs);
-    wrong = NOTHING;
-    CHECK(!vit_gradient_check(&c, &kernels, BATCH, 3, &r), "%s", vit_error());
-    CHECK(r.worst < BOUND, "right kernels, %s: error %g at %s", bad[i].pairs,
-          r.worst, r.name);
+    if (i == 0 || strcmp(bad[i].pairs, bad[i - 1].pairs)) {
+      wrong = NOTHING;
+      CHECK(!vit_gradient_check(&c, &kernels, 2, 3, &r), "%s", vit_error());
+      CHECK(r.worst < BOUND, "right kernels, %s: error %g at %s", bad[i].pairs,
+            r.worst, r.name);
+    }
     wrong = bad[i].wrong;
-    vit_gradient_check(&c, &kernels, BATCH, 3, &r);
+    vit_gradient_check(&c, &kernels, 2, 3, &r);
     CHECK(r.worst > 0.5, "a wrong sign in %s (%s) shows an error of only %g",
           bad[i].name, bad[i].pairs, r.worst);
   }
