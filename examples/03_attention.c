@@ -194,7 +194,8 @@ static void draw(const float *image, const float *p) {
   vit_plot plot;
   nb_cell("The matrix of [3] as a picture");
   nb_try(vit_plot_begin(&plot, nb_out, "attention", 900, 420));
-  fprintf(plot.script, "set multiplot layout 1,2\nunset xtics\nunset ytics\n");
+  fprintf(plot.script, "set multiplot layout 1,2\nset xtics 8\nset ytics 8\n"
+                       "set xlabel 'column'\nset ylabel 'row'\n");
   for (int n = 0; n < 4; n++)
     fprintf(plot.script, "set label %d 'P%d' at %d,%d front tc rgb '#e69f00'\n", n + 1, n + 1,
             n % 2 * 27 + 1, n / 2 * 27 + 2);

@@ -157,7 +157,7 @@ static void train_and_look(const vit_dataset *train, const float *image) {
   }
   printf(":\n  training pulled the heads apart, each has its own preferences\n");
   nb_try(vit_plot_begin(&p, nb_out, "heads", 1250, 370));
-  fprintf(p.script, "set multiplot layout 1,4\nunset xtics\nunset ytics\n"
+  fprintf(p.script, "set multiplot layout 1,4\nset xtics 8\nset ytics 8\n"
                     "set xlabel 'P1 P2 above, P3 P4 below'\n");
   nb_image_panel(&p, 0, "The digit", image, SIZE, 16);
   nb_attention_style(&p);

@@ -144,6 +144,13 @@ case_lab() {
   echo "$1 -O2 lab.c -lm"
   $1 -O2 lab.c -lm -o lab >messages 2>&1 || { cat messages; return 1; }
   if [ -s messages ]; then cat messages; return 1; fi
+  for packed in "$VIT_DATA"/mnist/*.gz; do # without stb_image.h it reads no .gz
+    if [ -f "$packed" ] && [ ! -f "${packed%.gz}" ]; then
+      mkdir -p data/mnist
+      gzip -dc "$packed" >"data/mnist/$(basename "$packed" .gz)"
+    fi
+  done
+  if [ -d data ]; then VIT_DATA=$dir/data; fi
   ./lab >output 2>&1 </dev/null
   status=$?
   cat output

@@ -7,7 +7,7 @@
 #include "../vit.h"
 
 /* Largest error that a right gradient may show in vit_gradient_check; measured
-   are 1e-3 (naive) and 2e-3 (SIMD). A wrong sign shows 1 or more. */
+   are 2e-3, naive and SIMD. A wrong sign shows 1 or more. */
 static const double BOUND = 1e-2;
 
 /* A preset with "field=value field=value" changed. */
