@@ -866,6 +866,41 @@ static void test_dropout(void) {
   heap_reset(0);
 }
 
+/* What is not dropped grows by 1 / (1 - rate), so that the mean stays. */
+static void test_dropout_scale(void) {
+  const vit_kernels *tables[2] = {&vit_naive, vit_best_kernels()};
+  vit_config c = changed(small_config(), "pos_drop=0.4 width=80 heads=4");
+  static float images[6 * 120];
+  const int n = 6 * 5 * 80; /* B, T, D */
+  test_random(images, 6 * 120, 1, 4);
+  heap_reset(0);
+  for (int i = 0; i < 2; i++) {
+    int dropped = 0;
+    vit_model m;
+    vit_state s, infer;
+    CHECK(!vit_model_create(&m, &c, 3), "%s", vit_error());
+    m.kernels = tables[i];
+    m.threads = 1;
+    CHECK(!vit_state_create(&s, &m, 6, VIT_FOR_TRAINING, 8) &&
+              !vit_state_create(&infer, &m, 6, VIT_FOR_INFERENCE, 9),
+          "%s", vit_error());
+    vit_forward(&m, &infer, images, 6);
+    vit_forward(&m, &s, images, 6);
+    for (int k = 0; k < n; k++) {
+      float want = infer.tokens[k] / 0.6f;
+      dropped += s.tokens[k] == 0;
+      CHECK(s.tokens[k] == 0 || fabsf(s.tokens[k] - want) < 1e-5f,
+            "%s: token %g became %g", tables[i]->name, (double)infer.tokens[k],
+            (double)s.tokens[k]);
+    }
+    CHECK(abs(dropped - n * 2 / 5) < n / 25, "%d of %d were dropped", dropped, n);
+    vit_state_free(&s);
+    vit_state_free(&infer);
+    vit_model_free(&m);
+  }
+  heap_reset(0);
+}
+
 static void test_predict(void) {
   vit_config c = small_config();
   static float images[4 * 120], p[28];
@@ -961,6 +996,7 @@ int main(void) {
   RUN(test_initial_values);
   RUN(test_seeds);
   RUN(test_dropout);
+  RUN(test_dropout_scale);
   RUN(test_predict);
   RUN(test_attention);
   return test_end("06_model");
