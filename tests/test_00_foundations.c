@@ -456,18 +456,21 @@ static void test_simd_arithmetic(void) {
     for (int i = 0; i < VIT_LANES; i++) a[i] = rintf(b[i] * 25);
     SAME(run_pow2(y, a), ldexpf(1, (int)a[i]))
   }
-  { /* halves go to the even neighbour */
-    float halves[8] = {0.5f, 1.5f, 2.5f, -0.5f, -1.5f, -2.5f, 3.5f, -126.5f};
-    SAME(run_round(y, halves), rintf(halves[i]))
-  }
-  { /* if_less: equal and NaN choose the second */
-    float x[8] = {1, NAN, 1, -0.0f, 1, NAN, 1, -INFINITY};
-    float z[8] = {1, 1, NAN, 0.0f, 2, NAN, INFINITY, INFINITY};
-    SAME(run_if_less(y, x, z), x[i] < z[i] ? 1.0f : 2.0f)
+  for (int at = 0; at < 8; at += VIT_LANES) {
+    static const float halves[8] = {0.5f,  1.5f,  2.5f, -0.5f,
+                                    -1.5f, -2.5f, 3.5f, -126.5f};
+    static const float x[8] = {1, NAN, 1, -0.0f, 1, NAN, 1, -INFINITY};
+    static const float z[8] = {1, 1, NAN, 0.0f, 2, NAN, INFINITY, INFINITY};
+    /* halves go to the even neighbour; equal and NaN choose the second */
+    SAME(run_round(y, halves + at), rintf(halves[at + i]))
+    SAME(run_if_less(y, x + at, z + at), x[at + i] < z[at + i] ? 1.0f : 2.0f)
   }
   { /* a NaN in b comes through max and min */
-    float x[8] = {1, 1, 1, 1, 1, 1, 1, 1}, z[8];
-    for (int i = 0; i < 8; i++) z[i] = NAN;
+    float x[VIT_LANES], z[VIT_LANES];
+    for (int i = 0; i < VIT_LANES; i++) {
+      x[i] = 1;
+      z[i] = NAN;
+    }
     run_max(y, x, z);
     for (int i = 0; i < VIT_LANES; i++) CHECK(y[i] != y[i], "max(1, NaN)");
     run_min(y, x, z);

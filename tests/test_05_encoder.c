@@ -647,6 +647,14 @@ static void test_dropout_is_philox(void) {
       }
       tables[t]->dropout(y, x, N, 0.25f, 5, 6, firsts[f]);
       CHECK_CLOSE(tables[t]->name, y, want, N, 0, 0);
+      for (uint32_t i = 0; i < 10; i++) { /* dropped below the rate, not at it */
+        uint32_t bits = vit_philox(5, 6, firsts[f] + i) >> 8;
+        tables[t]->dropout(y, x, N, (float)bits / 16777216.0f, 5, 6, firsts[f]);
+        CHECK(y[i] != 0, "%s: dropped at the rate itself", tables[t]->name);
+        tables[t]->dropout(y, x, N, (float)(bits + 1) / 16777216.0f, 5, 6,
+                           firsts[f]);
+        CHECK(y[i] == 0, "%s: kept just below the rate", tables[t]->name);
+      }
     }
 }
 
