@@ -420,7 +420,7 @@ typedef struct {
   int init;              /* private code of the initialiser */
   int decay;
 } vit_tensor;
-/* Tensor i of a resolved config; 0 past the last one. */
+/* Tensor i of a config; 0 past the last one, or when the config is wrong. */
 VIT_DEF int vit_tensor_at(const vit_config *c, int i, vit_tensor *t);
 VIT_DEF vit_result vit_tensor_find(const vit_config *c, const char *name,
                                    vit_tensor *t);
@@ -429,6 +429,7 @@ VIT_DEF size_t vit_parameter_count(const vit_config *c);
 /* What a config will need, in bytes, before anything is allocated. */
 typedef struct {
   size_t parameters, gradients, moments; /* moments: both of Adam's */
+  size_t constants;                      /* fixed positions, local mask */
   size_t training;                       /* activations and scratch, batch B */
   size_t inference;                      /* the same without a backward */
 } vit_memory;
@@ -630,7 +631,8 @@ VIT_DEF vit_result vit_dataset_idx(vit_dataset *d, const char *images,
    the environment's VIT_DATA, then ./data. */
 VIT_DEF vit_result vit_dataset_mnist(vit_dataset *d, const char *dir,
                                      vit_split split);
-/* Pillow's bilinear resize, to the bit: its support grows when shrinking. */
+/* Pillow's bilinear resize, to one grey level: its support grows when
+   shrinking. */
 VIT_DEF vit_result vit_dataset_resize(vit_dataset *d, int height, int width);
 VIT_DEF vit_result vit_resize_bilinear(uint8_t *out, const uint8_t *in,
                                        int height, int width, int out_height,
@@ -1942,12 +1944,18 @@ VIT__SIMD void vit_simd_gelu_backward(float *dx, const float *dy,
   }
 }
 
+/* Past +-10 the tanh is +-1 to the last bit; a larger x^3 could overflow. */
+VIT__OP vit_vec vit__clamp10(vit_vec v) {
+  return vit_min(vit_set(10), vit_max(vit_set(-10), v));
+}
+
 /* (1 + tanh u) / 2 = 1 / (1 + exp(-2u)): the logistic function of 2u. */
 VIT__OP vit_vec vit__gelu_gate(vit_vec v) {
-  vit_vec v2 = vit_mul(v, v);
-  vit_vec u = vit_mul(v, vit_set((float)(-2 * VIT__SQRT_2_PI)));
-  u = vit_mul(u, vit_fma(v2, vit_set((float)VIT__GELU_CUBE), vit_set(1)));
-  return vit_div(vit_set(1), vit_add(vit_set(1), vit_exp(u)));
+  vit_vec c = vit__clamp10(v), c2 = vit_mul(c, c);
+  vit_vec u = vit_mul(c, vit_set((float)(-2 * VIT__SQRT_2_PI)));
+  u = vit_mul(u, vit_fma(c2, vit_set((float)VIT__GELU_CUBE), vit_set(1)));
+  u = vit_div(vit_set(1), vit_add(vit_set(1), vit_exp(u)));
+  return vit_if_less(v, vit_set(-10), vit_set(0), u);
 }
 
 VIT__SIMD void vit_simd_gelu_tanh_forward(float *y, const float *x, int n) {
@@ -1962,11 +1970,12 @@ VIT__SIMD void vit_simd_gelu_tanh_backward(float *dx, const float *dy,
                                            const float *x, int n) {
   for (vit_idx i = 0; i < n; i += VIT_LANES) {
     vit_vec v = vit_load_n(x + i, n - i), s = vit__gelu_gate(v);
-    vit_vec du = vit_fma(vit_mul(v, v),
+    vit_vec c = vit__clamp10(v);
+    vit_vec du = vit_fma(vit_mul(c, c),
                          vit_set((float)(6 * VIT__SQRT_2_PI * VIT__GELU_CUBE)),
                          vit_set((float)(2 * VIT__SQRT_2_PI)));
     vit_vec bend = vit_mul(vit_mul(s, vit_sub(vit_set(1), s)), du);
-    vit_vec slope = vit_fma(v, bend, s);
+    vit_vec slope = vit_fma(c, bend, s);
     vit_store_n(dx + i, vit_mul(vit_load_n(dy + i, n - i), slope), n - i);
   }
 }
@@ -2227,7 +2236,13 @@ VIT_DEF vit_result vit_config_set(vit_config *c, const char *name,
                      value);
 #define VIT__WRITE(type, field, start, about)                                  \
   if (!strcmp(name, #field)) {                                                 \
-    c->field = (type)number;                                                   \
+    const int whole = (double)(type)0.5f == 0; /* all but float */             \
+    if (whole && number != floor(number))                                      \
+      return vit__fail(VIT_ERR_CONFIG,                                         \
+                       "config field %.40s needs a whole number, not "         \
+                       "\"%.40s\"",                                            \
+                       name, value);                                           \
+    c->field = whole ? (type)(int)number : (type)number;                       \
     return VIT_OK;                                                             \
   }
   VIT_CONFIG_FIELDS(VIT__WRITE)
@@ -2434,8 +2449,9 @@ static double vit__walk_tensors(const vit_config *c, int i, vit_tensor *t) {
   return offset;
 }
 
-VIT_DEF int vit_tensor_at(const vit_config *c, int i, vit_tensor *t) {
-  return i >= 0 && vit__walk_tensors(c, i, t) < 0;
+VIT_DEF int vit_tensor_at(const vit_config *config, int i, vit_tensor *t) {
+  vit_config c = *config;
+  return i >= 0 && !vit_config_resolve(&c) && vit__walk_tensors(&c, i, t) < 0;
 }
 
 VIT_DEF vit_result vit_tensor_find(const vit_config *c, const char *name,
@@ -2445,8 +2461,9 @@ VIT_DEF vit_result vit_tensor_find(const vit_config *c, const char *name,
   return vit__fail(VIT_ERR_CONFIG, "this model has no tensor \"%.60s\"", name);
 }
 
-VIT_DEF size_t vit_parameter_count(const vit_config *c) {
-  return (size_t)vit__walk_tensors(c, -1, NULL);
+VIT_DEF size_t vit_parameter_count(const vit_config *config) {
+  vit_config c = *config;
+  return vit_config_resolve(&c) ? 0 : (size_t)vit__walk_tensors(&c, -1, NULL);
 }
 
 /* Take one block of floats for all tensors and point the fields into it. */
@@ -2605,16 +2622,19 @@ static vit_result vit__check_batch(int batch) {
 VIT_DEF vit_result vit_memory_plan(const vit_config *config, int batch,
                                    vit_memory *out) {
   vit_config c = *config;
-  vit_arena params, states[2];
+  vit_arena params, model, states[2];
   vit_state s;
-  vit_tensors t;
+  vit_model m;
   vit_result r = vit_config_resolve(&c);
   memset(out, 0, sizeof *out);
   memset(&params, 0, sizeof params);
+  memset(&model, 0, sizeof model);
   memset(states, 0, sizeof states);
   if (!r) r = vit__check_batch(batch);
   if (r) return r;
-  vit__take_tensors(&t, &c, &params);
+  m.config = c;
+  vit__take_tensors(&m.params, &c, &params);
+  vit__plan_model(&m, &model);
   for (int trains = 0; trains < 2; trains++) {
     memset(&s, 0, sizeof s);
     s.capacity = batch;
@@ -2622,11 +2642,12 @@ VIT_DEF vit_result vit_memory_plan(const vit_config *config, int batch,
     r = vit__plan_state(&s, &c, &states[trains]);
     if (r) return r;
   }
-  if (params.overflow || states[0].overflow || states[1].overflow)
+  if (model.overflow || states[0].overflow || states[1].overflow)
     return vit__fail(VIT_ERR_OVERFLOW, "this model needs more bytes than a "
                                        "size_t can count; make it smaller");
   out->parameters = out->gradients = params.used;
   out->moments = 2 * params.used;
+  out->constants = model.used - params.used;
   out->inference = states[0].used;
   out->training = states[1].used - params.used;
   return VIT_OK;
@@ -3752,18 +3773,19 @@ VIT_DEF vit_optimizer_config vit_optimizer_defaults(vit_algorithm a) {
 }
 
 static vit_result vit__check_optimizer(const vit_optimizer_config *c) {
-  const struct { const char *name; float value, most; } values[] = {
+  const struct { const char *name; float value, limit; } values[] = {
       {"momentum", c->momentum, 1},
-      {"beta1", c->beta1, 0.99999994f}, /* below 1: correction must not be 0 */
-      {"beta2", c->beta2, 0.99999994f},
+      {"beta1", c->beta1, 1}, /* at 1 the average would never move */
+      {"beta2", c->beta2, 1},
       {"weight_decay", c->weight_decay, 1e6f},
       {"clip_norm", c->clip_norm, 1e30f}};
   for (size_t i = 0; i < sizeof values / sizeof *values; i++)
-    if (!(values[i].value >= 0 && values[i].value <= values[i].most))
+    if (!(values[i].value >= 0 && values[i].value < values[i].limit))
       return vit__fail(VIT_ERR_CONFIG,
-                       "the optimiser's %s is %g; it must be from 0 to %g",
+                       "the optimiser's %s is %g; it must be at least 0 and "
+                       "below %g",
                        values[i].name, (double)values[i].value,
-                       (double)values[i].most);
+                       (double)values[i].limit);
   if (!(c->eps > 0))
     return vit__fail(VIT_ERR_CONFIG,
                      "the optimiser's eps is %g; it must be above 0",
@@ -3893,10 +3915,17 @@ VIT_DEF vit_schedule vit_schedule_constant(float rate) {
 }
 
 static vit_result vit__check_schedule(const vit_schedule *s) {
-  if (!(s->rate >= 0 && s->rate <= 1e6f))
+  if (!(s->rate >= 0 && s->rate <= 1e6f && s->floor >= 0 && s->floor <= 1e6f))
     return vit__fail(VIT_ERR_CONFIG,
-                     "the learning rate is %g; it must be from 0 to 1e6",
-                     (double)s->rate);
+                     "the learning rate is %g and its floor %g; both must be "
+                     "from 0 to 1e6",
+                     (double)s->rate, (double)s->floor);
+  if (!(s->factor >= 0 && s->factor <= 1) || (int)s->kind < VIT_CONSTANT ||
+      (int)s->kind > VIT_PLATEAU)
+    return vit__fail(VIT_ERR_CONFIG,
+                     "the schedule's kind is %d and its factor %g; they must "
+                     "be from 0 to %d and from 0 to 1",
+                     (int)s->kind, (double)s->factor, VIT_PLATEAU);
   if ((s->kind == VIT_LINEAR || s->kind == VIT_COSINE) &&
       (s->warmup < 0 || s->total <= s->warmup))
     return vit__fail(VIT_ERR_CONFIG,
@@ -4028,38 +4057,30 @@ static vit_result vit__gunzip(const char *path, unsigned char **bytes,
   if (*size < 2 || (*bytes)[0] != 0x1F || (*bytes)[1] != 0x8B) return VIT_OK;
 #ifdef STBI_INCLUDE_STB_IMAGE_H
   {
-    size_t header = vit__gzip_header(*bytes, *size);
-    uint32_t crc, length;
-    unsigned char *out = NULL;
-    char *inflated;
-    int got = 0;
-    if (!header || *size > INT_MAX)
+    const size_t header = vit__gzip_header(*bytes, *size);
+    const uint32_t crc = vit__little32(*bytes + (header ? *size - 8 : 0));
+    const uint32_t length = vit__little32(*bytes + (header ? *size - 4 : 0));
+    unsigned char *out;
+    int got;
+    /* a byte of deflate gives at most 1032 bytes */
+    if (!header || *size > INT_MAX / 2 || length > INT_MAX / 2 ||
+        length / 1032 > *size)
       return vit__fail(VIT_ERR_FORMAT, "%.200s is a damaged gzip file", path);
-    crc = vit__little32(*bytes + *size - 8);
-    length = vit__little32(*bytes + *size - 4);
+    out = (unsigned char *)vit__allocate(length, 1, path);
+    if (!out) return VIT_ERR_NO_MEMORY;
     /* The last 8 bytes go along: stb_image wants to look ahead at the end. */
-    inflated = stbi_zlib_decode_malloc_guesssize_headerflag(
-        (const char *)*bytes + header, (int)(*size - header),
-        length > 0 && length < (1u << 30) ? (int)length : 16384, &got, 0);
-    if (!inflated)
-      return vit__fail(VIT_ERR_FORMAT, "%.200s is a damaged gzip file: %.60s",
-                       path, stbi_failure_reason());
-    if ((uint32_t)got != length ||
-        vit__crc32((unsigned char *)inflated, (size_t)got) != crc) {
-      stbi_image_free(inflated);
-      return vit__fail(VIT_ERR_FORMAT,
-                       "%.200s is damaged: %d bytes came out, their checksum "
-                       "or number differs from the file's; get it again",
-                       path, got);
-    }
+    got = stbi_zlib_decode_noheader_buffer((char *)out, (int)length,
+                                           (const char *)*bytes + header,
+                                           (int)(*size - header));
     VIT_FREE(*bytes);
-    *bytes = NULL;
-    out = (unsigned char *)vit__allocate((size_t)got, 1, path);
-    if (out) memcpy(out, inflated, (size_t)got);
-    stbi_image_free(inflated);
     *bytes = out;
-    *size = (size_t)got;
-    return out ? VIT_OK : VIT_ERR_NO_MEMORY;
+    *size = length;
+    if (got < 0 || (uint32_t)got != length || vit__crc32(out, length) != crc)
+      return vit__fail(VIT_ERR_FORMAT,
+                       "%.200s is damaged: its bytes do not give the %u bytes "
+                       "or the checksum that it promises; get it again",
+                       path, (unsigned)length);
+    return VIT_OK;
   }
 #else
   return vit__fail(VIT_ERR_FORMAT,
@@ -4149,15 +4170,13 @@ VIT_DEF vit_result vit_dataset_idx(vit_dataset *d, const char *images,
   return VIT_OK;
 }
 
-/* First of DIR/mnist/NAME, DIR/NAME, DIR/digits/NAME, each plain or .gz. */
+/* DIR/FOLDER/NAME or DIR/FOLDER/NAME.gz, where it is. */
 static int vit__find_data(char *path, size_t size, const char *dir,
-                          const char *name) {
-  static const char *const folders[] = {"/mnist", "", "/digits"};
-  static const char *const endings[] = {"", ".gz"};
-  for (int i = 0; i < 6; i++) {
+                          const char *folder, const char *name) {
+  for (int packed = 0; packed < 2; packed++) {
     FILE *f;
-    snprintf(path, size, "%.200s%s/%s%s", dir, folders[i / 2], name,
-             endings[i % 2]);
+    snprintf(path, size, "%.200s%s/%s%s", dir, folder, name,
+             packed ? ".gz" : "");
     f = fopen(path, "rb");
     if (f) {
       fclose(f);
@@ -4172,21 +4191,25 @@ VIT_DEF vit_result vit_dataset_mnist(vit_dataset *d, const char *dir,
   /* how the labels of the real MNIST begin */
   static const uint8_t known[2][8] = {{5, 0, 4, 1, 9, 2, 1, 3},
                                       {7, 2, 1, 0, 4, 1, 4, 9}};
+  static const char *const folders[] = {"/mnist", "", "/digits"};
   const char *stem = split == VIT_TRAIN ? "train" : "t10k";
   char name[40], images[300], labels[300];
+  int i = 0;
   vit_result r;
   memset(d, 0, sizeof *d);
   if (!dir) dir = getenv("VIT_DATA");
   if (!dir || !*dir) dir = "data";
   snprintf(name, sizeof name, "%s-images-idx3-ubyte", stem);
-  if (!vit__find_data(images, sizeof images, dir, name))
+  while (i < 3 && !vit__find_data(images, sizeof images, dir, folders[i], name))
+    i++;
+  if (i == 3)
     return vit__fail(VIT_ERR_FILE,
-                     "found no %s (or .gz) in %.150s/mnist, %.150s or "
-                     "%.150s/digits; run `make data`, or set VIT_DATA to the "
+                     "found no %s (or .gz) in %.120s/mnist, %.120s or "
+                     "%.120s/digits; run `make data`, or set VIT_DATA to the "
                      "folder that holds mnist/",
                      name, dir, dir, dir);
   snprintf(name, sizeof name, "%s-labels-idx1-ubyte", stem);
-  if (!vit__find_data(labels, sizeof labels, dir, name))
+  if (!vit__find_data(labels, sizeof labels, dir, folders[i], name))
     return vit__fail(VIT_ERR_FILE, "found %.250s, but not its labels %s (or "
                                    ".gz)",
                      images, name);
@@ -4505,7 +4528,7 @@ static vit_result vit__fit_batch(vit__run *r, int first, int B, float factor,
     return vit__fail(VIT_ERR_DIVERGED,
                      "the loss of step %d is %g: training diverged; a smaller "
                      "learning rate may help",
-                     step, *loss);
+                     step, fabs(*loss));
   return vit_backward(r->m, &r->s, factor);
 }
 
@@ -4670,6 +4693,11 @@ VIT_DEF vit_result vit_plot_begin(vit_plot *p, const char *dir,
   vit_result r = vit_make_dir(dir);
   memset(p, 0, sizeof *p);
   if (r) return r;
+  if (name[strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                        "0123456789_-")])
+    return vit__fail(VIT_ERR_FILE, "the name of a figure may hold letters, "
+                                   "digits, - and _, but it is \"%.60s\"",
+                     name);
   if (strlen(dir) >= sizeof p->dir || strlen(name) >= sizeof p->name)
     return vit__fail(VIT_ERR_FILE, "the name of figure %.60s in %.200s is too "
                                    "long",
@@ -4716,7 +4744,7 @@ static void vit__shell_quote(char *to, size_t size, const char *text) {
 
 VIT_DEF vit_result vit_plot_end(vit_plot *p) {
   char dir[1100], command[1400];
-  int bad = ferror(p->script) || ferror(p->data);
+  int status, bad = ferror(p->script) || ferror(p->data);
   bad |= fclose(p->script) != 0;
   bad |= fclose(p->data) != 0;
   p->script = p->data = NULL;
@@ -4733,17 +4761,23 @@ VIT_DEF vit_result vit_plot_end(vit_plot *p) {
   snprintf(command, sizeof command, "cd %s && gnuplot %s.gp 2>/dev/null", dir,
            p->name);
 #endif
-  if (system(command) == 0) return VIT_OK;
-  return vit__fail(VIT_ERR_GNUPLOT,
-                   "no picture: gnuplot is missing or failed; install it, then "
-                   "run `gnuplot %s.gp` in %s",
+  status = system(command);
+  if (status == 0) return VIT_OK;
+  return vit__fail(VIT_ERR_GNUPLOT, "no picture: gnuplot %s `gnuplot %s.gp` in "
+                                    "%s",
+                   status == 127 << 8 || status == 127
+                       ? "is missing; install it, then run"
+                       : "failed; to see why, run",
                    p->name, p->dir);
 }
 
 VIT_DEF vit_result vit_plot_history(const char *dir, const char *name,
                                     const vit_history *h) {
   vit_plot p;
-  vit_result r = vit_plot_begin(&p, dir, name, 960, 420);
+  vit_result r;
+  if (h->epochs < 1)
+    return vit__fail(VIT_ERR_CONFIG, "there is no finished epoch to draw");
+  r = vit_plot_begin(&p, dir, name, 960, 420);
   if (r) return r;
   fprintf(p.data, "# epoch  train_loss  test_loss  test_accuracy_percent  rate"
                   "  seconds\n");
@@ -4832,6 +4866,13 @@ static void vit__tile_line(FILE *f, int x0, int y0, const float *line,
   }
 }
 
+/* A text for gnuplot; a quote in it would end the string. */
+static void vit__plot_text(FILE *f, const char *command, const char *text) {
+  fprintf(f, "%s \"", command);
+  for (; *text; text++) fputc(*text == '"' || *text == '\\' ? '\'' : *text, f);
+  fprintf(f, "\" noenhanced");
+}
+
 /* White pixels fill what is not a tile: rgbimage wants a whole rectangle. */
 static void vit__white(FILE *f, int x0, int y0, int n) {
   for (int x = 0; x < n; x++) fprintf(f, "%d %d 255 255 255\n", x0 + x, y0);
@@ -4870,20 +4911,22 @@ VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
                      most, glow_cols);
       vit__white(p.data, i * across + width, y, gap);
     }
-  for (int i = 0; titles && i < rows * cols; i++)
-    if (titles[i])
-      fprintf(p.script,
-              "set label \"%s\" noenhanced at %g,%g center front font ',%d'\n",
-              titles[i], i % cols * across + (width - 1) / 2.0,
-              i / cols * down + height + band * 0.4, cols > 6 ? 9 : 11);
+  for (int i = 0; titles && i < rows * cols; i++) {
+    if (!titles[i]) continue;
+    vit__plot_text(p.script, "set label", titles[i]);
+    fprintf(p.script, " at %g,%g center front font ',%d'\n",
+            i % cols * across + (width - 1) / 2.0,
+            i / cols * down + height + band * 0.4, cols > 6 ? 9 : 11);
+  }
+  vit__plot_text(p.script, "set title", title);
   fprintf(p.script,
-          "set title \"%s\" noenhanced\n"
+          "\n"
           "unset key\nunset tics\nunset border\n"
           "set xrange [-1:%d]\nset yrange [%d:-1]\n"
           "set size ratio -1\n"
           "set lmargin 1\nset rmargin 1\nset bmargin 0.5\n"
           "plot '%s.dat' using 1:2:3:4:5 with rgbimage\n",
-          title, cols * across, rows * down, name);
+          cols * across, rows * down, name);
   return vit_plot_end(&p);
 }
 
@@ -4904,10 +4947,14 @@ typedef struct {
   int bad;
 } vit__json;
 
-static int vit__json_is(vit__json *j, char c) {
+static void vit__json_space(vit__json *j) {
   while (j->at < j->end && (*j->at == ' ' || *j->at == '\n' ||
                             *j->at == '\r' || *j->at == '\t'))
     j->at++;
+}
+
+static int vit__json_is(vit__json *j, char c) {
+  vit__json_space(j);
   if (j->at >= j->end || *j->at != c) return 0;
   j->at++;
   return 1;
@@ -4978,7 +5025,7 @@ static const char *vit__json_string(vit__json *j) {
 static double vit__json_number(vit__json *j) {
   double value = 0;
   int digits = 0;
-  (void)vit__json_is(j, '\0'); /* skip spaces */
+  vit__json_space(j);
   while (j->at < j->end && *j->at >= '0' && *j->at <= '9') {
     value = value * 10 + (*j->at++ - '0');
     digits++;
@@ -5122,7 +5169,8 @@ VIT_DEF vit_result vit_safetensors_open(vit_safetensors *f, const char *path) {
   if (!f->entries) r = VIT_ERR_NO_MEMORY;
   if (!r) memset(f->entries, 0, (colons + 1) * sizeof(struct vit__entry));
   if (!r) f->count = vit__json_header(&j, f->entries);
-  if (!r && j.bad)
+  vit__json_space(&j);
+  if (!r && (j.bad || j.at != j.end))
     r = vit__fail(VIT_ERR_FORMAT,
                   "%.200s: its header is not the JSON of safetensors near byte "
                   "%.0f",

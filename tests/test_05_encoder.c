@@ -89,6 +89,27 @@ static void test_layernorm_properties(void) {
     }
 }
 
+/* A row of equal numbers has no deviation from its mean, also where the mean is
+   far from 0 and eps is tiny: rounding in the mean must not be blown up. */
+static void test_layernorm_constant_rows(void) {
+  static const float values[3] = {0.1f, 30.7f, -1000.1f};
+  const vit_kernels *tables[2];
+  for (int t = 0, n = k_tables(tables); t < n; t++)
+    for (int D = 1; D <= K_MOST; D = k_next(D))
+      for (int i = 0; i < 3; i++) {
+        float x[K_MOST], y[K_MOST], w[K_MOST], b[K_MOST], mean, rstd;
+        for (int d = 0; d < D; d++) {
+          x[d] = values[i];
+          w[d] = 1;
+          b[d] = (float)d;
+        }
+        tables[t]->layernorm_forward(y, &mean, &rstd, x, w, b, 1, D, 1e-12f);
+        CHECK(mean == values[i], "%s: mean %.9g of %d times %.9g",
+              tables[t]->name, (double)mean, D, (double)values[i]);
+        CHECK_CLOSE(tables[t]->name, y, b, D, 0, 1e-5);
+      }
+}
+
 static void test_layernorm_gradient(void) {
   k_case f, b;
   layernorm(&f, 4, 11, 0);
@@ -660,11 +681,12 @@ static void test_dropout_is_philox(void) {
 
 static void test_dropout_rates(void) {
   enum { N = 40000 };
+  const double n = N;
   static float x[N], y[N];
   const vit_kernels *tables[2];
   static const float rates[4] = {0.1f, 0.25f, 0.5f, 0.9f};
   for (int i = 0; i < N; i++) x[i] = 1;
-  for (int t = 0, n = k_tables(tables); t < n; t++) {
+  for (int t = 0, count = k_tables(tables); t < count; t++) {
     tables[t]->dropout(y, x, N, 0, 1, 2, 0);
     CHECK_SAME_BITS("rate 0", y, x, N);
     tables[t]->dropout(y, x, N, 1, 1, 2, 0);
@@ -673,7 +695,7 @@ static void test_dropout_rates(void) {
     for (int k = 0; k < 4; k++) {
       double rate = (double)rates[k], sum = 0, pairs = 0;
       int kept = 0, other = 0;
-      double allowed = 5 * sqrt(rate * (1 - rate) / N);
+      double allowed = 5 * sqrt(rate * (1 - rate) / n);
       tables[t]->dropout(y, x, N, rates[k], 1, 2, 0);
       for (int i = 0; i < N; i++) {
         kept += y[i] != 0;
@@ -681,14 +703,14 @@ static void test_dropout_rates(void) {
         other += y[i] != 0 && fabs((double)y[i] * (1 - rate) - 1) > 1e-6;
         if (i) pairs += (y[i] != 0) == (y[i - 1] != 0);
       }
-      CHECK(fabs((double)kept / N - (1 - rate)) < allowed, "kept %d of %d", kept,
+      CHECK(fabs(kept / n - (1 - rate)) < allowed, "kept %d of %d", kept,
             N);
       CHECK(!other, "%d were not scaled by 1 / (1 - rate)", other);
-      CHECK(fabs(sum / N - 1) < allowed / (1 - rate), "the mean became %g",
-            sum / N);
+      CHECK(fabs(sum / n - 1) < allowed / (1 - rate), "the mean became %g",
+            sum / n);
       /* neighbours are dropped independently */
-      CHECK(fabs(pairs / N - (rate * rate + (1 - rate) * (1 - rate))) < 0.02,
-            "neighbours agree in %g", pairs / N);
+      CHECK(fabs(pairs / n - (rate * rate + (1 - rate) * (1 - rate))) < 0.02,
+            "neighbours agree in %g", pairs / n);
     }
   }
 }
@@ -873,6 +895,7 @@ static void test_stochastic_depth(void) {
 int main(void) {
   RUN(test_layernorm_simd);
   RUN(test_layernorm_properties);
+  RUN(test_layernorm_constant_rows);
   RUN(test_layernorm_gradient);
   RUN(test_layernorm_fixture);
   RUN(test_gelu_values);

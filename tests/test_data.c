@@ -793,7 +793,7 @@ static void test_plots_without_gnuplot(void) {
   snprintf(path, sizeof path, "%s", was ? was : "");
   setenv("PATH", "/nonexistent", 1);
   check_plots(folder_of("plots"), VIT_ERR_GNUPLOT,
-              "no picture: gnuplot is missing or failed; install it, then run "
+              "no picture: gnuplot is missing; install it, then run "
               "`gnuplot %s.gp` in %s");
   setenv("PATH", path, 1);
 }
