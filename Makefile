@@ -69,7 +69,7 @@ asan: ## the tests with AddressSanitizer and UBSan alone
 	@MAKE='$(MAKE)' sh tests/run.sh asan
 
 clean: ## remove build/ and out/; data/ stays
-	@rm -rf build out
+	@rm -rf $(BUILD) out
 
 # ---- what tests/run.sh calls ---------------------------------------------------
 

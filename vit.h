@@ -12,18 +12,20 @@
    QUICK START
 
        vit_config c = vit_config_tutorial();        // or any other preset
-       vit_model model;
-       if (vit_model_create(&model, &c, 1)) puts(vit_error());
-
        vit_dataset train, test;
-       vit_dataset_mnist(&train, "data", VIT_TRAIN);
-       vit_dataset_mnist(&test, "data", VIT_TEST);
-       vit_dataset_resize(&train, 32, 32);
-       vit_dataset_resize(&test, 32, 32);
-
+       vit_model model;
        vit_fit_config f = vit_fit_defaults();
        vit_history h;
-       if (vit_fit(&model, &f, &train, &test, &h)) puts(vit_error());
+
+       if (vit_dataset_mnist(&train, "data", VIT_TRAIN) ||
+           vit_dataset_mnist(&test, "data", VIT_TEST) ||
+           vit_dataset_resize(&train, 32, 32) ||
+           vit_dataset_resize(&test, 32, 32) ||
+           vit_model_create(&model, &c, 1) ||
+           vit_fit(&model, &f, &train, &test, &h)) {
+         puts(vit_error());                         // one sentence
+         return 1;
+       }
        printf("accuracy %.2f %%\n", 100 * h.epoch[h.epochs - 1].test_accuracy);
 
    BEFORE YOU INCLUDE IT, YOU MAY
@@ -45,8 +47,8 @@
        >>04 heads         many heads from one fused projection
        >>05 encoder       layer norm, GELU, dropout, residuals
        >>06 model         config, tensor table, memory plan, forward
-       >>07 gradients     backward through the model, gradient check
-       >>08 training      loss, optimisers, schedules, data, the loop
+       >>07 gradients     the loss, backward through the model, gradient check
+       >>08 training      optimisers, schedules, data, the loop
        >>10 inside        pictures: plots through gnuplot
        >>13 pretrained    reading safetensors files
 
@@ -54,7 +56,8 @@
    loops that look like the formula above it: it is the definition. vit_simd_NAME
    does the same with vectors. Both have the same signature and stand in a table
    (vit_naive, vit_simd), so you can call both on the same numbers and compare.
-   The backward of a layer stands beside its forward.
+   The backward of a kernel stands beside its forward. Chapter 04 has no kernel
+   of its own: it is a layout, and stands where the model uses it.
 
    Sizes have one letter each, everywhere:
        B images in a batch   N patches     T tokens (N, +1 with a class token)
@@ -74,7 +77,7 @@
              has the same bits with any number of threads.
    Pointers  No alignment is required. Outputs must not overlap inputs, except
              where a kernel's comment says "in place".
-   Numbers   All sums of the naive kernels are carried in double.
+   Numbers   Naive kernels carry a sum over a row, or for one output, in double.
 
    Licence: MIT or public domain, as you like; see the end of the file. */
 
@@ -122,7 +125,8 @@
 
 /* ---- 00 foundations ---------------------------------------------------- */
 
-/* Signed 64-bit index. A product such as b * T * D does not overflow in it. */
+/* Signed index, as wide as a pointer: a product such as b * T * D does not
+   overflow in it. */
 typedef ptrdiff_t vit_idx;
 
 /* What can go wrong, once: the code and its short description. */
@@ -298,8 +302,9 @@ typedef enum { VIT_GELU_ERF, VIT_GELU_TANH } vit_gelu;
 typedef enum { VIT_POOL_CLS, VIT_POOL_MEAN } vit_pool;
 typedef enum { VIT_HEAD_LOGITS, VIT_HEAD_SOFTMAX } vit_head;
 typedef enum {
-  VIT_INIT_VIT,   /* truncated normal, std 0.02; biases 0 (timm) */
-  VIT_INIT_TORCH, /* nn.Linear's default: uniform +- 1/sqrt(inputs) */
+  VIT_INIT_VIT,   /* normal, std 0.02; biases 0 */
+  VIT_INIT_TORCH, /* nn.Linear's default: uniform +- 1/sqrt(inputs); class
+                     token and learned positions normal, std 1 */
   VIT_INIT_GLOROT /* Keras' default: uniform +- sqrt(6/(in+out)); biases 0 */
 } vit_init;
 
@@ -500,6 +505,7 @@ VIT_DEF void vit_model_free(vit_model *m);
   float *field;                                                                \
   size_t field##_stride;
 typedef struct vit_state {
+  vit_config config;  /* of the model that it was made for */
   int capacity;       /* largest batch */
   int trains;         /* 1: can do backward */
   int input_gradient; /* 1: backward also fills dimages */
@@ -530,7 +536,8 @@ VIT_DEF vit_result vit_state_create(vit_state *s, const vit_model *m, int batch,
 VIT_DEF void vit_state_free(vit_state *s);
 
 /* images [B,C,height,width] -> s->logits, s->softmax [B,K]. 1 <= B <= capacity.
-   Afterwards every activation can be read, see vit_attention(). */
+   Afterwards every activation of a training state can be read: block l's part
+   of a BLOCK field is at s->FIELD + l * s->FIELD_stride. See vit_attention(). */
 VIT_DEF vit_result vit_forward(const vit_model *m, vit_state *s,
                                const float *images, int B);
 /* Attention probabilities [T,T] of one head after a forward; row i: what token
@@ -553,7 +560,10 @@ VIT_DEF void vit_zero_gradients(vit_state *s);
 VIT_DEF vit_result vit_backward(const vit_model *m, vit_state *s, float factor);
 
 /* Analytic against numeric gradient, tensor by tensor, on random images.
-   error = |analytic - numeric| / (largest |analytic| of the tensor + floor) */
+   error = |analytic - numeric| / (largest |analytic| of the tensor + 0.001).
+   Up to 24 elements of each tensor are looked at. Below 0.01 is right; a wrong
+   sign gives about 2. The model gets random parameters of healthy size, and
+   the loss a label smoothing of 0.1. */
 typedef struct {
   int tensors, elements; /* how many were compared */
   double worst;          /* largest error */
@@ -610,6 +620,11 @@ typedef struct {
   float scale;
 } vit_schedule;
 VIT_DEF vit_schedule vit_schedule_constant(float rate);
+/* Others start from a constant one:
+     vit_schedule s = vit_schedule_constant(3e-4f);
+     s.kind = VIT_COSINE; s.warmup = 500; s.total = 0;
+   total 0 is the whole run of vit_fit. With a warm-up the rate of step 0 is 0.
+   VIT_STEP knows no warm-up and no floor. */
 /* Rate of step 0, 1, 2, ... */
 VIT_DEF float vit_schedule_rate(const vit_schedule *s, int step);
 /* Tell the plateau the loss of an epoch; 1 if the rate was lowered. */
@@ -679,8 +694,9 @@ typedef struct {
    lets a class die early, and Adam's long memory of its first, large gradients
    then keeps it dead; with the shorter memory it comes back. */
 VIT_DEF vit_fit_config vit_fit_defaults(void);
-/* Train. `test` may be NULL. The history holds the finished epochs, also when
-   the callback stopped it (VIT_STOPPED) or the loss went bad. */
+/* Train. `test` may be NULL: its loss and accuracy are then NAN. The history
+   (its old content is not freed) holds the finished epochs, also when the
+   callback stopped it (VIT_STOPPED) or the loss went bad. */
 VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
                            const vit_dataset *train, const vit_dataset *test,
                            vit_history *h);
@@ -759,6 +775,7 @@ VIT_DEF vit_result vit_model_load(vit_model *m, const vit_safetensors *f,
 #define VIT_IMPLEMENTED
 
 #include <errno.h>
+#include <float.h>
 #include <limits.h>
 #include <math.h>
 #include <stdarg.h>
@@ -794,6 +811,9 @@ VIT_DEF vit_result vit_model_load(vit_model *m, const vit_safetensors *f,
    threads, so that the bits do not depend on it. Models with at most
    VIT__PART_FLOATS / VIT__PARTS parameters keep the gradients of each part. */
 enum { VIT__PARTS = 16, VIT__PART_FLOATS = 1 << 24 };
+
+/* Floats that can be counted in bytes; the rest of a plan is done in double. */
+#define VIT__MOST_FLOATS ((double)(SIZE_MAX / 8))
 
 static int vit__min(int a, int b) { return a < b ? a : b; }
 static vit_idx vit__least(vit_idx a, vit_idx b) { return a < b ? a : b; }
@@ -840,7 +860,9 @@ VIT_DEF int vit_checked_mul(size_t a, size_t b, size_t *product) {
 /* Take `count` things of `size` bytes. NULL while measuring. */
 VIT_DEF void *vit_arena_take(vit_arena *a, size_t count, size_t size) {
   size_t bytes, start = a->used;
-  if (!vit_checked_mul(count, size, &bytes) || bytes > SIZE_MAX / 2 - start) {
+  const size_t most = SIZE_MAX / 2 - 64;
+  if (start > most || !vit_checked_mul(count, size, &bytes) ||
+      bytes > most - start) {
     a->overflow = 1;
     return NULL;
   }
@@ -907,6 +929,10 @@ VIT_DEF uint32_t vit_philox(uint32_t key, uint32_t stream, uint32_t index) {
 static float vit__unit(uint32_t bits) {
   return (float)(bits >> 8) * (1.0f / 16777216.0f);
 }
+
+/* Uses of one seed that must not meet the same numbers. */
+#define VIT__SALT_DROPOUT 0x44524F50u
+#define VIT__SALT_SHUFFLE 0x53485546u
 
 static uint32_t vit__key(uint64_t seed) {
   return vit_philox((uint32_t)seed, (uint32_t)(seed >> 32), 0);
@@ -1577,7 +1603,7 @@ static void vit_naive_softmax_backward(float *ds, const float *dp,
 
 #ifdef VIT__HAS_SIMD
 /* The last vector of a row may be short: its missing lanes must not win the
-   maximum (so they repeat -FLT_MAX) nor add to the sum (so they are 0). */
+   maximum (so they are -INFINITY) nor add to the sum (so they are 0). */
 VIT__OP vit_vec vit__load_or(const float *p, vit_idx n, float other) {
   static const float lane[8] = {0, 1, 2, 3, 4, 5, 6, 7};
   if (n >= VIT_LANES) return vit_load(p);
@@ -1754,9 +1780,9 @@ VIT_DEF void vit_local_mask(float *mask, int rows, int cols, int k,
     for (vit_idx j = 0; j < T; j++) {
       vit_idx a = i - first, b = j - first;
       vit_idx down = a / cols - b / cols, right = a % cols - b % cols;
-      int near = down <= k / 2 && -down <= k / 2 && right <= k / 2 &&
+      int close = down <= k / 2 && -down <= k / 2 && right <= k / 2 &&
                  -right <= k / 2;
-      mask[i * T + j] = i < first || j < first || near ? 0 : -INFINITY;
+      mask[i * T + j] = i < first || j < first || close ? 0 : -INFINITY;
     }
 }
 
@@ -1814,15 +1840,22 @@ VIT__SIMD void vit_simd_layernorm_forward(float *y, float *mean, float *rstd,
                                           float eps) {
   for (vit_idx r = 0; r < rows; r++, y += D, x += D) {
     vit_vec sum = vit_set(0), variance = vit_set(0), m, s;
+    float off;
     for (vit_idx d = 0; d < D; d += VIT_LANES)
       sum = vit_add(sum, vit_load_n(x + d, D - d));
     mean[r] = vit_sum(sum) / (float)D;
     m = vit_set(mean[r]);
+    sum = vit_set(0);
     for (vit_idx d = 0; d < D; d += VIT_LANES) { /* missing lanes: mean - mean */
       vit_vec c = vit_sub(vit__load_or(x + d, D - d, mean[r]), m);
+      sum = vit_add(sum, c);
       variance = vit_fma(c, c, variance);
     }
-    rstd[r] = 1.0f / sqrtf(vit_sum(variance) / (float)D + eps);
+    off = vit_sum(sum) / (float)D; /* what rounding left of the mean */
+    mean[r] += off;
+    m = vit_set(mean[r]);
+    rstd[r] = vit_sum(variance) / (float)D - off * off;
+    rstd[r] = 1.0f / sqrtf((rstd[r] < 0 ? 0 : rstd[r]) + eps);
     s = vit_set(rstd[r]);
     for (vit_idx d = 0; d < D; d += VIT_LANES) {
       vit_vec n = vit_mul(vit_sub(vit_load_n(x + d, D - d), m), s);
@@ -1988,7 +2021,7 @@ VIT__SIMD void vit_simd_gelu_tanh_backward(float *dx, const float *dy,
 static void vit_naive_dropout(float *y, const float *x, int n, float rate,
                               uint32_t key, uint32_t stream, uint32_t first) {
   float keep = rate < 1 ? 1 / (1 - rate) : 0;
-  for (int i = 0; i < n; i++) {
+  for (vit_idx i = 0; i < n; i++) {
     float u = vit__unit(vit_philox(key, stream, first + (uint32_t)i));
     y[i] = u < rate ? 0 : x[i] * keep;
   }
@@ -2013,7 +2046,7 @@ VIT__SIMD void vit_simd_dropout(float *y, const float *x, int n, float rate,
                                 uint32_t key, uint32_t stream, uint32_t first) {
   const vit_vec keep = vit_set(rate < 1 ? 1 / (1 - rate) : 0);
   const vit_ivec m = vit_iset(VIT__PHILOX_M);
-  for (int i = 0; i < n; i += VIT_LANES) {
+  for (vit_idx i = 0; i < n; i += VIT_LANES) {
     vit_ivec x0 = vit_icount(first + (uint32_t)i), x1 = vit_iset(stream);
     uint32_t round_key = key;
     vit_vec v;
@@ -2473,7 +2506,7 @@ static void vit__take_tensors(vit_tensors *t, const vit_config *c,
   double total = vit__walk_tensors(c, -1, NULL), layer = 0, offset = 0;
   int n = 0;
   vit__table(c, rows);
-  if (total > 9e15) a->overflow = 1, total = 0;
+  if (total > VIT__MOST_FLOATS) a->overflow = 1, total = 0;
   t->count = (size_t)total;
   t->block = (float *)vit_arena_take(a, t->count, sizeof(float));
   for (int i = 0; i < VIT__ROWS; i++)
@@ -2567,7 +2600,8 @@ static void vit__plan_model(vit_model *m, vit_arena *a) {
   double T = vit__sizes_of(c, 1).T;
   int fixed = c->positions == VIT_POSITIONS_SINUSOID ||
               c->positions == VIT_POSITIONS_SINCOS2D;
-  if (T * T > 9e15) a->overflow = 1, T = 0;
+  if (T * T > VIT__MOST_FLOATS || T * c->width > VIT__MOST_FLOATS)
+    a->overflow = 1, T = 0;
   vit__take_tensors(&m->params, c, a);
   m->fixed_pos = fixed ? (float *)vit_arena_take(
                              a, (size_t)(T * c->width), sizeof(float))
@@ -2599,7 +2633,7 @@ static vit_result vit__plan_state(vit_state *s, const vit_config *c,
     if (r) return r;                                                           \
     s->name##_stride = each ? (size_t)floats : 0;                              \
     floats *= each ? (double)c->depth : 1;                                     \
-    if (floats > 9e15) a->overflow = 1, floats = 0;                            \
+    if (floats > VIT__MOST_FLOATS) a->overflow = 1, floats = 0;                \
     s->name = (float *)vit_arena_take(a, (size_t)floats, sizeof(float));       \
   }
   VIT_ACTIVATIONS(VIT__PLAN)
@@ -2687,17 +2721,25 @@ VIT_DEF void vit_model_free(vit_model *m) {
   memset(m, 0, sizeof *m);
 }
 
+static vit_result vit__check_model(const vit_model *m) {
+  if (m->params.block) return VIT_OK;
+  return vit__fail(VIT_ERR_STATE, "there is no model: vit_model_create failed "
+                                  "or was not called");
+}
+
 VIT_DEF vit_result vit_state_create(vit_state *s, const vit_model *m, int batch,
                                     int flags, uint64_t seed) {
   vit_result r = vit__check_batch(batch);
   memset(s, 0, sizeof *s);
+  if (!r) r = vit__check_model(m);
   if (r) return r;
+  s->config = m->config;
   s->capacity = batch;
   s->trains = (flags & VIT_FOR_TRAINING) != 0;
   s->input_gradient = (flags & VIT_INPUT_GRADIENT) != 0;
   s->keep_probs = (flags & VIT_KEEP_ATTENTION) != 0;
   s->dropout = s->trains;
-  s->key = vit__key(seed);
+  s->key = vit__key(seed ^ VIT__SALT_DROPOUT);
   r = vit__plan_state(s, &m->config, &s->arena);
   if (!r) r = vit_arena_allocate(&s->arena, s->trains ? "training state"
                                                       : "inference state");
@@ -2832,7 +2874,8 @@ static void vit__drop(const vit__pass *p, float *x, float rate, uint32_t stream,
 }
 
 /* Stochastic depth: what image b's branch is multiplied with. The rate grows
-   from 0 in the first block to drop_path in the last (Huang et al. 2016). */
+   in a line from 0 in the first block to drop_path in the last, as in timm
+   (Huang et al. 2016, section 3, begin at 1/L). */
 static float vit__path_scale(const vit__pass *p, int l, int site, vit_idx b) {
   const vit_config *c = &p->m->config;
   float rate = c->drop_path;
@@ -2923,7 +2966,8 @@ static void vit__block_qkv(const vit__pass *p, int worker) {
                        p->D, 3 * p->I);
 }
 
-/* >>04 heads: head at % H of image at / H. Q, K and V of a token stand side by side in
+/* >>04 heads
+   Head at % H of image at / H. Q, K and V of a token stand side by side in
    `qkv`, each with its heads side by side (head-major); the outputs of the
    heads are written side by side, which is their concatenation. */
 static void vit__head(const vit__pass *p, int at) {
@@ -3052,9 +3096,32 @@ static void vit__forward_share(const vit__pass *whole, int i) {
   vit__forward_pass(&p);
 }
 
+/* Was this state made for this model? Rates may change, sizes may not. */
+static vit_result vit__check_state(const vit_model *m, const vit_state *s) {
+  const vit_config *a = &m->config, *b = &s->config;
+  vit_result r = vit__check_model(m);
+  if (r) return r;
+  if (a->image_height != b->image_height || a->image_width != b->image_width ||
+      a->channels != b->channels || a->patch_height != b->patch_height ||
+      a->patch_width != b->patch_width || a->classes != b->classes ||
+      a->width != b->width || a->depth != b->depth || a->heads != b->heads ||
+      a->head_dim != b->head_dim || a->mlp_width != b->mlp_width ||
+      a->class_token != b->class_token || a->norm != b->norm ||
+      a->final_norm != b->final_norm || a->mlp_last_gelu != b->mlp_last_gelu ||
+      (a->attn_drop > 0 && b->attn_drop <= 0))
+    return vit__fail(VIT_ERR_STATE, "this state was made for another model; "
+                                    "make one with vit_state_create");
+  if (s->dropout && !s->trains)
+    return vit__fail(VIT_ERR_STATE, "dropout is on in a state for inference; "
+                                    "it needs VIT_FOR_TRAINING");
+  return VIT_OK;
+}
+
 VIT_DEF vit_result vit_forward(const vit_model *m, vit_state *s,
                                const float *images, int B) {
   vit__pass p;
+  vit_result r = vit__check_state(m, s);
+  if (r) return r;
   if (B < 1 || B > s->capacity)
     return vit__fail(VIT_ERR_CONFIG,
                      "batch of %d images, but this state was created for 1 to "
@@ -3191,6 +3258,8 @@ VIT_DEF vit_result vit_loss(const vit_model *m, vit_state *s, const int *labels,
   const float *z =
       m->config.head == VIT_HEAD_SOFTMAX ? s->softmax : s->logits;
   double sum = 0;
+  vit_result r = vit__check_state(m, s);
+  if (r) return r;
   if (B < 1)
     return vit__fail(VIT_ERR_STATE, "there is no forward pass to take the loss "
                                     "of; call vit_forward first");
@@ -3518,6 +3587,8 @@ static void vit__add_parts(const vit__pass *p, int i) {
 VIT_DEF vit_result vit_backward(const vit_model *m, vit_state *s,
                                 float factor) {
   vit__pass p;
+  vit_result r = vit__check_state(m, s);
+  if (r) return r;
   if (!s->trains)
     return vit__fail(VIT_ERR_STATE, "this state was created for inference; "
                                     "backward needs VIT_FOR_TRAINING");
@@ -3595,7 +3666,7 @@ static vit_result vit__check_create(vit__check *k, const vit_config *c,
 
 /* d loss / d w from four losses: the error is of fourth order in h. */
 static double vit__numeric_gradient(vit__check *k, float *w) {
-  const float start = *w, h = 0.02f;
+  const float start = *w, h = 0.01f;
   const float at[4] = {start + h, start - h, start + 2 * h, start - 2 * h};
   double loss[4];
   for (int i = 0; i < 4; i++) {
@@ -3803,6 +3874,7 @@ VIT_DEF vit_result vit_optimizer_create(vit_optimizer *o, const vit_model *m,
                                         const vit_optimizer_config *c) {
   vit_result r = vit__check_optimizer(c);
   memset(o, 0, sizeof *o);
+  if (!r) r = vit__check_model(m);
   if (r) return r;
   o->config = *c;
   vit__plan_optimizer(o, &m->config, &o->arena);
@@ -3881,12 +3953,18 @@ VIT_DEF vit_result vit_optimizer_step(vit_optimizer *o, vit_model *m,
   const int threads = m->threads > 0 ? m->threads : vit_max_threads();
   const vit_optimizer_config *c = &o->config;
   vit_adam_constants a;
-  if (!s->trains || s->grads.count != o->m.count)
+  if (!s->trains || s->grads.count != o->m.count ||
+      m->params.count != o->m.count)
     return vit__fail(VIT_ERR_STATE, "this optimiser was made for %.0f "
                                     "parameters, the state has %.0f gradients",
                      (double)o->m.count, (double)s->grads.count);
-  o->norm = 0;
-  if (c->clip_norm > 0) o->norm = vit_clip_gradients(m, s, c->clip_norm);
+  o->norm = vit_clip_gradients(m, s, c->clip_norm > 0 ? c->clip_norm : FLT_MAX);
+  if (!(o->norm <= (double)FLT_MAX)) /* before it reaches the weights */
+    return vit__fail(VIT_ERR_DIVERGED,
+                     "the gradient's norm in step %d is %g: training diverged; "
+                     "the weights are as before; a smaller learning rate may "
+                     "help",
+                     o->step + 1, fabs(o->norm));
   o->step++;
   a.rate = rate;
   a.beta1 = c->beta1;
@@ -4058,13 +4136,13 @@ static vit_result vit__gunzip(const char *path, unsigned char **bytes,
 #ifdef STBI_INCLUDE_STB_IMAGE_H
   {
     const size_t header = vit__gzip_header(*bytes, *size);
-    const uint32_t crc = vit__little32(*bytes + (header ? *size - 8 : 0));
-    const uint32_t length = vit__little32(*bytes + (header ? *size - 4 : 0));
+    uint32_t crc = 0, length = UINT32_MAX;
     unsigned char *out;
     int got;
+    if (header) crc = vit__little32(*bytes + *size - 8);
+    if (header) length = vit__little32(*bytes + *size - 4);
     /* a byte of deflate gives at most 1032 bytes */
-    if (!header || *size > INT_MAX / 2 || length > INT_MAX / 2 ||
-        length / 1032 > *size)
+    if (*size > INT_MAX / 2 || length > INT_MAX / 2 || length / 1032 > *size)
       return vit__fail(VIT_ERR_FORMAT, "%.200s is a damaged gzip file", path);
     out = (unsigned char *)vit__allocate(length, 1, path);
     if (!out) return VIT_ERR_NO_MEMORY;
@@ -4098,6 +4176,11 @@ static vit_result vit__read_idx(const char *path, int dims, int *shape,
   vit_result r = vit__read_file(path, bytes, &size);
   if (!r) r = vit__gunzip(path, bytes, &size);
   *header = 4 + 4 * (size_t)dims;
+  if (!r && size >= 4 && size < *header)
+    r = vit__fail(VIT_ERR_FORMAT,
+                  "%.200s is cut off: it has %.0f bytes, its header alone "
+                  "needs %.0f",
+                  path, (double)size, (double)*header);
   if (!r && (size < *header || vit__big32(*bytes) != 0x800u + (uint32_t)dims))
     r = vit__fail(VIT_ERR_FORMAT,
                   "%.200s is not an IDX file of %s: it starts with %u instead "
@@ -4299,8 +4382,10 @@ static void vit__resize_lines(uint8_t *to, vit_idx to_line, vit_idx to_step,
 static vit_result vit__resize(uint8_t *out, const uint8_t *in, vit_idx planes,
                               int height, int width, int out_height,
                               int out_width) {
+  const int threads = vit_max_threads();
+  const size_t between = (size_t)height * (size_t)out_width;
   vit__filter across, down;
-  uint8_t *wide = NULL; /* height x out_width */
+  uint8_t *wide = NULL; /* height x out_width, for each thread */
   vit_arena a;
   memset(&a, 0, sizeof a);
   memset(&across, 0, sizeof across);
@@ -4317,16 +4402,20 @@ static vit_result vit__resize(uint8_t *out, const uint8_t *in, vit_idx planes,
   for (int walk = 0; walk < 2; walk++) {
     vit__plan_filter(&across, &a);
     vit__plan_filter(&down, &a);
-    wide = (uint8_t *)vit_arena_take(&a, (size_t)height, (size_t)out_width);
+    wide = (uint8_t *)vit_arena_take(&a, between, (size_t)threads);
     if (walk == 0 && vit_arena_allocate(&a, "resizing")) return VIT_ERR_NO_MEMORY;
   }
   vit__fill_filter(&across);
   vit__fill_filter(&down);
-  for (vit_idx i = 0; i < planes; i++) {
-    vit__resize_lines(wide, out_width, 1, in + i * height * width, width, 1,
-                      height, &across);
-    vit__resize_lines(out + i * out_height * out_width, 1, out_width, wide, 1,
-                      out_width, out_width, &down);
+  VIT__PARALLEL_FOR
+  for (int t = 0; t < threads; t++) {
+    uint8_t *own = wide + (size_t)t * between;
+    for (vit_idx i = t; i < planes; i += threads) {
+      vit__resize_lines(own, out_width, 1, in + i * height * width, width, 1,
+                        height, &across);
+      vit__resize_lines(out + i * out_height * out_width, 1, out_width, own, 1,
+                        out_width, out_width, &down);
+    }
   }
   vit_arena_free(&a);
   return VIT_OK;
@@ -4397,6 +4486,12 @@ static vit_result vit__check_dataset(const vit_model *m, const vit_dataset *d,
                      "vit_dataset_resize can help",
                      what, d->channels, d->height, d->width, c->channels,
                      c->image_height, c->image_width);
+  for (int k = 0; k < vit__min(d->channels, 3); k++)
+    if (!(d->std[k] > 0))
+      return vit__fail(VIT_ERR_CONFIG,
+                       "std of channel %d of the %s set is %g; it must be "
+                       "above 0 (1 for none)",
+                       k, what, (double)d->std[k]);
   if (d->classes > c->classes)
     return vit__fail(VIT_ERR_CONFIG,
                      "the %s set has %d classes, the model only %d", what,
@@ -4419,6 +4514,8 @@ static void vit__plan_batch(vit__batch *b, const vit_dataset *d, int n,
   b->order = (int *)vit_arena_take(a, (size_t)d->count, sizeof(int));
 }
 
+enum { VIT__EVALUATE_BATCH = 128 };
+
 static vit_result vit__batch_create(vit__batch *b, const vit_dataset *d,
                                     int n) {
   vit_result r;
@@ -4431,43 +4528,67 @@ static vit_result vit__batch_create(vit__batch *b, const vit_dataset *d,
   return VIT_OK;
 }
 
-enum { VIT__EVALUATE_BATCH = 128 };
+/* What an evaluation holds: a state and a batch of the same size. */
+typedef struct {
+  int n;
+  vit_state s;
+  vit__batch batch;
+} vit__test;
+
+static void vit__test_free(vit__test *t) {
+  vit_arena_free(&t->batch.arena);
+  vit_state_free(&t->s);
+}
+
+static vit_result vit__test_create(vit__test *t, const vit_model *m,
+                                   const vit_dataset *d, int batch) {
+  vit_result r;
+  memset(t, 0, sizeof *t);
+  t->n = vit__min(batch, d->count);
+  r = vit__batch_create(&t->batch, d, t->n);
+  if (!r) r = vit_state_create(&t->s, m, t->n, VIT_FOR_INFERENCE, 0);
+  if (r) vit__test_free(t);
+  return r;
+}
+
+static vit_result vit__test_run(vit__test *t, const vit_model *m,
+                                const vit_dataset *d, double *loss,
+                                double *accuracy, int *classes, float *p) {
+  const vit_idx K = m->config.classes;
+  double total = 0;
+  int right = 0;
+  for (int i = 0; i < d->count; i += t->n) {
+    int B = vit__min(t->n, d->count - i);
+    double mean = 0;
+    vit_result r;
+    vit_dataset_batch(d, t->batch.order + i, B, t->batch.images,
+                      t->batch.labels);
+    r = vit_forward(m, &t->s, t->batch.images, B);
+    if (!r) r = vit_loss(m, &t->s, t->batch.labels, 0, &mean);
+    if (r) return r;
+    total += mean * B;
+    for (vit_idx b = 0; b < B; b++) {
+      int guess = vit__argmax(t->s.logits + b * K, (int)K);
+      right += guess == t->batch.labels[b];
+      if (classes) classes[i + b] = guess;
+    }
+    if (p) memcpy(p + i * K, t->s.softmax, (size_t)(B * K) * sizeof *p);
+  }
+  *loss = total / d->count;
+  *accuracy = (double)right / d->count;
+  return VIT_OK;
+}
 
 VIT_DEF vit_result vit_evaluate(const vit_model *m, const vit_dataset *d,
                                 double *loss, double *accuracy, int *classes,
                                 float *p) {
-  const int n = vit__min(VIT__EVALUATE_BATCH, d->count);
-  const vit_idx K = m->config.classes;
-  double total = 0;
-  int right = 0;
-  vit__batch batch;
-  vit_state s;
+  vit__test t;
   vit_result r = vit__check_dataset(m, d, "test");
+  if (!r) r = vit__test_create(&t, m, d, VIT__EVALUATE_BATCH);
   if (r) return r;
-  memset(&s, 0, sizeof s);
-  r = vit__batch_create(&batch, d, n);
-  if (!r) r = vit_state_create(&s, m, n, VIT_FOR_INFERENCE, 0);
-  for (int i = 0; !r && i < d->count; i += n) {
-    int B = vit__min(n, d->count - i);
-    double mean = 0;
-    vit_dataset_batch(d, batch.order + i, B, batch.images, batch.labels);
-    r = vit_forward(m, &s, batch.images, B);
-    if (!r) r = vit_loss(m, &s, batch.labels, 0, &mean);
-    if (r) break;
-    total += mean * B;
-    for (vit_idx b = 0; b < B; b++) {
-      int guess = vit__argmax(s.logits + b * K, (int)K);
-      right += guess == batch.labels[b];
-      if (classes) classes[i + b] = guess;
-    }
-    if (p) memcpy(p + i * K, s.softmax, (size_t)(B * K) * sizeof *p);
-  }
-  vit_arena_free(&batch.arena);
-  vit_state_free(&s);
-  if (r) return r;
-  *loss = total / d->count;
-  *accuracy = (double)right / d->count;
-  return VIT_OK;
+  r = vit__test_run(&t, m, d, loss, accuracy, classes, p);
+  vit__test_free(&t);
+  return r;
 }
 
 VIT_DEF vit_fit_config vit_fit_defaults(void) {
@@ -4497,8 +4618,9 @@ typedef struct {
   vit_state s;
   vit_optimizer o;
   vit__batch batch;
+  vit__test t;
   vit_history *h;
-  int images;   /* shown in all */
+  double images; /* shown in all */
   double start; /* clock */
 } vit__run;
 
@@ -4510,13 +4632,13 @@ static int vit__report(const vit__run *r, vit_progress *p) {
   p->seconds = vit_seconds() - r->start;
   p->images_per_second = p->seconds > 0 ? r->images / p->seconds : 0;
   total = (double)r->c->epochs * r->train->count;
-  p->seconds_left = r->images ? p->seconds * (total / r->images - 1) : 0;
+  p->seconds_left = r->images > 0 ? p->seconds * (total / r->images - 1) : 0;
   return r->c->callback ? r->c->callback(p, r->c->user) : 0;
 }
 
 /* Forward, loss and backward of images first .. first + B - 1 of the order. */
 static vit_result vit__fit_batch(vit__run *r, int first, int B, float factor,
-                                 int step, double *loss) {
+                                 double step, double *loss) {
   vit_result result;
   vit_dataset_batch(r->train, r->batch.order + first, B, r->batch.images,
                     r->batch.labels);
@@ -4526,7 +4648,7 @@ static vit_result vit__fit_batch(vit__run *r, int first, int B, float factor,
   if (result) return result;
   if (!(fabs(*loss) <= 1e30))
     return vit__fail(VIT_ERR_DIVERGED,
-                     "the loss of step %d is %g: training diverged; a smaller "
+                     "the loss of step %.0f is %g: training diverged; a smaller "
                      "learning rate may help",
                      step, fabs(*loss));
   return vit_backward(r->m, &r->s, factor);
@@ -4537,7 +4659,8 @@ static vit_result vit__fit_batch(vit__run *r, int first, int B, float factor,
 static vit_result vit__fit_epoch(vit__run *r, int epoch, vit_epoch *e) {
   const int n = r->train->count, batch = r->c->batch;
   const int steps = (n + batch - 1) / batch;
-  vit_rng rng = vit_rng_create(r->c->seed, (uint32_t)epoch);
+  vit_rng rng =
+      vit_rng_create(r->c->seed ^ VIT__SALT_SHUFFLE, (uint32_t)epoch);
   double total = 0;
   vit_shuffle(r->batch.order, n, &rng);
   for (int i = 0; i < steps; i++) {
@@ -4549,7 +4672,7 @@ static vit_result vit__fit_epoch(vit__run *r, int epoch, vit_epoch *e) {
     vit_result result;
     if (i == group) vit_zero_gradients(&r->s);
     result = vit__fit_batch(r, i * batch, B, 1.0f / (float)members,
-                            epoch * steps + i + 1, &loss);
+                            (double)epoch * steps + i + 1, &loss);
     if (result) return result;
     total += loss * B;
     r->images += B;
@@ -4576,9 +4699,15 @@ static vit_result vit__fit_epochs(vit__run *r) {
     vit_epoch *e = r->h->epoch + epoch;
     vit_progress p;
     vit_result result = vit__fit_epoch(r, epoch, e);
+    e->test_loss = e->test_accuracy = NAN;
     if (!result && r->test)
-      result = vit_evaluate(r->m, r->test, &e->test_loss, &e->test_accuracy,
-                            NULL, NULL);
+      result = vit__test_run(&r->t, r->m, r->test, &e->test_loss,
+                             &e->test_accuracy, NULL, NULL);
+    if (!result && r->test && !(fabs(e->test_loss) <= 1e30))
+      result = vit__fail(VIT_ERR_DIVERGED,
+                         "the test loss after epoch %d is %g: training "
+                         "diverged; a smaller learning rate may help",
+                         epoch + 1, fabs(e->test_loss));
     if (result) return result;
     e->seconds = vit_seconds() - r->start;
     r->h->epochs = epoch + 1;
@@ -4596,13 +4725,19 @@ static vit_result vit__fit_epochs(vit__run *r) {
   return VIT_OK;
 }
 
+/* Steps of the optimiser in a whole run. */
+static int vit__optimizer_steps(const vit_fit_config *c, int images) {
+  int batches = (images + c->batch - 1) / c->batch;
+  double steps = (batches + c->accumulate - 1) / c->accumulate;
+  return (int)fmin(steps * c->epochs, INT_MAX);
+}
+
 static vit_result vit__check_fit(const vit_model *m, const vit_fit_config *c,
                                  const vit_dataset *train,
                                  const vit_dataset *test) {
   vit_result r = vit__check_batch(c->batch);
   if (!r) r = vit__check_dataset(m, train, "training");
   if (!r && test) r = vit__check_dataset(m, test, "test");
-  if (!r) r = vit__check_schedule(&c->schedule);
   if (r) return r;
   if (c->epochs < 1 || c->epochs > VIT__MOST || c->accumulate < 1)
     return vit__fail(VIT_ERR_CONFIG,
@@ -4620,15 +4755,22 @@ VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
   memset(&r, 0, sizeof r);
   memset(h, 0, sizeof *h);
   if (result) return result;
+  r.schedule = c->schedule;
+  if (r.schedule.total == 0)
+    r.schedule.total = vit__optimizer_steps(c, train->count);
+  result = vit__check_schedule(&r.schedule);
+  if (result) return result;
   r.m = m;
   r.c = c;
   r.train = train;
   r.test = test;
   r.h = h;
-  r.schedule = c->schedule;
   result = vit_state_create(&r.s, m, c->batch, VIT_FOR_TRAINING, c->seed);
   if (!result) result = vit_optimizer_create(&r.o, m, &c->optimizer);
   if (!result) result = vit__batch_create(&r.batch, train, c->batch);
+  if (!result && test)
+    result = vit__test_create(&r.t, m, test,
+                              vit__min(c->batch, VIT__EVALUATE_BATCH));
   if (!result) {
     h->epoch = (vit_epoch *)vit__allocate((size_t)c->epochs, sizeof *h->epoch,
                                           "the history");
@@ -4642,6 +4784,7 @@ VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
   vit_state_free(&r.s);
   vit_optimizer_free(&r.o);
   vit_arena_free(&r.batch.arena);
+  vit__test_free(&r.t);
   return result;
 }
 
@@ -4869,7 +5012,8 @@ static void vit__tile_line(FILE *f, int x0, int y0, const float *line,
 /* A text for gnuplot; a quote in it would end the string. */
 static void vit__plot_text(FILE *f, const char *command, const char *text) {
   fprintf(f, "%s \"", command);
-  for (; *text; text++) fputc(*text == '"' || *text == '\\' ? '\'' : *text, f);
+  for (; *text; text++) /* in quotes, gnuplot runs what backquotes enclose */
+    fputc(strchr("\"\\`\n", *text) ? '\'' : *text, f);
   fprintf(f, "\" noenhanced");
 }
 
@@ -5187,29 +5331,37 @@ VIT_DEF void vit_safetensors_close(vit_safetensors *f) {
   memset(f, 0, sizeof *f);
 }
 
+static void vit__fill_safetensor(const vit_safetensors *f,
+                                 const struct vit__entry *e,
+                                 vit_safetensor *t) {
+  t->name = e->name;
+  t->dims = e->dims;
+  t->count = 1;
+  for (int d = 0; d < 8; d++) {
+    t->shape[d] = d < e->dims ? e->shape[d] : 0;
+    if (d < e->dims) t->count *= (size_t)e->shape[d];
+  }
+  t->data = f->bytes + f->data + (size_t)e->begin;
+  snprintf(t->type, sizeof t->type, "%s", e->value);
+}
+
 VIT_DEF int vit_safetensors_at(const vit_safetensors *f, int i,
                                vit_safetensor *t) {
-  for (int n = 0; n < f->count; n++) {
-    const struct vit__entry *e = f->entries + n;
-    if (e->dims < 0 || i-- > 0) continue;
-    t->name = e->name;
-    t->dims = e->dims;
-    t->count = 1;
-    for (int d = 0; d < 8; d++) {
-      t->shape[d] = d < e->dims ? e->shape[d] : 0;
-      if (d < e->dims) t->count *= (size_t)e->shape[d];
+  for (int n = 0; n < f->count; n++)
+    if (f->entries[n].dims >= 0 && i-- == 0) {
+      vit__fill_safetensor(f, f->entries + n, t);
+      return 1;
     }
-    t->data = f->bytes + f->data + (size_t)e->begin;
-    snprintf(t->type, sizeof t->type, "%s", e->value);
-    return 1;
-  }
   return 0;
 }
 
 VIT_DEF vit_result vit_safetensors_find(const vit_safetensors *f,
                                         const char *name, vit_safetensor *t) {
-  for (int i = 0; vit_safetensors_at(f, i, t); i++)
-    if (!strcmp(t->name, name)) return VIT_OK;
+  for (int n = 0; n < f->count; n++)
+    if (f->entries[n].dims >= 0 && !strcmp(f->entries[n].name, name)) {
+      vit__fill_safetensor(f, f->entries + n, t);
+      return VIT_OK;
+    }
   return vit__fail(VIT_ERR_FORMAT, "the file has no tensor \"%.60s\"", name);
 }
 

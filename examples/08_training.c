@@ -81,7 +81,8 @@ static void train_model(vit_model *m, const vit_dataset *train, const vit_datase
 
 /* What the test images were taken for. */
 static void show_confusion(const vit_dataset *test, const int *guess) {
-  int counts[100] = {0}, worst = 1, K = test->classes;
+  enum { K = 10 };
+  int counts[K * K] = {0}, worst = 1;
   nb_cell("Which digit is taken for which?");
   for (int i = 0; i < test->count; i++) counts[test->labels[i] * K + guess[i]]++;
   printf("  %-12s", "true \\ said");
@@ -171,7 +172,7 @@ static void show_attention(const vit_model *m, const vit_dataset *test) {
       for (int j = 0; j <= PATCHES; j++) printf("%5.0f", 100 * (double)row[j]);
       printf("  ");
       memcpy(glow + tile * PATCHES, row + 1, PATCHES * sizeof(float));
-      memcpy(images + tile * size, images + k * size, (size_t)size * sizeof(float));
+      if (h) memcpy(images + tile * size, images + k * size, (size_t)size * sizeof(float));
       snprintf(text[tile], sizeof text[tile], "head %d: %.0f %%", h + 1, 100 * (1 - (double)row[0]));
       titles[tile] = text[tile];
     }

@@ -219,7 +219,7 @@ static void test_gelu_values(void) {
 static void test_gelu_accuracy(void) {
   enum { N = 24001 };
   static float x[N], y[N], want[N], ones[N];
-  static const float far[8] = {-60, 60, -1e3f, 1e3f, -1e5f, 1e5f, -1e8f, 1e8f};
+  static const float far[8] = {-60, 60, -1e3f, 1e3f, -1e8f, 1e8f, -1e25f, 1e25f};
   K_NEEDS_SIMD;
   for (int i = 0; i < N; i++) {
     x[i] = (float)(i - N / 2) / 1000;

@@ -243,12 +243,12 @@ static void test_optimizer_errors(void) {
     float momentum, beta1, beta2, eps, decay, clip;
     const char *sentence;
   } bad[] = {
-      {-0.1f, 0.9f, 0.9f, 1e-8f, 0, 0, "the optimiser's momentum is -0.1; it must be from 0 to 1"},
+      {-0.1f, 0.9f, 0.9f, 1e-8f, 0, 0, "the optimiser's momentum is -0.1; it must be at least 0 and below 1"},
       {0.9f, 1, 0.9f, 1e-8f, 0, 0, "the optimiser's beta1 is 1; it must be "},
       {0.9f, 0.9f, 1.5f, 1e-8f, 0, 0, "the optimiser's beta2 is 1.5; it must be "},
       {0.9f, 0.9f, 0.9f, 0, 0, 0, "the optimiser's eps is 0; it must be above 0"},
-      {0.9f, 0.9f, 0.9f, 1e-8f, -1, 0, "the optimiser's weight_decay is -1; it must be from 0 to 1e+06"},
-      {0.9f, 0.9f, 0.9f, 1e-8f, 0, -2, "the optimiser's clip_norm is -2; it must be from 0 to 1e+30"}};
+      {0.9f, 0.9f, 0.9f, 1e-8f, -1, 0, "the optimiser's weight_decay is -1; it must be at least 0 and below 1e+06"},
+      {0.9f, 0.9f, 0.9f, 1e-8f, 0, -2, "the optimiser's clip_norm is -2; it must be at least 0 and below 1e+30"}};
   vit_model m, other;
   vit_state s, infer;
   vit_optimizer o;
@@ -423,7 +423,7 @@ static void test_callback(void) {
           told.calls);
     CHECK(h.epochs == stops[i].epochs, "%d epochs in the history", h.epochs);
     for (int e = 0; e < h.epochs; e++)
-      CHECK(h.epoch[e].train_loss > 0 && h.epoch[e].test_accuracy == 0,
+      CHECK(h.epoch[e].train_loss > 0 && isnan(h.epoch[e].test_accuracy),
             "epoch %d of the history", e);
     vit_history_free(&h);
     vit_model_free(&m);
@@ -510,7 +510,7 @@ static void test_fit_by_hand(void) {
             !vit_optimizer_create(&o, &hand, &f.optimizer),
         "%s", vit_error());
   for (int e = 0; e < 2; e++) {
-    vit_rng rng = vit_rng_create(9, (uint32_t)e);
+    vit_rng rng = vit_rng_create(9 ^ VIT__SALT_SHUFFLE, (uint32_t)e);
     vit_shuffle(order, 10, &rng);
     for (int i = 0; i < 10; i += 4, step++) {
       int B = i + 4 > 10 ? 2 : 4;
@@ -555,7 +555,7 @@ static void test_divergence(void) {
   f.schedule = vit_schedule_constant(1e6f);
   f.epochs = 50;
   m.params.head_b[0] = 1;
-  r = vit_fit(&m, &f, &d, &d, &h);
+  r = vit_fit(&m, &f, &d, NULL, &h);
   CHECK(r == VIT_ERR_DIVERGED && sscanf(vit_error(), "the loss of step %d is", &step) == 1 &&
             step > 1,
         "result %d, %s", (int)r, vit_error());
@@ -630,7 +630,7 @@ static void test_fit_errors(void) {
   FIT(&good, NULL, "epochs is 5 and accumulate is -1; both must be at least 1");
   g = f;
   g.schedule.rate = -1;
-  FIT(&good, NULL, "the learning rate is -1; it must be from 0 to 1e6");
+  FIT(&good, NULL, "the learning rate is -1 and its floor 0; both must be from 0 to 1e6");
   g.schedule.rate = (float)NAN;
   CHECK(vit_fit(&m, &g, &good, NULL, &h) == VIT_ERR_CONFIG, "rate NaN");
   g = f;
