@@ -9,7 +9,9 @@
 #include <sys/types.h>
 
 static void *test_malloc(size_t n);
+#ifdef VIT_HAVE_STB
 static void *test_realloc(void *p, size_t n);
+#endif
 static void test_free(void *p);
 
 #ifdef VIT_HAVE_STB /* set by the Makefile when it finds stb_image.h */
@@ -38,11 +40,13 @@ static void *test_malloc(size_t n) {
   heap.live += p != NULL;
   return p;
 }
+#ifdef VIT_HAVE_STB
 static void *test_realloc(void *p, size_t n) {
   void *q = heap_refuses(n) ? NULL : realloc(p, n);
   heap.live += q != NULL && p == NULL;
   return q;
 }
+#endif
 static void test_free(void *p) {
   heap.live -= p != NULL;
   free(p);
