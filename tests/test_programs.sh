@@ -1,0 +1,68 @@
+#!/bin/sh
+# The programs from outside: what they print, what they leave, how they refuse.
+#   sh tests/test_programs.sh   after `make programs`; ends in `programs: N passed, M failed`.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+dir=build/programs
+rm -rf $dir
+mkdir -p $dir/data/digits
+passed=0 failed=0
+tell() { # tell TRUTH WHAT
+  if [ "$1" = 0 ]; then passed=$((passed + 1)); else failed=$((failed + 1)) && echo "wrong: $2"; fi
+}
+
+# refuses SENTENCE COMMAND...: exit status 1, nothing but one sentence on stderr
+refuses() {
+  sentence=$1
+  shift
+  "$@" >$dir/out 2>$dir/err
+  status=$?
+  [ $status = 1 ] && [ "$(wc -l <$dir/err)" -eq 1 ] && grep -q "$sentence" $dir/err
+  tell $? "exit $status of: $* said: $(cat $dir/err)"
+}
+
+build/digits $dir/data/digits --train 4000 --test 500 || exit 1
+VIT_DATA=$dir/data
+export VIT_DATA
+train="build/08_training --out $dir/08"
+
+$train --epochs 1 >$dir/log 2>&1 && tail -n 1 $dir/log | grep -Eq '^test accuracy [0-9]+\.[0-9][0-9] %$'
+tell $? "the last line of 08: $(tail -n 1 $dir/log)"
+for name in curves attention confusion mistakes; do
+  [ -s $dir/08/$name.gp ] && [ -s $dir/08/$name.dat ]
+  tell $? "08 left no script or data of $name"
+  if command -v gnuplot >/dev/null 2>&1; then
+    head -c 8 $dir/08/$name.png 2>/dev/null | grep -q PNG
+    tell $? "08 left no picture of $name"
+  fi
+done
+cp $dir/log $dir/first
+$train --epochs 1 --threads 1 >$dir/log 2>&1
+[ "$(tail -n 1 $dir/log)" = "$(tail -n 1 $dir/first)" ]
+tell $? "08 gives another accuracy with one thread"
+PATH=$dir $train --epochs 1 >$dir/log 2>&1 && grep -q 'gnuplot is missing' $dir/log
+tell $? "08 without gnuplot"
+
+for program in examples/[0-9]*.c; do
+  program=build/$(basename "$program" .c)
+  refuses 'unknown flag --no-such-flag' $program --no-such-flag 1
+  refuses '.' $program --out README.md/inside
+  $program --help >$dir/log 2>&1 && grep -q -- '--out' $dir/log
+  tell $? "$program --help"
+done
+refuses 'found no train-images' $train --data $dir/nowhere
+refuses 'epochs is 0' $train --epochs 0
+refuses 'needs a whole number' $train --epochs many
+refuses 'needs a value' $train --epochs
+refuses 'batch is -3' $train --batch -3
+refuses 'learning rate' $train --lr -1
+refuses 'threads must be from 0' $train --threads -1
+refuses 'naive or simd' $train --kernels fast
+refuses 'OUT_DIR\|cannot\|No such' build/digits $dir/no/such/folder
+mkdir -p $dir/cut
+cp $dir/data/digits/* $dir/cut
+head -c 1000 $dir/data/digits/train-images-idx3-ubyte >$dir/cut/train-images-idx3-ubyte
+refuses 'should hold 3136000 bytes' $train --data $dir/cut
+
+echo "programs: $passed passed, $failed failed"
+[ $failed = 0 ]
