@@ -30,7 +30,8 @@
 
    BEFORE YOU INCLUDE IT, YOU MAY
 
-       #include "stb_image.h"    to read .gz files (and, later, photos)
+       #define STB_IMAGE_IMPLEMENTATION
+       #include "stb_image.h"    to read .gz files
        #define VIT_STATIC        every function private to this file
        #define VIT_NO_SIMD       compile the plain loops alone
        #define VIT_MALLOC(n), VIT_FREE(p)    your own allocator: both or none
@@ -541,7 +542,7 @@ VIT_DEF void vit_state_free(vit_state *s);
 VIT_DEF vit_result vit_forward(const vit_model *m, vit_state *s,
                                const float *images, int B);
 /* Attention probabilities [T,T] of one head after a forward; row i: what token
-   i looks at. NULL where they were not kept. */
+   i looks at. NULL, with a sentence in vit_error(), where there is none. */
 VIT_DEF const float *vit_attention(const vit_model *m, const vit_state *s,
                                    int layer, int image, int head);
 /* Most probable class of each image; p [B,K] may be NULL. */
@@ -689,10 +690,11 @@ typedef struct {
   int (*callback)(const vit_progress *p, void *user); /* not 0: stop */
   void *user;
 } vit_fit_config;
-/* The tutorial's recipe: 5 epochs, batch 128, Adam, rate 0.005. One number is
-   not the published one: beta2 is 0.95 instead of 0.999. The tutorial's softmax
+/* The tutorial's recipe: 5 epochs, batch 128, Adam, rate 0.005. Two numbers are
+   not the published ones. beta2 is 0.95 instead of 0.999: the tutorial's softmax
    lets a class die early, and Adam's long memory of its first, large gradients
-   then keeps it dead; with the shorter memory it comes back. */
+   then keeps it dead; with the shorter memory it comes back. And the rate sinks
+   to its half during the run, which steadies the last epochs. */
 VIT_DEF vit_fit_config vit_fit_defaults(void);
 /* Train. `test` may be NULL: its loss and accuracy are then NAN. The history
    (its old content is not freed) holds the finished epochs, also when the
@@ -726,8 +728,8 @@ VIT_DEF vit_result vit_plot_confusion(const char *dir, const char *name,
                                       const int *counts, int K);
 /* A grid of pictures: values [rows*cols][height][width], each drawn from its
    own smallest value (dark) to its largest (light). A weight per region,
-   glow [rows*cols][glow_rows][glow_cols], shines orange over it, each picture
-   relative to its largest; glow and titles (below the pictures) may be NULL. */
+   glow [rows*cols][glow_rows][glow_cols] in 0..1, shines orange over it: 1 is
+   full orange; glow and titles (below the pictures) may be NULL. */
 VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
                                   const char *title, const float *values,
                                   const float *glow, int glow_rows,
@@ -3143,9 +3145,19 @@ VIT_DEF const float *vit_attention(const vit_model *m, const vit_state *s,
                                    int layer, int image, int head) {
   const vit_config *c = &m->config;
   vit_idx T = vit_config_tokens(c);
-  if (layer < 0 || layer >= c->depth || image < 0 || image >= s->batch ||
-      head < 0 || head >= c->heads || (!s->trains && !s->keep_probs))
+  if (!s->trains && !s->keep_probs) {
+    vit__fail(VIT_ERR_STATE, "this state keeps no attention; create it with "
+                             "VIT_FOR_TRAINING or VIT_KEEP_ATTENTION");
     return NULL;
+  }
+  if (layer < 0 || layer >= c->depth || image < 0 || image >= s->batch ||
+      head < 0 || head >= c->heads) {
+    vit__fail(VIT_ERR_CONFIG,
+              "there is no attention of layer %d, image %d, head %d: the last "
+              "forward had %d layers, %d images and %d heads",
+              layer, image, head, c->depth, s->batch, c->heads);
+    return NULL;
+  }
   return s->probs + (size_t)layer * s->probs_stride +
          ((vit_idx)image * c->heads + head) * T * T;
 }
@@ -4162,8 +4174,9 @@ static vit_result vit__gunzip(const char *path, unsigned char **bytes,
   }
 #else
   return vit__fail(VIT_ERR_FORMAT,
-                   "%.200s is compressed; unpack it with gunzip, or include "
-                   "stb_image.h before vit.h",
+                   "%.200s is compressed; unpack it with gunzip, or define "
+                   "STB_IMAGE_IMPLEMENTATION and include stb_image.h before "
+                   "vit.h",
                    path);
 #endif
 }
@@ -4288,8 +4301,8 @@ VIT_DEF vit_result vit_dataset_mnist(vit_dataset *d, const char *dir,
   if (i == 3)
     return vit__fail(VIT_ERR_FILE,
                      "found no %s (or .gz) in %.120s/mnist, %.120s or "
-                     "%.120s/digits; run `make data`, or set VIT_DATA to the "
-                     "folder that holds mnist/",
+                     "%.120s/digits; run `make data` in vit.h's folder and "
+                     "set VIT_DATA to its data/",
                      name, dir, dir, dir);
   snprintf(name, sizeof name, "%s-labels-idx1-ubyte", stem);
   if (!vit__find_data(labels, sizeof labels, dir, folders[i], name))
@@ -4601,6 +4614,8 @@ VIT_DEF vit_fit_config vit_fit_defaults(void) {
   c.optimizer = vit_optimizer_defaults(VIT_ADAM);
   c.optimizer.beta2 = 0.95f;
   c.schedule = vit_schedule_constant(0.005f);
+  c.schedule.kind = VIT_LINEAR;
+  c.schedule.floor = 0.0025f;
   return c;
 }
 
@@ -4936,7 +4951,8 @@ VIT_DEF vit_result vit_plot_history(const char *dir, const char *name,
           "set multiplot layout 1,2\n"
           "set title 'Loss'\n"
           "set ylabel 'cross entropy (nats)'\n"
-          "plot '%s.dat' using 1:2 with linespoints title 'training', \\\n"
+          "plot '%s.dat' using 1:2 with linespoints title 'training (mean of "
+          "the epoch)', \\\n"
           "     '' using 1:3 with linespoints title 'test'\n"
           "set title 'Accuracy on the test images'\n"
           "set ylabel 'right answers (%%)'\n"
@@ -4992,16 +5008,15 @@ static void vit__range(const float *v, vit_idx n, double *low, double *high) {
 }
 
 /* One line of pixels of one tile: grey, and where `glow` [columns] is given a
-   glow of orange over the darkened grey, full at weight `most`. */
+   glow of orange over the darkened grey, full at weight 1. */
 static void vit__tile_line(FILE *f, int x0, int y0, const float *line,
                            double low, double high, int width,
-                           const float *glow, double most, int columns) {
+                           const float *glow, int columns) {
   const double orange[3] = {255, 170, 0};
   for (int x = 0; x < width; x++) {
     double grey = high > low ? ((double)line[x] - low) / (high - low) : 0;
-    double w = glow && most > 0
-                   ? 0.75 * (double)glow[(vit_idx)x * columns / width] / most
-                   : 0;
+    double w = glow ? 0.75 * (double)glow[(vit_idx)x * columns / width] : 0;
+    w = w < 0 ? 0 : w > 0.75 ? 0.75 : w;
     fprintf(f, "%d %d", x0 + x, y0);
     for (int c = 0; c < 3; c++)
       fprintf(f, " %d", (int)(0.5 + 255 * grey * (1 - w) + w * orange[c]));
@@ -5039,20 +5054,17 @@ VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
     for (int i = 0; i < cols; i++) {
       vit_idx tile = (vit_idx)(y / down) * cols + i, at = y % down;
       const float *v = values + tile * height * width;
-      double low, high, least, most = 0;
+      double low, high;
       if (at >= height) {
         vit__white(p.data, i * across, y, across);
         continue;
       }
       vit__range(v, (vit_idx)height * width, &low, &high);
-      if (glow)
-        vit__range(glow + tile * glow_rows * glow_cols,
-                   (vit_idx)glow_rows * glow_cols, &least, &most);
       vit__tile_line(p.data, i * across, y, v + at * width, low, high, width,
                      glow ? glow + (tile * glow_rows + at * glow_rows / height) *
                                        glow_cols
                           : NULL,
-                     most, glow_cols);
+                     glow_cols);
       vit__white(p.data, i * across + width, y, gap);
     }
   for (int i = 0; titles && i < rows * cols; i++) {

@@ -4,7 +4,7 @@
 /* What the flags set. */
 static int epochs = 5, batch = 128, seed = 1, threads = 0;
 static float rate = 0.005f;
-static const char *kernels = NULL;
+static const char *kernels = NULL, *head = NULL;
 
 /* ---- the cells --------------------------------------------------------- */
 
@@ -20,14 +20,12 @@ static void make_model(vit_model *m) {
   vit_config c = vit_config_tutorial();
   vit_memory need;
   nb_cell("Model: 4 patches and a class token, 3 blocks of 3 heads, 9 numbers per token");
-  if (threads < 0 || threads > 1024) nb_stop("--threads must be from 0 (all) to 1024");
+  if (head && !strcmp(head, "logits")) c.head = VIT_HEAD_LOGITS;
   nb_try(vit_memory_plan(&c, batch, &need));
   nb_try(vit_model_create(m, &c, (uint64_t)(unsigned)seed));
   m->threads = threads;
   if (kernels && !strcmp(kernels, "naive"))
     m->kernels = &vit_naive;
-  else if (kernels && strcmp(kernels, "simd"))
-    nb_stop("--kernels must be naive or simd");
   else if (kernels && vit_best_kernels() == &vit_naive)
     nb_stop("--kernels simd: this processor or this build has no SIMD kernels; use naive");
   printf("  parameters   %.0f\n", (double)m->params.count);
@@ -70,7 +68,8 @@ static void train_model(vit_model *m, const vit_dataset *train, const vit_datase
   f.epochs = epochs;
   f.batch = batch;
   f.seed = (uint64_t)(unsigned)seed;
-  f.schedule = vit_schedule_constant(rate);
+  f.schedule.rate = rate; /* sinks to its half during the run */
+  f.schedule.floor = rate / 2;
   f.callback = show_progress;
   f.user = &last;
   r = vit_fit(m, &f, train, test, h);
@@ -101,6 +100,13 @@ static void show_confusion(const vit_dataset *test, const int *guess) {
   }
   printf("  most frequent mistake: a %d that is taken for a %d, %d times\n", worst / K, worst % K,
          counts[worst]);
+  for (int k = 0; k < K; k++) {
+    int said = 0;
+    for (int t = 0; t < K; t++) said += counts[t * K + k];
+    if (said == 0)
+      printf("  nothing is called a %d: behind a softmax the loss can give a digit up (see 07);\n"
+             "  more epochs, or --head logits, bring it back\n", k);
+  }
   nb_figure(vit_plot_confusion(nb_out, "confusion", counts, K), "confusion");
 }
 
@@ -112,7 +118,7 @@ static void show_mistakes(const vit_dataset *test, const int *guess, const float
   int size = test->height * test->width, worst[MANY], found = 0;
   float *tiles = (float *)malloc((size_t)(MANY * size) * sizeof(float));
   if (!tiles) nb_stop("out of memory for the grid of mistakes");
-  nb_cell("The worst mistakes: sure of the wrong digit");
+  nb_cell("The worst mistakes: the true digit got the smallest probability");
   for (int i = 0; i < test->count; i++) { /* keep the worst, in order */
     int at = found;
     if (guess[i] == test->labels[i]) continue;
@@ -129,13 +135,13 @@ static void show_mistakes(const vit_dataset *test, const int *guess, const float
     for (int j = 0; j < size; j++) tiles[i * size + j] = 0;
     if (i >= found) continue;
     vit_dataset_batch(test, worst + i, 1, tiles + i * size, NULL);
-    snprintf(text[i], sizeof text[i], "is %d, said %d: %.0f %%", test->labels[worst[i]],
+    snprintf(text[i], sizeof text[i], "is %d, said %d: %.1f %%", test->labels[worst[i]],
              guess[worst[i]], 100 * (double)p[worst[i] * 10 + guess[worst[i]]]);
     titles[i] = text[i];
   }
   printf("  %d mistakes are drawn; the first: image %d %s\n", found, found ? worst[0] : -1,
          found ? text[0] : "");
-  nb_figure(vit_plot_tiles(nb_out, "mistakes", "The most confident mistakes on the test images", tiles,
+  nb_figure(vit_plot_tiles(nb_out, "mistakes", "The worst mistakes on the test images: the true digit got the smallest probability", tiles,
                            NULL, 0, 0, titles, ROWS, COLS, test->height, test->width),
             "mistakes");
   free(tiles);
@@ -160,7 +166,7 @@ static void show_attention(const vit_model *m, const vit_dataset *test) {
   vit_dataset_batch(test, order, DIGITS, images, NULL);
   nb_try(vit_state_create(&s, m, DIGITS, VIT_KEEP_ATTENTION, 0));
   nb_try(vit_forward(m, &s, images, DIGITS));
-  printf("  %-7s %-26s %-26s %-26s\n", "digit", "head 1", "head 2", "head 3");
+  printf("  %-7s %-26s %-26s %-26s\n", "digit", "head 0", "head 1", "head 2");
   printf("  %-7s", "");
   for (int h = 0; h < HEADS; h++) printf(" %s%-26s%s", nb_dim(), "self   TL   TR   BL   BR", nb_plain());
   printf("\n");
@@ -173,7 +179,7 @@ static void show_attention(const vit_model *m, const vit_dataset *test) {
       printf("  ");
       memcpy(glow + tile * PATCHES, row + 1, PATCHES * sizeof(float));
       if (h) memcpy(images + tile * size, images + k * size, (size_t)size * sizeof(float));
-      snprintf(text[tile], sizeof text[tile], "head %d: %.0f %%", h + 1, 100 * (1 - (double)row[0]));
+      snprintf(text[tile], sizeof text[tile], "head %d: %.0f %%", h, 100 * (1 - (double)row[0]));
       titles[tile] = text[tile];
     }
     printf("\n");
@@ -181,22 +187,35 @@ static void show_attention(const vit_model *m, const vit_dataset *test) {
   printf("  %sself: on the class token itself; TL, TR, BL, BR: top left ... bottom right patch%s\n",
          nb_dim(), nb_plain());
   nb_figure(vit_plot_tiles(nb_out, "attention",
-                           "Where the class token looks in the last block: the more orange, the more attention. "
-                           "Below: how much of it goes to the patches, not to itself",
+                           "Where the class token looks in the last block: black 0 %, full orange 100 % of its attention. "
+                           "Below: the sum over the patches",
                            images, glow, 2, 2, titles, HEADS, DIGITS, test->height, test->width),
             "attention");
   vit_state_free(&s);
   free(images);
 }
 
+/* Refuse what cannot work before anything is read or drawn. */
+static void check_flags(void) {
+  if (epochs < 1 || epochs > 1000000) nb_stop("--epochs must be from 1 to 1000000");
+  if (batch < 1 || batch > 1000000) nb_stop("--batch must be from 1 to 1000000");
+  if (!(rate >= 0 && rate <= 1000)) nb_stop("--lr must be from 0 to 1000");
+  if (threads < 0 || threads > 1024) nb_stop("--threads must be from 0 (all) to 1024");
+  if (kernels && strcmp(kernels, "naive") && strcmp(kernels, "simd"))
+    nb_stop("--kernels must be naive or simd");
+  if (head && strcmp(head, "softmax") && strcmp(head, "logits"))
+    nb_stop("--head must be softmax or logits");
+}
+
 int main(int argc, char **argv) {
   const nb_flag flags[] = {
       {"--epochs", "N", "passes over the training images (5)", &epochs, NULL, NULL},
       {"--batch", "N", "images per step (128)", &batch, NULL, NULL},
-      {"--lr", "RATE", "learning rate of Adam (0.005)", NULL, &rate, NULL},
+      {"--lr", "RATE", "learning rate of Adam, halved over the run (0.005)", NULL, &rate, NULL},
       {"--seed", "N", "of the initial weights and the shuffling (1)", &seed, NULL, NULL},
       {"--threads", "N", "0 = all cores (0)", &threads, NULL, NULL},
-      {"--kernels", "naive|simd", "which kernels run (the best)", NULL, NULL, &kernels}};
+      {"--kernels", "naive|simd", "which kernels run (the best)", NULL, NULL, &kernels},
+      {"--head", "softmax|logits", "what the loss sees (softmax, as the tutorial)", NULL, NULL, &head}};
   vit_dataset train, test;
   vit_model m;
   vit_history h;
@@ -205,8 +224,8 @@ int main(int argc, char **argv) {
   float *p;
   nb_start("08-training",
            "The whole tutorial: a Vision Transformer of 5,689 numbers learns to read digits.", argc,
-           argv, flags, 6);
-  nb_try(vit_make_dir(nb_out)); /* better now than after the training */
+           argv, flags, 7);
+  check_flags();
   load_data(&train, &test);
   make_model(&m);
   train_model(&m, &train, &test, &h);

@@ -61,10 +61,10 @@ static void nb_help(const char *title, const char *teaches,
                     const nb_flag *flags, int n) {
   printf("%s: %s\n\n", title, teaches);
   for (int i = 0; i < n; i++)
-    printf("  %-10s %-12s %s\n", flags[i].name, flags[i].value, flags[i].help);
-  printf("  %-10s %-12s %s\n", "--data", "DIR", "where mnist/ is (else VIT_DATA, else ./data)");
-  printf("  %-10s %-12s %s\n", "--out", "DIR", "where the figures go");
-  printf("  %-10s %-12s %s\n", "--help", "", "this list");
+    printf("  %-10s %-15s %s\n", flags[i].name, flags[i].value, flags[i].help);
+  printf("  %-10s %-15s %s\n", "--data", "DIR", "where mnist/ is (else VIT_DATA, else ./data)");
+  printf("  %-10s %-15s %s\n", "--out", "DIR", "where the figures go");
+  printf("  %-10s %-15s %s\n", "--help", "", "this list");
   exit(0);
 }
 

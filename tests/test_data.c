@@ -342,8 +342,8 @@ static void test_gzip(void) {
   vit_dataset d;
   const char *path = write_file("images.gz", z.at, z.size);
   fails(vit_dataset_idx(&d, path, path, 10), VIT_ERR_FORMAT,
-        "%s is compressed; unpack it with gunzip, or include stb_image.h before "
-        "vit.h", path);
+        "%s is compressed; unpack it with gunzip, or define "
+        "STB_IMAGE_IMPLEMENTATION and include stb_image.h before vit.h", path);
   no_leak("gzip without stb_image");
 #else
   /* 2 images of 3 x 4: zeros, then 255, 254, 3, then zeros; by gzip -9 */
@@ -516,14 +516,14 @@ static void test_mnist_folders(void) {
   vit_dataset d;
   snprintf(text, sizeof text,
            "found no train-images-idx3-ubyte (or .gz) in %s/mnist, %s or "
-           "%s/digits; run `make data`, or set VIT_DATA to the folder that holds "
-           "mnist/", top, top, top);
+           "%s/digits; run `make data` in vit.h's folder and set VIT_DATA to its "
+           "data/", top, top, top);
   fails(vit_dataset_mnist(&d, top, VIT_TRAIN), VIT_ERR_FILE, text, "");
   CHECK(!d.pixels && !d.count, "a dataset is left");
   snprintf(text, sizeof text,
            "found no t10k-images-idx3-ubyte (or .gz) in %s/mnist, %s or "
-           "%s/digits; run `make data`, or set VIT_DATA to the folder that holds "
-           "mnist/", top, top, top);
+           "%s/digits; run `make data` in vit.h's folder and set VIT_DATA to its "
+           "data/", top, top, top);
   fails(vit_dataset_mnist(&d, top, VIT_TEST), VIT_ERR_FILE, text, "");
 
   folder_of("data/mnist");

@@ -51,11 +51,12 @@ for program in examples/[0-9]*.c; do
   tell $? "$program --help"
 done
 refuses 'found no train-images' $train --data $dir/nowhere
-refuses 'epochs is 0' $train --epochs 0
+refuses 'epochs must be' $train --epochs 0
 refuses 'needs a whole number' $train --epochs many
 refuses 'needs a value' $train --epochs
-refuses 'batch is -3' $train --batch -3
-refuses 'learning rate' $train --lr -1
+refuses 'batch must be' $train --batch -3
+refuses 'lr must be' $train --lr -1
+refuses 'softmax or logits' $train --head none
 refuses 'threads must be from 0' $train --threads -1
 refuses 'naive or simd' $train --kernels fast
 refuses 'OUT_DIR\|cannot\|No such' build/digits $dir/no/such/folder
