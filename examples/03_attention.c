@@ -90,8 +90,8 @@ static void by_hand_and_by_code(const vit_model *m, const vit_state *s, const fl
   nb_cell("The attention matrix by hand: row i says how token i divides its attention");
   NB_RUN(scores_by_hand(p, q, k));
   nb_table(p, T, T, " %6.3f", names, names, 1);
-  nb_say("Each row sums to 1. The model is not trained yet, so every token looks about equally "
-         "everywhere (1/5 = 0.2).");
+  nb_say("Each row sums to 1. The model is not trained yet: the rows are nearly alike, "
+         "what a token looks at hardly depends on who asks.");
   NB_RUN(values_by_hand(o, p, v));
   nb_matrix(o, T, Dh, " %6.3f", names);
 

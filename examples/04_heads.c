@@ -1,4 +1,4 @@
-// Several heads side by side are one fused projection; after training each looks elsewhere.
+// Several heads side by side are one fused projection; training changes what each looks at.
 //
 // A head is the attention of chapter 03 on a few columns. Heads run side by side, their outputs are
 // joined, and one matrix holds the Q, K and V weights of all of them. Read beside it: chapter 04

@@ -73,6 +73,10 @@ static void nb_set_flag(const nb_flag *f, const char *value) {
   double v = strtod(value, &end);
   int bad = end == value || *end || !(v > -2e9 && v < 2e9);
   if (f->text) {
+    if (!*value) {
+      snprintf(message, sizeof message, "%s needs a value; see --help", f->name);
+      nb_stop(message);
+    }
     *f->text = value;
     return;
   }
