@@ -630,7 +630,7 @@ static void test_fit_errors(void) {
   FIT(&good, NULL, "epochs is 5 and accumulate is -1; both must be at least 1");
   g = f;
   g.schedule.rate = -1;
-  FIT(&good, NULL, "the learning rate is -1 and its floor 0; both must be from 0 to 1e6");
+  FIT(&good, NULL, "the learning rate is -1 and its floor 0.0025; both must be from 0 to 1e6");
   g.schedule.rate = (float)NAN;
   CHECK(vit_fit(&m, &g, &good, NULL, &h) == VIT_ERR_CONFIG, "rate NaN");
   g = f;
