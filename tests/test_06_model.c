@@ -10,6 +10,7 @@ static void test_free(void *p);
 #define VIT_STATIC
 #define VIT_IMPLEMENTATION
 #include "../vit.h"
+#include "changed.h"
 
 /* ---- an allocator that counts, and that fails on demand ------------------ */
 
@@ -44,18 +45,6 @@ static int fails(vit_result have, vit_result want, const char *sentence) {
   return CHECK(have == want && (have == VIT_OK || !strcmp(vit_error(), sentence)),
                "result %d \"%s\",\n    expected %d \"%s\"", (int)have, vit_error(),
                (int)want, sentence);
-}
-
-/* A preset with "field=value field=value" changed. */
-static vit_config changed(vit_config c, const char *pairs) {
-  char text[400], *pair;
-  snprintf(text, sizeof text, "%s", pairs);
-  for (pair = strtok(text, " "); pair; pair = strtok(NULL, " ")) {
-    char *value = strchr(pair, '=');
-    *value++ = '\0';
-    CHECK(!vit_config_set(&c, pair, value), "%s", vit_error());
-  }
-  return c;
 }
 
 /* All sizes differ, every kind of tensor exists. */

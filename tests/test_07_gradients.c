@@ -5,22 +5,11 @@
 #define VIT_STATIC
 #define VIT_IMPLEMENTATION
 #include "../vit.h"
+#include "changed.h"
 
 /* Largest error that a right gradient may show in vit_gradient_check; measured
    are 2e-3, naive and SIMD. A wrong sign shows 1 or more. */
 static const double BOUND = 1e-2;
-
-/* A preset with "field=value field=value" changed. */
-static vit_config changed(vit_config c, const char *pairs) {
-  char text[500], *pair;
-  snprintf(text, sizeof text, "%s", pairs);
-  for (pair = strtok(text, " "); pair; pair = strtok(NULL, " ")) {
-    char *value = strchr(pair, '=');
-    *value++ = '\0';
-    CHECK(!vit_config_set(&c, pair, value), "%s", vit_error());
-  }
-  return c;
-}
 
 static vit_config preset(const char *name) {
   for (int i = 0; vit_preset_at(i); i++)

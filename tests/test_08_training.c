@@ -7,18 +7,7 @@
 #define VIT_STATIC
 #define VIT_IMPLEMENTATION
 #include "../vit.h"
-
-/* A preset with "field=value field=value" changed. */
-static vit_config changed(vit_config c, const char *pairs) {
-  char text[500], *pair;
-  snprintf(text, sizeof text, "%s", pairs);
-  for (pair = strtok(text, " "); pair; pair = strtok(NULL, " ")) {
-    char *value = strchr(pair, '=');
-    *value++ = '\0';
-    CHECK(!vit_config_set(&c, pair, value), "%s", vit_error());
-  }
-  return c;
-}
+#include "changed.h"
 
 static vit_config small_config(void) {
   return changed(vit_config_tutorial(),
