@@ -1076,6 +1076,35 @@ VIT__OP vit_ivec vit_imulhi(vit_ivec a, vit_ivec b) {
 #endif
 }
 
+/* Turn a square of VIT_LANES rows round: row i becomes column i. Pairs of
+   numbers change places first, then pairs of pairs. */
+VIT__OP void vit_transpose(vit_vec v[VIT_LANES]) {
+#ifdef __x86_64__
+  vit_vec a[8];
+  for (int i = 0; i < 8; i += 2) {
+    a[i] = _mm256_unpacklo_ps(v[i], v[i + 1]);
+    a[i + 1] = _mm256_unpackhi_ps(v[i], v[i + 1]);
+  }
+  for (int i = 0; i < 8; i += 4) {
+    v[i] = _mm256_shuffle_ps(a[i], a[i + 2], 0x44);
+    v[i + 1] = _mm256_shuffle_ps(a[i], a[i + 2], 0xEE);
+    v[i + 2] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0x44);
+    v[i + 3] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0xEE);
+  }
+  for (int i = 0; i < 4; i++) {
+    a[i] = _mm256_permute2f128_ps(v[i], v[i + 4], 0x20);
+    a[i + 4] = _mm256_permute2f128_ps(v[i], v[i + 4], 0x31);
+  }
+  for (int i = 0; i < 8; i++) v[i] = a[i];
+#else
+  float32x4x2_t low = vzipq_f32(v[0], v[2]), high = vzipq_f32(v[1], v[3]);
+  float32x4x2_t first = vzipq_f32(low.val[0], high.val[0]);
+  float32x4x2_t second = vzipq_f32(low.val[1], high.val[1]);
+  v[0] = first.val[0], v[1] = first.val[1];
+  v[2] = second.val[0], v[3] = second.val[1];
+#endif
+}
+
 /* first, first + 1, first + 2, ... */
 VIT__OP vit_ivec vit_icount(uint32_t first) {
   static const uint32_t lane[8] = {0, 1, 2, 3, 4, 5, 6, 7};
@@ -1094,6 +1123,7 @@ VIT__OP __m256i vit__mask(int n) {
 #endif
 VIT__OP vit_vec vit_load_n(const float *p, vit_idx n) {
   if (n >= VIT_LANES) return vit_load(p);
+  if (n <= 0) return vit_set(0);
 #ifdef __x86_64__
   return _mm256_maskload_ps(p, vit__mask((int)n));
 #else
@@ -1322,13 +1352,33 @@ static void vit_naive_linear_backward_weight(float *dw, float *db,
 
        C[m,n] = start + sum over k of A[m,k] B[k,n]
 
-   A tile of C, VIT_TILE_ROWS x VIT_TILE_COLS numbers, stays in registers while
-   k runs: then each loaded number of A serves VIT_TILE_COLS products and each
-   one of B serves VIT_TILE_ROWS. Strides say where A[m,k] and B[k,n] are, so
-   one function does x W^T, dy W and dy^T x. The VIT_TILE_COLS columns of B that
-   a tile needs are first copied ("packed") side by side, VIT__DEPTH rows at a
-   time: this panel fits the first-level cache and serves every row of A. */
-enum { VIT_TILE_COLS = VIT_TILE_VECS * VIT_LANES, VIT__DEPTH = 256 };
+   Each number that is loaded must serve many multiplications, at every level
+   of memory. From the inside out (Goto and van de Geijn 2008):
+
+   tile   VIT_TILE_ROWS x VIT_TILE_COLS numbers of C stay in registers while k
+          runs: a number of A serves VIT_TILE_COLS products, one of B serves
+          VIT_TILE_ROWS.
+   panel  The VIT_TILE_COLS columns of B that a tile reads are copied side by
+          side ("packed"), VIT__DEPTH rows at a time. A panel fits the
+          first-level cache.
+   block  VIT__WIDTH columns, packed, fit the second-level cache and serve all
+          rows of A. The rows of A are read where they are, unless k runs across
+          them (dy^T x): then a few tiles of A are packed as well.
+
+   Strides say where A[m,k] and B[k,n] are, so that one function does x W^T,
+   dy W and dy^T x. */
+enum {
+  VIT_TILE_COLS = VIT_TILE_VECS * VIT_LANES,
+  VIT__DEPTH = 256,
+  VIT__WIDTH = 16 * VIT_TILE_COLS,
+  VIT__SKINNY = 2 * VIT_TILE_COLS,
+  VIT__HEIGHT = 8 * VIT_TILE_ROWS /* rows of A that are packed at a time */
+};
+
+/* Where a thread packs: too much for the stack of a small thread. */
+static VIT__THREAD_LOCAL float vit__packed_b[VIT__DEPTH * VIT__WIDTH];
+static VIT__THREAD_LOCAL float vit__packed_a[VIT__DEPTH * VIT__HEIGHT +
+                                              VIT_LANES];
 
 /* Where a matrix is: element (i, j) at p[i * row + j * col]. */
 typedef struct { const float *p; vit_idx row, col; } vit__matrix;
@@ -1341,17 +1391,24 @@ static vit__matrix vit__at(const float *p, vit_idx row, vit_idx col) {
   return m;
 }
 
+/* The part of m that starts at element (i, j). */
+static vit__matrix vit__from(vit__matrix m, vit_idx i, vit_idx j) {
+  return vit__at(m.p + i * m.row + j * m.col, m.row, m.col);
+}
+
 #if defined(__clang__)
 #define VIT__UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define VIT__UNROLL _Pragma("GCC unroll 8")
 #endif
 
-/* One tile. Rows past `rows` repeat the last row and are not stored; columns
-   past `cols` are zeros in the panel and are not stored. */
-VIT__SIMD void vit__tile(float *c, vit_idx c_row, vit__matrix a,
-                         const float *panel, const float *bias, int add,
-                         vit_idx rows, vit_idx cols, vit_idx depth) {
+/* One tile of `vecs` vectors a row. Rows past `rows` repeat the last row and
+   are not stored; columns past `cols` are zeros in the panel and are not
+   stored. */
+VIT__SIMD inline __attribute__((always_inline)) void
+vit__tile(float *c, vit_idx c_row, vit__matrix a, const float *panel,
+          const float *bias, int add, vit_idx rows, vit_idx cols, vit_idx depth,
+          const int vecs) {
   vit_vec sum[VIT_TILE_ROWS][VIT_TILE_VECS];
   const float *ar[VIT_TILE_ROWS];
   VIT__UNROLL
@@ -1359,51 +1416,89 @@ VIT__SIMD void vit__tile(float *c, vit_idx c_row, vit__matrix a,
     vit_idx row = r < rows ? r : rows - 1;
     ar[r] = a.p + row * a.row;
     VIT__UNROLL
-    for (int v = 0; v < VIT_TILE_VECS; v++) {
+    for (int v = 0; v < vecs; v++) {
       vit_idx n = v * VIT_LANES;
       sum[r][v] = vit_set(0); /* start: 0, the bias, or what C holds */
-      if (n < cols && add) sum[r][v] = vit_load_n(c + row * c_row + n, cols - n);
-      if (n < cols && bias) sum[r][v] = vit_load_n(bias + n, cols - n);
+      if (add) sum[r][v] = vit_load_n(c + row * c_row + n, cols - n);
+      if (bias) sum[r][v] = vit_load_n(bias + n, cols - n);
     }
   }
   for (vit_idx k = 0, ak = 0; k < depth; k++, ak += a.col) {
     vit_vec b[VIT_TILE_VECS];
     VIT__UNROLL
-    for (int v = 0; v < VIT_TILE_VECS; v++)
+    for (int v = 0; v < vecs; v++)
       b[v] = vit_load(panel + k * VIT_TILE_COLS + v * VIT_LANES);
     VIT__UNROLL
     for (int r = 0; r < VIT_TILE_ROWS; r++) {
       vit_vec x = vit_set(ar[r][ak]);
       VIT__UNROLL
-      for (int v = 0; v < VIT_TILE_VECS; v++)
-        sum[r][v] = vit_fma(x, b[v], sum[r][v]);
+      for (int v = 0; v < vecs; v++) sum[r][v] = vit_fma(x, b[v], sum[r][v]);
     }
   }
   VIT__UNROLL
   for (int r = 0; r < VIT_TILE_ROWS; r++) {
     if (r >= rows) break;
     VIT__UNROLL
-    for (int v = 0; v < VIT_TILE_VECS; v++) {
-      vit_idx n = v * VIT_LANES;
-      if (n < cols) vit_store_n(c + r * c_row + n, sum[r][v], cols - n);
-    }
+    for (int v = 0; v < vecs; v++)
+      vit_store_n(c + r * c_row + v * VIT_LANES, sum[r][v], cols - v * VIT_LANES);
   }
 }
 
-/* Copy a depth x cols part of B into the panel; columns past `cols` are 0. */
-VIT__SIMD void vit__pack(float *panel, vit__matrix b, vit_idx depth,
-                         vit_idx cols) {
-  if (b.col == 1) { /* the rows of B lie in one piece */
+/* Copy a depth x cols part of B into a panel; columns past `cols` are 0. First
+   where the rows of B lie in one piece, then where its columns do. */
+VIT__SIMD void vit__pack_panel(float *panel, vit__matrix b, vit_idx depth,
+                               vit_idx cols) {
+  if (b.col == 1) {
     for (vit_idx k = 0; k < depth; k++)
       for (vit_idx n = 0; n < VIT_TILE_COLS; n += VIT_LANES)
         vit_store(panel + k * VIT_TILE_COLS + n,
-                  n < cols ? vit_load_n(b.p + k * b.row + n, cols - n)
-                           : vit_set(0));
+                  vit_load_n(b.p + k * b.row + n, cols - n));
     return;
   }
-  for (vit_idx n = 0; n < VIT_TILE_COLS; n++)
-    for (vit_idx k = 0; k < depth; k++)
-      panel[k * VIT_TILE_COLS + n] = n < cols ? b.p[k * b.row + n * b.col] : 0;
+  for (vit_idx n = 0; n < VIT_TILE_COLS; n += VIT_LANES)
+    for (vit_idx k = 0; k < depth; k += VIT_LANES) {
+      vit_vec v[VIT_LANES];
+      for (vit_idx i = 0; i < VIT_LANES; i++)
+        v[i] = vit_load_n(b.p + (n + i) * b.col + k,
+                          n + i < cols ? depth - k : 0);
+      vit_transpose(v);
+      for (vit_idx i = 0; i < VIT_LANES && k + i < depth; i++)
+        vit_store(panel + (k + i) * VIT_TILE_COLS + n, v[i]);
+    }
+}
+
+/* Copy rows x depth of A, tile by tile, so that each k finds the rows of a tile
+   side by side. A store may run into the next k, which is written later. */
+VIT__SIMD void vit__pack_rows(float *to, vit__matrix a, vit_idx rows,
+                              vit_idx depth) {
+  for (vit_idx m = 0; m < rows; m += VIT_TILE_ROWS)
+    for (vit_idx r = m; r < m + VIT_TILE_ROWS && r < rows; r += VIT_LANES)
+      for (vit_idx k = 0; k < depth; k++)
+        vit_store(to + m * VIT__DEPTH + k * VIT_TILE_ROWS + r - m,
+                  vit_load_n(a.p + k * a.col + r, rows - r));
+}
+
+/* All tiles of a block: rows 0 .. M-1 of A against the packed columns of B.
+   a_tile: floats from one tile of A to the next. */
+VIT__SIMD void vit__block(float *c, vit_idx c_row, vit__matrix a,
+                          vit_idx a_tile, const float *packed,
+                          const float *bias, int add, vit_idx M, vit_idx N,
+                          vit_idx depth) {
+  for (vit_idx m = 0; m < M; m += VIT_TILE_ROWS, a.p += a_tile)
+    for (vit_idx n = 0; n < N; n += VIT_TILE_COLS) {
+      float *to = c + m * c_row + n;
+      const float *panel = packed + n * VIT__DEPTH;
+      const float *start = bias ? bias + n : NULL;
+      const vit_idx rows = M - m, cols = N - n;
+      if (rows >= VIT_TILE_ROWS && cols >= VIT_TILE_COLS) /* the usual case */
+        vit__tile(to, c_row, a, panel, start, add, VIT_TILE_ROWS, VIT_TILE_COLS,
+                  depth, VIT_TILE_VECS);
+      else if (cols > VIT_LANES)
+        vit__tile(to, c_row, a, panel, start, add, rows, cols, depth,
+                  VIT_TILE_VECS);
+      else
+        vit__tile(to, c_row, a, panel, start, add, rows, cols, depth, 1);
+    }
 }
 
 /* C [M,N] = (bias, or C if add, or 0) + A [M,K] B [K,N]. Each element of C is
@@ -1412,20 +1507,27 @@ VIT__SIMD void vit__pack(float *panel, vit__matrix b, vit_idx depth,
 VIT__SIMD void vit__matmul(float *c, vit_idx c_row, vit__matrix a,
                            vit__matrix b, const float *bias, int add, vit_idx M,
                            vit_idx N, vit_idx K) {
-  float panel[VIT__DEPTH * VIT_TILE_COLS];
-  for (vit_idx n = 0; n < N; n += VIT_TILE_COLS) {
-    vit_idx cols = vit__least(N - n, VIT_TILE_COLS);
-    for (vit_idx k = 0; k < K; k += VIT__DEPTH) {
-      vit_idx depth = vit__least(K - k, VIT__DEPTH);
+  for (vit_idx k = 0; k < K; k += VIT__DEPTH)
+    for (vit_idx n = 0; n < N; n += VIT__WIDTH) {
+      const vit_idx depth = vit__least(K - k, VIT__DEPTH);
+      const vit_idx cols = vit__least(N - n, VIT__WIDTH);
       const float *start = bias && k == 0 ? bias + n : NULL;
-      vit__pack(panel, vit__at(b.p + k * b.row + n * b.col, b.row, b.col),
-                depth, cols);
-      for (vit_idx m = 0; m < M; m += VIT_TILE_ROWS)
-        vit__tile(c + m * c_row + n, c_row,
-                  vit__at(a.p + m * a.row + k * a.col, a.row, a.col), panel,
-                  start, add || k > 0, M - m, cols, depth);
+      for (vit_idx i = 0; i < cols; i += VIT_TILE_COLS)
+        vit__pack_panel(vit__packed_b + i * VIT__DEPTH, vit__from(b, k, n + i), depth,
+                        vit__least(cols - i, VIT_TILE_COLS));
+      if (a.col == 1 || N <= VIT__SKINNY)
+        vit__block(c + n, c_row, vit__from(a, 0, k), VIT_TILE_ROWS * a.row,
+                   vit__packed_b, start, add || k > 0, M, cols, depth);
+      else
+        for (vit_idx m = 0; m < M; m += VIT__HEIGHT) {
+          const vit_idx rows = vit__least(M - m, VIT__HEIGHT);
+          vit__pack_rows(vit__packed_a, vit__from(a, m, k), rows, depth);
+          vit__block(c + m * c_row + n, c_row,
+                     vit__at(vit__packed_a, 1, VIT_TILE_ROWS),
+                     VIT_TILE_ROWS * VIT__DEPTH, vit__packed_b, start,
+                     add || k > 0, rows, cols, depth);
+        }
     }
-  }
 }
 
 /* A = x, B = W^T */
@@ -1452,11 +1554,17 @@ VIT__SIMD void vit_simd_linear_backward_weight(float *dw, float *db,
   vit__matmul(dw, in, vit__at(dy, 1, dy_stride), vit__at(x, in, 1), NULL, 1,
               out, in, rows);
   if (!db) return;
-  for (vit_idx o = 0; o < out; o += VIT_LANES) {
-    vit_vec bias = vit_set(0);
-    for (vit_idx r = 0; r < rows; r++)
-      bias = vit_add(bias, vit_load_n(dy + r * dy_stride + o, out - o));
-    vit_store_n(db + o, vit_add(vit_load_n(db + o, out - o), bias), out - o);
+  for (vit_idx o = 0; o < out; o += 4 * VIT_LANES) {
+    vit_vec sum[4] = {vit_set(0), vit_set(0), vit_set(0), vit_set(0)};
+    for (vit_idx r = 0; r < rows; r++) {
+      VIT__UNROLL
+      for (vit_idx v = 0; v < 4; v++) {
+        vit_idx n = o + v * VIT_LANES;
+        sum[v] = vit_add(sum[v], vit_load_n(dy + r * dy_stride + n, out - n));
+      }
+    }
+    for (vit_idx n = o, v = 0; v < 4 && n < out; v++, n += VIT_LANES)
+      vit_store_n(db + n, vit_add(vit_load_n(db + n, out - n), sum[v]), out - n);
   }
 }
 #endif
