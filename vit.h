@@ -810,9 +810,12 @@ VIT_DEF vit_result vit_model_load(vit_model *m, const vit_safetensors *f,
 #define VIT_PI 3.14159265358979323846
 
 /* Sums over a batch are made in this many fixed parts, whatever the number of
-   threads, so that the bits do not depend on it. Models with at most
-   VIT__PART_FLOATS / VIT__PARTS parameters keep the gradients of each part. */
-enum { VIT__PARTS = 16, VIT__PART_FLOATS = 1 << 24 };
+   threads, so that the bits do not depend on it. Small models, those with at
+   most VIT__SMALL parameters, keep the gradients of each part. */
+enum { VIT__PARTS = 16, VIT__SMALL = 1 << 20 };
+
+/* Rows whose activations in a block of a small model fit the cache. */
+enum { VIT__ROWS_AT_ONCE = 512 };
 
 /* Floats that can be counted in bytes; the rest of a plan is done in double. */
 #define VIT__MOST_FLOATS ((double)(SIZE_MAX / 8))
@@ -1033,7 +1036,7 @@ enum { VIT_LANES = 4, VIT_TILE_ROWS = 6, VIT_TILE_VECS = 4 };
 #endif
 
 #ifdef VIT__HAS_SIMD
-#define VIT__OP VIT__SIMD inline
+#define VIT__OP VIT__SIMD inline __attribute__((always_inline))
 /* clang-format off */
 VIT__OP vit_vec vit_set(float a)                   { return VIT__PICK(_mm256_set1_ps(a), vdupq_n_f32(a)); }
 VIT__OP vit_vec vit_load(const float *p)           { return VIT__PICK(_mm256_loadu_ps(p), vld1q_f32(p)); }
@@ -1182,12 +1185,12 @@ VIT__OP float vit_top(vit_vec a) {
 #endif
 }
 
-/* e^x to about 2 units in the last place. x = n ln 2 + r with whole n, so that
-   e^x = 2^n e^r with |r| <= 0.35, where eight terms of the Taylor series are
-   enough. Below -87 the result is 0, which a mask of -INFINITY relies on. */
+/* e^x for x <= 88, to about 2 units in the last place. x = n ln 2 + r with whole
+   n, so that e^x = 2^n e^r with |r| <= 0.35, where eight terms of the Taylor
+   series are enough. Below -88 the exponent bits of 2^n are 0, and so is the
+   result, which a mask of -INFINITY relies on. */
 VIT__OP vit_vec vit_exp(vit_vec x) {
-  const vit_vec low = vit_set(-87.0f);
-  vit_vec y = vit_min(vit_set(88.0f), vit_max(low, x));
+  vit_vec y = vit_max(vit_set(-88.03f), x); /* n >= -127 */
   vit_vec n = vit_round(vit_mul(y, vit_set(1.44269504f)));
   vit_vec r = vit_fma(n, vit_set(-0.693359375f), y); /* ln 2 in two parts: */
   vit_vec p = vit_set(1.0f / 5040);                  /* n * 0.6933.. is exact */
@@ -1199,7 +1202,7 @@ VIT__OP vit_vec vit_exp(vit_vec x) {
   p = vit_fma(p, r, vit_set(0.5f));
   p = vit_fma(p, r, vit_set(1.0f));
   p = vit_fma(p, r, vit_set(1.0f));
-  return vit_if_less(x, low, vit_set(0), vit_mul(p, vit_pow2(n)));
+  return vit_mul(p, vit_pow2(n));
 }
 #endif /* VIT__HAS_SIMD */
 
@@ -1372,13 +1375,13 @@ enum {
   VIT__DEPTH = 256,
   VIT__WIDTH = 16 * VIT_TILE_COLS,
   VIT__SKINNY = 2 * VIT_TILE_COLS,
-  VIT__HEIGHT = 8 * VIT_TILE_ROWS /* rows of A that are packed at a time */
+  VIT__HEIGHT = 8, /* tiles of A that are packed at a time */
+  VIT__A_TILE = VIT_TILE_ROWS * VIT__DEPTH + VIT_LANES
 };
 
 /* Where a thread packs: too much for the stack of a small thread. */
 static VIT__THREAD_LOCAL float vit__packed_b[VIT__DEPTH * VIT__WIDTH];
-static VIT__THREAD_LOCAL float vit__packed_a[VIT__DEPTH * VIT__HEIGHT +
-                                              VIT_LANES];
+static VIT__THREAD_LOCAL float vit__packed_a[VIT__HEIGHT * VIT__A_TILE];
 
 /* Where a matrix is: element (i, j) at p[i * row + j * col]. */
 typedef struct { const float *p; vit_idx row, col; } vit__matrix;
@@ -1405,7 +1408,7 @@ static vit__matrix vit__from(vit__matrix m, vit_idx i, vit_idx j) {
 /* One tile of `vecs` vectors a row. Rows past `rows` repeat the last row and
    are not stored; columns past `cols` are zeros in the panel and are not
    stored. */
-VIT__SIMD inline __attribute__((always_inline)) void
+VIT__OP void
 vit__tile(float *c, vit_idx c_row, vit__matrix a, const float *panel,
           const float *bias, int add, vit_idx rows, vit_idx cols, vit_idx depth,
           const int vecs) {
@@ -1444,18 +1447,19 @@ vit__tile(float *c, vit_idx c_row, vit__matrix a, const float *panel,
   }
 }
 
-/* Copy a depth x cols part of B into a panel; columns past `cols` are 0. First
-   where the rows of B lie in one piece, then where its columns do. */
+/* Copy a depth x cols part of B into a panel. What is left of a last vector is
+   0; further ones are not read. First where the rows of B lie in one piece,
+   then where its columns do. */
 VIT__SIMD void vit__pack_panel(float *panel, vit__matrix b, vit_idx depth,
                                vit_idx cols) {
   if (b.col == 1) {
     for (vit_idx k = 0; k < depth; k++)
-      for (vit_idx n = 0; n < VIT_TILE_COLS; n += VIT_LANES)
+      for (vit_idx n = 0; n < cols; n += VIT_LANES)
         vit_store(panel + k * VIT_TILE_COLS + n,
                   vit_load_n(b.p + k * b.row + n, cols - n));
     return;
   }
-  for (vit_idx n = 0; n < VIT_TILE_COLS; n += VIT_LANES)
+  for (vit_idx n = 0; n < cols; n += VIT_LANES)
     for (vit_idx k = 0; k < depth; k += VIT_LANES) {
       vit_vec v[VIT_LANES];
       for (vit_idx i = 0; i < VIT_LANES; i++)
@@ -1468,14 +1472,14 @@ VIT__SIMD void vit__pack_panel(float *panel, vit__matrix b, vit_idx depth,
 }
 
 /* Copy rows x depth of A, tile by tile, so that each k finds the rows of a tile
-   side by side. A store may run into the next k, which is written later. */
+   side by side. A store may run into the place of the next k, which is written
+   later; after the last k there is room for it. */
 VIT__SIMD void vit__pack_rows(float *to, vit__matrix a, vit_idx rows,
                               vit_idx depth) {
-  for (vit_idx m = 0; m < rows; m += VIT_TILE_ROWS)
-    for (vit_idx r = m; r < m + VIT_TILE_ROWS && r < rows; r += VIT_LANES)
-      for (vit_idx k = 0; k < depth; k++)
-        vit_store(to + m * VIT__DEPTH + k * VIT_TILE_ROWS + r - m,
-                  vit_load_n(a.p + k * a.col + r, rows - r));
+  for (vit_idx k = 0; k < depth; k++, to += VIT_TILE_ROWS, a.p += a.col)
+    for (vit_idx m = 0, t = 0; m < rows; m += VIT_TILE_ROWS, t += VIT__A_TILE)
+      for (vit_idx r = 0; r < VIT_TILE_ROWS; r += VIT_LANES)
+        vit_store(to + t + r, vit_load_n(a.p + m + r, rows - m - r));
 }
 
 /* All tiles of a block: rows 0 .. M-1 of A against the packed columns of B.
@@ -1519,13 +1523,12 @@ VIT__SIMD void vit__matmul(float *c, vit_idx c_row, vit__matrix a,
         vit__block(c + n, c_row, vit__from(a, 0, k), VIT_TILE_ROWS * a.row,
                    vit__packed_b, start, add || k > 0, M, cols, depth);
       else
-        for (vit_idx m = 0; m < M; m += VIT__HEIGHT) {
-          const vit_idx rows = vit__least(M - m, VIT__HEIGHT);
+        for (vit_idx m = 0; m < M; m += VIT__HEIGHT * VIT_TILE_ROWS) {
+          const vit_idx rows = vit__least(M - m, VIT__HEIGHT * VIT_TILE_ROWS);
           vit__pack_rows(vit__packed_a, vit__from(a, m, k), rows, depth);
           vit__block(c + m * c_row + n, c_row,
-                     vit__at(vit__packed_a, 1, VIT_TILE_ROWS),
-                     VIT_TILE_ROWS * VIT__DEPTH, vit__packed_b, start,
-                     add || k > 0, rows, cols, depth);
+                     vit__at(vit__packed_a, 1, VIT_TILE_ROWS), VIT__A_TILE,
+                     vit__packed_b, start, add || k > 0, rows, cols, depth);
         }
     }
 }
@@ -1546,7 +1549,24 @@ VIT__SIMD void vit_simd_linear_backward_input(float *dx, const float *dy,
               out);
 }
 
-/* A = dy^T, B = x; then db, VIT_LANES columns at a time */
+/* db += the sums of n columns of dy, n <= 4 VIT_LANES */
+VIT__OP void vit__add_columns(float *db, const float *dy, vit_idx dy_stride,
+                              vit_idx rows, vit_idx n) {
+  vit_vec sum[4] = {vit_set(0), vit_set(0), vit_set(0), vit_set(0)};
+  for (vit_idx r = 0; r < rows; r++) {
+    VIT__UNROLL
+    for (vit_idx v = 0; v < 4; v++)
+      sum[v] = vit_add(sum[v], vit_load_n(dy + r * dy_stride + v * VIT_LANES,
+                                          n - v * VIT_LANES));
+  }
+  for (vit_idx v = 0; v * VIT_LANES < n; v++) {
+    vit_idx left = n - v * VIT_LANES;
+    float *to = db + v * VIT_LANES;
+    vit_store_n(to, vit_add(vit_load_n(to, left), sum[v]), left);
+  }
+}
+
+/* A = dy^T, B = x; then db */
 VIT__SIMD void vit_simd_linear_backward_weight(float *dw, float *db,
                                                const float *dy, const float *x,
                                                int rows, int in, int out,
@@ -1554,18 +1574,11 @@ VIT__SIMD void vit_simd_linear_backward_weight(float *dw, float *db,
   vit__matmul(dw, in, vit__at(dy, 1, dy_stride), vit__at(x, in, 1), NULL, 1,
               out, in, rows);
   if (!db) return;
-  for (vit_idx o = 0; o < out; o += 4 * VIT_LANES) {
-    vit_vec sum[4] = {vit_set(0), vit_set(0), vit_set(0), vit_set(0)};
-    for (vit_idx r = 0; r < rows; r++) {
-      VIT__UNROLL
-      for (vit_idx v = 0; v < 4; v++) {
-        vit_idx n = o + v * VIT_LANES;
-        sum[v] = vit_add(sum[v], vit_load_n(dy + r * dy_stride + n, out - n));
-      }
-    }
-    for (vit_idx n = o, v = 0; v < 4 && n < out; v++, n += VIT_LANES)
-      vit_store_n(db + n, vit_add(vit_load_n(db + n, out - n), sum[v]), out - n);
-  }
+  for (vit_idx o = 0; o < out; o += 4 * VIT_LANES)
+    if (out - o >= 4 * VIT_LANES) /* the compiler drops the tails */
+      vit__add_columns(db + o, dy + o, dy_stride, rows, 4 * VIT_LANES);
+    else
+      vit__add_columns(db + o, dy + o, dy_stride, rows, out - o);
 }
 #endif
 
@@ -1721,36 +1734,70 @@ VIT__OP vit_vec vit__load_or(const float *p, vit_idx n, float other) {
                      vit_set(other));
 }
 
-VIT__SIMD void vit_simd_softmax_forward(float *p, const float *s, int rows,
-                                        int cols) {
+/* Scores j, j + 1, ... of a row before the softmax: factor s + mask. */
+VIT__OP vit_vec vit__scores(const float *s, const float *mask, float factor,
+                            vit_idx j, vit_idx cols) {
+  vit_vec v = vit_mul(vit__load_or(s + j, cols - j, -INFINITY), vit_set(factor));
+  return mask ? vit_add(v, vit_load_n(mask + j, cols - j)) : v;
+}
+
+VIT__OP vit_vec vit__highest(const float *s, const float *mask, float factor,
+                             vit_idx cols) {
+  vit_vec top = vit_set(-INFINITY);
+  for (vit_idx j = 0; j < cols; j += VIT_LANES)
+    top = vit_max(top, vit__scores(s, mask, factor, j, cols));
+  return vit_set(vit_top(top));
+}
+
+/* p = softmax(factor s + mask), mask [rows,cols] or NULL. The maximum of the
+   next row is taken early, so that this row's exp need not wait for its own;
+   the last vector of a row stays in a register until it is scaled. */
+VIT__SIMD void vit__softmax(float *p, const float *s, const float *mask,
+                            float factor, int rows, int cols) {
+  const vit_idx end = (cols - 1) / VIT_LANES * VIT_LANES; /* the last vector */
+  vit_vec next = vit__highest(s, mask, factor, cols);
   for (vit_idx r = 0; r < rows; r++, p += cols, s += cols) {
-    vit_vec top = vit_set(-INFINITY), sum = vit_set(0), scale;
-    for (vit_idx j = 0; j < cols; j += VIT_LANES)
-      top = vit_max(top, vit__load_or(s + j, cols - j, -INFINITY));
-    top = vit_set(vit_top(top));
-    for (vit_idx j = 0; j < cols; j += VIT_LANES) {
-      vit_vec e = vit_exp(vit_sub(vit__load_or(s + j, cols - j, -INFINITY), top));
-      vit_store_n(p + j, e, cols - j);
+    const float *m = mask ? mask + r * cols : NULL;
+    vit_vec top = next, sum = vit_set(0), last, scale;
+    if (r + 1 < rows)
+      next = vit__highest(s + cols, m ? m + cols : NULL, factor, cols);
+    for (vit_idx j = 0; j < end; j += VIT_LANES) {
+      vit_vec e = vit_exp(vit_sub(vit__scores(s, m, factor, j, cols), top));
+      vit_store(p + j, e);
       sum = vit_add(sum, e);
     }
-    scale = vit_div(vit_set(1), vit_set(vit_sum(sum)));
-    for (vit_idx j = 0; j < cols; j += VIT_LANES)
-      vit_store_n(p + j, vit_mul(vit_load_n(p + j, cols - j), scale), cols - j);
+    last = vit_exp(vit_sub(vit__scores(s, m, factor, end, cols), top));
+    scale = vit_div(vit_set(1), vit_set(vit_sum(vit_add(sum, last))));
+    for (vit_idx j = 0; j < end; j += VIT_LANES)
+      vit_store(p + j, vit_mul(vit_load(p + j), scale));
+    vit_store_n(p + end, vit_mul(last, scale), cols - end);
   }
 }
 
-VIT__SIMD void vit_simd_softmax_backward(float *ds, const float *dp,
-                                         const float *p, int rows, int cols) {
+VIT__SIMD void vit_simd_softmax_forward(float *p, const float *s, int rows,
+                                        int cols) {
+  vit__softmax(p, s, NULL, 1, rows, cols);
+}
+
+/* ds = factor p (dp - sum of dp p) */
+VIT__SIMD void vit__softmax_backward(float *ds, const float *dp, const float *p,
+                                     float factor, int rows, int cols) {
+  const vit_vec f = vit_set(factor);
   for (vit_idx r = 0; r < rows; r++, ds += cols, dp += cols, p += cols) {
     vit_vec dot = vit_set(0);
     for (vit_idx j = 0; j < cols; j += VIT_LANES)
       dot = vit_fma(vit_load_n(dp + j, cols - j), vit_load_n(p + j, cols - j), dot);
     dot = vit_set(vit_sum(dot));
     for (vit_idx j = 0; j < cols; j += VIT_LANES) {
-      vit_vec d = vit_sub(vit_load_n(dp + j, cols - j), dot);
+      vit_vec d = vit_mul(vit_sub(vit_load_n(dp + j, cols - j), dot), f);
       vit_store_n(ds + j, vit_mul(vit_load_n(p + j, cols - j), d), cols - j);
     }
   }
+}
+
+VIT__SIMD void vit_simd_softmax_backward(float *ds, const float *dp,
+                                         const float *p, int rows, int cols) {
+  vit__softmax_backward(ds, dp, p, 1, rows, cols);
 }
 #endif
 
@@ -1834,16 +1881,9 @@ VIT__SIMD void vit_simd_attention_scores_forward(float *p, const float *q,
                                                  const float *k,
                                                  const float *mask, int T,
                                                  int Dh, int stride) {
-  const vit_vec scale = vit_set((float)(1.0 / sqrt((double)Dh)));
-  vit_idx n = (vit_idx)T * T;
   vit__matmul(p, T, vit__at(q, stride, 1), vit__at(k, 1, stride), NULL, 0, T, T,
               Dh);
-  for (vit_idx i = 0; i < n; i += VIT_LANES) {
-    vit_vec s = vit_mul(vit_load_n(p + i, n - i), scale);
-    if (mask) s = vit_add(s, vit_load_n(mask + i, n - i));
-    vit_store_n(p + i, s, n - i);
-  }
-  vit_simd_softmax_forward(p, p, T, T);
+  vit__softmax(p, p, mask, (float)(1.0 / sqrt((double)Dh)), T, T);
 }
 
 VIT__SIMD void vit_simd_attention_scores_backward(float *dq, float *dk,
@@ -1851,11 +1891,7 @@ VIT__SIMD void vit_simd_attention_scores_backward(float *dq, float *dk,
                                                   const float *q,
                                                   const float *k, int T, int Dh,
                                                   int stride) {
-  const vit_vec scale = vit_set((float)(1.0 / sqrt((double)Dh)));
-  vit_idx n = (vit_idx)T * T;
-  vit_simd_softmax_backward(dp, dp, p, T, T);
-  for (vit_idx i = 0; i < n; i += VIT_LANES)
-    vit_store_n(dp + i, vit_mul(vit_load_n(dp + i, n - i), scale), n - i);
+  vit__softmax_backward(dp, dp, p, (float)(1.0 / sqrt((double)Dh)), T, T);
   vit__matmul(dq, stride, vit__at(dp, T, 1), vit__at(k, stride, 1), NULL, 0, T,
               Dh, T);
   vit__matmul(dk, stride, vit__at(dp, 1, T), vit__at(q, stride, 1), NULL, 0, T,
@@ -2732,7 +2768,6 @@ static vit_result vit__check_int(const char *what, double floats) {
 static vit_result vit__plan_state(vit_state *s, const vit_config *c,
                                   vit_arena *a) {
   const int grad = s->trains, batch = s->capacity;
-  double parts;
   VIT__SIZES(vit__sizes_of(c, batch));
 #define VIT__PLAN(name, where, exists, size)                                   \
   {                                                                            \
@@ -2751,9 +2786,9 @@ static vit_result vit__plan_state(vit_state *s, const vit_config *c,
   s->labels = (int *)vit_arena_take(a, (size_t)batch, sizeof(int));
   s->losses = (double *)vit_arena_take(a, (size_t)batch, sizeof(double));
   if (grad) vit__take_tensors(&s->grads, c, a);
-  parts = (double)s->grads.count * (double)VIT__PARTS;
-  if (grad && parts <= (double)VIT__PART_FLOATS)
-    s->part_grads = (float *)vit_arena_take(a, (size_t)parts, sizeof(float));
+  if (grad && s->grads.count <= VIT__SMALL)
+    s->part_grads = (float *)vit_arena_take(
+        a, VIT__PARTS * s->grads.count, sizeof(float));
   return VIT_OK;
 }
 
@@ -3036,23 +3071,35 @@ static float *vit__block_input(const vit__pass *p, int l) {
   return l ? VIT__ACT(p, out, l - 1) : p->s.tokens;
 }
 
-/* Patches, projection and positions of image b (ViT paper, eq. 1). */
-static void vit__embed(const vit__pass *p, int b) {
+/* Patches, projection and positions (ViT paper, eq. 1), in three steps: cut up
+   image b; project a share of all patches; class token and positions of image
+   b. */
+static void vit__cut(const vit__pass *p, int b) {
   const vit_config *c = &p->m->config;
-  const vit_tensors *w = &p->m->params;
   const vit_idx pixels = (vit_idx)p->N * p->P;
-  float *patches = p->s.patches + b * pixels;
-  float *embedded = p->s.embedded + (vit_idx)b * p->N * p->D;
-  p->k->patchify_forward(patches, p->images + b * pixels, c->channels,
-                         c->image_height, c->image_width, c->patch_height,
-                         c->patch_width);
-  p->k->linear_forward(embedded, patches, w->patch_w, w->patch_b, p->N, p->P,
+  p->k->patchify_forward(p->s.patches + b * pixels, p->images + b * pixels,
+                         c->channels, c->image_height, c->image_width,
+                         c->patch_height, c->patch_width);
+}
+
+static void vit__project(const vit__pass *p, int worker) {
+  const vit_tensors *w = &p->m->params;
+  int first, n;
+  vit__share(p->B * p->N, p->threads, worker, VIT__ROW_GRAIN, &first, &n);
+  if (n > 0)
+    p->k->linear_forward(p->s.embedded + (vit_idx)first * p->D,
+                         p->s.patches + (vit_idx)first * p->P, w->patch_w,
+                         w->patch_b, n, p->P, p->D);
+}
+
+static void vit__place(const vit__pass *p, int b) {
+  const vit_tensors *w = &p->m->params;
+  p->k->tokens_forward(p->s.tokens + (vit_idx)b * p->T * p->D,
+                       p->s.embedded + (vit_idx)b * p->N * p->D, w->cls_token,
+                       w->pos_embed ? w->pos_embed : p->m->fixed_pos, p->N,
                        p->D);
-  p->k->tokens_forward(p->s.tokens + (vit_idx)b * p->T * p->D, embedded,
-                       w->cls_token, w->pos_embed ? w->pos_embed : p->m->fixed_pos,
-                       p->N, p->D);
-  vit__drop(p, p->s.tokens, c->pos_drop, vit__stream(p, 0, -1), b * p->T, p->T,
-            p->D);
+  vit__drop(p, p->s.tokens, p->m->config.pos_drop, vit__stream(p, 0, -1),
+            b * p->T, p->T, p->D);
 }
 
 /* Rows of block l up to Q, K, V: layer norm 1 (pre-norm) and the fused
@@ -3161,14 +3208,13 @@ static void vit__block_rest(const vit__pass *p, int worker) {
             p->D);
 }
 
-/* Final norm, pooling, head (ViT paper, eq. 4) and softmax of image b. */
-static void vit__classify(const vit__pass *p, int b) {
+/* Final norm and pooling of image b (ViT paper, eq. 4). */
+static void vit__pool(const vit__pass *p, int b) {
   const vit_config *c = &p->m->config;
   const vit_tensors *w = &p->m->params;
   const vit_idx TD = (vit_idx)p->T * p->D;
   const float *x = vit__block_input(p, c->depth) + b * TD;
   float *pooled = p->s.pooled + (vit_idx)b * p->D;
-  float *logits = p->s.logits + (vit_idx)b * p->K;
   if (c->final_norm) {
     float *normed = p->s.normed + b * TD;
     p->k->layernorm_forward(normed, p->s.mean + (vit_idx)b * p->T,
@@ -3180,27 +3226,39 @@ static void vit__classify(const vit__pass *p, int b) {
     memcpy(pooled, x, (size_t)p->D * sizeof(float));
   else /* over the patches, not the class token */
     p->k->mean_forward(pooled, x + (c->class_token ? p->D : 0), p->N, p->D);
-  p->k->linear_forward(logits, pooled, w->head_w, w->head_b, 1, p->D, p->K);
-  p->k->softmax_forward(p->s.softmax + (vit_idx)b * p->K, logits, 1, p->K);
 }
 
 /* From pixels to logits. The rows between two attentions are independent of
    each other, and so are the heads: three loops make a block. */
 static void vit__forward_pass(vit__pass *p) {
-  vit__each(p, p->B, vit__embed);
+  const vit_tensors *w = &p->m->params;
+  vit__each(p, p->B, vit__cut);
+  vit__each(p, p->threads, vit__project);
+  vit__each(p, p->B, vit__place);
   for (p->l = 0; p->l < p->m->config.depth; p->l++) {
     vit__each(p, p->threads, vit__block_qkv);
     vit__each(p, p->B * p->H, vit__head);
     vit__each(p, p->threads, vit__block_rest);
   }
-  vit__each(p, p->B, vit__classify);
+  vit__each(p, p->B, vit__pool);
+  p->k->linear_forward(p->s.logits, p->s.pooled, w->head_w, w->head_b, p->B,
+                       p->D, p->K);
+  p->k->softmax_forward(p->s.softmax, p->s.logits, p->B, p->K);
 }
 
-/* Thread i takes its share of the images all the way. */
-static void vit__forward_share(const vit__pass *whole, int i) {
+/* Where there are enough images a thread takes some of them all the way: of a
+   large model its whole share, so that the weights are read once; of a small
+   one as many as leave the activations of a block in the cache. */
+static int vit__turns(const vit__pass *p) {
+  int rows = p->B * p->T / p->threads;
+  int each = p->m->params.count <= VIT__SMALL ? rows / VIT__ROWS_AT_ONCE : 0;
+  return vit__min(p->B, p->threads * (each + 1));
+}
+
+static void vit__forward_some(const vit__pass *whole, int i) {
   int first, n;
   vit__pass p;
-  vit__share(whole->B, whole->threads, i, 1, &first, &n);
+  vit__share(whole->B, vit__turns(whole), i, 1, &first, &n);
   if (n == 0) return;
   p = vit__view(whole, first, n);
   vit__forward_pass(&p);
@@ -3243,7 +3301,7 @@ VIT_DEF vit_result vit_forward(const vit_model *m, vit_state *s,
   p = vit__begin(m, s);
   p.images = images;
   if (B >= p.threads) /* whole images per thread; else rows and heads */
-    vit__each(&p, p.threads, vit__forward_share);
+    vit__each(&p, vit__turns(&p), vit__forward_some);
   else
     vit__forward_pass(&p);
   return VIT_OK;
