@@ -206,6 +206,9 @@ typedef struct {
                         int height, int width, int PH, int PW))                \
   X(linear_forward, (float *y, const float *x, const float *w, const float *b, \
                      int rows, int in, int out))                               \
+  X(linear_packed_forward,                                                     \
+    (float *y, const float *x, const float *packed, const float *b, int rows,  \
+     int in, int out))                                                         \
   X(linear_backward_input,                                                     \
     (float *dx, const float *dy, const float *w, int rows, int in, int out))   \
   X(linear_backward_weight, (float *dw, float *db, const float *dy,            \
@@ -219,12 +222,14 @@ typedef struct {
   X(softmax_backward,                                                          \
     (float *ds, const float *dp, const float *p, int rows, int cols))          \
   X(attention_scores_forward, (float *p, const float *q, const float *k,       \
-                               const float *mask, int T, int Dh, int stride))  \
+                               const float *mask, int rows, int T, int Dh,     \
+                               int stride))                                    \
   X(attention_scores_backward,                                                 \
     (float *dq, float *dk, float *dp, const float *p, const float *q,          \
      const float *k, int T, int Dh, int stride))                               \
   X(attention_values_forward, (float *o, const float *p, const float *v,       \
-                               int T, int Dh, int stride, int o_stride))       \
+                               int rows, int T, int Dh, int stride,            \
+                               int o_stride))                                  \
   X(attention_values_backward,                                                 \
     (float *dp, float *dv, const float *d_o, const float *p, const float *v,   \
      int T, int Dh, int stride, int o_stride))                                 \
@@ -270,6 +275,12 @@ VIT__TABLE_END
 VIT_DEF const vit_kernels *vit_best_kernels(void);
 
 /* ---- 01 patches, 02 tokens --------------------------------------------- */
+
+/* Rearrange w [out,in] for linear_packed_forward: VIT_PANEL outputs at a time,
+   packed [out / VIT_PANEL, in, VIT_PANEL]; out % VIT_PANEL == 0. */
+enum { VIT_PANEL = 16 };
+VIT_DEF void vit_pack_linear(float *packed, const float *w, int in, int out);
+VIT_DEF void vit_unpack_linear(float *w, const float *packed, int in, int out);
 
 /* The same patch projection as a convolution whose stride is its kernel size.
    image [C,height,width], w [D,C,PH,PW], b [D] -> y [N,D]. */
@@ -425,6 +436,7 @@ typedef struct {
   int layer;             /* -1 outside the encoder blocks */
   int init;              /* private code of the initialiser */
   int decay;
+  int is_matrix;         /* 1: the weight [out,in] of a linear layer */
 } vit_tensor;
 /* Tensor i of a config; 0 past the last one, or when the config is wrong. */
 VIT_DEF int vit_tensor_at(const vit_config *c, int i, vit_tensor *t);
@@ -446,6 +458,7 @@ typedef struct vit_model {
   vit_config config;          /* resolved */
   const vit_kernels *kernels; /* which table runs; you may change it */
   int threads;                /* 0 = as many as OpenMP offers */
+  int packed;                 /* 1: after vit_model_pack */
   vit_tensors params;
   float *fixed_pos;           /* [T,D] or NULL */
   float *mask;                /* [T,T] or NULL */
@@ -455,10 +468,16 @@ typedef struct vit_model {
 VIT_DEF vit_result vit_model_create(vit_model *m, const vit_config *c,
                                     uint64_t seed);
 VIT_DEF void vit_model_free(vit_model *m);
+/* For inference alone: rearrange the weights of the linear layers, in place, as
+   the matrix product reads them. The results are the same to the bit, and come
+   sooner. What trains, loads or saves refuses a packed model. */
+VIT_DEF vit_result vit_model_pack(vit_model *m);
+VIT_DEF vit_result vit_model_unpack(vit_model *m);
 
 /* Activations, once: field, where, exists, floats. BLOCK fields exist for each
-   layer when training; when inferring all layers share one (but `probs`, if
-   you ask to keep it). `pre` and `post` are 1 or 0, `grad` is 1 in training. */
+   layer when training; when inferring all layers share one. So do the heads'
+   `probs`, Q queries at a time, unless you ask to keep them. `grad` is 1 in
+   training. */
 #define VIT_ACTIVATIONS(X)                                                     \
   X(patches, STEM, 1, B * N * P)           /* pixels of each patch */          \
   X(embedded, STEM, 1, B * N * D)          /* projected patches */             \
@@ -467,7 +486,8 @@ VIT_DEF void vit_model_free(vit_model *m);
   X(mean1, BLOCK, 1, B * T)                                                    \
   X(rstd1, BLOCK, 1, B * T)                                                    \
   X(qkv, BLOCK, 1, B * T * 3 * I)          /* per token: Q, K, V, head-major */\
-  X(probs, BLOCK, 1, B * H * T * T)        /* attention probabilities */       \
+  X(probs, BLOCK, 1, B * H * (s->trains || s->keep_probs ? T : Q) * T)         \
+                                           /* attention probabilities */       \
   X(dropped, BLOCK, grad && c->attn_drop > 0, B * H * T * T)                   \
   X(heads, BLOCK, 1, B * T * I)            /* heads, side by side */           \
   X(mid, BLOCK, 1, B * T * D)              /* x + attention */                 \
@@ -739,10 +759,12 @@ VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
 /* ---- 13 pretrained: reading safetensors -------------------------------- */
 
 /* A file of named float tensors with text metadata, as Hugging Face defines
-   it: 8 bytes header length, JSON, data. The whole file is kept in memory. */
+   it: 8 bytes header length, JSON, data. The file is mapped into memory where
+   the system can, so that opening it reads its header alone; else it is read. */
 typedef struct {
   unsigned char *bytes;
   size_t size;
+  int file;                    /* the open file while it is mapped, or -1 */
   size_t data;                 /* where the tensors' bytes begin */
   int count;                   /* entries: tensors and metadata */
   struct vit__entry *entries;
@@ -789,7 +811,10 @@ VIT_DEF vit_result vit_model_load(vit_model *m, const vit_safetensors *f,
 #include <time.h>
 #define S_ISDIR(mode) (((mode) & _S_IFMT) == _S_IFDIR)
 #else
+#include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/time.h>
+#include <unistd.h>
 #endif
 #ifdef _OPENMP
 #include <omp.h>
@@ -814,8 +839,16 @@ VIT_DEF vit_result vit_model_load(vit_model *m, const vit_safetensors *f,
    most VIT__SMALL parameters, keep the gradients of each part. */
 enum { VIT__PARTS = 16, VIT__SMALL = 1 << 20 };
 
-/* Rows whose activations in a block of a small model fit the cache. */
-enum { VIT__ROWS_AT_ONCE = 512 };
+/* What fits the second-level cache: rows of a small model with what a block
+   makes of them, attention probabilities of some queries. */
+enum {
+  VIT__ROWS_AT_ONCE = 512,
+  VIT__PROBS_AT_ONCE = 1 << 16,
+  VIT__QUERIES_AT_ONCE = 128
+};
+
+/* Rows are shared in whole tiles of the matrix product. */
+enum { VIT__ROW_GRAIN = 6 };
 
 /* Floats that can be counted in bytes; the rest of a plan is done in double. */
 #define VIT__MOST_FLOATS ((double)(SIZE_MAX / 8))
@@ -1024,7 +1057,7 @@ VIT_DEF int vit_max_threads(void) {
 #define VIT__PICK(avx, neon) avx
 typedef __m256 vit_vec;   /* 8 floats */
 typedef __m256i vit_ivec; /* 8 unsigned 32-bit integers */
-enum { VIT_LANES = 8, VIT_TILE_ROWS = 6, VIT_TILE_VECS = 2 };
+enum { VIT_LANES = 8, VIT_TILE_ROWS = 6 };
 #elif defined(__aarch64__) && defined(__GNUC__)
 #include <arm_neon.h>
 #define VIT__HAS_SIMD 1
@@ -1032,7 +1065,7 @@ enum { VIT_LANES = 8, VIT_TILE_ROWS = 6, VIT_TILE_VECS = 2 };
 #define VIT__PICK(avx, neon) neon
 typedef float32x4_t vit_vec;
 typedef uint32x4_t vit_ivec;
-enum { VIT_LANES = 4, VIT_TILE_ROWS = 6, VIT_TILE_VECS = 4 };
+enum { VIT_LANES = 4, VIT_TILE_ROWS = 6 };
 #endif
 
 #ifdef VIT__HAS_SIMD
@@ -1317,6 +1350,34 @@ static void vit_naive_linear_forward(float *y, const float *x, const float *w,
     }
 }
 
+/* The same with packed weights: output o's weights stand VIT_PANEL apart. */
+static void vit_naive_linear_packed_forward(float *y, const float *x,
+                                            const float *packed, const float *b,
+                                            int rows, int in, int out) {
+  for (vit_idx r = 0; r < rows; r++)
+    for (vit_idx o = 0; o < out; o++) {
+      const float *w = packed + (o - o % VIT_PANEL) * in + o % VIT_PANEL;
+      double sum = b ? (double)b[o] : 0.0;
+      for (vit_idx i = 0; i < in; i++)
+        sum += (double)x[r * in + i] * (double)w[i * VIT_PANEL];
+      y[r * out + o] = (float)sum;
+    }
+}
+
+VIT_DEF void vit_pack_linear(float *packed, const float *w, int in, int out) {
+  for (vit_idx first = 0; first < out; first += VIT_PANEL)
+    for (vit_idx i = 0; i < in; i++)
+      for (vit_idx o = first; o < first + VIT_PANEL; o++)
+        *packed++ = w[o * in + i];
+}
+
+VIT_DEF void vit_unpack_linear(float *w, const float *packed, int in, int out) {
+  for (vit_idx first = 0; first < out; first += VIT_PANEL)
+    for (vit_idx i = 0; i < in; i++)
+      for (vit_idx o = first; o < first + VIT_PANEL; o++)
+        w[o * in + i] = *packed++;
+}
+
 /* dx = dy W. dy [rows,out], w [out,in] -> dx [rows,in] */
 static void vit_naive_linear_backward_input(float *dx, const float *dy,
                                             const float *w, int rows, int in,
@@ -1371,7 +1432,8 @@ static void vit_naive_linear_backward_weight(float *dw, float *db,
    Strides say where A[m,k] and B[k,n] are, so that one function does x W^T,
    dy W and dy^T x. */
 enum {
-  VIT_TILE_COLS = VIT_TILE_VECS * VIT_LANES,
+  VIT_TILE_COLS = VIT_PANEL,
+  VIT_TILE_VECS = VIT_TILE_COLS / VIT_LANES,
   VIT__DEPTH = 256,
   VIT__WIDTH = 16 * VIT_TILE_COLS,
   VIT__SKINNY = 2 * VIT_TILE_COLS,
@@ -1483,15 +1545,15 @@ VIT__SIMD void vit__pack_rows(float *to, vit__matrix a, vit_idx rows,
 }
 
 /* All tiles of a block: rows 0 .. M-1 of A against the packed columns of B.
-   a_tile: floats from one tile of A to the next. */
+   a_tile, b_step: floats from one tile of A, one column of B, to the next. */
 VIT__SIMD void vit__block(float *c, vit_idx c_row, vit__matrix a,
-                          vit_idx a_tile, const float *packed,
+                          vit_idx a_tile, const float *packed, vit_idx b_step,
                           const float *bias, int add, vit_idx M, vit_idx N,
                           vit_idx depth) {
   for (vit_idx m = 0; m < M; m += VIT_TILE_ROWS, a.p += a_tile)
     for (vit_idx n = 0; n < N; n += VIT_TILE_COLS) {
       float *to = c + m * c_row + n;
-      const float *panel = packed + n * VIT__DEPTH;
+      const float *panel = packed + n * b_step;
       const float *start = bias ? bias + n : NULL;
       const vit_idx rows = M - m, cols = N - n;
       if (rows >= VIT_TILE_ROWS && cols >= VIT_TILE_COLS) /* the usual case */
@@ -1511,24 +1573,27 @@ VIT__SIMD void vit__block(float *c, vit_idx c_row, vit__matrix a,
 VIT__SIMD void vit__matmul(float *c, vit_idx c_row, vit__matrix a,
                            vit__matrix b, const float *bias, int add, vit_idx M,
                            vit_idx N, vit_idx K) {
+  const int ready = b.row > 1 && b.col > 1; /* packed beforehand */
   for (vit_idx k = 0; k < K; k += VIT__DEPTH)
     for (vit_idx n = 0; n < N; n += VIT__WIDTH) {
       const vit_idx depth = vit__least(K - k, VIT__DEPTH);
       const vit_idx cols = vit__least(N - n, VIT__WIDTH);
+      const vit_idx step = ready ? K : VIT__DEPTH;
       const float *start = bias && k == 0 ? bias + n : NULL;
-      for (vit_idx i = 0; i < cols; i += VIT_TILE_COLS)
-        vit__pack_panel(vit__packed_b + i * VIT__DEPTH, vit__from(b, k, n + i), depth,
-                        vit__least(cols - i, VIT_TILE_COLS));
+      const float *packed = ready ? vit__from(b, k, n).p : vit__packed_b;
+      for (vit_idx i = 0; i < cols && !ready; i += VIT_TILE_COLS)
+        vit__pack_panel(vit__packed_b + i * VIT__DEPTH, vit__from(b, k, n + i),
+                        depth, vit__least(cols - i, VIT_TILE_COLS));
       if (a.col == 1 || N <= VIT__SKINNY)
         vit__block(c + n, c_row, vit__from(a, 0, k), VIT_TILE_ROWS * a.row,
-                   vit__packed_b, start, add || k > 0, M, cols, depth);
+                   packed, step, start, add || k > 0, M, cols, depth);
       else
         for (vit_idx m = 0; m < M; m += VIT__HEIGHT * VIT_TILE_ROWS) {
           const vit_idx rows = vit__least(M - m, VIT__HEIGHT * VIT_TILE_ROWS);
           vit__pack_rows(vit__packed_a, vit__from(a, m, k), rows, depth);
           vit__block(c + m * c_row + n, c_row,
                      vit__at(vit__packed_a, 1, VIT_TILE_ROWS), VIT__A_TILE,
-                     vit__packed_b, start, add || k > 0, rows, cols, depth);
+                     packed, step, start, add || k > 0, rows, cols, depth);
         }
     }
 }
@@ -1539,6 +1604,15 @@ VIT__SIMD void vit_simd_linear_forward(float *y, const float *x, const float *w,
                                        int out) {
   vit__matmul(y, out, vit__at(x, in, 1), vit__at(w, 1, in), b, 0, rows, out,
               in);
+}
+
+/* The same, but the panels of B are there: no row and no column in one piece */
+VIT__SIMD void vit_simd_linear_packed_forward(float *y, const float *x,
+                                              const float *packed,
+                                              const float *b, int rows, int in,
+                                              int out) {
+  vit__matmul(y, out, vit__at(x, in, 1), vit__at(packed, VIT_PANEL, in), b, 0,
+              rows, out, in);
 }
 
 /* A = dy, B = W */
@@ -1802,21 +1876,22 @@ VIT__SIMD void vit_simd_softmax_backward(float *ds, const float *dp,
 #endif
 
 /* attention scores of one head: P = softmax(Q K^T / sqrt(Dh) + mask)
-   (Vaswani et al. 2017, eq. 1). q, k [T,Dh], row t at q + t * stride;
-   mask [T,T] of 0 and -INFINITY, or NULL -> p [T,T], row i sums to 1. */
+   (Vaswani et al. 2017, eq. 1). q [rows,Dh], k [T,Dh], row t at q + t * stride;
+   mask [rows,T] of 0 and -INFINITY, or NULL -> p [rows,T], row i sums to 1.
+   `rows` is T, or less to ask for some of the queries. */
 static void vit_naive_attention_scores_forward(float *p, const float *q,
                                                const float *k,
-                                               const float *mask, int T, int Dh,
-                                               int stride) {
+                                               const float *mask, int rows,
+                                               int T, int Dh, int stride) {
   double scale = 1.0 / sqrt((double)Dh);
-  for (vit_idx i = 0; i < T; i++)
+  for (vit_idx i = 0; i < rows; i++)
     for (vit_idx j = 0; j < T; j++) {
       double dot = 0;
       for (vit_idx d = 0; d < Dh; d++)
         dot += (double)q[i * stride + d] * (double)k[j * stride + d];
       p[i * T + j] = (float)(dot * scale) + (mask ? mask[i * T + j] : 0);
     }
-  vit_naive_softmax_forward(p, p, T, T);
+  vit_naive_softmax_forward(p, p, rows, T);
 }
 
 /* dS = softmax backward of dP, written over dP; then, with scale 1/sqrt(Dh),
@@ -1839,12 +1914,13 @@ static void vit_naive_attention_scores_backward(float *dq, float *dk, float *dp,
     }
 }
 
-/* attention values of one head: O = P V. p [T,T], v [T,Dh] (row t at
-   v + t * stride) -> o [T,Dh] (row t at o + t * o_stride) */
+/* attention values of one head: O = P V. p [rows,T], v [T,Dh] (row t at
+   v + t * stride) -> o [rows,Dh] (row t at o + t * o_stride) */
 static void vit_naive_attention_values_forward(float *o, const float *p,
-                                               const float *v, int T, int Dh,
-                                               int stride, int o_stride) {
-  for (vit_idx i = 0; i < T; i++)
+                                               const float *v, int rows, int T,
+                                               int Dh, int stride,
+                                               int o_stride) {
+  for (vit_idx i = 0; i < rows; i++)
     for (vit_idx d = 0; d < Dh; d++) {
       double sum = 0;
       for (vit_idx j = 0; j < T; j++)
@@ -1879,11 +1955,11 @@ static void vit_naive_attention_values_backward(float *dp, float *dv,
 /* Each double loop above is one matrix product with strides. */
 VIT__SIMD void vit_simd_attention_scores_forward(float *p, const float *q,
                                                  const float *k,
-                                                 const float *mask, int T,
-                                                 int Dh, int stride) {
-  vit__matmul(p, T, vit__at(q, stride, 1), vit__at(k, 1, stride), NULL, 0, T, T,
-              Dh);
-  vit__softmax(p, p, mask, (float)(1.0 / sqrt((double)Dh)), T, T);
+                                                 const float *mask, int rows,
+                                                 int T, int Dh, int stride) {
+  vit__matmul(p, T, vit__at(q, stride, 1), vit__at(k, 1, stride), NULL, 0, rows,
+              T, Dh);
+  vit__softmax(p, p, mask, (float)(1.0 / sqrt((double)Dh)), rows, T);
 }
 
 VIT__SIMD void vit_simd_attention_scores_backward(float *dq, float *dk,
@@ -1899,10 +1975,11 @@ VIT__SIMD void vit_simd_attention_scores_backward(float *dq, float *dk,
 }
 
 VIT__SIMD void vit_simd_attention_values_forward(float *o, const float *p,
-                                                 const float *v, int T, int Dh,
-                                                 int stride, int o_stride) {
-  vit__matmul(o, o_stride, vit__at(p, T, 1), vit__at(v, stride, 1), NULL, 0, T,
-              Dh, T);
+                                                 const float *v, int rows,
+                                                 int T, int Dh, int stride,
+                                                 int o_stride) {
+  vit__matmul(o, o_stride, vit__at(p, T, 1), vit__at(v, stride, 1), NULL, 0,
+              rows, Dh, T);
 }
 
 VIT__SIMD void vit_simd_attention_values_backward(float *dp, float *dv,
@@ -2543,7 +2620,16 @@ enum { /* initialisers of the table */
 
 /* The alphabet of sizes, as doubles: their products are exact up to 2^53, and
    a larger one is seen as too large instead of wrapping round. */
-typedef struct { double B, N, T, D, H, I, M, K, L, P, C, PH, PW; } vit__sizes;
+typedef struct { double B, N, T, D, H, I, M, K, L, P, C, PH, PW, Q; } vit__sizes;
+
+/* Queries of a head at a time: few enough that their probabilities stay in the
+   cache between the softmax and the values, and in equal parts. */
+static int vit__queries(const vit_config *c) {
+  const int T = vit_config_tokens(c);
+  const int most = vit__min(VIT__QUERIES_AT_ONCE, 1 + VIT__PROBS_AT_ONCE / T);
+  const int parts = (T + most - 1) / most, grain = VIT__ROW_GRAIN;
+  return vit__min(T, (T + parts * grain - 1) / (parts * grain) * grain);
+}
 
 static vit__sizes vit__sizes_of(const vit_config *c, int batch) {
   vit__sizes z;
@@ -2561,6 +2647,7 @@ static vit__sizes vit__sizes_of(const vit_config *c, int batch) {
   z.PH = c->patch_height;
   z.PW = c->patch_width;
   z.P = z.C * z.PH * z.PW;
+  z.Q = vit__queries(c);
   return z;
 }
 
@@ -2568,9 +2655,9 @@ static vit__sizes vit__sizes_of(const vit_config *c, int batch) {
 #define VIT__SIZES(z)                                                          \
   const double B = (z).B, N = (z).N, T = (z).T, D = (z).D, H = (z).H,          \
                I = (z).I, M = (z).M, K = (z).K, P = (z).P, C = (z).C,          \
-               PH = (z).PH, PW = (z).PW;                                       \
+               PH = (z).PH, PW = (z).PW, Q = (z).Q;                            \
   (void)B, (void)N, (void)T, (void)D, (void)H, (void)I, (void)M, (void)K;      \
-  (void)P, (void)C, (void)PH, (void)PW
+  (void)P, (void)C, (void)PH, (void)PW, (void)Q
 
 /* A row of the table with its sizes worked out; VIT__ROWS of them. */
 typedef struct {
@@ -2621,6 +2708,7 @@ static double vit__walk_tensors(const vit_config *c, int i, vit_tensor *t) {
           t->layer = part == VIT__BLOCK ? l : -1;
           t->init = r->init;
           t->decay = r->decay;
+          t->is_matrix = r->init == VIT__INIT_WEIGHT || r->init == VIT__INIT_HEAD;
           return -1;
         }
         offset += r->count;
@@ -2872,11 +2960,63 @@ static vit_result vit__check_model(const vit_model *m) {
                                   "or was not called");
 }
 
+/* Which weights vit_model_pack rearranges. */
+static int vit__packs(int in, int out) {
+  return in > 1 && out % VIT_PANEL == 0;
+}
+
+/* A panel of packed weights takes the place of the rows that it is made of, so
+   one panel at a time is copied out and written back. */
+static void vit__repack_tensor(float *w, const vit_tensor *t, float *copy,
+                               int pack) {
+  const int out = t->shape[0], in = (int)(t->count / (size_t)out);
+  const vit_idx panel = (vit_idx)VIT_PANEL * in;
+  if (!t->is_matrix || !vit__packs(in, out)) return;
+  for (vit_idx at = 0; at < (vit_idx)t->count; at += panel) {
+    memcpy(copy, w + at, (size_t)panel * sizeof *w);
+    if (pack)
+      vit_pack_linear(w + at, copy, in, VIT_PANEL);
+    else
+      vit_unpack_linear(w + at, copy, in, VIT_PANEL);
+  }
+}
+
+static vit_result vit__repack(vit_model *m, int pack) {
+  size_t longest = 0;
+  vit_tensor t;
+  float *copy;
+  vit_result r = vit__check_model(m);
+  if (r || m->packed == pack) return r;
+  for (int i = 0; vit_tensor_at(&m->config, i, &t); i++) {
+    size_t in = t.count / (size_t)t.shape[0];
+    if (t.is_matrix && in > longest) longest = in;
+  }
+  copy = (float *)vit__allocate(longest * VIT_PANEL, sizeof *copy,
+                                "repacking the weights");
+  if (!copy) return VIT_ERR_NO_MEMORY;
+  for (int i = 0; vit_tensor_at(&m->config, i, &t); i++)
+    vit__repack_tensor(m->params.block + t.offset, &t, copy, pack);
+  VIT_FREE(copy);
+  m->packed = pack;
+  return VIT_OK;
+}
+
+VIT_DEF vit_result vit_model_pack(vit_model *m) { return vit__repack(m, 1); }
+VIT_DEF vit_result vit_model_unpack(vit_model *m) { return vit__repack(m, 0); }
+
+/* What needs the weights as they are in the table of tensors. */
+static vit_result vit__check_unpacked(const vit_model *m) {
+  if (!m->packed) return VIT_OK;
+  return vit__fail(VIT_ERR_STATE, "this model is packed for inference; call "
+                                  "vit_model_unpack first");
+}
+
 VIT_DEF vit_result vit_state_create(vit_state *s, const vit_model *m, int batch,
                                     int flags, uint64_t seed) {
   vit_result r = vit__check_batch(batch);
   memset(s, 0, sizeof *s);
   if (!r) r = vit__check_model(m);
+  if (!r && (flags & VIT_FOR_TRAINING)) r = vit__check_unpacked(m);
   if (r) return r;
   s->config = m->config;
   s->capacity = batch;
@@ -2921,6 +3061,7 @@ typedef struct {
   int first_image;   /* of the view in the batch */
   int B, N, T, D, H, Dh, I, M, K, P;
   int threads, parts; /* parts: of the layer norm's sums */
+  int queries;       /* of a head at a time */
   int l;             /* the block at work */
   const float *images;
   float factor;      /* of the loss */
@@ -2945,6 +3086,7 @@ static vit__pass vit__begin(const vit_model *m, const vit_state *s) {
   p.P = c->channels * c->patch_height * c->patch_width;
   p.threads = m->threads > 0 ? m->threads : vit_max_threads();
   p.parts = VIT__PARTS;
+  p.queries = vit__queries(c);
   return p;
 }
 
@@ -2993,14 +3135,20 @@ static void vit__share(int n, int workers, int i, int grain, int *first,
   *count = (int)(end - begin);
 }
 
-/* Rows are shared in whole tiles of the matrix product. */
-enum { VIT__ROW_GRAIN = 12 };
-
 /* The share of thread i in the rows of the pass; 0: nothing to do. */
 static int vit__rows(const vit__pass *p, int workers, int i, int *first) {
   int n;
   vit__share(p->B * p->T, workers, i, VIT__ROW_GRAIN, first, &n);
   return n;
+}
+
+static void vit__linear(const vit__pass *p, float *y, const float *x,
+                        const float *w, const float *b, int rows, int in,
+                        int out) {
+  if (p->m->packed && vit__packs(in, out))
+    p->k->linear_packed_forward(y, x, w, b, rows, in, out);
+  else
+    p->k->linear_forward(y, x, w, b, rows, in, out);
 }
 
 static uint32_t vit__stream(const vit__pass *p, int l, int site) {
@@ -3087,7 +3235,7 @@ static void vit__project(const vit__pass *p, int worker) {
   int first, n;
   vit__share(p->B * p->N, p->threads, worker, VIT__ROW_GRAIN, &first, &n);
   if (n > 0)
-    p->k->linear_forward(p->s.embedded + (vit_idx)first * p->D,
+    vit__linear(p, p->s.embedded + (vit_idx)first * p->D,
                          p->s.patches + (vit_idx)first * p->P, w->patch_w,
                          w->patch_b, n, p->P, p->D);
 }
@@ -3119,30 +3267,54 @@ static void vit__block_qkv(const vit__pass *p, int worker) {
                             w.norm1_b, n, p->D, c->norm_eps);
     x = norm1;
   }
-  p->k->linear_forward(VIT__ACT(p, qkv, l) + first * I3, x, w.qkv_w, w.qkv_b, n,
+  vit__linear(p, VIT__ACT(p, qkv, l) + first * I3, x, w.qkv_w, w.qkv_b, n,
                        p->D, 3 * p->I);
 }
 
+/* Attention dropout of n queries from i on: the probabilities to use. */
+static const float *vit__drop_probs(const vit__pass *p, vit_idx at, vit_idx i,
+                                    int n, const float *probs) {
+  const vit_idx T = p->T, first = (at * T + i) * T;
+  const float rate = p->m->config.attn_drop;
+  float *dropped = VIT__ACT(p, dropped, p->l) + first;
+  if (!p->s.dropout || rate == 0) return probs;
+  p->k->dropout(dropped, probs, n * p->T, rate, p->s.key,
+                vit__stream(p, p->l, VIT__SITE_ATTN),
+                (uint32_t)(p->first_image * p->H * T * T + first));
+  return dropped;
+}
+
 /* >>04 heads
-   Head at % H of image at / H. Q, K and V of a token stand side by side in
-   `qkv`, each with its heads side by side (head-major); the outputs of the
-   heads are written side by side, which is their concatenation. */
-static void vit__head(const vit__pass *p, int at) {
+   Some queries of one head. Q, K and V of a token stand side by side in `qkv`,
+   each with its heads side by side (head-major); the outputs of the heads are
+   written side by side, which is their concatenation.
+   head: image * H + number; i: the first query; probs [queries,T] */
+static void vit__head(const vit__pass *p, int head, int i, float *probs) {
   const int T = p->T, Dh = p->Dh, I = p->I, l = p->l;
-  const vit_idx TT = (vit_idx)T * T, b = at / p->H, h = at % p->H;
+  const int n = vit__min(p->queries, T - i);
+  const vit_idx b = head / p->H, h = head % p->H, row = b * T + i;
   const float *q = VIT__ACT(p, qkv, l) + b * T * 3 * I + h * Dh;
-  float *probs = VIT__ACT(p, probs, l) + at * TT;
-  float *o = VIT__ACT(p, heads, l) + b * T * I + h * Dh;
-  float rate = p->m->config.attn_drop;
-  p->k->attention_scores_forward(probs, q, q + I, p->m->mask, T, Dh, 3 * I);
-  if (p->s.dropout && rate > 0) {
-    float *dropped = VIT__ACT(p, dropped, l) + at * TT;
-    p->k->dropout(dropped, probs, T * T, rate, p->s.key,
-                  vit__stream(p, l, VIT__SITE_ATTN),
-                  (uint32_t)((at + (vit_idx)p->first_image * p->H) * TT));
-    probs = dropped;
+  p->k->attention_scores_forward(probs, q + (vit_idx)i * 3 * I, q + I,
+                                 p->m->mask ? p->m->mask + (vit_idx)i * T : NULL,
+                                 n, T, Dh, 3 * I);
+  p->k->attention_values_forward(VIT__ACT(p, heads, l) + row * I + h * Dh,
+                                 vit__drop_probs(p, head, i, n, probs),
+                                 q + 2 * I, n, T, Dh, 3 * I, I);
+}
+
+/* A worker's share of all queries of all heads. Where the probabilities are not
+   kept, each worker has one place for those that it is at. */
+static void vit__heads(const vit__pass *p, int worker) {
+  const int keeps = p->s.trains || p->s.keep_probs, heads = p->B * p->H;
+  const int parts = (p->T + p->queries - 1) / p->queries;
+  const int workers = keeps ? p->threads : vit__min(p->threads, heads);
+  int first, n;
+  vit__share(heads * parts, workers, worker, 1, &first, &n);
+  for (int at = first; at < first + n; at++) {
+    const vit_idx head = at / parts, i = at % parts * p->queries;
+    const vit_idx row = keeps ? head * p->T + i : (vit_idx)worker * p->queries;
+    vit__head(p, (int)head, (int)i, VIT__ACT(p, probs, p->l) + row * p->T);
   }
-  p->k->attention_values_forward(o, probs, q + 2 * I, T, Dh, 3 * I, I);
 }
 
 /* The MLP of rows of block l, into s->branch: fc1, GELU, fc2. */
@@ -3157,11 +3329,11 @@ static void vit__block_mlp(const vit__pass *p, int l, const float *x, int first,
              first * D;
   void (*activate)(float *, const float *, int) =
       c->gelu == VIT_GELU_ERF ? p->k->gelu_forward : p->k->gelu_tanh_forward;
-  p->k->linear_forward(hidden, x + first * D, w.fc1_w, w.fc1_b, n, p->D, p->M);
+  vit__linear(p, hidden, x + first * D, w.fc1_w, w.fc1_b, n, p->D, p->M);
   activate(gelu + first * M, hidden, n * p->M);
   vit__drop(p, gelu, c->hidden_drop, vit__stream(p, l, VIT__SITE_HIDDEN), first,
             n, p->M);
-  p->k->linear_forward(y, gelu + first * M, w.fc2_w, w.fc2_b, n, p->M, p->D);
+  vit__linear(p, y, gelu + first * M, w.fc2_w, w.fc2_b, n, p->M, p->D);
   if (c->mlp_last_gelu) activate(p->s.branch + first * D, y, n * p->D);
   vit__drop(p, p->s.branch, c->mlp_drop, vit__stream(p, l, VIT__SITE_MLP),
             first, n, p->D);
@@ -3184,7 +3356,7 @@ static void vit__block_rest(const vit__pass *p, int worker) {
   float *norm1 = VIT__ACT(p, norm1, l), *norm2 = VIT__ACT(p, norm2, l);
   float *sum2 = post ? VIT__ACT(p, sum2, l) : NULL;
   if (n == 0) return;
-  p->k->linear_forward(branch + first * D,
+  vit__linear(p, branch + first * D,
                        VIT__ACT(p, heads, l) + (vit_idx)first * p->I, w.proj_w,
                        w.proj_b, n, p->I, p->D);
   vit__drop(p, branch, c->proj_drop, vit__stream(p, l, VIT__SITE_PROJ), first,
@@ -3237,11 +3409,11 @@ static void vit__forward_pass(vit__pass *p) {
   vit__each(p, p->B, vit__place);
   for (p->l = 0; p->l < p->m->config.depth; p->l++) {
     vit__each(p, p->threads, vit__block_qkv);
-    vit__each(p, p->B * p->H, vit__head);
+    vit__each(p, p->threads, vit__heads);
     vit__each(p, p->threads, vit__block_rest);
   }
   vit__each(p, p->B, vit__pool);
-  p->k->linear_forward(p->s.logits, p->s.pooled, w->head_w, w->head_b, p->B,
+  vit__linear(p, p->s.logits, p->s.pooled, w->head_w, w->head_b, p->B,
                        p->D, p->K);
   p->k->softmax_forward(p->s.softmax, p->s.logits, p->B, p->K);
 }
@@ -3766,6 +3938,7 @@ VIT_DEF vit_result vit_backward(const vit_model *m, vit_state *s,
                                 float factor) {
   vit__pass p;
   vit_result r = vit__check_state(m, s);
+  if (!r) r = vit__check_unpacked(m);
   if (r) return r;
   if (!s->trains)
     return vit__fail(VIT_ERR_STATE, "this state was created for inference; "
@@ -4131,6 +4304,8 @@ VIT_DEF vit_result vit_optimizer_step(vit_optimizer *o, vit_model *m,
   const int threads = m->threads > 0 ? m->threads : vit_max_threads();
   const vit_optimizer_config *c = &o->config;
   vit_adam_constants a;
+  vit_result r = vit__check_unpacked(m);
+  if (r) return r;
   if (!s->trains || s->grads.count != o->m.count ||
       m->params.count != o->m.count)
     return vit__fail(VIT_ERR_STATE, "this optimiser was made for %.0f "
@@ -5464,13 +5639,52 @@ static vit_result vit__check_entry(const struct vit__entry *e, double data,
   return VIT_OK;
 }
 
+/* Map the file, or else read it. The mapping is private, because the strings of
+   the header are cut out in place. */
+static vit_result vit__map_file(vit_safetensors *f, const char *path) {
+#ifndef _WIN32
+  struct stat info;
+  f->file = open(path, O_RDONLY);
+  if (f->file >= 0 && !fstat(f->file, &info) && S_ISREG(info.st_mode) &&
+      info.st_size > 0 && (uintmax_t)info.st_size < SIZE_MAX) {
+    void *at = mmap(NULL, (size_t)info.st_size, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE, f->file, 0);
+    if (at != MAP_FAILED) {
+      f->bytes = (unsigned char *)at;
+      f->size = (size_t)info.st_size;
+      return VIT_OK;
+    }
+  }
+  if (f->file >= 0) close(f->file);
+#endif
+  f->file = -1;
+  return vit__read_file(path, &f->bytes, &f->size);
+}
+
+/* Give the pages of a tensor back to the system: a loaded model should not be in
+   memory twice. Whoever looks at it again has it read again. */
+static void vit__forget(const vit_safetensors *f, const void *data,
+                        size_t bytes) {
+#ifndef _WIN32
+  const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+  size_t first = (size_t)((const unsigned char *)data - f->bytes);
+  size_t end = (first + bytes) / page * page;
+  first = (first + page - 1) / page * page;
+  if (f->file >= 0 && first < end)
+    (void)!mmap(f->bytes + first, end - first, PROT_READ | PROT_WRITE,
+                MAP_PRIVATE | MAP_FIXED, f->file, (off_t)first);
+#else
+  (void)f, (void)data, (void)bytes;
+#endif
+}
+
 VIT_DEF vit_result vit_safetensors_open(vit_safetensors *f, const char *path) {
   double header = 0;
   size_t colons = 0;
   vit__json j;
   vit_result r;
   memset(f, 0, sizeof *f);
-  r = vit__read_file(path, &f->bytes, &f->size);
+  r = vit__map_file(f, path);
   if (r) return r;
   for (int i = 7; i >= 0 && f->size >= 8; i--) header = header * 256 + f->bytes[i];
   if (f->size < 8 || header > (double)f->size - 8) {
@@ -5504,6 +5718,13 @@ VIT_DEF vit_result vit_safetensors_open(vit_safetensors *f, const char *path) {
 }
 
 VIT_DEF void vit_safetensors_close(vit_safetensors *f) {
+#ifndef _WIN32
+  if (f->bytes && f->file >= 0) {
+    munmap(f->bytes, f->size);
+    close(f->file);
+    f->bytes = NULL;
+  }
+#endif
   if (f->bytes) VIT_FREE(f->bytes);
   if (f->entries) VIT_FREE(f->entries);
   memset(f, 0, sizeof *f);
@@ -5554,6 +5775,8 @@ VIT_DEF const char *vit_safetensors_metadata(const vit_safetensors *f,
 /* Check every tensor first: a failure leaves the model as it was. */
 VIT_DEF vit_result vit_model_load(vit_model *m, const vit_safetensors *f,
                                   const char *prefix) {
+  vit_result unpacked = vit__check_unpacked(m);
+  if (unpacked) return unpacked;
   for (int copy = 0; copy < 2; copy++) {
     vit_tensor want;
     for (int i = 0; vit_tensor_at(&m->config, i, &want); i++) {
@@ -5572,9 +5795,10 @@ VIT_DEF vit_result vit_model_load(vit_model *m, const vit_safetensors *f,
                          name, have.type, have.shape[0], have.shape[1],
                          have.shape[2], have.shape[3], want.shape[0],
                          want.shape[1], want.shape[2], want.shape[3]);
-      if (copy)
-        memcpy(m->params.block + want.offset, have.data,
-               want.count * sizeof(float));
+      if (!copy) continue;
+      memcpy(m->params.block + want.offset, have.data,
+             want.count * sizeof(float));
+      vit__forget(f, have.data, want.count * sizeof(float));
     }
   }
   return VIT_OK;

@@ -23,9 +23,9 @@ static void two_tokens(void) {
          "\n  O = P V:  token 1 = %.3f * (2 0) + %.3f * (2 4) = (2 %.3f)\n"
          "            token 2 = 0.500 * (2 0) + 0.500 * (2 4) = (2 2.000)\n",
          1 - p, p, 1 - p, p, 4 * p);
-  NB_RUN(vit_naive.attention_scores_forward(probs, q, k, NULL, 2, 2, 2));
+  NB_RUN(vit_naive.attention_scores_forward(probs, q, k, NULL, 2, 2, 2, 2));
   nb_matrix(probs, 2, 2, " %6.3f", NULL);
-  NB_RUN(vit_naive.attention_values_forward(o, probs, v, 2, 2, 2, 2));
+  NB_RUN(vit_naive.attention_values_forward(o, probs, v, 2, 2, 2, 2, 2));
   nb_matrix(o, 2, 2, " %6.3f", NULL);
 }
 
@@ -96,9 +96,9 @@ static void by_hand_and_by_code(const vit_model *m, const vit_state *s, const fl
   nb_matrix(o, T, Dh, " %6.3f", names);
 
   nb_cell("The same by the kernels, and what the whole model computed");
-  NB_RUN(vit_naive.attention_scores_forward(naive, q, k, NULL, 5, 3, 3));
-  NB_RUN(vit_best_kernels()->attention_scores_forward(simd, q, k, NULL, 5, 3, 3));
-  NB_RUN(vit_naive.attention_values_forward(o2, naive, v, 5, 3, 3, 3));
+  NB_RUN(vit_naive.attention_scores_forward(naive, q, k, NULL, 5, 5, 3, 3));
+  NB_RUN(vit_best_kernels()->attention_scores_forward(simd, q, k, NULL, 5, 5, 3, 3));
+  NB_RUN(vit_naive.attention_values_forward(o2, naive, v, 5, 5, 3, 3, 3));
   printf("  largest difference to the loops   naive   %.1g\n"
          "                                    SIMD    %.1g\n"
          "                                    model   %.1g   (vit_attention, block 0, head 0)\n"
@@ -129,7 +129,7 @@ static void local_mask(void) {
   }
   nb_normal(q, N * 8, 1);
   nb_normal(k, N * 8, 2);
-  NB_RUN(vit_naive.attention_scores_forward(p, q, k, mask, 17, 8, 8));
+  NB_RUN(vit_naive.attention_scores_forward(p, q, k, mask, 17, 17, 8, 8));
   printf("  P6 gives %.3f to P1, %.3f to P11, and 0 to a masked patch: P16 %.3f\n",
          (double)p[row * N + 1], (double)p[row * N + 11], (double)p[row * N + 16]);
   nb_say("The mask is 0 or -infinity and is added to the scores: exp(-infinity) = 0.");

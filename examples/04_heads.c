@@ -18,8 +18,8 @@ static void run_head(float *o, const float *x, const head *h) {
   vit_naive.linear_forward(q, x, h->wq, h->bq, T, D, Dh);
   vit_naive.linear_forward(k, x, h->wk, h->bk, T, D, Dh);
   vit_naive.linear_forward(v, x, h->wv, h->bv, T, D, Dh);
-  vit_naive.attention_scores_forward(p, q, k, NULL, T, Dh, Dh);
-  vit_naive.attention_values_forward(o, p, v, T, Dh, Dh, I); /* rows of the joined matrix */
+  vit_naive.attention_scores_forward(p, q, k, NULL, T, T, Dh, Dh);
+  vit_naive.attention_values_forward(o, p, v, T, T, Dh, Dh, I); /* rows of the joined matrix */
 }
 
 /* All heads at once: w [3I, D] holds rows for Q, then K, then V. */
@@ -29,8 +29,8 @@ static void run_fused(const vit_kernels *kernels, float *o, const float *x, cons
   kernels->linear_forward(qkv, x, w, b, T, D, 3 * I);
   for (int h = 0; h < H; h++) {
     const float *q = qkv + h * Dh, *k = q + I, *v = k + I;
-    kernels->attention_scores_forward(p, q, k, NULL, T, Dh, 3 * I);
-    kernels->attention_values_forward(o + h * Dh, p, v, T, Dh, 3 * I, I);
+    kernels->attention_scores_forward(p, q, k, NULL, T, T, Dh, 3 * I);
+    kernels->attention_values_forward(o + h * Dh, p, v, T, T, Dh, 3 * I, I);
   }
 }
 

@@ -51,6 +51,18 @@ static void linear_no_bias(k_case *c, int rows, int in, int out) {
   c->array[3].n = 0;
 }
 
+/* out is made a multiple of VIT_PANEL. */
+static void call_linear_packed(const vit_kernels *k, float *const *a,
+                               const k_case *c) {
+  k->linear_packed_forward(a[0], a[1], a[2], a[3], c->size[0], c->size[1],
+                           c->size[2]);
+}
+static void linear_packed(k_case *c, int rows, int in, int out) {
+  linear(c, rows, in, (out + VIT_PANEL - 1) / VIT_PANEL * VIT_PANEL);
+  c->name = "linear_packed_forward";
+  c->call = call_linear_packed;
+}
+
 static void call_linear_input(const vit_kernels *k, float *const *a,
                               const k_case *c) {
   k->linear_backward_input(a[0], a[1], a[2], c->size[0], c->size[1], c->size[2]);
@@ -103,6 +115,8 @@ static void test_linear_simd(void) {
   k_compare_sizes(linear, 3);
   k_compare_sizes(linear_no_bias, 3);
   k_compare_nan(linear, 7, 11, 13);
+  k_compare_sizes(linear_packed, 3);
+  k_compare_nan(linear_packed, 7, 11, 32);
 }
 
 static void test_linear_backward_simd(void) {
@@ -117,10 +131,11 @@ static void test_linear_backward_simd(void) {
 
 /* The product runs over K in parts of 256; beside them, and real layers. */
 static void test_linear_large_simd(void) {
-  static const k_describe kinds[] = {linear, linear_input, linear_weight_part};
+  static const k_describe kinds[] = {linear, linear_input, linear_weight_part,
+                                     linear_packed};
   static const int edges[] = {255, 256, 257, 511, 512, 513, 600};
   K_NEEDS_SIMD;
-  for (int i = 0; i < 3; i++) {
+  for (int i = 0; i < 4; i++) {
     for (int j = 0; j < 7; j++) {
       k_compare_one(kinds[i], edges[j], 5, 3);
       k_compare_one(kinds[i], 3, edges[j], 5);
@@ -131,6 +146,28 @@ static void test_linear_large_simd(void) {
     k_compare_one(kinds[i], 197, 768, 250); /* B/16: T, D, a part of 3 D */
     k_compare_one(kinds[i], 50, 192, 576);  /* Ti/16 on 112 pixels */
     k_compare_one(kinds[i], 6400, 64, 96);  /* many rows */
+  }
+}
+
+/* The packed form is the plain one with its weights in another order. */
+static void test_linear_packed_is_linear(void) {
+  enum { R = 7, IN = 13, OUT = 48 };
+  const vit_kernels *tables[2];
+  float x[R * IN], w[OUT * IN], packed[OUT * IN], back[OUT * IN], b[OUT];
+  float want[R * OUT], y[R * OUT];
+  test_random(x, R * IN, 1, 1);
+  test_random(w, OUT * IN, 1, 2);
+  test_random(b, OUT, 1, 3);
+  vit_pack_linear(packed, w, IN, OUT);
+  vit_unpack_linear(back, packed, IN, OUT);
+  CHECK_SAME_BITS("unpacked", back, w, OUT * IN);
+  CHECK(packed[1] == w[IN] && packed[VIT_PANEL] == w[1] &&
+            packed[VIT_PANEL * IN] == w[VIT_PANEL * IN],
+        "not panels of %d outputs", VIT_PANEL);
+  for (int t = 0, n = k_tables(tables); t < n; t++) {
+    tables[t]->linear_forward(want, x, w, b, R, IN, OUT);
+    tables[t]->linear_packed_forward(y, x, packed, b, R, IN, OUT);
+    CHECK_SAME_BITS(tables[t]->name, y, want, R * OUT);
   }
 }
 
@@ -317,6 +354,7 @@ int main(void) {
   RUN(test_linear_simd);
   RUN(test_linear_backward_simd);
   RUN(test_linear_large_simd);
+  RUN(test_linear_packed_is_linear);
   RUN(test_linear_rows_are_independent);
   RUN(test_linear_gradient);
   RUN(test_linear_fixture);

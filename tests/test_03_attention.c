@@ -55,8 +55,8 @@ static void softmax_backward_in_place(k_case *c, int rows, int cols,
    stride of three times all heads; here each is one array without a tail. */
 static void call_scores(const vit_kernels *k, float *const *a,
                         const k_case *c) {
-  k->attention_scores_forward(a[0], a[1], a[2], a[3], c->size[0], c->size[1],
-                              c->size[2]);
+  k->attention_scores_forward(a[0], a[1], a[2], a[3], c->size[0], c->size[0],
+                              c->size[1], c->size[2]);
 }
 /* A token sees itself and about half of the others. */
 static void prepare_mask(float *const *a, const k_case *c) {
@@ -100,7 +100,7 @@ static void scores_backward_with(k_case *c, int T, int Dh, int stride) {
 
 static void call_values(const vit_kernels *k, float *const *a,
                         const k_case *c) {
-  k->attention_values_forward(a[0], a[1], a[2], c->size[0], c->size[1],
+  k->attention_values_forward(a[0], a[1], a[2], c->size[0], c->size[0], c->size[1],
                               c->size[2], c->size[3]);
 }
 static void values_with(k_case *c, int T, int Dh, int stride, int o_stride) {
@@ -244,12 +244,12 @@ static void test_attention_by_hand(void) {
   for (int t = 0, n = k_tables(tables); t < n; t++) {
     float p[9], o[6];
     static const float even[6] = {3, 4, 3, 4, 3, 4}, zero[6] = {0};
-    tables[t]->attention_scores_forward(p, q, k, NULL, 3, 2, 2);
-    tables[t]->attention_values_forward(o, p, v, 3, 2, 2, 2);
+    tables[t]->attention_scores_forward(p, q, k, NULL, 3, 3, 2, 2);
+    tables[t]->attention_values_forward(o, p, v, 3, 3, 2, 2, 2);
     /* row 1 is a tie between all three, whose average is v_1 as well */
     CHECK_CLOSE("sharp", o, want, 6, 1e-6, 1e-6);
-    tables[t]->attention_scores_forward(p, zero, k, NULL, 3, 2, 2);
-    tables[t]->attention_values_forward(o, p, v, 3, 2, 2, 2);
+    tables[t]->attention_scores_forward(p, zero, k, NULL, 3, 3, 2, 2);
+    tables[t]->attention_values_forward(o, p, v, 3, 3, 2, 2, 2);
     CHECK_CLOSE("even", o, even, 6, 1e-6, 1e-6);
     CHECK(fabs((double)p[4] - 1 / 3.0) < 1e-6, "p = %g", (double)p[4]);
   }
@@ -274,10 +274,10 @@ static void test_attention_permutes(void) {
     v2[i] = v[from];
   }
   for (int t = 0, n = k_tables(tables); t < n; t++) {
-    tables[t]->attention_scores_forward(p, q, k, NULL, T, DH, DH);
-    tables[t]->attention_values_forward(o, p, v, T, DH, DH, DH);
-    tables[t]->attention_scores_forward(p, q2, k2, NULL, T, DH, DH);
-    tables[t]->attention_values_forward(o2, p, v2, T, DH, DH, DH);
+    tables[t]->attention_scores_forward(p, q, k, NULL, T, T, DH, DH);
+    tables[t]->attention_values_forward(o, p, v, T, T, DH, DH, DH);
+    tables[t]->attention_scores_forward(p, q2, k2, NULL, T, T, DH, DH);
+    tables[t]->attention_values_forward(o2, p, v2, T, T, DH, DH, DH);
     for (int i = 0; i < T * DH; i++) back[order[i / DH] * DH + i % DH] = o2[i];
     CHECK_CLOSE(tables[t]->name, back, o, T * DH, 1e-5, 1e-6);
   }
@@ -382,7 +382,7 @@ static void test_masked_attention(void) {
   test_random(q, T * DH, 3, 1);
   test_random(k, T * DH, 3, 2);
   for (int t = 0, n = k_tables(tables); t < n; t++) {
-    tables[t]->attention_scores_forward(p, q, k, mask, T, DH, DH);
+    tables[t]->attention_scores_forward(p, q, k, mask, T, T, DH, DH);
     for (int i = 0; i < T; i++) {
       double sum = 0;
       for (int j = 0; j < T; j++) {
@@ -403,6 +403,27 @@ static void test_masked_attention(void) {
   }
 }
 
+/* Some of the queries: the same rows of P and O as when all are asked for. */
+static void test_some_queries(void) {
+  enum { T = 13, DH = 5, FIRST = 4, ROWS = 7 };
+  const vit_kernels *tables[2];
+  float q[T * DH], k[T * DH], v[T * DH], mask[T * T], p[T * T], o[T * DH];
+  float part[ROWS * T], o_part[ROWS * DH];
+  test_random(q, T * DH, 1, 1);
+  test_random(k, T * DH, 1, 2);
+  test_random(v, T * DH, 1, 3);
+  vit_local_mask(mask, 3, 4, 3, 1);
+  for (int t = 0, n = k_tables(tables); t < n; t++) {
+    tables[t]->attention_scores_forward(p, q, k, mask, T, T, DH, DH);
+    tables[t]->attention_values_forward(o, p, v, T, T, DH, DH, DH);
+    tables[t]->attention_scores_forward(part, q + FIRST * DH, k, mask + FIRST * T,
+                                        ROWS, T, DH, DH);
+    tables[t]->attention_values_forward(o_part, part, v, ROWS, T, DH, DH, DH);
+    CHECK_SAME_BITS(tables[t]->name, part, p + FIRST * T, ROWS * T);
+    CHECK_SAME_BITS(tables[t]->name, o_part, o + FIRST * DH, ROWS * DH);
+  }
+}
+
 int main(void) {
   RUN(test_softmax_by_hand);
   RUN(test_softmax_properties);
@@ -419,5 +440,6 @@ int main(void) {
   RUN(test_local_mask_windows);
   RUN(test_masked_attention);
   k_close_file();
+  RUN(test_some_queries);
   return test_end("03_attention");
 }

@@ -71,8 +71,8 @@ static void separate_heads(const fixture *f, int b, float *out, float *probs) {
     for (int i = 0; i < 3; i++)
       vit_naive.linear_forward(part[i], x, qkv_row(f, i, h), qkv_bias(f, i, h), T,
                                D, Dh);
-    vit_naive.attention_scores_forward(p, part[0], part[1], f->m.mask, T, Dh, Dh);
-    vit_naive.attention_values_forward(o, p, part[2], T, Dh, Dh, Dh);
+    vit_naive.attention_scores_forward(p, part[0], part[1], f->m.mask, T, T, Dh, Dh);
+    vit_naive.attention_values_forward(o, p, part[2], T, T, Dh, Dh, Dh);
     for (int t = 0; t < T; t++)
       for (int d = 0; d < Dh; d++) out[t * I + h * Dh + d] = o[t * Dh + d];
   }

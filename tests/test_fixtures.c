@@ -146,8 +146,8 @@ static const float *activation(const vit_state *s, const char *name, int layer,
   const int grad = 1, B = fix.batch, N = vit_config_patches(c),
             T = vit_config_tokens(c), D = c->width, H = c->heads,
             I = c->heads * c->head_dim, M = c->mlp_width, K = c->classes,
-            P = c->channels * c->patch_height * c->patch_width;
-  (void)grad;
+            P = c->channels * c->patch_height * c->patch_width, Q = T;
+  (void)grad, (void)Q;
 #define FIELD(field, where, exists, floats)                                    \
   if (!strcmp(name, #field)) {                                                 \
     *count = (exists) ? (size_t)(floats) : 0;                                  \
