@@ -457,7 +457,7 @@ VIT_DEF vit_result vit_memory_plan(const vit_config *c, int batch,
 typedef struct vit_model {
   vit_config config;          /* resolved */
   const vit_kernels *kernels; /* which table runs; you may change it */
-  int threads;                /* 0 = as many as OpenMP offers */
+  int threads;                /* work is cut for: 0 = as many as OpenMP offers */
   int packed;                 /* 1: after vit_model_pack */
   vit_tensors params;
   float *fixed_pos;           /* [T,D] or NULL */
@@ -837,7 +837,7 @@ VIT_DEF vit_result vit_model_load(vit_model *m, const vit_safetensors *f,
 /* Sums over a batch are made in this many fixed parts, whatever the number of
    threads, so that the bits do not depend on it. Small models, those with at
    most VIT__SMALL parameters, keep the gradients of each part. */
-enum { VIT__PARTS = 16, VIT__SMALL = 1 << 20 };
+enum { VIT__PARTS = 16, VIT__SMALL = 1 << 20, VIT__MOST_THREADS = 1024 };
 
 /* What fits the second-level cache: rows of a small model with what a block
    makes of them, attention probabilities of some queries. */
@@ -1033,6 +1033,16 @@ VIT_DEF int vit_max_threads(void) {
   return omp_get_max_threads();
 #else
   return 1;
+#endif
+}
+
+/* Threads that are worth starting for this many shares of work: with more than
+   there are cores, the ones that run would wait for those that do not. */
+static int vit__team(int shares) {
+#ifdef _OPENMP
+  return vit__min(shares, omp_get_num_procs());
+#else
+  return shares > 0;
 #endif
 }
 
@@ -2955,9 +2965,21 @@ VIT_DEF void vit_model_free(vit_model *m) {
 }
 
 static vit_result vit__check_model(const vit_model *m) {
-  if (m->params.block) return VIT_OK;
-  return vit__fail(VIT_ERR_STATE, "there is no model: vit_model_create failed "
-                                  "or was not called");
+  if (!m->params.block)
+    return vit__fail(VIT_ERR_STATE, "there is no model: vit_model_create failed "
+                                    "or was not called");
+  if (m->threads < 0 || m->threads > VIT__MOST_THREADS)
+    return vit__fail(VIT_ERR_CONFIG,
+                     "the model's threads are %d; they must be from 0 (all) to "
+                     "%d",
+                     m->threads, VIT__MOST_THREADS);
+  return VIT_OK;
+}
+
+/* In how many shares work is cut. */
+static int vit__shares(const vit_model *m) {
+  return vit__min(m->threads > 0 ? m->threads : vit_max_threads(),
+                  VIT__MOST_THREADS);
 }
 
 /* Which weights vit_model_pack rearranges. */
@@ -3084,7 +3106,7 @@ static vit__pass vit__begin(const vit_model *m, const vit_state *s) {
   p.M = c->mlp_width;
   p.K = c->classes;
   p.P = c->channels * c->patch_height * c->patch_width;
-  p.threads = m->threads > 0 ? m->threads : vit_max_threads();
+  p.threads = vit__shares(m);
   p.parts = VIT__PARTS;
   p.queries = vit__queries(c);
   return p;
@@ -3115,7 +3137,7 @@ static vit__pass vit__view(const vit__pass *whole, int first, int count) {
 /* All parallel work goes through here: `count` independent tasks. */
 typedef void (*vit__task)(const vit__pass *p, int i);
 static void vit__each(const vit__pass *p, int count, vit__task task) {
-  const int threads = p->threads;
+  const int threads = vit__team(p->threads);
   if (threads == 1) {
     for (int i = 0; i < count; i++) task(p, i);
     return;
@@ -4243,7 +4265,7 @@ VIT_DEF void vit_optimizer_free(vit_optimizer *o) {
 /* Sums over fixed parts, so that the norm does not depend on the threads. */
 VIT_DEF double vit_clip_gradients(const vit_model *m, vit_state *s,
                                   float limit) {
-  const int threads = m->threads > 0 ? m->threads : vit_max_threads();
+  const int shares = vit__shares(m), threads = vit__team(shares);
   double sums[VIT__PARTS], total = 0;
   VIT__PARALLEL_FOR
   for (int i = 0; i < VIT__PARTS; i++) {
@@ -4256,9 +4278,9 @@ VIT_DEF double vit_clip_gradients(const vit_model *m, vit_state *s,
   if (total > (double)limit) {
     float factor = (float)((double)limit / (total + 1e-6)); /* as PyTorch */
     VIT__PARALLEL_FOR
-    for (int i = 0; i < threads; i++) {
+    for (int i = 0; i < shares; i++) {
       int first, n;
-      vit__share((int)s->grads.count, threads, i, 64, &first, &n);
+      vit__share((int)s->grads.count, shares, i, 64, &first, &n);
       m->kernels->scale(s->grads.block + first, s->grads.block + first, factor,
                         n);
     }
@@ -4283,7 +4305,7 @@ static void vit__step_range(const vit_optimizer *o, vit_model *m,
 /* The table's rows, tensor after tensor; each thread does its share of each. */
 static void vit__step_share(const vit_optimizer *o, vit_model *m,
                             const vit_state *s, const vit_adam_constants *a,
-                            int share, int threads) {
+                            int share, int shares) {
   vit__row rows[VIT__ROWS];
   vit_idx at = 0;
   vit__table(&m->config, rows);
@@ -4292,7 +4314,7 @@ static void vit__step_share(const vit_optimizer *o, vit_model *m,
       for (int i = 0; i < VIT__ROWS; i++) {
         int first, n;
         if (rows[i].where != part || rows[i].count == 0) continue;
-        vit__share((int)rows[i].count, threads, share, 64, &first, &n);
+        vit__share((int)rows[i].count, shares, share, 64, &first, &n);
         if (n > 0)
           vit__step_range(o, m, s, *a, rows[i].decay, at + first, n);
         at += (vit_idx)rows[i].count;
@@ -4301,10 +4323,11 @@ static void vit__step_share(const vit_optimizer *o, vit_model *m,
 
 VIT_DEF vit_result vit_optimizer_step(vit_optimizer *o, vit_model *m,
                                       vit_state *s, float rate) {
-  const int threads = m->threads > 0 ? m->threads : vit_max_threads();
+  const int shares = vit__shares(m), threads = vit__team(shares);
   const vit_optimizer_config *c = &o->config;
   vit_adam_constants a;
-  vit_result r = vit__check_unpacked(m);
+  vit_result r = vit__check_model(m);
+  if (!r) r = vit__check_unpacked(m);
   if (r) return r;
   if (!s->trains || s->grads.count != o->m.count ||
       m->params.count != o->m.count)
@@ -4328,7 +4351,7 @@ VIT_DEF vit_result vit_optimizer_step(vit_optimizer *o, vit_model *m,
   a.correction2 = (float)(1 - pow((double)c->beta2, o->step));
   a.decoupled = c->algorithm == VIT_ADAMW;
   VIT__PARALLEL_FOR
-  for (int i = 0; i < threads; i++) vit__step_share(o, m, s, &a, i, threads);
+  for (int i = 0; i < shares; i++) vit__step_share(o, m, s, &a, i, shares);
   return VIT_OK;
 }
 
