@@ -1040,9 +1040,10 @@ VIT_DEF int vit_max_threads(void) {
    there are cores, the ones that run would wait for those that do not. */
 static int vit__team(int shares) {
 #ifdef _OPENMP
-  return vit__min(shares, omp_get_num_procs());
+  return shares > 1 ? vit__min(shares, omp_get_num_procs()) : 1;
 #else
-  return shares > 0;
+  (void)shares;
+  return 1;
 #endif
 }
 
@@ -1160,7 +1161,8 @@ VIT__OP vit_ivec vit_icount(uint32_t first) {
 }
 
 /* The end of a row: load or store the first n lanes only. Lanes past n read as
-   zero and no byte past the end is touched. n >= VIT_LANES means all. */
+   zero and no byte past the end is touched. n >= VIT_LANES means all, n <= 0
+   none. */
 #ifdef __x86_64__
 VIT__OP __m256i vit__mask(int n) {
   static const int mask[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
@@ -1183,6 +1185,7 @@ VIT__OP void vit_store_n(float *p, vit_vec a, vit_idx n) {
     vit_store(p, a);
     return;
   }
+  if (n <= 0) return;
 #ifdef __x86_64__
   { /* n in binary: 4 lanes, 2 lanes, 1 lane */
     __m128 part = _mm256_castps256_ps128(a);
