@@ -43,6 +43,18 @@ tell $? "08 gives another accuracy with one thread"
 PATH=$dir $train --epochs 1 >$dir/log 2>&1 && grep -q 'gnuplot is missing' $dir/log
 tell $? "08 without gnuplot"
 
+build/11_speed --out $dir/11 --rows 13 --inputs 35 --outputs 21 --repeats 1 >$dir/log 2>&1 &&
+  grep -q 'every rung is right' $dir/log && tail -n 1 $dir/log | grep -q 'as the last line does it'
+tell $? "11 on a small product: $(tail -n 1 $dir/log)"
+for name in ladder roofline; do
+  [ -s $dir/11/$name.gp ] && [ -s $dir/11/$name.dat ]
+  tell $? "11 left no script or data of $name"
+  if command -v gnuplot >/dev/null 2>&1; then
+    head -c 8 $dir/11/$name.png 2>/dev/null | grep -q PNG
+    tell $? "11 left no picture of $name"
+  fi
+done
+
 for program in examples/[0-9]*.c; do
   program=build/$(basename "$program" .c)
   refuses 'unknown flag --no-such-flag' $program --no-such-flag 1
@@ -60,6 +72,9 @@ refuses 'softmax or logits' $train --head none
 refuses 'threads must be from 0' $train --threads -1
 refuses 'naive or simd' $train --kernels fast
 refuses 'OUT_DIR\|cannot\|No such' build/digits $dir/no/such/folder
+refuses 'rows must be' build/11_speed --rows 0
+refuses 'repeats must be' build/11_speed --repeats 100
+refuses 'must not be above' build/11_speed --rows 20000 --inputs 20000 --outputs 20000
 mkdir -p $dir/cut
 cp $dir/data/digits/* $dir/cut
 head -c 1000 $dir/data/digits/train-images-idx3-ubyte >$dir/cut/train-images-idx3-ubyte
