@@ -8,11 +8,12 @@ CC := $(firstword $(foreach c,cc gcc clang,$(if $(shell command -v $(c) 2>&-),$(
 endif
 export CC CFLAGS STB
 
-# The two optional libraries: looked for once, and only when something is
+# The optional libraries: looked for once, and only when something is
 # compiled, so that `make mnist` sees what `make deps` has just installed.
 PROBE = CC='$(CC)' STB='$(STB)' sh .ci/deps.sh
 STB_DIR = $(eval STB_DIR := $$(shell $$(PROBE) stb))$(STB_DIR)
 OPENMP_FLAGS = $(eval OPENMP_FLAGS := $$(if $$(filter 0,$$(OPENMP)),,$$(shell $$(PROBE) openmp)))$(OPENMP_FLAGS)
+BLAS_FLAGS = $(eval BLAS_FLAGS := $$(if $$(filter 0,$$(BLAS)),,$$(shell $$(PROBE) blas)))$(BLAS_FLAGS)
 STB_SYSTEM = $(filter-out /usr/include /usr/local/include,$(STB_DIR))
 STB_FLAGS = $(if $(STB_DIR),-DVIT_HAVE_STB $(STB_SYSTEM:%=-isystem %))
 
@@ -32,8 +33,8 @@ help: ## this list
 	@echo 'Settings'
 	@echo '  CC=clang        the compiler             CFLAGS="-O3"    its flags, -O2 if not set'
 	@echo '  OPENMP=0        one thread               STB=DIR         where stb_image.h is'
-	@echo '  VIT_DATA=DIR    data that you have       ARGS="..."      flags for make mnist, try --help'
-	@echo '  DEPS=0          install nothing'
+	@echo '  VIT_DATA=DIR    data that you have       ARGS="..."      flags for make mnist or bench, try --help'
+	@echo '  DEPS=0          install nothing          PYTHON=...      one that has PyTorch, for make bench'
 	@echo
 	@echo 'This machine'
 	@$(PROBE) report '$(OPENMP_FLAGS)' '$(STB_DIR)'
@@ -68,6 +69,11 @@ test: ## every test, in every way that vit.h can be compiled
 asan: ## the tests with AddressSanitizer and UBSan alone
 	@MAKE='$(MAKE)' sh tests/run.sh asan
 
+# OpenBLAS' idle threads fall asleep after 2^20 cycles: they would disturb others.
+bench: ## time every kernel and model against the machine and its peers
+	@$(SUBMAKE) $(BUILD)/bench
+	@OPENBLAS_THREAD_TIMEOUT=20 $(BUILD)/bench $(ARGS)
+
 clean: ## remove build/ and out/; data/ stays
 	@rm -rf $(BUILD) out
 
@@ -79,6 +85,10 @@ programs: $(EXAMPLES) $(BUILD)/digits
 $(EXAMPLES): $(BUILD)/%: examples/%.c vit.h $(wildcard examples/*.h) $(BUILD)/.flags
 $(TESTS): $(BUILD)/%: tests/%.c vit.h $(wildcard tests/*.h) $(BUILD)/.flags
 $(BUILD)/digits: $(BUILD)/%: data/%.c $(BUILD)/.flags
+$(BUILD)/bench: $(wildcard tests/bench/*.[ch]) examples/ladder.h vit.h $(BUILD)/.flags $(BUILD)/.blas
+	@echo '  build   $@'
+	@rm -f $@
+	@$(COMPILE) $(if $(BLAS_FLAGS),-DBENCH_OPENBLAS) $(filter %.c,$^) -o $@ $(LINK) $(BLAS_FLAGS)
 $(EXAMPLES) $(TESTS) $(BUILD)/digits:
 	@echo '  build   $@'
 	@rm -f $@
@@ -91,7 +101,10 @@ $(BUILD)/.flags: FORCE
 	  { echo "There is no C compiler ($(CC)). Try: make deps"; exit 1; }
 	@line='$(COMPILE) $(LINK)'; \
 	  [ "$$(cat $@ 2>/dev/null)" = "$$line" ] || printf '%s\n' "$$line" >$@
+$(BUILD)/.blas: FORCE
+	@mkdir -p $(BUILD)
+	@[ -f $@ ] && [ "$$(cat $@)" = '$(BLAS_FLAGS)' ] || echo '$(BLAS_FLAGS)' >$@
 
 FORCE:
-.PHONY: help mnist examples figures data deps test asan clean tests programs FORCE
+.PHONY: help mnist examples figures data deps test asan bench clean tests programs FORCE
 .DELETE_ON_ERROR:

@@ -3,6 +3,7 @@
 #
 #   deps.sh stb              the folder that holds stb_image.h, or nothing
 #   deps.sh openmp           the flags that switch OpenMP on, or nothing
+#   deps.sh blas             the flags that bring OpenBLAS, or nothing
 #   deps.sh report FLAGS DIR what there is, for `make help`
 #   deps.sh install [test] [quiet]
 #        one line for each part: found, installed or missing, and what works
@@ -52,6 +53,18 @@ find_openmp() {
   for flags in "-fopenmp" "-Xpreprocessor -fopenmp -lomp" \
     "-Xpreprocessor -fopenmp -isystem $libomp/include -L$libomp/lib -lomp"; do
     if links "$source" "$CC" $flags; then echo "$flags" && return; fi
+  done
+}
+
+# Only for `make bench`, which compares with it.
+find_blas() {
+  source='#include <cblas.h>\nint main(void) { openblas_set_num_threads(1); return 0; }'
+  packaged=$(pkg-config --cflags --libs openblas 2>/dev/null)
+  prefix=$(brew --prefix 2>/dev/null) || prefix=/usr/local
+  openblas=$prefix/opt/openblas
+  for flags in "-lopenblas" "$packaged" "-isystem $openblas/include -L$openblas/lib -lopenblas" \
+    "-isystem /usr/include/openblas -lopenblas"; do
+    if [ -n "$flags" ] && links "$source" "$CC" $flags; then echo "$flags" && return; fi
   done
 }
 
@@ -176,6 +189,7 @@ install_parts() {
 case ${1:-} in
 stb) find_stb ;;
 openmp) find_openmp ;;
+blas) find_blas ;;
 report)
   if has_compiler; then version=$($CC --version 2>/dev/null | head -n 1); else version="no: try make deps"; fi
   printf '  %-14s %s\n' \
@@ -190,6 +204,6 @@ install)
   done
   install_parts || true ;;
 *)
-  echo "usage: deps.sh stb | openmp | report FLAGS DIR | install [test] [quiet]" >&2
+  echo "usage: deps.sh stb | openmp | blas | report FLAGS DIR | install [test] [quiet]" >&2
   exit 1 ;;
 esac
