@@ -1450,13 +1450,14 @@ enum {
   VIT__DEPTH = 256,
   VIT__WIDTH = 16 * VIT_TILE_COLS,
   VIT__SKINNY = 2 * VIT_TILE_COLS,
-  VIT__HEIGHT = 8, /* tiles of A that are packed at a time */
+  VIT__HEIGHT = 16 * VIT_TILE_ROWS,
   VIT__A_TILE = VIT_TILE_ROWS * VIT__DEPTH + VIT_LANES
 };
 
 /* Where a thread packs: too much for the stack of a small thread. */
 static VIT__THREAD_LOCAL float vit__packed_b[VIT__DEPTH * VIT__WIDTH];
-static VIT__THREAD_LOCAL float vit__packed_a[VIT__HEIGHT * VIT__A_TILE];
+static VIT__THREAD_LOCAL float vit__packed_a[VIT__HEIGHT / VIT_TILE_ROWS *
+                                              VIT__A_TILE];
 
 /* Where a matrix is: element (i, j) at p[i * row + j * col]. */
 typedef struct { const float *p; vit_idx row, col; } vit__matrix;
@@ -1563,21 +1564,23 @@ VIT__SIMD void vit__block(float *c, vit_idx c_row, vit__matrix a,
                           vit_idx a_tile, const float *packed, vit_idx b_step,
                           const float *bias, int add, vit_idx M, vit_idx N,
                           vit_idx depth) {
-  for (vit_idx m = 0; m < M; m += VIT_TILE_ROWS, a.p += a_tile)
-    for (vit_idx n = 0; n < N; n += VIT_TILE_COLS) {
-      float *to = c + m * c_row + n;
-      const float *panel = packed + n * b_step;
-      const float *start = bias ? bias + n : NULL;
+  for (vit_idx n = 0; n < N; n += VIT_TILE_COLS) {
+    const float *panel = packed + n * b_step;
+    const float *start = bias ? bias + n : NULL;
+    vit__matrix tile = a;
+    for (vit_idx m = 0; m < M; m += VIT_TILE_ROWS, tile.p += a_tile) {
       const vit_idx rows = M - m, cols = N - n;
+      float *to = c + m * c_row + n;
       if (rows >= VIT_TILE_ROWS && cols >= VIT_TILE_COLS) /* the usual case */
-        vit__tile(to, c_row, a, panel, start, add, VIT_TILE_ROWS, VIT_TILE_COLS,
-                  depth, VIT_TILE_VECS);
+        vit__tile(to, c_row, tile, panel, start, add, VIT_TILE_ROWS,
+                  VIT_TILE_COLS, depth, VIT_TILE_VECS);
       else if (cols > VIT_LANES)
-        vit__tile(to, c_row, a, panel, start, add, rows, cols, depth,
+        vit__tile(to, c_row, tile, panel, start, add, rows, cols, depth,
                   VIT_TILE_VECS);
       else
-        vit__tile(to, c_row, a, panel, start, add, rows, cols, depth, 1);
+        vit__tile(to, c_row, tile, panel, start, add, rows, cols, depth, 1);
     }
+  }
 }
 
 /* C [M,N] = (bias, or C if add, or 0) + A [M,K] B [K,N]. Each element of C is
@@ -1587,27 +1590,28 @@ VIT__SIMD void vit__matmul(float *c, vit_idx c_row, vit__matrix a,
                            vit__matrix b, const float *bias, int add, vit_idx M,
                            vit_idx N, vit_idx K) {
   const int ready = b.row > 1 && b.col > 1; /* packed beforehand */
+  const int pack_a = a.col != 1 && N > VIT__SKINNY;
   for (vit_idx k = 0; k < K; k += VIT__DEPTH)
     for (vit_idx n = 0; n < N; n += VIT__WIDTH) {
       const vit_idx depth = vit__least(K - k, VIT__DEPTH);
       const vit_idx cols = vit__least(N - n, VIT__WIDTH);
-      const vit_idx step = ready ? K : VIT__DEPTH;
       const float *start = bias && k == 0 ? bias + n : NULL;
       const float *packed = ready ? vit__from(b, k, n).p : vit__packed_b;
       for (vit_idx i = 0; i < cols && !ready; i += VIT_TILE_COLS)
         vit__pack_panel(vit__packed_b + i * VIT__DEPTH, vit__from(b, k, n + i),
                         depth, vit__least(cols - i, VIT_TILE_COLS));
-      if (a.col == 1 || N <= VIT__SKINNY)
-        vit__block(c + n, c_row, vit__from(a, 0, k), VIT_TILE_ROWS * a.row,
-                   packed, step, start, add || k > 0, M, cols, depth);
-      else
-        for (vit_idx m = 0; m < M; m += VIT__HEIGHT * VIT_TILE_ROWS) {
-          const vit_idx rows = vit__least(M - m, VIT__HEIGHT * VIT_TILE_ROWS);
-          vit__pack_rows(vit__packed_a, vit__from(a, m, k), rows, depth);
-          vit__block(c + m * c_row + n, c_row,
-                     vit__at(vit__packed_a, 1, VIT_TILE_ROWS), VIT__A_TILE,
-                     packed, step, start, add || k > 0, rows, cols, depth);
+      for (vit_idx m = 0; m < M; m += VIT__HEIGHT) {
+        const vit_idx rows = vit__least(M - m, VIT__HEIGHT);
+        vit__matrix part = vit__from(a, m, k);
+        if (pack_a) {
+          vit__pack_rows(vit__packed_a, part, rows, depth);
+          part = vit__at(vit__packed_a, 1, VIT_TILE_ROWS);
         }
+        vit__block(c + m * c_row + n, c_row, part,
+                   pack_a ? VIT__A_TILE : VIT_TILE_ROWS * a.row, packed,
+                   ready ? K : VIT__DEPTH, start, add || k > 0, rows, cols,
+                   depth);
+      }
     }
 }
 
