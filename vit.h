@@ -1233,22 +1233,24 @@ VIT__OP float vit_top(vit_vec a) {
 
 /* e^x for x <= 88, to about 2 units in the last place. x = n ln 2 + r with whole
    n, so that e^x = 2^n e^r with |r| <= 0.35, where eight terms of the Taylor
-   series are enough. Below -88 the exponent bits of 2^n are 0, and so is the
-   result, which a mask of -INFINITY relies on. */
+   series are enough. They are added up in pairs, which need not wait for each
+   other: (1 + r) + r^2 ((1/2 + r/6) + r^2 (...)). Below -88 the exponent bits of
+   2^n are 0, and so is the result, which a mask of -INFINITY relies on. */
 VIT__OP vit_vec vit_exp(vit_vec x) {
   vit_vec y = vit_max(vit_set(-88.03f), x); /* n >= -127 */
   vit_vec n = vit_round(vit_mul(y, vit_set(1.44269504f)));
   vit_vec r = vit_fma(n, vit_set(-0.693359375f), y); /* ln 2 in two parts: */
-  vit_vec p = vit_set(1.0f / 5040);                  /* n * 0.6933.. is exact */
+  vit_vec r2, p01, p23, p45, p67;                    /* n * 0.6933.. is exact */
   r = vit_fma(n, vit_set(2.12194440e-4f), r);
-  p = vit_fma(p, r, vit_set(1.0f / 720));
-  p = vit_fma(p, r, vit_set(1.0f / 120));
-  p = vit_fma(p, r, vit_set(1.0f / 24));
-  p = vit_fma(p, r, vit_set(1.0f / 6));
-  p = vit_fma(p, r, vit_set(0.5f));
-  p = vit_fma(p, r, vit_set(1.0f));
-  p = vit_fma(p, r, vit_set(1.0f));
-  return vit_mul(p, vit_pow2(n));
+  r2 = vit_mul(r, r);
+  p01 = vit_add(r, vit_set(1.0f));
+  p23 = vit_fma(r, vit_set(1.0f / 6), vit_set(0.5f));
+  p45 = vit_fma(r, vit_set(1.0f / 120), vit_set(1.0f / 24));
+  p67 = vit_fma(r, vit_set(1.0f / 5040), vit_set(1.0f / 720));
+  p45 = vit_fma(p67, r2, p45);
+  p23 = vit_fma(p45, r2, p23);
+  p01 = vit_fma(p23, r2, p01);
+  return vit_mul(p01, vit_pow2(n));
 }
 #endif /* VIT__HAS_SIMD */
 
