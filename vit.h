@@ -51,6 +51,7 @@
        >>07 gradients     the loss, backward through the model, gradient check
        >>08 training      optimisers, schedules, data, the loop
        >>10 inside        pictures: plots through gnuplot
+       >>11 speed         the matrix product, from registers to caches
        >>13 pretrained    reading safetensors files
 
    Each kernel is written twice, one under the other. vit_naive_NAME is plain
@@ -58,7 +59,8 @@
    does the same with vectors. Both have the same signature and stand in a table
    (vit_naive, vit_simd), so you can call both on the same numbers and compare.
    The backward of a kernel stands beside its forward. Chapter 04 has no kernel
-   of its own: it is a layout, and stands where the model uses it.
+   of its own: it is a layout, and stands where the model uses it. Chapter 11
+   stands in chapter 01, where the first matrix product is needed.
 
    Sizes have one letter each, everywhere:
        B images in a batch   N patches     T tokens (N, +1 with a class token)
@@ -75,7 +77,8 @@
    Memory    A model and a state allocate once, when they are created. Forward,
              backward and the optimiser's step allocate nothing.
    Threads   Each number is computed by one owner in a fixed order: the result
-             has the same bits with any number of threads.
+             has the same bits with any number of threads. No more are started
+             than there are cores.
    Pointers  No alignment is required. Outputs must not overlap inputs, except
              where a kernel's comment says "in place".
    Numbers   Naive kernels carry a sum over a row, or for one output, in double.
@@ -1090,6 +1093,8 @@ VIT__OP vit_vec vit_sub(vit_vec a, vit_vec b)      { return VIT__PICK(_mm256_sub
 VIT__OP vit_vec vit_mul(vit_vec a, vit_vec b)      { return VIT__PICK(_mm256_mul_ps(a, b), vmulq_f32(a, b)); }
 VIT__OP vit_vec vit_div(vit_vec a, vit_vec b)      { return VIT__PICK(_mm256_div_ps(a, b), vdivq_f32(a, b)); }
 VIT__OP vit_vec vit_sqrt(vit_vec a)                { return VIT__PICK(_mm256_sqrt_ps(a), vsqrtq_f32(a)); }
+/* a hint: what stands there will be needed soon */
+VIT__OP void vit_prefetch(const float *p)          { __builtin_prefetch(p); }
 /* a * b + c, rounded once */
 VIT__OP vit_vec vit_fma(vit_vec a, vit_vec b, vit_vec c) { return VIT__PICK(_mm256_fmadd_ps(a, b, c), vfmaq_f32(c, a, b)); }
 /* a NaN in b comes through */
@@ -1427,32 +1432,37 @@ static void vit_naive_linear_backward_weight(float *dw, float *db,
 }
 
 #ifdef VIT__HAS_SIMD
-/* All matrix products end here, so this is where the time goes.
+/* >>11 speed
+   All matrix products end here, so this is where the time goes.
 
        C[m,n] = start + sum over k of A[m,k] B[k,n]
 
-   Each number that is loaded must serve many multiplications, at every level
-   of memory. From the inside out (Goto and van de Geijn 2008):
+   A core can do 16 multiply-adds in a cycle, but fetch only a few numbers. So
+   each number that is fetched must serve many products, at every level of
+   memory. From the inside out (Goto and van de Geijn 2008):
 
    tile   VIT_TILE_ROWS x VIT_TILE_COLS numbers of C stay in registers while k
           runs: a number of A serves VIT_TILE_COLS products, one of B serves
-          VIT_TILE_ROWS.
+          VIT_TILE_ROWS. A multiply-add takes about 4 cycles and 2 start in
+          each, so at least 8 vectors of C must be under way; here are 12.
    panel  The VIT_TILE_COLS columns of B that a tile reads are copied side by
-          side ("packed"), VIT__DEPTH rows at a time. A panel fits the
-          first-level cache.
-   block  VIT__WIDTH columns, packed, fit the second-level cache and serve all
-          rows of A. The rows of A are read where they are, unless k runs across
-          them (dy^T x): then a few tiles of A are packed as well.
+          side ("packed"), VIT__DEPTH rows at a time: 16 KB, which stay in the
+          first-level cache while VIT__HEIGHT rows of A pass by.
+   block  Those rows of A, 96 KB, stay in the second-level cache while the
+          panels of VIT__WIDTH columns of B pass by. They are read where they
+          are, unless k runs across the rows (dy^T x): then they are packed,
+          tile by tile.
 
-   Strides say where A[m,k] and B[k,n] are, so that one function does x W^T,
-   dy W and dy^T x. */
+   A dimension that is no multiple of its block only makes the last block
+   smaller. Strides say where A[m,k] and B[k,n] are, so that one function does
+   x W^T, dy W and dy^T x; examples/11_speed.c climbs up to it step by step. */
 enum {
   VIT_TILE_COLS = VIT_PANEL,
   VIT_TILE_VECS = VIT_TILE_COLS / VIT_LANES,
   VIT__DEPTH = 256,
-  VIT__WIDTH = 16 * VIT_TILE_COLS,
-  VIT__SKINNY = 2 * VIT_TILE_COLS,
   VIT__HEIGHT = 16 * VIT_TILE_ROWS,
+  VIT__WIDTH = 16 * VIT_TILE_COLS,
+  VIT__SKINNY = 2 * VIT_TILE_COLS, /* so few columns that packing A costs more */
   VIT__A_TILE = VIT_TILE_ROWS * VIT__DEPTH + VIT_LANES
 };
 
@@ -1483,9 +1493,11 @@ static vit__matrix vit__from(vit__matrix m, vit_idx i, vit_idx j) {
 #define VIT__UNROLL _Pragma("GCC unroll 8")
 #endif
 
-/* One tile of `vecs` vectors a row. Rows past `rows` repeat the last row and
-   are not stored; columns past `cols` are zeros in the panel and are not
-   stored. */
+/* One tile of `vecs` vectors a row: the naive line
+       sum += x[r * in + i] * w[o * in + i]
+   for VIT_TILE_ROWS rows r and VIT_TILE_COLS outputs o at once, with k for i.
+   Rows past `rows` repeat the last row and are not stored; columns past `cols`
+   are zeros in the panel and are not stored. */
 VIT__OP void
 vit__tile(float *c, vit_idx c_row, vit__matrix a, const float *panel,
           const float *bias, int add, vit_idx rows, vit_idx cols, vit_idx depth,
@@ -1499,13 +1511,12 @@ vit__tile(float *c, vit_idx c_row, vit__matrix a, const float *panel,
     VIT__UNROLL
     for (int v = 0; v < vecs; v++) {
       vit_idx n = v * VIT_LANES;
-      sum[r][v] = vit_set(0); /* start: 0, the bias, or what C holds */
-      if (add) sum[r][v] = vit_load_n(c + row * c_row + n, cols - n);
-      if (bias) sum[r][v] = vit_load_n(bias + n, cols - n);
+      sum[r][v] = bias ? vit_load_n(bias + n, cols - n) : vit_set(0);
     }
+    vit_prefetch(c + row * c_row); /* far away, and needed at the end */
   }
   for (vit_idx k = 0, ak = 0; k < depth; k++, ak += a.col) {
-    vit_vec b[VIT_TILE_VECS];
+    vit_vec b[VIT_TILE_VECS]; /* row k of the panel, for all rows of the tile */
     VIT__UNROLL
     for (int v = 0; v < vecs; v++)
       b[v] = vit_load(panel + k * VIT_TILE_COLS + v * VIT_LANES);
@@ -1520,8 +1531,12 @@ vit__tile(float *c, vit_idx c_row, vit__matrix a, const float *panel,
   for (int r = 0; r < VIT_TILE_ROWS; r++) {
     if (r >= rows) break;
     VIT__UNROLL
-    for (int v = 0; v < vecs; v++)
-      vit_store_n(c + r * c_row + v * VIT_LANES, sum[r][v], cols - v * VIT_LANES);
+    for (int v = 0; v < vecs; v++) {
+      const vit_idx n = cols - v * VIT_LANES;
+      float *to = c + r * c_row + v * VIT_LANES;
+      if (add) sum[r][v] = vit_add(vit_load_n(to, n), sum[r][v]);
+      vit_store_n(to, sum[r][v], n);
+    }
   }
 }
 
@@ -1586,8 +1601,8 @@ VIT__SIMD void vit__block(float *c, vit_idx c_row, vit__matrix a,
 }
 
 /* C [M,N] = (bias, or C if add, or 0) + A [M,K] B [K,N]. Each element of C is
-   one chain of fused multiply-adds over k = 0, 1, 2, ..., whatever M and N are:
-   a caller may split the rows among threads and gets the same bits. */
+   summed over k = 0, 1, 2, ..., VIT__DEPTH at a time, whatever M and N are: a
+   caller may split the rows among threads and gets the same bits. */
 VIT__SIMD void vit__matmul(float *c, vit_idx c_row, vit__matrix a,
                            vit__matrix b, const float *bias, int add, vit_idx M,
                            vit_idx N, vit_idx K) {
