@@ -1454,7 +1454,7 @@ static void vit_naive_linear_backward_weight(float *dw, float *db,
           tile by tile.
 
    A dimension that is no multiple of its block only makes the last block
-   smaller. Strides say where A[m,k] and B[k,n] are, so that one function does
+   smaller; a product of one panel, as in small heads, has no blocks at all. Strides say where A[m,k] and B[k,n] are, so that one function does
    x W^T, dy W and dy^T x; examples/11_speed.c climbs up to it step by step. */
 enum {
   VIT_TILE_COLS = VIT_PANEL,
@@ -1608,6 +1608,12 @@ VIT__SIMD void vit__matmul(float *c, vit_idx c_row, vit__matrix a,
                            vit_idx N, vit_idx K) {
   const int ready = b.row > 1 && b.col > 1; /* packed beforehand */
   const int pack_a = a.col != 1 && N > VIT__SKINNY;
+  if (N <= VIT_TILE_COLS && K <= VIT__DEPTH && !ready) { /* a single panel */
+    vit__pack_panel(vit__packed_b, b, K, N);
+    vit__block(c, c_row, a, VIT_TILE_ROWS * a.row, vit__packed_b, 0, bias, add,
+               M, N, K);
+    return;
+  }
   for (vit_idx k = 0; k < K; k += VIT__DEPTH)
     for (vit_idx n = 0; n < N; n += VIT__WIDTH) {
       const vit_idx depth = vit__least(K - k, VIT__DEPTH);
