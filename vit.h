@@ -78,7 +78,7 @@
              backward and the optimiser's step allocate nothing.
    Threads   Each number is computed by one owner in a fixed order: the result
              has the same bits with any number of threads. No more are started
-             than there are cores.
+             than there are cores. Threads of your own need a stack of 1 MB.
    Pointers  No alignment is required. Outputs must not overlap inputs, except
              where a kernel's comment says "in place".
    Numbers   Naive kernels carry a sum over a row, or for one output, in double.
@@ -473,7 +473,7 @@ VIT_DEF vit_result vit_model_create(vit_model *m, const vit_config *c,
 VIT_DEF void vit_model_free(vit_model *m);
 /* For inference alone: rearrange the weights of the linear layers, in place, as
    the matrix product reads them. The results are the same to the bit, and come
-   sooner. What trains, loads or saves refuses a packed model. */
+   sooner. What trains or loads refuses a packed model. */
 VIT_DEF vit_result vit_model_pack(vit_model *m);
 VIT_DEF vit_result vit_model_unpack(vit_model *m);
 
@@ -763,7 +763,8 @@ VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
 
 /* A file of named float tensors with text metadata, as Hugging Face defines
    it: 8 bytes header length, JSON, data. The file is mapped into memory where
-   the system can, so that opening it reads its header alone; else it is read. */
+   the system can, so that opening it reads its header alone; else it is read.
+   Do not write into a file that is open: replace it, by renaming another. */
 typedef struct {
   unsigned char *bytes;
   size_t size;
@@ -1437,14 +1438,15 @@ static void vit_naive_linear_backward_weight(float *dw, float *db,
 
        C[m,n] = start + sum over k of A[m,k] B[k,n]
 
-   A core can do 16 multiply-adds in a cycle, but fetch only a few numbers. So
-   each number that is fetched must serve many products, at every level of
-   memory. From the inside out (Goto and van de Geijn 2008):
+   A core with AVX2 can do 16 multiply-adds in a cycle, but fetch only a few
+   numbers. So each number that is fetched must serve many products, at every
+   level of memory. From the inside out (Goto and van de Geijn 2008):
 
    tile   VIT_TILE_ROWS x VIT_TILE_COLS numbers of C stay in registers while k
           runs: a number of A serves VIT_TILE_COLS products, one of B serves
           VIT_TILE_ROWS. A multiply-add takes about 4 cycles and 2 start in
-          each, so at least 8 vectors of C must be under way; here are 12.
+          each, so at least 8 vectors of C must be under way; AVX2 has 12 here,
+          NEON 24.
    panel  The VIT_TILE_COLS columns of B that a tile reads are copied side by
           side ("packed"), VIT__DEPTH rows at a time: 16 KB, which stay in the
           first-level cache while VIT__HEIGHT rows of A pass by.
@@ -1466,25 +1468,35 @@ enum {
   VIT__A_TILE = VIT_TILE_ROWS * VIT__DEPTH + VIT_LANES
 };
 
-/* Where a thread packs: too much for the stack of a small thread. */
+/* Where a thread packs, 360 KB. With glibc they are taken from the stack of each
+   thread of the program, which has 8 MB unless it asks for less. */
 static VIT__THREAD_LOCAL float vit__packed_b[VIT__DEPTH * VIT__WIDTH];
 static VIT__THREAD_LOCAL float vit__packed_a[VIT__HEIGHT / VIT_TILE_ROWS *
                                               VIT__A_TILE];
 
-/* Where a matrix is: element (i, j) at p[i * row + j * col]. */
-typedef struct { const float *p; vit_idx row, col; } vit__matrix;
+/* Where a matrix is: element (i, j) at p[i * row + j * col]. In packed weights
+   that holds where a panel begins, at j a multiple of VIT_PANEL. */
+typedef struct { const float *p; vit_idx row, col; int packed; } vit__matrix;
 
 static vit__matrix vit__at(const float *p, vit_idx row, vit_idx col) {
   vit__matrix m;
   m.p = p;
   m.row = row;
   m.col = col;
+  m.packed = 0;
+  return m;
+}
+
+static vit__matrix vit__panels(const float *packed, vit_idx in) {
+  vit__matrix m = vit__at(packed, VIT_PANEL, in);
+  m.packed = 1;
   return m;
 }
 
 /* The part of m that starts at element (i, j). */
 static vit__matrix vit__from(vit__matrix m, vit_idx i, vit_idx j) {
-  return vit__at(m.p + i * m.row + j * m.col, m.row, m.col);
+  m.p += i * m.row + j * m.col;
+  return m;
 }
 
 #if defined(__clang__)
@@ -1496,8 +1508,8 @@ static vit__matrix vit__from(vit__matrix m, vit_idx i, vit_idx j) {
 /* One tile of `vecs` vectors a row: the naive line
        sum += x[r * in + i] * w[o * in + i]
    for VIT_TILE_ROWS rows r and VIT_TILE_COLS outputs o at once, with k for i.
-   Rows past `rows` repeat the last row and are not stored; columns past `cols`
-   are zeros in the panel and are not stored. */
+   Rows past `rows` repeat the last row, columns past `cols` are whatever the
+   panel holds there: neither is stored. */
 VIT__OP void
 vit__tile(float *c, vit_idx c_row, vit__matrix a, const float *panel,
           const float *bias, int add, vit_idx rows, vit_idx cols, vit_idx depth,
@@ -1540,8 +1552,7 @@ vit__tile(float *c, vit_idx c_row, vit__matrix a, const float *panel,
   }
 }
 
-/* Copy a depth x cols part of B into a panel. What is left of a last vector is
-   0; further ones are not read. First where the rows of B lie in one piece,
+/* Copy a depth x cols part of B into a panel, filled up to whole vectors. First where the rows of B lie in one piece,
    then where its columns do. */
 VIT__SIMD void vit__pack_panel(float *panel, vit__matrix b, vit_idx depth,
                                vit_idx cols) {
@@ -1606,9 +1617,10 @@ VIT__SIMD void vit__block(float *c, vit_idx c_row, vit__matrix a,
 VIT__SIMD void vit__matmul(float *c, vit_idx c_row, vit__matrix a,
                            vit__matrix b, const float *bias, int add, vit_idx M,
                            vit_idx N, vit_idx K) {
-  const int ready = b.row > 1 && b.col > 1; /* packed beforehand */
   const int pack_a = a.col != 1 && N > VIT__SKINNY;
-  if (N <= VIT_TILE_COLS && K <= VIT__DEPTH && !ready) { /* a single panel */
+  const vit_idx a_tile = pack_a ? (vit_idx)VIT__A_TILE : VIT_TILE_ROWS * a.row;
+  const vit_idx b_step = b.packed ? K : (vit_idx)VIT__DEPTH;
+  if (N <= VIT_TILE_COLS && K <= VIT__DEPTH && !b.packed) { /* a single panel */
     vit__pack_panel(vit__packed_b, b, K, N);
     vit__block(c, c_row, a, VIT_TILE_ROWS * a.row, vit__packed_b, 0, bias, add,
                M, N, K);
@@ -1619,8 +1631,8 @@ VIT__SIMD void vit__matmul(float *c, vit_idx c_row, vit__matrix a,
       const vit_idx depth = vit__least(K - k, VIT__DEPTH);
       const vit_idx cols = vit__least(N - n, VIT__WIDTH);
       const float *start = bias && k == 0 ? bias + n : NULL;
-      const float *packed = ready ? vit__from(b, k, n).p : vit__packed_b;
-      for (vit_idx i = 0; i < cols && !ready; i += VIT_TILE_COLS)
+      const float *packed = b.packed ? vit__from(b, k, n).p : vit__packed_b;
+      for (vit_idx i = 0; i < cols && !b.packed; i += VIT_TILE_COLS)
         vit__pack_panel(vit__packed_b + i * VIT__DEPTH, vit__from(b, k, n + i),
                         depth, vit__least(cols - i, VIT_TILE_COLS));
       for (vit_idx m = 0; m < M; m += VIT__HEIGHT) {
@@ -1630,10 +1642,8 @@ VIT__SIMD void vit__matmul(float *c, vit_idx c_row, vit__matrix a,
           vit__pack_rows(vit__packed_a, part, rows, depth);
           part = vit__at(vit__packed_a, 1, VIT_TILE_ROWS);
         }
-        vit__block(c + m * c_row + n, c_row, part,
-                   pack_a ? VIT__A_TILE : VIT_TILE_ROWS * a.row, packed,
-                   ready ? K : VIT__DEPTH, start, add || k > 0, rows, cols,
-                   depth);
+        vit__block(c + m * c_row + n, c_row, part, a_tile, packed, b_step,
+                   start, add || k > 0, rows, cols, depth);
       }
     }
 }
@@ -1646,13 +1656,13 @@ VIT__SIMD void vit_simd_linear_forward(float *y, const float *x, const float *w,
               in);
 }
 
-/* The same, but the panels of B are there: no row and no column in one piece */
+/* The same, but the panels of B are there. */
 VIT__SIMD void vit_simd_linear_packed_forward(float *y, const float *x,
                                               const float *packed,
                                               const float *b, int rows, int in,
                                               int out) {
-  vit__matmul(y, out, vit__at(x, in, 1), vit__at(packed, VIT_PANEL, in), b, 0,
-              rows, out, in);
+  vit__matmul(y, out, vit__at(x, in, 1), vit__panels(packed, in), b, 0, rows,
+              out, in);
 }
 
 /* A = dy, B = W */
@@ -2664,8 +2674,8 @@ typedef struct { double B, N, T, D, H, I, M, K, L, P, C, PH, PW, Q; } vit__sizes
 
 /* Queries of a head at a time: few enough that their probabilities stay in the
    cache between the softmax and the values, and in equal parts. */
-static int vit__queries(const vit_config *c) {
-  const int T = vit_config_tokens(c);
+static int vit__queries(double tokens) {
+  const int T = (int)(tokens < (double)VIT__MOST ? tokens : (double)VIT__MOST);
   const int most = vit__min(VIT__QUERIES_AT_ONCE, 1 + VIT__PROBS_AT_ONCE / T);
   const int parts = (T + most - 1) / most, grain = VIT__ROW_GRAIN;
   return vit__min(T, (T + parts * grain - 1) / (parts * grain) * grain);
@@ -2687,7 +2697,7 @@ static vit__sizes vit__sizes_of(const vit_config *c, int batch) {
   z.PH = c->patch_height;
   z.PW = c->patch_width;
   z.P = z.C * z.PH * z.PW;
-  z.Q = vit__queries(c);
+  z.Q = vit__queries(z.T);
   return z;
 }
 
@@ -3013,9 +3023,7 @@ static int vit__shares(const vit_model *m) {
 }
 
 /* Which weights vit_model_pack rearranges. */
-static int vit__packs(int in, int out) {
-  return in > 1 && out % VIT_PANEL == 0;
-}
+static int vit__packs(int out) { return out % VIT_PANEL == 0; }
 
 /* A panel of packed weights takes the place of the rows that it is made of, so
    one panel at a time is copied out and written back. */
@@ -3023,7 +3031,7 @@ static void vit__repack_tensor(float *w, const vit_tensor *t, float *copy,
                                int pack) {
   const int out = t->shape[0], in = (int)(t->count / (size_t)out);
   const vit_idx panel = (vit_idx)VIT_PANEL * in;
-  if (!t->is_matrix || !vit__packs(in, out)) return;
+  if (!t->is_matrix || !vit__packs(out)) return;
   for (vit_idx at = 0; at < (vit_idx)t->count; at += panel) {
     memcpy(copy, w + at, (size_t)panel * sizeof *w);
     if (pack)
@@ -3138,7 +3146,7 @@ static vit__pass vit__begin(const vit_model *m, const vit_state *s) {
   p.P = c->channels * c->patch_height * c->patch_width;
   p.threads = vit__shares(m);
   p.parts = VIT__PARTS;
-  p.queries = vit__queries(c);
+  p.queries = vit__queries(p.T);
   return p;
 }
 
@@ -3197,7 +3205,7 @@ static int vit__rows(const vit__pass *p, int workers, int i, int *first) {
 static void vit__linear(const vit__pass *p, float *y, const float *x,
                         const float *w, const float *b, int rows, int in,
                         int out) {
-  if (p->m->packed && vit__packs(in, out))
+  if (p->m->packed && vit__packs(out))
     p->k->linear_packed_forward(y, x, w, b, rows, in, out);
   else
     p->k->linear_forward(y, x, w, b, rows, in, out);
@@ -3288,8 +3296,8 @@ static void vit__project(const vit__pass *p, int worker) {
   vit__share(p->B * p->N, p->threads, worker, VIT__ROW_GRAIN, &first, &n);
   if (n > 0)
     vit__linear(p, p->s.embedded + (vit_idx)first * p->D,
-                         p->s.patches + (vit_idx)first * p->P, w->patch_w,
-                         w->patch_b, n, p->P, p->D);
+                p->s.patches + (vit_idx)first * p->P, w->patch_w, w->patch_b, n,
+                p->P, p->D);
 }
 
 static void vit__place(const vit__pass *p, int b) {
@@ -3319,8 +3327,8 @@ static void vit__block_qkv(const vit__pass *p, int worker) {
                             w.norm1_b, n, p->D, c->norm_eps);
     x = norm1;
   }
-  vit__linear(p, VIT__ACT(p, qkv, l) + first * I3, x, w.qkv_w, w.qkv_b, n,
-                       p->D, 3 * p->I);
+  vit__linear(p, VIT__ACT(p, qkv, l) + first * I3, x, w.qkv_w, w.qkv_b, n, p->D,
+              3 * p->I);
 }
 
 /* Attention dropout of n queries from i on: the probabilities to use. */
@@ -3328,8 +3336,9 @@ static const float *vit__drop_probs(const vit__pass *p, vit_idx at, vit_idx i,
                                     int n, const float *probs) {
   const vit_idx T = p->T, first = (at * T + i) * T;
   const float rate = p->m->config.attn_drop;
-  float *dropped = VIT__ACT(p, dropped, p->l) + first;
+  float *dropped;
   if (!p->s.dropout || rate == 0) return probs;
+  dropped = VIT__ACT(p, dropped, p->l) + first;
   p->k->dropout(dropped, probs, n * p->T, rate, p->s.key,
                 vit__stream(p, p->l, VIT__SITE_ATTN),
                 (uint32_t)(p->first_image * p->H * T * T + first));
@@ -3409,8 +3418,8 @@ static void vit__block_rest(const vit__pass *p, int worker) {
   float *sum2 = post ? VIT__ACT(p, sum2, l) : NULL;
   if (n == 0) return;
   vit__linear(p, branch + first * D,
-                       VIT__ACT(p, heads, l) + (vit_idx)first * p->I, w.proj_w,
-                       w.proj_b, n, p->I, p->D);
+              VIT__ACT(p, heads, l) + (vit_idx)first * p->I, w.proj_w, w.proj_b,
+              n, p->I, p->D);
   vit__drop(p, branch, c->proj_drop, vit__stream(p, l, VIT__SITE_PROJ), first,
             n, p->D);
   vit__add_branch(p, l, VIT__SITE_PATH1, mid, vit__block_input(p, l), branch,
@@ -3465,27 +3474,27 @@ static void vit__forward_pass(vit__pass *p) {
     vit__each(p, p->threads, vit__block_rest);
   }
   vit__each(p, p->B, vit__pool);
-  vit__linear(p, p->s.logits, p->s.pooled, w->head_w, w->head_b, p->B,
-                       p->D, p->K);
+  vit__linear(p, p->s.logits, p->s.pooled, w->head_w, w->head_b, p->B, p->D,
+              p->K);
   p->k->softmax_forward(p->s.softmax, p->s.logits, p->B, p->K);
 }
 
-/* Where there are enough images a thread takes some of them all the way: of a
-   large model its whole share, so that the weights are read once; of a small
-   one as many as leave the activations of a block in the cache. */
-static int vit__turns(const vit__pass *p) {
-  int rows = p->B * p->T / p->threads;
-  int each = p->m->params.count <= VIT__SMALL ? rows / VIT__ROWS_AT_ONCE : 0;
-  return vit__min(p->B, p->threads * (each + 1));
-}
-
-static void vit__forward_some(const vit__pass *whole, int i) {
-  int first, n;
-  vit__pass p;
-  vit__share(whole->B, vit__turns(whole), i, 1, &first, &n);
-  if (n == 0) return;
-  p = vit__view(whole, first, n);
-  vit__forward_pass(&p);
+/* Thread i takes its share of the images all the way: of a large model all at
+   once, so that the weights are read once; of a small one as many as leave the
+   activations of a block in the cache. */
+static void vit__forward_share(const vit__pass *whole, int i) {
+  const int small = whole->m->params.count <= VIT__SMALL;
+  int first, n, turns;
+  vit__share(whole->B, whole->threads, i, 1, &first, &n);
+  turns = small ? n * whole->T / VIT__ROWS_AT_ONCE + 1 : 1;
+  for (int turn = 0; turn < turns; turn++) {
+    int begin, count;
+    vit__pass p;
+    vit__share(n, turns, turn, 1, &begin, &count);
+    if (count == 0) return;
+    p = vit__view(whole, first + begin, count);
+    vit__forward_pass(&p);
+  }
 }
 
 /* Was this state made for this model? Rates may change, sizes may not. */
@@ -3525,7 +3534,7 @@ VIT_DEF vit_result vit_forward(const vit_model *m, vit_state *s,
   p = vit__begin(m, s);
   p.images = images;
   if (B >= p.threads) /* whole images per thread; else rows and heads */
-    vit__each(&p, vit__turns(&p), vit__forward_some);
+    vit__each(&p, p.threads, vit__forward_share);
   else
     vit__forward_pass(&p);
   return VIT_OK;

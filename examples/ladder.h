@@ -219,15 +219,15 @@ static void ladder_vit(float *y, const float *x, const float *w, int rows, int i
   vit_best_kernels()->linear_forward(y, x, w, NULL, rows, in, out);
 }
 
-/* Each thread has rows of its own, in whole tiles of 12: nobody waits, nothing is
-   added up afterwards, and the bits are those of one thread. */
+/* Each thread has rows of its own, in whole tiles: nobody waits, nothing is added
+   up afterwards, and the bits are those of one thread. */
 static void ladder_threads(float *y, const float *x, const float *w, int rows, int in, int out) {
   const int threads = vit_max_threads();
-  const vit_idx tiles = (rows + 11) / 12, share = (tiles + threads - 1) / threads * 12;
   VIT__PARALLEL_FOR
   for (int t = 0; t < threads; t++) {
-    vit_idx first = t * share, n = ladder_least(rows - first, share);
-    if (n > 0) ladder_vit(y + first * out, x + first * in, w, (int)n, in, out);
+    int first, n;
+    vit__share(rows, threads, t, VIT__ROW_GRAIN, &first, &n);
+    if (n > 0) ladder_vit(y + (vit_idx)first * out, x + (vit_idx)first * in, w, n, in, out);
   }
 }
 

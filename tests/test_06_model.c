@@ -350,7 +350,12 @@ static void test_overflow(void) {
       "image_height=1048576 image_width=1048576 patch_height=1 patch_width=1 "
       "positions=2 pool=1",
       "image_height=65536 image_width=65536 patch_height=1 patch_width=1 "
-      "local_mask=3"};
+      "local_mask=3",
+      /* 2^32 tokens: as an int that is 0; then -2^16 */
+      "image_height=65536 image_width=65536 patch_height=1 patch_width=1 "
+      "class_token=0 pool=1",
+      "image_height=65536 image_width=65535 patch_height=1 patch_width=1 "
+      "class_token=0 pool=1"};
   vit_config c;
   vit_memory plan;
   vit_model m;

@@ -38,27 +38,6 @@ static double copy_bandwidth(int threads) {
   return 2 * (double)(share * (size_t)threads) / best;
 }
 
-/* Each number is read, changed and written back: for many memories the most
-   bytes/s that they give. */
-LADDER_VECTORISE void scale_in_place(float *x, vit_idx n) {
-  for (vit_idx i = 0; i < n; i++) x[i] *= 0.9999f;
-}
-
-static double update_bandwidth(int threads) {
-  const vit_idx share = ((vit_idx)128 << 20) / 4 / threads;
-  float *x = bench_floats((size_t)(share * threads));
-  double best = 1e9;
-  for (int turn = 0; turn < 4; turn++) {
-    double seconds = vit_seconds();
-    VIT__PARALLEL_FOR
-    for (int t = 0; t < threads; t++) scale_in_place(x + share * t, share);
-    seconds = vit_seconds() - seconds;
-    if (seconds < best) best = seconds;
-  }
-  free(x);
-  return 8 * (double)(share * threads) / best;
-}
-
 /* One roof, measured in each round. Returns the highest: that is the roof. */
 static double measure_roof(const char *what, double (*measure)(int), int threads,
                            const char *unit) {
@@ -86,10 +65,8 @@ void measure_machine(void) {
   for (int all = 0; all < (bench.threads > 1 ? 2 : 1); all++) {
     const int threads = all ? bench.threads : 1;
     peaks[all] = measure_roof("multiply-adds in registers", ladder_fma_peak, threads, "GFLOP/s");
-    raise_bandwidth(all, measure_roof("memory read", ladder_bandwidth, threads, "GB/s"));
+    raise_bandwidth(all, measure_roof("memory read or changed", ladder_bandwidth, threads, "GB/s"));
     raise_bandwidth(all, measure_roof("memory copied", copy_bandwidth, threads, "GB/s"));
-    raise_bandwidth(all, measure_roof("memory changed in place", update_bandwidth, threads,
-                                      "GB/s"));
   }
 }
 
@@ -298,10 +275,11 @@ static void step_rung(void *self) {
 static void run_share(const product *p, vit_idx first, int count) {
   const vit_kernels *k = vit_best_kernels();
   const int rows = p->s.rows, in = p->s.in, out = p->s.out;
-  float *x = p->x + first * in, *y = p->y + first * out;
-  if (p->form == FORWARD) k->linear_packed_forward(y, x, p->packed, NULL, count, in, out);
-  if (p->form == BACKWARD_INPUT) k->linear_backward_input(x, y, p->w, count, in, out);
-  if (p->form == BACKWARD_WEIGHT)
+  if (p->form == FORWARD)
+    k->linear_packed_forward(p->y + first * out, p->x + first * in, p->packed, NULL, count, in, out);
+  else if (p->form == BACKWARD_INPUT)
+    k->linear_backward_input(p->x + first * in, p->y + first * out, p->w, count, in, out);
+  else
     k->linear_backward_weight(p->w + first * in, NULL, p->y + first, p->x, rows, in, count, out);
 }
 

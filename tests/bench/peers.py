@@ -20,6 +20,7 @@ import math
 import os
 import sys
 import time
+import zlib
 
 # An idle peer must not keep the cores busy while another is measured. Threads
 # without work wait actively for a moment: Intel's and LLVM's OpenMP 200 ms,
@@ -213,8 +214,8 @@ def open_inference(c, compiled):
 
 def export(c):
     """The model as an ONNX file, written once; its batch is a name."""
-    name = "vit-" + "-".join(str(int(c[k])) for k in (
-        "width", "depth", "heads", "image_height", "patch_height", "parameters")) + ".onnx"
+    architecture = repr(sorted((k, v) for k, v in c.items() if k != "batch"))
+    name = "vit-%d-%08x.onnx" % (c["parameters"], zlib.crc32(architecture.encode()))
     path = os.path.join(ONNX_DIR, name)
     if not os.path.exists(path):
         os.makedirs(ONNX_DIR, exist_ok=True)
