@@ -473,7 +473,7 @@ VIT_DEF vit_result vit_model_create(vit_model *m, const vit_config *c,
 VIT_DEF void vit_model_free(vit_model *m);
 /* For inference alone: rearrange the weights of the linear layers, in place, as
    the matrix product reads them. The results are the same to the bit, and come
-   sooner. What trains or loads refuses a packed model. */
+   sooner; layers whose outputs are no multiple of VIT_PANEL stay as they are. What trains or loads refuses a packed model. */
 VIT_DEF vit_result vit_model_pack(vit_model *m);
 VIT_DEF vit_result vit_model_unpack(vit_model *m);
 
@@ -1451,13 +1451,15 @@ static void vit_naive_linear_backward_weight(float *dw, float *db,
           side ("packed"), VIT__DEPTH rows at a time: 16 KB, which stay in the
           first-level cache while VIT__HEIGHT rows of A pass by.
    block  Those rows of A, 96 KB, stay in the second-level cache while the
-          panels of VIT__WIDTH columns of B pass by. They are read where they
-          are, unless k runs across the rows (dy^T x): then they are packed,
-          tile by tile.
+          panels of VIT__WIDTH columns of B, 256 KB in vit__packed_b, pass by.
+          They are read where they are, unless k runs across the rows (dy^T x):
+          then they are packed into vit__packed_a, tile by tile.
 
    A dimension that is no multiple of its block only makes the last block
-   smaller; a product of one panel, as in small heads, has no blocks at all. Strides say where A[m,k] and B[k,n] are, so that one function does
-   x W^T, dy W and dy^T x; examples/11_speed.c climbs up to it step by step. */
+   smaller (vit_load_n and vit_store_n leave out what is not there); a product
+   of one panel, as in small heads, has no blocks at all. Strides say where
+   A[m,k] and B[k,n] are, so that one function does x W^T, dy W and dy^T x;
+   examples/11_speed.c climbs up to it step by step. */
 enum {
   VIT_TILE_COLS = VIT_PANEL,
   VIT_TILE_VECS = VIT_TILE_COLS / VIT_LANES,
@@ -1474,8 +1476,10 @@ static VIT__THREAD_LOCAL float vit__packed_b[VIT__DEPTH * VIT__WIDTH];
 static VIT__THREAD_LOCAL float vit__packed_a[VIT__HEIGHT / VIT_TILE_ROWS *
                                               VIT__A_TILE];
 
-/* Where a matrix is: element (i, j) at p[i * row + j * col]. In packed weights
-   that holds where a panel begins, at j a multiple of VIT_PANEL. */
+/* Where a matrix is: element (i, j) at p[i * row + j * col], so `row` floats
+   lead to the next row, `col` to the next column. Packed weights are panels of
+   VIT_PANEL columns, one after another: there it holds for the first column of
+   a panel only, j a multiple of VIT_PANEL. */
 typedef struct { const float *p; vit_idx row, col; int packed; } vit__matrix;
 
 static vit__matrix vit__at(const float *p, vit_idx row, vit_idx col) {
@@ -1576,8 +1580,9 @@ VIT__SIMD void vit__pack_panel(float *panel, vit__matrix b, vit_idx depth,
 }
 
 /* Copy rows x depth of A, tile by tile, so that each k finds the rows of a tile
-   side by side. A store may run into the place of the next k, which is written
-   later; after the last k there is room for it. */
+   side by side. Vectors of 8 store rows of 6 numbers: the rest runs into the
+   place of the next k, which is written later, and after the last k into the
+   VIT_LANES floats that VIT__A_TILE has for it. */
 VIT__SIMD void vit__pack_rows(float *to, vit__matrix a, vit_idx rows,
                               vit_idx depth) {
   for (vit_idx k = 0; k < depth; k++, to += VIT_TILE_ROWS, a.p += a.col)
@@ -1611,9 +1616,10 @@ VIT__SIMD void vit__block(float *c, vit_idx c_row, vit__matrix a,
   }
 }
 
-/* C [M,N] = (bias, or C if add, or 0) + A [M,K] B [K,N]. Each element of C is
-   summed over k = 0, 1, 2, ..., VIT__DEPTH at a time, whatever M and N are: a
-   caller may split the rows among threads and gets the same bits. */
+/* C [M,N] = (bias, or C if add, or 0) + A [M,K] B [K,N]. k runs in order, and
+   after each VIT__DEPTH terms their sum is added to C. That order does not
+   depend on M or N: a caller may split the rows among threads and gets the same
+   bits. */
 VIT__SIMD void vit__matmul(float *c, vit_idx c_row, vit__matrix a,
                            vit__matrix b, const float *bias, int add, vit_idx M,
                            vit_idx N, vit_idx K) {

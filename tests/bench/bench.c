@@ -280,7 +280,8 @@ static void help(void) {
   for (int i = 0; i < GROUPS; i++)
     printf("                     %-10s %s\n", groups[i].name, groups[i].help);
   printf("  --rounds N       turns of each contender (5)\n"
-         "  --out DIR        where results.csv and the figures go (out/bench)\n"
+         "  --out DIR        where results.csv, of this run alone, and the figures go\n"
+         "                   (out/bench)\n"
          "  --help           this list\n\n"
          "PYTHON=/path/to/python says which Python has PyTorch and ONNX Runtime.\n");
   exit(0);

@@ -68,6 +68,10 @@ void measure_machine(void) {
     raise_bandwidth(all, measure_roof("memory read or changed", ladder_bandwidth, threads, "GB/s"));
     raise_bandwidth(all, measure_roof("memory copied", copy_bandwidth, threads, "GB/s"));
   }
+  if (bench.threads > 1 && peaks[1] < 1.5 * peaks[0])
+    printf("  %d threads hardly do more than one: other programs keep the cores busy. Do not\n"
+           "  trust what follows for several threads, least of all the small cases.\n",
+           bench.threads);
 }
 
 /* ---- kernels: one line for each of VIT_KERNELS -------------------------------- */
