@@ -420,7 +420,7 @@ static void plot_roofline(const double *rate, const double *rungs) {
   nb_try(vit_plot_begin(&p, nb_out, "roofline", 960, 580));
   write_roofline(&p, rate, rungs);
   nb_axes(&p, "Roofline of this machine: what limits each kernel of a Vision Transformer",
-          "FLOP per byte: how often a fetched number is used (each mark is ten times more)",
+          "FLOP for each byte that memory moves (each mark is ten times more)",
           "GFLOP/s (each mark is ten times more)");
   fprintf(p.script,
           "set logscale xy\nset xrange [0.1:1000]\nset yrange [0.2:%g]\n"
