@@ -473,7 +473,8 @@ VIT_DEF vit_result vit_model_create(vit_model *m, const vit_config *c,
 VIT_DEF void vit_model_free(vit_model *m);
 /* For inference alone: rearrange the weights of the linear layers, in place, as
    the matrix product reads them. The results are the same to the bit, and come
-   sooner; layers whose outputs are no multiple of VIT_PANEL stay as they are. What trains or loads refuses a packed model. */
+   sooner; layers whose outputs are no multiple of VIT_PANEL stay as they are.
+   What trains or loads refuses a packed model. */
 VIT_DEF vit_result vit_model_pack(vit_model *m);
 VIT_DEF vit_result vit_model_unpack(vit_model *m);
 
@@ -1556,8 +1557,8 @@ vit__tile(float *c, vit_idx c_row, vit__matrix a, const float *panel,
   }
 }
 
-/* Copy a depth x cols part of B into a panel, filled up to whole vectors. First where the rows of B lie in one piece,
-   then where its columns do. */
+/* Copy a depth x cols part of B into a panel, filled up to whole vectors. First
+   where the rows of B lie in one piece, then where its columns do. */
 VIT__SIMD void vit__pack_panel(float *panel, vit__matrix b, vit_idx depth,
                                vit_idx cols) {
   if (b.col == 1) {
@@ -1628,8 +1629,7 @@ VIT__SIMD void vit__matmul(float *c, vit_idx c_row, vit__matrix a,
   const vit_idx b_step = b.packed ? K : (vit_idx)VIT__DEPTH;
   if (N <= VIT_TILE_COLS && K <= VIT__DEPTH && !b.packed) { /* a single panel */
     vit__pack_panel(vit__packed_b, b, K, N);
-    vit__block(c, c_row, a, VIT_TILE_ROWS * a.row, vit__packed_b, 0, bias, add,
-               M, N, K);
+    vit__block(c, c_row, a, a_tile, vit__packed_b, b_step, bias, add, M, N, K);
     return;
   }
   for (vit_idx k = 0; k < K; k += VIT__DEPTH)

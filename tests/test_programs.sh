@@ -21,6 +21,20 @@ refuses() {
   tell $? "exit $status of: $* said: $(cat $dir/err)"
 }
 
+# left CHAPTER NAME...: scripts, data and pictures of these names are in its folder
+left() {
+  chapter=$1
+  shift
+  for name in "$@"; do
+    [ -s $dir/$chapter/$name.gp ] && [ -s $dir/$chapter/$name.dat ]
+    tell $? "$chapter left no script or data of $name"
+    if command -v gnuplot >/dev/null 2>&1; then
+      head -c 8 $dir/$chapter/$name.png 2>/dev/null | grep -q PNG
+      tell $? "$chapter left no picture of $name"
+    fi
+  done
+}
+
 build/digits $dir/data/digits --train 4000 --test 500 || exit 1
 VIT_DATA=$dir/data
 export VIT_DATA
@@ -28,14 +42,7 @@ train="build/08_training --out $dir/08"
 
 $train --epochs 1 >$dir/log 2>&1 && tail -n 1 $dir/log | grep -Eq '^test accuracy [0-9]+\.[0-9][0-9] %$'
 tell $? "the last line of 08: $(tail -n 1 $dir/log)"
-for name in curves attention confusion mistakes; do
-  [ -s $dir/08/$name.gp ] && [ -s $dir/08/$name.dat ]
-  tell $? "08 left no script or data of $name"
-  if command -v gnuplot >/dev/null 2>&1; then
-    head -c 8 $dir/08/$name.png 2>/dev/null | grep -q PNG
-    tell $? "08 left no picture of $name"
-  fi
-done
+left 08 curves attention confusion mistakes
 cp $dir/log $dir/first
 $train --epochs 1 --threads 1 >$dir/log 2>&1
 [ "$(tail -n 1 $dir/log)" = "$(tail -n 1 $dir/first)" ]
@@ -46,14 +53,7 @@ tell $? "08 without gnuplot"
 build/11_speed --out $dir/11 --rows 13 --inputs 35 --outputs 21 --repeats 1 >$dir/log 2>&1 &&
   grep -q 'every rung is right' $dir/log && tail -n 1 $dir/log | grep -q 'in the fastest way'
 tell $? "11 on a small product: $(tail -n 1 $dir/log)"
-for name in ladder roofline; do
-  [ -s $dir/11/$name.gp ] && [ -s $dir/11/$name.dat ]
-  tell $? "11 left no script or data of $name"
-  if command -v gnuplot >/dev/null 2>&1; then
-    head -c 8 $dir/11/$name.png 2>/dev/null | grep -q PNG
-    tell $? "11 left no picture of $name"
-  fi
-done
+left 11 ladder roofline
 
 for program in examples/[0-9]*.c; do
   program=build/$(basename "$program" .c)
