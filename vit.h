@@ -254,10 +254,10 @@ typedef struct {
   X(mean_forward, (float *y, const float *x, int N, int D))                    \
   X(mean_backward, (float *dx, const float *dy, int N, int D))                 \
   X(crossentropy_forward, (double *losses, float *p, const float *logits,      \
-                           const int *labels, float smoothing, int rows,       \
-                           int K))                                             \
-  X(crossentropy_backward, (float *dlogits, const float *p, const int *labels, \
-                            float smoothing, float factor, int rows, int K))   \
+                           const float *targets, int rows, int K))             \
+  X(crossentropy_backward, (float *dlogits, const float *p,                    \
+                            const float *targets, float factor, int rows,      \
+                            int K))                                            \
   X(sgd_step, (float *w, float *m, const float *g, int n, float rate,          \
                float momentum, float decay))                                   \
   X(adam_step, (float *w, float *m, float *v, const float *g, int n,           \
@@ -511,6 +511,7 @@ VIT_DEF vit_result vit_model_unpack(vit_model *m);
   X(logits, STEM, 1, B * K)                                                    \
   X(softmax, STEM, 1, B * K)               /* softmax of the logits */         \
   X(loss_p, STEM, 1, B * K)                /* softmax inside the loss */       \
+  X(targets, STEM, 1, B * K)               /* what the loss wants */           \
   X(dlogits, STEM, grad, B * K)                                                \
   X(dpooled, STEM, grad, B * D)                                                \
   X(dx, STEM, grad, B * T * D)             /* residual stream */               \
@@ -538,10 +539,8 @@ typedef struct vit_state {
   int dropout;        /* 1: dropout is on (training only); set 0 to evaluate */
   uint32_t key, pass; /* of the dropout masks: seed, forward passes done */
   int batch;          /* of the last forward, 0 before the first */
-  int labels_set;     /* the loss of the last forward is known */
-  float smoothing;
+  int loss_known;     /* of the last forward */
   double loss;        /* mean over the batch */
-  int *labels;        /* [B] */
   double *losses;     /* [B] */
   vit_tensors grads;  /* same layout as the parameters; training only */
   float *part_grads;  /* small models: gradients of each part of the batch */
@@ -580,6 +579,10 @@ VIT_DEF vit_result vit_predict(const vit_model *m, vit_state *s,
    head = softmax the loss takes the probabilities for logits, as model A does.*/
 VIT_DEF vit_result vit_loss(const vit_model *m, vit_state *s, const int *labels,
                             float smoothing, double *loss);
+/* The same with a probability for each class: targets [B,K], each row sums up
+   to 1. Mixup and cutmix want such a thing. */
+VIT_DEF vit_result vit_loss_targets(const vit_model *m, vit_state *s,
+                                    const float *targets, double *loss);
 VIT_DEF void vit_zero_gradients(vit_state *s);
 /* grads += factor * d loss / d parameters. factor 1/n when n batches add up. */
 VIT_DEF vit_result vit_backward(const vit_model *m, vit_state *s, float factor);
@@ -2927,7 +2930,6 @@ static vit_result vit__plan_state(vit_state *s, const vit_config *c,
   }
   VIT_ACTIVATIONS(VIT__PLAN)
 #undef VIT__PLAN
-  s->labels = (int *)vit_arena_take(a, (size_t)batch, sizeof(int));
   s->losses = (double *)vit_arena_take(a, (size_t)batch, sizeof(double));
   if (grad) vit__take_tensors(&s->grads, c, a);
   if (grad && s->grads.count <= VIT__SMALL)
@@ -3169,7 +3171,6 @@ static vit__pass vit__view(const vit__pass *whole, int first, int count) {
 #undef VIT__MOVE
   (void)grad;
   s->partial = whole->s.partial;
-  s->labels += first;
   s->losses += first;
   p.images += (vit_idx)first * p.N * p.P;
   p.first_image = first;
@@ -3536,7 +3537,7 @@ VIT_DEF vit_result vit_forward(const vit_model *m, vit_state *s,
                      B, s->capacity);
   s->pass++;
   s->batch = B;
-  s->labels_set = 0;
+  s->loss_known = 0;
   p = vit__begin(m, s);
   p.images = images;
   if (B >= p.threads) /* whole images per thread; else rows and heads */
@@ -3593,110 +3594,143 @@ VIT_DEF vit_result vit_predict(const vit_model *m, vit_state *s,
 /*  >>07 gradients                                                          */
 /* ------------------------------------------------------------------------ */
 
-/* cross entropy on logits, with label smoothing e (Szegedy et al. 2016, sec. 7):
-   target q = (1 - e) [k is the label] + e / K, loss = - sum of q log p, where
-   p = softmax(logits). logits [rows,K], labels [rows] -> losses [rows],
-   p [rows,K] */
+/* cross entropy on logits: loss = - sum over k of q_k log p_k, where
+   p = softmax(logits) and the targets q of a row sum up to 1.
+   logits [rows,K], targets [rows,K] -> losses [rows], p [rows,K] */
 static void vit_naive_crossentropy_forward(double *losses, float *p,
                                            const float *logits,
-                                           const int *labels, float smoothing,
-                                           int rows, int K) {
+                                           const float *targets, int rows,
+                                           int K) {
   vit_naive_softmax_forward(p, logits, rows, K);
   for (vit_idx r = 0; r < rows; r++) {
-    const float *z = logits + r * K;
-    double top = (double)z[0], sum = 0, mean = 0, log_sum;
+    const float *z = logits + r * K, *q = targets + r * K;
+    double top = (double)z[0], sum = 0, wanted = 0;
     for (vit_idx k = 1; k < K; k++) top = (double)z[k] > top ? (double)z[k] : top;
     for (vit_idx k = 0; k < K; k++) {
       sum += exp((double)z[k] - top);
-      mean += (double)z[k] / K;
+      wanted += (double)q[k] * ((double)z[k] - top);
     }
-    log_sum = top + log(sum); /* log p_k = z_k - log_sum */
-    losses[r] = log_sum - (1 - (double)smoothing) * (double)z[labels[r]] -
-                (double)smoothing * mean;
+    losses[r] = log(sum) - wanted; /* log p_k = z_k - top - log sum */
   }
 }
 
 /* dlogits = factor (p - q) */
 static void vit_naive_crossentropy_backward(float *dlogits, const float *p,
-                                            const int *labels, float smoothing,
-                                            float factor, int rows, int K) {
-  for (vit_idx r = 0; r < rows; r++)
-    for (vit_idx k = 0; k < K; k++) {
-      float q = smoothing / (float)K + (k == labels[r] ? 1 - smoothing : 0);
-      dlogits[r * K + k] = factor * (p[r * K + k] - q);
-    }
+                                            const float *targets, float factor,
+                                            int rows, int K) {
+  for (vit_idx i = 0; i < (vit_idx)rows * K; i++)
+    dlogits[i] = factor * (p[i] - targets[i]);
 }
 
 #ifdef VIT__HAS_SIMD
 VIT__SIMD void vit_simd_crossentropy_forward(double *losses, float *p,
                                              const float *logits,
-                                             const int *labels, float smoothing,
-                                             int rows, int K) {
-  for (vit_idx r = 0; r < rows; r++, p += K, logits += K) {
-    vit_vec top = vit_set(-INFINITY), sum = vit_set(0), mean = vit_set(0), scale;
-    double log_sum;
-    for (vit_idx k = 0; k < K; k += VIT_LANES) {
+                                             const float *targets, int rows,
+                                             int K) {
+  for (vit_idx r = 0; r < rows; r++, p += K, logits += K, targets += K) {
+    vit_vec top = vit_set(-INFINITY), sum = vit_set(0), wanted = sum, scale;
+    float highest;
+    for (vit_idx k = 0; k < K; k += VIT_LANES)
       top = vit_max(top, vit__load_or(logits + k, K - k, -INFINITY));
-      mean = vit_add(mean, vit_load_n(logits + k, K - k));
-    }
-    top = vit_set(vit_top(top));
+    highest = vit_top(top);
+    top = vit_set(highest);
     for (vit_idx k = 0; k < K; k += VIT_LANES) {
-      vit_vec z = vit__load_or(logits + k, K - k, -INFINITY);
-      vit_vec e = vit_exp(vit_sub(z, top));
+      vit_vec z = vit_sub(vit__load_or(logits + k, K - k, -INFINITY), top);
+      vit_vec e = vit_exp(z);
       vit_store_n(p + k, e, K - k);
       sum = vit_add(sum, e);
+      /* past the row's end z is -INFINITY, and 0 times that is not a number */
+      z = vit_sub(vit__load_or(logits + k, K - k, highest), top);
+      wanted = vit_fma(vit_load_n(targets + k, K - k), z, wanted);
     }
     scale = vit_div(vit_set(1), vit_set(vit_sum(sum)));
     for (vit_idx k = 0; k < K; k += VIT_LANES)
       vit_store_n(p + k, vit_mul(vit_load_n(p + k, K - k), scale), K - k);
-    log_sum = (double)vit_top(top) + log((double)vit_sum(sum));
-    losses[r] = log_sum - (1 - (double)smoothing) * (double)logits[labels[r]] -
-                (double)smoothing * (double)vit_sum(mean) / K;
+    losses[r] = log((double)vit_sum(sum)) - (double)vit_sum(wanted);
   }
 }
 
 VIT__SIMD void vit_simd_crossentropy_backward(float *dlogits, const float *p,
-                                              const int *labels,
-                                              float smoothing, float factor,
-                                              int rows, int K) {
-  const vit_vec f = vit_set(factor), q = vit_set(smoothing / (float)K);
-  for (vit_idx r = 0; r < rows; r++, dlogits += K, p += K) {
-    for (vit_idx k = 0; k < K; k += VIT_LANES)
-      vit_store_n(dlogits + k, vit_mul(f, vit_sub(vit_load_n(p + k, K - k), q)),
-                  K - k);
-    dlogits[labels[r]] -= factor * (1 - smoothing);
-  }
+                                              const float *targets,
+                                              float factor, int rows, int K) {
+  const vit_idx n = (vit_idx)rows * K;
+  const vit_vec f = vit_set(factor);
+  for (vit_idx i = 0; i < n; i += VIT_LANES)
+    vit_store_n(dlogits + i,
+                vit_mul(f, vit_sub(vit_load_n(p + i, n - i),
+                                   vit_load_n(targets + i, n - i))),
+                n - i);
 }
 #endif
 
-VIT_DEF vit_result vit_loss(const vit_model *m, vit_state *s, const int *labels,
-                            float smoothing, double *loss) {
-  const int K = m->config.classes, B = s->batch;
+static vit_result vit__check_loss_call(const vit_model *m, const vit_state *s) {
+  vit_result r = vit__check_state(m, s);
+  if (!r && s->batch < 1)
+    r = vit__fail(VIT_ERR_STATE, "there is no forward pass to take the loss "
+                                 "of; call vit_forward first");
+  return r;
+}
+
+/* The loss for s->targets. */
+static double vit__take_loss(const vit_model *m, vit_state *s) {
   const float *z =
       m->config.head == VIT_HEAD_SOFTMAX ? s->softmax : s->logits;
   double sum = 0;
-  vit_result r = vit__check_state(m, s);
-  if (r) return r;
-  if (B < 1)
-    return vit__fail(VIT_ERR_STATE, "there is no forward pass to take the loss "
-                                    "of; call vit_forward first");
-  if (!(smoothing >= 0 && smoothing <= 1))
-    return vit__fail(VIT_ERR_CONFIG,
-                     "label smoothing is %g; it must be from 0 to 1",
-                     (double)smoothing);
-  for (int b = 0; b < B; b++) {
-    if (labels[b] < 0 || labels[b] >= K)
-      return vit__fail(VIT_ERR_CONFIG,
-                       "label %d of image %d is not a class from 0 to %d",
-                       labels[b], b, K - 1);
-    s->labels[b] = labels[b];
+  m->kernels->crossentropy_forward(s->losses, s->loss_p, z, s->targets, s->batch,
+                                   m->config.classes);
+  for (int b = 0; b < s->batch; b++) sum += s->losses[b];
+  s->loss_known = 1;
+  return s->loss = sum / s->batch;
+}
+
+VIT_DEF vit_result vit_loss_targets(const vit_model *m, vit_state *s,
+                                    const float *targets, double *loss) {
+  const int K = m->config.classes;
+  vit_result r = vit__check_loss_call(m, s);
+  for (vit_idx b = 0; !r && b < s->batch; b++) {
+    double sum = 0;
+    for (vit_idx k = 0; k < K; k++) sum += (double)targets[b * K + k];
+    if (!(fabs(sum - 1) <= 1e-3))
+      r = vit__fail(VIT_ERR_CONFIG, "the targets of image %d sum up to %g; they "
+                                    "are probabilities and must give 1",
+                    (int)b, sum);
   }
-  m->kernels->crossentropy_forward(s->losses, s->loss_p, z, labels, smoothing,
-                                   B, K);
-  for (int b = 0; b < B; b++) sum += s->losses[b];
-  s->loss = *loss = sum / B;
-  s->smoothing = smoothing;
-  s->labels_set = 1;
+  if (r) return r;
+  memcpy(s->targets, targets,
+         (size_t)s->batch * (size_t)K * sizeof *targets);
+  *loss = vit__take_loss(m, s);
+  return VIT_OK;
+}
+
+/* targets [K] += share times the label with smoothing e (Szegedy et al. 2016,
+   section 7): (1 - e) [k is the label] + e / K. */
+static void vit__add_target(float *targets, int label, float smoothing,
+                            float share, int K) {
+  for (int k = 0; k < K; k++)
+    targets[k] += share * (smoothing / (float)K + (k == label ? 1 - smoothing : 0));
+}
+
+static vit_result vit__check_smoothing(float smoothing) {
+  if (smoothing >= 0 && smoothing <= 1) return VIT_OK;
+  return vit__fail(VIT_ERR_CONFIG, "label smoothing is %g; it must be from 0 to 1",
+                   (double)smoothing);
+}
+
+VIT_DEF vit_result vit_loss(const vit_model *m, vit_state *s, const int *labels,
+                            float smoothing, double *loss) {
+  const int K = m->config.classes;
+  vit_result r = vit__check_loss_call(m, s);
+  if (!r) r = vit__check_smoothing(smoothing);
+  for (int b = 0; !r && b < s->batch; b++)
+    if (labels[b] < 0 || labels[b] >= K)
+      r = vit__fail(VIT_ERR_CONFIG,
+                    "label %d of image %d is not a class from 0 to %d",
+                    labels[b], b, K - 1);
+  if (r) return r;
+  memset(s->targets, 0, (size_t)s->batch * (size_t)K * sizeof(float));
+  for (vit_idx b = 0; b < s->batch; b++)
+    vit__add_target(s->targets + b * K, labels[b], smoothing, 1, K);
+  *loss = vit__take_loss(m, s);
   return VIT_OK;
 }
 
@@ -3910,7 +3944,7 @@ static void vit__classify_backward(const vit__pass *p) {
   const size_t bytes = (size_t)p->B * (size_t)TD * sizeof(float);
   const vit_state *s = &p->s;
   float *to = c->final_norm ? s->dnorm : s->dx;
-  p->k->crossentropy_backward(s->dlogits, s->loss_p, s->labels, s->smoothing,
+  p->k->crossentropy_backward(s->dlogits, s->loss_p, s->targets,
                               p->factor / (float)s->batch, p->B, p->K);
   if (c->head == VIT_HEAD_SOFTMAX)
     p->k->softmax_backward(s->dlogits, s->dlogits, s->softmax, p->B, p->K);
@@ -4010,7 +4044,7 @@ VIT_DEF vit_result vit_backward(const vit_model *m, vit_state *s,
   if (!s->trains)
     return vit__fail(VIT_ERR_STATE, "this state was created for inference; "
                                     "backward needs VIT_FOR_TRAINING");
-  if (!s->labels_set)
+  if (!s->loss_known)
     return vit__fail(VIT_ERR_STATE, "there is no loss to differentiate; call "
                                     "vit_forward and vit_loss first");
   p = vit__begin(m, s);

@@ -369,12 +369,16 @@ static void test_residual_gradient(void) {
 
 /* ---- cross entropy ------------------------------------------------------- */
 
-/* The kernel's labels are int and its losses double: each call copies them to
-   and from guarded arrays, so that their ends are watched as well. */
-static int *labels_of(const float *x, int rows, test_guard *g) {
-  int *labels = (int *)(void *)test_guarded_alloc((size_t)rows, g);
-  for (int i = 0; i < rows; i++) labels[i] = (int)x[i];
-  return labels;
+/* A case has labels and a smoothing, the kernel wants targets; and its losses
+   are double. Both stand in guarded arrays, so that their ends are watched. */
+static float *targets_of(const float *labels, float smoothing, int rows, int K,
+                         test_guard *g) {
+  float *targets = test_guarded_alloc(k_n(rows, K), g);
+  for (int r = 0; r < rows; r++)
+    for (int k = 0; k < K; k++)
+      targets[r * K + k] = smoothing / (float)K +
+                           (k == (int)labels[r] ? 1 - smoothing : 0);
+  return targets;
 }
 static void prepare_labels(float *const *a, const k_case *c) {
   int at = k_find(c, "labels"), up = k_find(c, "dlosses");
@@ -388,10 +392,9 @@ static void call_entropy(const vit_kernels *k, float *const *a,
                          const k_case *c) {
   const int rows = c->size[0];
   test_guard g[2];
-  int *labels = labels_of(a[3], rows, &g[0]);
+  float *targets = targets_of(a[3], c->number[0], rows, c->size[1], &g[0]);
   double *losses = (double *)(void *)test_guarded_alloc(2 * (size_t)rows, &g[1]);
-  k->crossentropy_forward(losses, a[1], a[2], labels, c->number[0], rows,
-                          c->size[1]);
+  k->crossentropy_forward(losses, a[1], a[2], targets, rows, c->size[1]);
   for (int i = 0; i < rows; i++) a[0][i] = (float)losses[i];
   test_guarded_free(&g[0]);
   test_guarded_free(&g[1]);
@@ -409,9 +412,9 @@ static void entropy(k_case *c, int rows, int K, int unused) {
 static void call_entropy_backward(const vit_kernels *k, float *const *a,
                                   const k_case *c) {
   test_guard g;
-  int *labels = labels_of(a[2], c->size[0], &g);
-  k->crossentropy_backward(a[0], a[1], labels, c->number[0], c->number[1],
-                           c->size[0], c->size[1]);
+  float *targets = targets_of(a[2], c->number[0], c->size[0], c->size[1], &g);
+  k->crossentropy_backward(a[0], a[1], targets, c->number[1], c->size[0],
+                           c->size[1]);
   test_guarded_free(&g);
 }
 static void entropy_backward(k_case *c, int rows, int K, int unused) {
@@ -456,10 +459,11 @@ static void test_entropy_fixture(void) {
     CHECK(k_fixture(&c, group, "cross_entropy", 0) > 0, "nothing was compared");
     for (int t = 0, n = k_tables(tables); t < n; t++) {
       double losses[5], sum = 0;
-      int labels[5];
-      for (int i = 0; i < 5; i++) labels[i] = (int)y[i];
-      tables[t]->crossentropy_forward(losses, p, logits, labels, c.number[0], 5, 7);
-      tables[t]->crossentropy_backward(d, p, labels, c.number[0], 0.2f, 5, 7);
+      test_guard g;
+      float *targets = targets_of(y, c.number[0], 5, 7, &g);
+      tables[t]->crossentropy_forward(losses, p, logits, targets, 5, 7);
+      tables[t]->crossentropy_backward(d, p, targets, 0.2f, 5, 7);
+      test_guarded_free(&g);
       for (int i = 0; i < 5; i++) sum += losses[i] / 5;
       CHECK(fabs(sum - (double)*loss) < 1e-5, "loss %g, not %g", sum,
             (double)*loss);
@@ -475,11 +479,11 @@ static void test_entropy_fixture(void) {
 static void test_entropy_extremes(void) {
   const vit_kernels *tables[2];
   static const float logits[6] = {1e4f, 0, -1e4f, -1e4f, -1e4f, -1e4f};
-  static const int labels[2] = {2, 1};
+  static const float targets[6] = {0, 0, 1, 0, 1, 0};
   for (int t = 0, n = k_tables(tables); t < n; t++) {
     double losses[2];
     float p[6];
-    tables[t]->crossentropy_forward(losses, p, logits, labels, 0, 2, 3);
+    tables[t]->crossentropy_forward(losses, p, logits, targets, 2, 3);
     CHECK(fabs(losses[0] - 2e4) < 1e-2, "%s: %g", tables[t]->name, losses[0]);
     CHECK(fabs(losses[1] - log(3.0)) < 1e-6, "%s: %g", tables[t]->name,
           losses[1]);

@@ -327,10 +327,10 @@ static void bad_mean_backward(float *dx, const float *dy, int N, int D) {
 }
 
 static void bad_crossentropy_backward(float *dlogits, const float *p,
-                                      const int *labels, float smoothing,
-                                      float factor, int rows, int K) {
+                                      const float *targets, float factor,
+                                      int rows, int K) {
   backward = 1; /* this is how a backward pass begins, */
-  vit_naive.crossentropy_backward(dlogits, p, labels, smoothing, factor, rows, K);
+  vit_naive.crossentropy_backward(dlogits, p, targets, factor, rows, K);
   if (wrong == CROSSENTROPY) turn(dlogits, rows, K, K);
 }
 

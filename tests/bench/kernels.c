@@ -92,7 +92,6 @@ enum {
 static int images;               /* in the batch of the kernel at work */
 static float *big[5], *small[6]; /* [ROOM], [M * D] */
 static double *losses;
-static int *labels;
 static const vit_adam_constants adam = {1e-4f, 0.9f, 0.999f, 1e-8f, 0.01f, 0.5f, 0.5f, 1};
 
 typedef struct {
@@ -170,10 +169,10 @@ KERNEL(mean_forward, T * D, T * D, T * D,
        EACH_IMAGE k->mean_forward(small[3], X + i * T * D, T, D))
 KERNEL(mean_backward, T * D, T * D, T * D,
        EACH_IMAGE k->mean_backward(A + i * T * D, small[1], T, D))
-KERNEL(crossentropy_forward, K, K * (4 + EXP), 2 * K,
-       k->crossentropy_forward(losses, A, X, labels, 0.1f, images, K))
-KERNEL(crossentropy_backward, K, 2 * K, 2 * K,
-       k->crossentropy_backward(A, X, labels, 0.1f, 1, images, K))
+KERNEL(crossentropy_forward, K, K * (4 + EXP), 3 * K,
+       k->crossentropy_forward(losses, A, X, Y, images, K))
+KERNEL(crossentropy_backward, K, 2 * K, 3 * K,
+       k->crossentropy_backward(A, X, Y, 1, images, K))
 KERNEL(sgd_step, EACH, 6 * EACH, 5 * EACH, k->sgd_step(A, B, X, images * EACH, 1e-6f, 0.9f, 0))
 KERNEL(adam_step, EACH, 14 * EACH, 7 * EACH, k->adam_step(A, B, Y, X, images * EACH, &adam))
 KERNEL(sum_squares, EACH, 2 * EACH, EACH, k->sum_squares(losses, X, images * EACH))
@@ -234,8 +233,7 @@ void measure_kernels(void) {
     big[3][i] *= big[3][i];    /* probabilities, and Adam's second moments: positive */
   }
   losses = (double *)calloc(ROOM / K, sizeof *losses);
-  labels = (int *)calloc(ROOM / K, sizeof *labels);
-  if (!losses || !labels) bench_stop("out of memory for the kernels' measurement");
+  if (!losses) bench_stop("out of memory for the kernels' measurement");
   bench_group("kernels: one thread, a batch of Ti/16; roof: what memory and multiply-adds allow");
   for (int i = 0; kernels[i]; i++) {
     measure_kernel(kernels[i]);
@@ -247,7 +245,6 @@ void measure_kernels(void) {
   for (int i = 0; i < 5; i++) free(big[i]);
   for (int i = 0; i < 6; i++) free(small[i]);
   free(losses);
-  free(labels);
 }
 
 /* ---- matmul -------------------------------------------------------------------- */
