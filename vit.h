@@ -50,9 +50,10 @@
        >>06 model         config, tensor table, memory plan, forward
        >>07 gradients     the loss, backward through the model, gradient check
        >>08 training      optimisers, schedules, data, the loop
+       >>09 mnist         augmentation, batches, checkpoints, resume
        >>10 inside        pictures: plots through gnuplot
        >>11 speed         the matrix product, from registers to caches
-       >>13 pretrained    reading safetensors files
+       >>13 pretrained    reading and writing safetensors files
 
    Each kernel is written twice, one under the other. vit_naive_NAME is plain
    loops that look like the formula above it: it is the definition. vit_simd_NAME
@@ -688,15 +689,90 @@ VIT_DEF void vit_dataset_free(vit_dataset *d);
 VIT_DEF void vit_dataset_batch(const vit_dataset *d, const int *order, int n,
                                float *images, int *labels);
 
+/* ---- 09 mnist: augmentation and batches -------------------------------- */
+
+/* How training images are changed at random, once: field and meaning. 0 is off
+   for each. */
+#define VIT_AUGMENT_FIELDS(X)                                                  \
+  X(shift, "move by up to this part of the width and height")                  \
+  X(rotate, "turn by up to this many degrees")                                 \
+  X(scale, "resize by a factor of up to 1 + this, or one over that")           \
+  X(shear, "slant by up to this many degrees")                                 \
+  X(elastic, "bend: standard deviation of a pixel's displacement, in pixels")  \
+  X(elastic_width, "pixels over which the bending is smooth; 0 = 4")           \
+  X(crop, "random resized crop: smallest part of the area; 0 = none")          \
+  X(flip, "probability of a mirror image, left to right")                      \
+  X(flip_vertical, "probability of a mirror image, top to bottom")             \
+  X(brightness, "multiply by 1 - this to 1 + this")                            \
+  X(contrast, "stretch from the mean grey by 1 - this to 1 + this")            \
+  X(erase, "probability that a rectangle is erased")                           \
+  X(rand_ops, "RandAugment: how many of the above, drawn for each image")      \
+  X(rand_strength, "RandAugment: how strong, 0 to 10")                         \
+  X(mixup, "alpha of mixup: pairs of images are blended; 0 = none")            \
+  X(cutmix, "alpha of cutmix: pairs exchange a rectangle; 0 = none")
+
+#define VIT__FIELD(name, text) float name;
+typedef struct vit_augment { VIT_AUGMENT_FIELDS(VIT__FIELD) } vit_augment;
+#undef VIT__FIELD
+/* Field i as name, text and pointer to its value; 0 past the end. */
+VIT_DEF int vit_augment_field(vit_augment *a, int i, const char **name,
+                              const char **text, float **value);
+VIT_DEF vit_result vit_augment_check(const vit_augment *a);
+
+/* Image i of a dataset, changed: out [C,height,width], normalised as
+   vit_dataset_batch does. Mixup and cutmix need pairs: see vit_loader_batch.
+   scratch: vit_augment_scratch() floats. */
+VIT_DEF void vit_augment_image(float *out, const vit_dataset *d, int i,
+                               const vit_augment *a, vit_rng *rng,
+                               float *scratch);
+VIT_DEF size_t vit_augment_scratch(const vit_dataset *d);
+
+/* Batches of a dataset in a new order each epoch, augmented. What image is next
+   and how it is changed depends on seed, epoch and place in the order alone: any
+   batch can be made again, by any number of threads. */
 typedef struct {
-  double train_loss, test_loss, test_accuracy; /* accuracy in 0..1 */
-  double rate, seconds;
-} vit_epoch;
+  const vit_dataset *data;
+  vit_augment augment;
+  int batch, classes;  /* most images in a batch; K of the model */
+  int threads;         /* as vit_model's */
+  float smoothing;     /* of the labels */
+  uint64_t seed;
+  int epoch, *order;   /* [count] of this epoch */
+  float *images;       /* [batch,C,height,width] */
+  float *targets;      /* [batch,K] for vit_loss_targets */
+  float *scratch;      /* for each thread */
+  vit_arena arena;
+} vit_loader;
+VIT_DEF vit_result vit_loader_create(vit_loader *l, const vit_dataset *d,
+                                     const vit_model *m, const vit_augment *a,
+                                     int batch, float smoothing, uint64_t seed);
+VIT_DEF void vit_loader_epoch(vit_loader *l, int epoch); /* shuffle */
+/* Fill images and targets with number first .. first + n - 1 of the order. */
+VIT_DEF void vit_loader_batch(vit_loader *l, int first, int n);
+VIT_DEF void vit_loader_free(vit_loader *l);
+
+/* ---- 08 training: the loop --------------------------------------------- */
+
+/* What is known of each epoch, once: field and meaning. */
+#define VIT_EPOCH_FIELDS(X)                                                    \
+  X(train_loss, "mean over the epoch's batches, with their augmentation")      \
+  X(test_loss, "on the held-back images, after the epoch")                     \
+  X(test_accuracy, "the same: part of them that is right, 0..1")               \
+  X(test_top5, "the same: the true class is among the five most probable")     \
+  X(rate, "learning rate of the last step")                                    \
+  X(seconds, "since the training began")
+
+#define VIT__FIELD(name, text) double name;
+typedef struct vit_epoch { VIT_EPOCH_FIELDS(VIT__FIELD) } vit_epoch;
+#undef VIT__FIELD
 typedef struct {
   int epochs;       /* finished */
+  int best;         /* the epoch, from 1, with the best accuracy; 0: none */
   vit_epoch *epoch; /* [epochs] */
 } vit_history;
 VIT_DEF void vit_history_free(vit_history *h);
+/* As a table: a line of names, then a line per epoch with commas between. */
+VIT_DEF vit_result vit_history_write(const vit_history *h, const char *path);
 
 typedef struct {
   int epoch, epochs, step, steps; /* 1-based epoch; step and steps of it */
@@ -704,16 +780,23 @@ typedef struct {
   double loss;                    /* mean training loss of this epoch so far */
   double rate, images_per_second, seconds, seconds_left;
   const vit_epoch *result;        /* when epoch_done, else NULL */
-  const vit_model *model;
+  const vit_history *history;
+  const vit_model *model;         /* as of now; averaged when epoch_done */
 } vit_progress;
 
 typedef struct {
   int epochs, batch;
   int accumulate;       /* batches per optimiser step */
   float smoothing;      /* label smoothing */
-  uint64_t seed;        /* of the shuffling and the dropout */
+  float ema;            /* decay of the averaged weights; 0 = no average */
+  int keep_best;        /* 1: end with the weights of the best epoch */
+  int early_stop;       /* end after so many epochs without a better one; 0 */
+  uint64_t seed;        /* of the shuffling, the dropout, the augmentation */
+  vit_augment augment;  /* of the training images */
   vit_optimizer_config optimizer;
   vit_schedule schedule;
+  const char *dir;      /* of the checkpoints; NULL: none are written */
+  int resume;           /* 1: go on from dir/last.safetensors if it is there */
   int (*callback)(const vit_progress *p, void *user); /* not 0: stop */
   void *user;
 } vit_fit_config;
@@ -723,9 +806,21 @@ typedef struct {
    then keeps it dead; with the shorter memory it comes back. And the rate sinks
    to its half during the run, which steadies the last epochs. */
 VIT_DEF vit_fit_config vit_fit_defaults(void);
-/* Train. `test` may be NULL: its loss and accuracy are then NAN. The history
-   (its old content is not freed) holds the finished epochs, also when the
-   callback stopped it (VIT_STOPPED) or the loss went bad. */
+/* Train. `test` holds the images that judge each epoch; if it is NULL, their
+   losses and accuracies are NAN. To choose among epochs or settings (keep_best,
+   early_stop, VIT_PLATEAU) hold back training images for it with
+   vit_dataset_split, and look at the real test set once, at the end.
+
+   The best epoch has the highest accuracy, of equals the lowest loss. With `ema`
+   it is the averaged weights that are judged, and with which the model ends.
+
+   With `dir` three files are kept up to date after each epoch and when the
+   callback stops it: last.safetensors, from which `resume` goes on as if it had
+   never stopped, best.safetensors, the model of the best epoch, and
+   history.csv. Each is replaced as a whole: a crash leaves the old one.
+
+   The history (its old content is not freed) holds the finished epochs, also
+   when the callback stopped it (VIT_STOPPED) or the loss went bad. */
 VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
                            const vit_dataset *train, const vit_dataset *test,
                            vit_history *h);
@@ -734,6 +829,27 @@ VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
 VIT_DEF vit_result vit_evaluate(const vit_model *m, const vit_dataset *d,
                                 double *loss, double *accuracy, int *classes,
                                 float *p);
+
+/* counts [K,K] += 1 at row true class, column predicted class. */
+VIT_DEF void vit_confusion(int *counts, const int *predicted,
+                           const uint8_t *labels, int n, int K);
+/* Of class k: precision, how many of those called k are k; recall, how many of
+   those that are k are called k; F1, their harmonic mean. 0 where 0 / 0. */
+typedef struct { int count; double precision, recall, f1; } vit_class_score;
+VIT_DEF vit_class_score vit_score_class(const int *counts, int K, int k);
+/* Part of the images whose label is among the n_best most probable classes;
+   p [n,K]. */
+VIT_DEF double vit_top_accuracy(const float *p, const uint8_t *labels, int n,
+                                int K, int n_best);
+
+/* A model alone as a file: its config, its parameters under timm's names and,
+   of `d` (or NULL), class names and normalisation. */
+VIT_DEF vit_result vit_model_save(const vit_model *m, const vit_dataset *d,
+                                  const char *path);
+/* Make the model that such a file, or a checkpoint, describes. mean and std [3]
+   may be NULL; 0 and 1 where the file does not say. */
+VIT_DEF vit_result vit_model_open(vit_model *m, const char *path, float *mean,
+                                  float *std);
 
 /* ---- 10 inside: plots -------------------------------------------------- */
 
@@ -763,7 +879,7 @@ VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
                                   int glow_cols, const char *const *titles,
                                   int rows, int cols, int height, int width);
 
-/* ---- 13 pretrained: reading safetensors -------------------------------- */
+/* ---- 13 pretrained: safetensors ---------------------------------------- */
 
 /* A file of named float tensors with text metadata, as Hugging Face defines
    it: 8 bytes header length, JSON, data. The file is mapped into memory where
@@ -793,6 +909,13 @@ VIT_DEF vit_result vit_safetensors_find(const vit_safetensors *f,
 VIT_DEF const char *vit_safetensors_metadata(const vit_safetensors *f,
                                              const char *key);
 VIT_DEF void vit_safetensors_close(vit_safetensors *f);
+/* Write such a file: to PATH.tmp, flushed to the disk, then renamed to PATH, so
+   that PATH is the old file or the whole new one at any moment. metadata: key,
+   value, key, value, ..., NULL. */
+VIT_DEF vit_result vit_safetensors_write(const char *path,
+                                         const vit_safetensor *tensors,
+                                         int count,
+                                         const char *const *metadata);
 /* Copy the parameters of a model from a file that has timm's names, each with
    `prefix` ("" for none) in front. On failure the model is as it was. */
 VIT_DEF vit_result vit_model_load(vit_model *m, const vit_safetensors *f,
@@ -816,6 +939,8 @@ VIT_DEF vit_result vit_model_load(vit_model *m, const vit_safetensors *f,
 #include <sys/stat.h>
 #ifdef _WIN32
 #include <direct.h>
+#include <fcntl.h>
+#include <io.h>
 #include <time.h>
 #define S_ISDIR(mode) (((mode) & _S_IFMT) == _S_IFDIR)
 #else
@@ -979,6 +1104,8 @@ static float vit__unit(uint32_t bits) {
 /* Uses of one seed that must not meet the same numbers. */
 #define VIT__SALT_DROPOUT 0x44524F50u
 #define VIT__SALT_SHUFFLE 0x53485546u
+#define VIT__SALT_AUGMENT 0x4155474Du
+#define VIT__SALT_MIX 0x4D495855u
 
 static uint32_t vit__key(uint64_t seed) {
   return vit_philox((uint32_t)seed, (uint32_t)(seed >> 32), 0);
@@ -1020,6 +1147,125 @@ VIT_DEF void vit_shuffle(int *order, int n, vit_rng *rng) {
     order[i] = order[j];
     order[j] = t;
   }
+}
+
+/* -- files that are replaced as a whole ---------------------------------- */
+
+/* Text that grows. `failed`: there was no memory for it. */
+typedef struct { char *at; size_t used, size; int failed; } vit__text;
+
+static void vit__text_free(vit__text *t) {
+  if (t->at) VIT_FREE(t->at);
+  memset(t, 0, sizeof *t);
+}
+
+static void vit__text_add(vit__text *t, const char *more, size_t n) {
+  if (!t->failed && t->size - t->used <= n) {
+    size_t size = 2 * t->size + n + 256;
+    char *bigger = (char *)vit__allocate(size, 1, "a text");
+    if (bigger && t->at) memcpy(bigger, t->at, t->used);
+    if (bigger && t->at) VIT_FREE(t->at);
+    if (bigger) t->at = bigger, t->size = size;
+    t->failed = !bigger;
+  }
+  if (t->failed) return;
+  memcpy(t->at + t->used, more, n);
+  t->used += n;
+  t->at[t->used] = '\0';
+}
+
+/* At most 500 bytes at a time. */
+#if defined(__GNUC__)
+__attribute__((format(printf, 2, 3)))
+#endif
+static void vit__text_print(vit__text *t, const char *format, ...) {
+  char more[512];
+  va_list args;
+  va_start(args, format);
+  vsnprintf(more, sizeof more, format, args);
+  va_end(args);
+  vit__text_add(t, more, strlen(more));
+}
+
+#ifndef _WIN32
+/* POSIX, but hidden by <unistd.h> in strict C99. */
+#ifdef __cplusplus
+extern "C"
+#endif
+int fsync(int file);
+#endif
+
+/* Write all of it to an open file and flush it to the disk. */
+static int vit__write_out(int file, const char *p, size_t n) {
+  while (n > 0) {
+    const size_t part = n < (1u << 28) ? n : 1u << 28;
+#ifdef _WIN32
+    const int done = _write(file, p, (unsigned)part);
+#else
+    const ptrdiff_t done = write(file, p, part);
+#endif
+    if (done < 0 && errno == EINTR) continue;
+    if (done <= 0) return 0;
+    p += done;
+    n -= (size_t)done;
+  }
+  return 1;
+}
+
+/* A name in a folder is on the disk when the folder is. */
+static void vit__sync_folder_of(const char *path) {
+#ifndef _WIN32
+  char dir[520];
+  char *slash;
+  int file;
+  snprintf(dir, sizeof dir, "%.510s", path);
+  slash = strrchr(dir, '/');
+  if (slash) slash[1] = '\0';
+  file = open(slash ? dir : ".", O_RDONLY);
+  if (file >= 0) (void)!fsync(file);
+  if (file >= 0) close(file);
+#else
+  (void)path;
+#endif
+}
+
+/* The pieces, one after another, become the file PATH, as described at vit_safetensors_write. */
+typedef struct { const void *data; size_t size; } vit__piece;
+static vit_result vit__replace_file(const char *path, const vit__piece *pieces,
+                                    int count) {
+  char temporary[520];
+  int file, good = 1, why;
+  if (strlen(path) > 500)
+    return vit__fail(VIT_ERR_FILE, "the file name %.100s... is longer than 500 "
+                                   "letters",
+                     path);
+  snprintf(temporary, sizeof temporary, "%s.tmp", path);
+#ifdef _WIN32
+  file = _open(temporary, _O_WRONLY | _O_CREAT | _O_TRUNC | _O_BINARY,
+               _S_IREAD | _S_IWRITE);
+#else
+  file = open(temporary, O_WRONLY | O_CREAT | O_TRUNC, 0666);
+#endif
+  errno = file < 0 ? errno : 0;
+  for (int i = 0; file >= 0 && good && i < count; i++)
+    good = vit__write_out(file, (const char *)pieces[i].data, pieces[i].size);
+#ifdef _WIN32
+  good = good && file >= 0 && !_commit(file);
+  if (file >= 0 && _close(file)) good = 0;
+  if (good) (void)remove(path); /* its rename does not replace */
+#else
+  good = good && file >= 0 && !fsync(file);
+  if (file >= 0 && close(file)) good = 0;
+#endif
+  if (good && !rename(temporary, path)) {
+    vit__sync_folder_of(path);
+    return VIT_OK;
+  }
+  why = errno;
+  if (file >= 0) remove(temporary);
+  return vit__fail(VIT_ERR_FILE, "cannot write %.300s: %.100s; what was there "
+                                 "before is still there",
+                   path, why ? strerror(why) : "the disk may be full");
 }
 
 /* -- clock and threads --------------------------------------------------- */
@@ -3702,12 +3948,11 @@ VIT_DEF vit_result vit_loss_targets(const vit_model *m, vit_state *s,
   return VIT_OK;
 }
 
-/* targets [K] += share times the label with smoothing e (Szegedy et al. 2016,
-   section 7): (1 - e) [k is the label] + e / K. */
-static void vit__add_target(float *targets, int label, float smoothing,
-                            float share, int K) {
+/* What a label asks for, with smoothing e (Szegedy et al. 2016, section 7):
+   (1 - e) [k is the label] + e / K. targets [K] */
+static void vit__set_targets(float *targets, int label, float smoothing, int K) {
   for (int k = 0; k < K; k++)
-    targets[k] += share * (smoothing / (float)K + (k == label ? 1 - smoothing : 0));
+    targets[k] = smoothing / (float)K + (k == label ? 1 - smoothing : 0);
 }
 
 static vit_result vit__check_smoothing(float smoothing) {
@@ -3727,9 +3972,8 @@ VIT_DEF vit_result vit_loss(const vit_model *m, vit_state *s, const int *labels,
                     "label %d of image %d is not a class from 0 to %d",
                     labels[b], b, K - 1);
   if (r) return r;
-  memset(s->targets, 0, (size_t)s->batch * (size_t)K * sizeof(float));
   for (vit_idx b = 0; b < s->batch; b++)
-    vit__add_target(s->targets + b * K, labels[b], smoothing, 1, K);
+    vit__set_targets(s->targets + b * K, labels[b], smoothing, K);
   *loss = vit__take_loss(m, s);
   return VIT_OK;
 }
@@ -4926,8 +5170,6 @@ VIT_DEF void vit_dataset_batch(const vit_dataset *d, const int *order, int n,
   for (vit_idx i = 0; labels && i < n; i++) labels[i] = d->labels[order[i]];
 }
 
-/* -- evaluate and fit ---------------------------------------------------- */
-
 /* Does a dataset fit a model? */
 static vit_result vit__check_dataset(const vit_model *m, const vit_dataset *d,
                                      const char *what) {
@@ -4955,7 +5197,439 @@ static vit_result vit__check_dataset(const vit_model *m, const vit_dataset *d,
   return VIT_OK;
 }
 
-/* Room for one batch of images and labels, and an order of all images. */
+/* ------------------------------------------------------------------------ */
+/*  >>09 mnist                                                              */
+/* ------------------------------------------------------------------------ */
+
+/* -- augmentation: one image --------------------------------------------- */
+
+VIT_DEF int vit_augment_field(vit_augment *a, int i, const char **name,
+                              const char **text, float **value) {
+  int n = 0;
+#define VIT__FIELD(field, meaning)                                             \
+  if (n++ == i) {                                                              \
+    *name = #field;                                                            \
+    *text = meaning;                                                           \
+    *value = &a->field;                                                        \
+    return 1;                                                                  \
+  }
+  VIT_AUGMENT_FIELDS(VIT__FIELD)
+#undef VIT__FIELD
+  return 0;
+}
+
+VIT_DEF vit_result vit_augment_check(const vit_augment *a) {
+  vit_augment copy = *a;
+  const char *name, *text;
+  float *value;
+  for (int i = 0; vit_augment_field(&copy, i, &name, &text, &value); i++) {
+    double most = 1; /* parts and probabilities */
+    if (!strcmp(name, "rotate")) most = 180;
+    if (!strcmp(name, "shear")) most = 60;
+    if (!strncmp(name, "elastic", 7)) most = 16;
+    if (!strcmp(name, "scale") || !strncmp(name, "mix", 3) ||
+        !strncmp(name, "cut", 3))
+      most = 2;
+    if (!strncmp(name, "rand", 4)) most = 10;
+    if (!((double)*value >= 0 && (double)*value <= most))
+      return vit__fail(VIT_ERR_CONFIG,
+                       "augmentation: %s is %g; it must be from 0 to %g", name,
+                       (double)*value, most);
+  }
+  return VIT_OK;
+}
+
+#define VIT__FIELD(field, meaning) +1
+enum { VIT__AUGMENT_COUNT = 0 VIT_AUGMENT_FIELDS(VIT__FIELD) };
+#undef VIT__FIELD
+
+/* Where each pixel of the output comes from: (x, y) measured from the centre of
+   the output, in half widths and half heights, becomes
+   (xx x + xy y + x0, yx x + yy y + y0) in the input. */
+typedef struct { double xx, xy, x0, yx, yy, y0; } vit__affine;
+
+/* First b, then a. */
+static vit__affine vit__compose(vit__affine a, vit__affine b) {
+  vit__affine c;
+  c.xx = a.xx * b.xx + a.xy * b.yx;
+  c.xy = a.xx * b.xy + a.xy * b.yy;
+  c.x0 = a.xx * b.x0 + a.xy * b.y0 + a.x0;
+  c.yx = a.yx * b.xx + a.yy * b.yx;
+  c.yy = a.yx * b.xy + a.yy * b.yy;
+  c.y0 = a.yx * b.x0 + a.yy * b.y0 + a.y0;
+  return c;
+}
+
+static vit__affine vit__affine_of(double xx, double xy, double yx, double yy,
+                                  double x0, double y0) {
+  vit__affine a;
+  a.xx = xx, a.xy = xy, a.x0 = x0;
+  a.yx = yx, a.yy = yy, a.y0 = y0;
+  return a;
+}
+
+/* What was drawn for one image. */
+typedef struct {
+  vit__affine from; /* output to input */
+  int moves;        /* `from` is not the identity */
+  float brightness, contrast;
+  int erases;
+} vit__draw;
+
+static void vit__move(vit__draw *w, vit__affine a) {
+  w->from = vit__compose(w->from, a);
+  w->moves = 1;
+}
+
+/* -most .. most */
+static double vit__spread(vit_rng *rng, double most) {
+  return most * (2 * (double)vit_random_uniform(rng) - 1);
+}
+
+static void vit__turn(vit__draw *w, double degrees, double aspect) {
+  double c = cos(degrees * VIT_PI / 180), s = sin(degrees * VIT_PI / 180);
+  vit__move(w, vit__affine_of(c, -s / aspect, s * aspect, c, 0, 0));
+}
+
+/* Random resized crop (Szegedy et al. 2015): a part of the area from `least` to
+   1, its sides 3:4 to 4:3, anywhere. */
+static void vit__crop(vit__draw *w, double least, vit_rng *rng) {
+  double area = least + (1 - least) * (double)vit_random_uniform(rng);
+  double ratio = exp(vit__spread(rng, log(4.0 / 3)));
+  double sx = fmin(sqrt(area * ratio), 1), sy = fmin(sqrt(area / ratio), 1);
+  double x0 = vit__spread(rng, 1 - sx), y0 = vit__spread(rng, 1 - sy);
+  vit__move(w, vit__affine_of(sx, 0, 0, sy, x0, y0));
+}
+
+/* RandAugment (Cubuk et al. 2020): one of these at a given strength, 0..1. The
+   largest strengths are those of timm. */
+static void vit__random_change(vit__draw *w, double strength, double aspect,
+                               vit_rng *rng) {
+  uint32_t which = vit_random_below(rng, 10);
+  double v = vit_random_u32(rng) & 1 ? strength : -strength;
+  if (which == 0) return; /* as it is */
+  if (which == 1) vit__turn(w, 30 * v, aspect);
+  if (which == 2) vit__move(w, vit__affine_of(1, 0.3 * v / aspect, 0, 1, 0, 0));
+  if (which == 3) vit__move(w, vit__affine_of(1, 0, 0.3 * v * aspect, 1, 0, 0));
+  if (which == 4) vit__move(w, vit__affine_of(1, 0, 0, 1, 0.9 * v, 0));
+  if (which == 5) vit__move(w, vit__affine_of(1, 0, 0, 1, 0, 0.9 * v));
+  if (which == 6) {
+    double s = v > 0 ? 1 + 0.5 * v : 1 / (1 - 0.5 * v);
+    vit__move(w, vit__affine_of(s, 0, 0, s, 0, 0));
+  }
+  if (which == 7) w->brightness *= (float)(1 + 0.9 * v);
+  if (which == 8) w->contrast *= (float)(1 + 0.9 * v);
+  if (which == 9) w->erases = 1;
+}
+
+static vit__draw vit__draw_changes(const vit_augment *a, double aspect,
+                                   vit_rng *rng) {
+  vit__draw w;
+  memset(&w, 0, sizeof w);
+  w.from = vit__affine_of(1, 0, 0, 1, 0, 0);
+  w.brightness = w.contrast = 1;
+  if (a->crop > 0) vit__crop(&w, (double)a->crop, rng);
+  if (a->shift > 0) {
+    double x = vit__spread(rng, 2 * (double)a->shift);
+    double y = vit__spread(rng, 2 * (double)a->shift);
+    vit__move(&w, vit__affine_of(1, 0, 0, 1, x, y));
+  }
+  if (a->rotate > 0) vit__turn(&w, vit__spread(rng, (double)a->rotate), aspect);
+  if (a->scale > 0) {
+    double s = exp(vit__spread(rng, log(1 + (double)a->scale)));
+    vit__move(&w, vit__affine_of(s, 0, 0, s, 0, 0));
+  }
+  if (a->shear > 0) {
+    double t = tan(vit__spread(rng, (double)a->shear) * VIT_PI / 180);
+    vit__move(&w, vit__affine_of(1, t / aspect, 0, 1, 0, 0));
+  }
+  if (vit_random_uniform(rng) < a->flip)
+    vit__move(&w, vit__affine_of(-1, 0, 0, 1, 0, 0));
+  if (vit_random_uniform(rng) < a->flip_vertical)
+    vit__move(&w, vit__affine_of(1, 0, 0, -1, 0, 0));
+  w.brightness += (float)vit__spread(rng, (double)a->brightness);
+  w.contrast += (float)vit__spread(rng, (double)a->contrast);
+  w.erases = vit_random_uniform(rng) < a->erase;
+  for (int i = 0; i < (int)a->rand_ops; i++)
+    vit__random_change(&w, (double)a->rand_strength / 10, aspect, rng);
+  return w;
+}
+
+/* Elastic bending (Simard et al. 2003, section 2): each pixel gets a random
+   displacement, and a Gaussian of `width` pixels makes neighbours alike. The
+   factor at the end gives them the standard deviation `strength`: uniform
+   numbers of -1..1 have sqrt(1/3), and the Gaussian leaves 1/(2 sqrt(pi) width)
+   of it. field [height,width of the image], room: the same. */
+static void vit__bend(float *field, float *room, int h, int w, double strength,
+                      double width, vit_rng *rng) {
+  float weight[64], sum = 0;
+  const int reach = vit__min((int)ceil(2.5 * width), 63);
+  const float factor = (float)(strength * sqrt(3.0) * 2 * sqrt(VIT_PI) * width);
+  for (int i = 0; i <= reach; i++) {
+    weight[i] = (float)exp(-0.5 * i * i / (width * width));
+    sum += i ? 2 * weight[i] : weight[i];
+  }
+  for (int i = 0; i <= reach; i++) weight[i] /= sum;
+  for (vit_idx i = 0; i < (vit_idx)h * w; i++)
+    room[i] = 2 * vit_random_uniform(rng) - 1;
+  memset(field, 0, (size_t)h * (size_t)w * sizeof *field);
+  for (int y = 0; y < h; y++) /* down the columns */
+    for (int from = 0; from < h; from++) {
+      const int far = y > from ? y - from : from - y;
+      for (vit_idx x = 0; far <= reach && x < w; x++)
+        field[y * (vit_idx)w + x] += weight[far] * room[from * (vit_idx)w + x];
+    }
+  memset(room, 0, (size_t)h * (size_t)w * sizeof *room);
+  for (int from = 0; from < w; from++) /* along the rows */
+    for (int x = 0; x < w; x++) {
+      const int far = x > from ? x - from : from - x;
+      for (vit_idx y = 0; far <= reach && y < h; y++)
+        room[y * w + x] += weight[far] * field[y * w + from];
+    }
+  for (vit_idx i = 0; i < (vit_idx)h * w; i++) field[i] = factor * room[i];
+}
+
+/* Grey levels 0..255 at a place between four pixels; outside, the picture goes
+   on as it is at its edge. */
+static void vit__sample(float *out, const uint8_t *pixels, int C, int h, int w,
+                        double x, double y) {
+  const vit_idx plane = (vit_idx)h * w;
+  vit_idx x0, y0, x1, y1;
+  float fx, fy;
+  x = fmin(fmax(x, 0), w - 1);
+  y = fmin(fmax(y, 0), h - 1);
+  x0 = (vit_idx)x, y0 = (vit_idx)y;
+  x1 = vit__least(x0 + 1, w - 1), y1 = vit__least(y0 + 1, h - 1);
+  fx = (float)(x - (double)x0), fy = (float)(y - (double)y0);
+  for (vit_idx c = 0; c < C; c++, pixels += plane) {
+    float top = (float)pixels[y0 * w + x0] * (1 - fx) +
+                (float)pixels[y0 * w + x1] * fx;
+    float low = (float)pixels[y1 * w + x0] * (1 - fx) +
+                (float)pixels[y1 * w + x1] * fx;
+    out[c * plane] = top * (1 - fy) + low * fy;
+  }
+}
+
+/* Grey levels of the moved and bent picture. */
+static void vit__warp(float *out, const uint8_t *pixels, const vit_dataset *d,
+                      const vit__draw *draw, const float *bend_x,
+                      const float *bend_y) {
+  const int h = d->height, w = d->width;
+  const vit__affine a = draw->from;
+  for (int y = 0; y < h; y++)
+    for (int x = 0; x < w; x++) {
+      const double u = (2 * x + 1 - w) / (double)w; /* -1 .. 1 */
+      const double v = (2 * y + 1 - h) / (double)h;
+      const vit_idx i = (vit_idx)y * w + x;
+      double px = ((a.xx * u + a.xy * v + a.x0) * w + w - 1) / 2;
+      double py = ((a.yx * u + a.yy * v + a.y0) * h + h - 1) / 2;
+      if (bend_x) px += (double)bend_x[i], py += (double)bend_y[i];
+      vit__sample(out + i, pixels, d->channels, h, w, px, py);
+    }
+}
+
+/* Brightness multiplies, contrast stretches from the mean grey (as torchvision's
+   ColorJitter); then the levels are cut off at 0 and 255. */
+static void vit__colour(float *image, vit_idx n, const vit__draw *w) {
+  double mean = 0;
+  for (vit_idx i = 0; i < n; i++) {
+    image[i] = fminf(fmaxf(image[i] * w->brightness, 0), 255);
+    mean += (double)image[i];
+  }
+  mean /= (double)n;
+  for (vit_idx i = 0; i < n; i++)
+    image[i] = fminf(fmaxf((float)mean + w->contrast * (image[i] - (float)mean), 0),
+                     255);
+}
+
+/* A box of a part `area` of the image, its sides 1 : ratio, anywhere. */
+typedef struct { int x, y, width, height; } vit__box;
+static vit__box vit__random_box(int h, int w, double area, double ratio,
+                                vit_rng *rng) {
+  vit__box b;
+  b.width = vit__min((int)(sqrt(area / ratio) * w + 0.5), w);
+  b.height = vit__min((int)(sqrt(area * ratio) * h + 0.5), h);
+  b.x = (int)vit_random_below(rng, (uint32_t)(w - b.width) + 1);
+  b.y = (int)vit_random_below(rng, (uint32_t)(h - b.height) + 1);
+  return b;
+}
+
+/* Random erasing (Zhong et al. 2020): 2 to 33 % of the area become the mean,
+   which is 0 after normalising. */
+static void vit__erase(float *image, const vit_dataset *d, vit_rng *rng) {
+  double area = 0.02 + 0.31 * (double)vit_random_uniform(rng);
+  double ratio = exp(vit__spread(rng, log(3.0)));
+  vit__box b = vit__random_box(d->height, d->width, area, ratio, rng);
+  for (vit_idx c = 0; c < d->channels; c++)
+    for (vit_idx y = b.y; y < b.y + b.height; y++)
+      for (vit_idx x = b.x; x < b.x + b.width; x++)
+        image[(c * d->height + y) * d->width + x] = 0;
+}
+
+VIT_DEF size_t vit_augment_scratch(const vit_dataset *d) {
+  return 3 * (size_t)d->height * (size_t)d->width;
+}
+
+VIT_DEF void vit_augment_image(float *out, const vit_dataset *d, int index,
+                               const vit_augment *a, vit_rng *rng,
+                               float *scratch) {
+  const vit_idx plane = (vit_idx)d->height * d->width, n = plane * d->channels;
+  const uint8_t *pixels = d->pixels + index * n;
+  const vit__draw draw =
+      vit__draw_changes(a, (double)d->width / d->height, rng);
+  const double width = a->elastic_width > 0 ? (double)a->elastic_width : 4;
+  const int bends = a->elastic > 0;
+  for (int axis = 0; bends && axis < 2; axis++)
+    vit__bend(scratch + axis * plane, scratch + 2 * plane, d->height, d->width,
+              (double)a->elastic, width, rng);
+  if (draw.moves || bends)
+    vit__warp(out, pixels, d, &draw, bends ? scratch : NULL, scratch + plane);
+  else
+    for (vit_idx i = 0; i < n; i++) out[i] = (float)pixels[i];
+  if (draw.brightness != 1 || draw.contrast != 1) vit__colour(out, n, &draw);
+  for (vit_idx i = 0; i < n; i++) {
+    const vit_idx c = i / plane % 3;
+    out[i] = (out[i] / 255.0f - d->mean[c]) / d->std[c];
+  }
+  if (draw.erases) vit__erase(out, d, rng);
+}
+
+/* -- augmentation: pairs of images --------------------------------------- */
+
+/* A number from Beta(alpha, alpha), 0 < alpha <= 2 (Joehnk 1964). */
+static double vit__beta(double alpha, vit_rng *rng) {
+  for (;;) {
+    double x = pow((double)vit_random_uniform(rng), 1 / alpha);
+    double y = pow((double)vit_random_uniform(rng), 1 / alpha);
+    if (x + y > 0 && x + y <= 1) return x / (x + y);
+  }
+}
+
+/* mixup (Zhang et al. 2018): a' = share a + (1 - share) b, b' the other way. */
+static void vit__blend(float *a, float *b, vit_idx n, float share) {
+  for (vit_idx i = 0; i < n; i++) {
+    float from_a = a[i], from_b = b[i];
+    a[i] = share * from_a + (1 - share) * from_b;
+    b[i] = share * from_b + (1 - share) * from_a;
+  }
+}
+
+/* cutmix (Yun et al. 2019): a and b exchange a box of 1 - share of the area;
+   returns the share that is left, counted in pixels. */
+static float vit__exchange(float *a, float *b, const vit_dataset *d,
+                           double share, vit_rng *rng) {
+  vit__box box = vit__random_box(d->height, d->width, 1 - share, 1, rng);
+  for (vit_idx c = 0; c < d->channels; c++)
+    for (vit_idx y = box.y; y < box.y + box.height; y++)
+      for (vit_idx x = box.x; x < box.x + box.width; x++) {
+        vit_idx i = (c * d->height + y) * d->width + x;
+        float t = a[i];
+        a[i] = b[i];
+        b[i] = t;
+      }
+  return 1 - (float)(box.width * box.height) / (float)(d->height * d->width);
+}
+
+/* Mix images i and n - 1 - i of a batch, and their targets in the same parts. */
+static void vit__mix(vit_loader *l, int i, int n, vit_rng *rng) {
+  const vit_dataset *d = l->data;
+  const vit_augment *a = &l->augment;
+  const vit_idx pixels = (vit_idx)d->channels * d->height * d->width;
+  float *first = l->images + i * pixels, *second = l->images + (n - 1 - i) * pixels;
+  int cuts = a->cutmix > 0 && (!(a->mixup > 0) || (vit_random_u32(rng) & 1));
+  float share = (float)vit__beta((double)(cuts ? a->cutmix : a->mixup), rng);
+  if (cuts)
+    share = vit__exchange(first, second, d, (double)share, rng);
+  else
+    vit__blend(first, second, pixels, share);
+  vit__blend(l->targets + (vit_idx)i * l->classes,
+             l->targets + (vit_idx)(n - 1 - i) * l->classes, l->classes, share);
+}
+
+/* -- batches ------------------------------------------------------------- */
+
+static void vit__plan_loader(vit_loader *l, vit_arena *a) {
+  const vit_dataset *d = l->data;
+  size_t pixels = (size_t)d->channels * (size_t)d->height * (size_t)d->width;
+  size_t B = (size_t)l->batch;
+  l->order = (int *)vit_arena_take(a, (size_t)d->count, sizeof(int));
+  l->images = (float *)vit_arena_take(a, B * pixels, sizeof(float));
+  l->targets = (float *)vit_arena_take(a, B * (size_t)l->classes, sizeof(float));
+  l->scratch = (float *)vit_arena_take(
+      a, (size_t)l->threads * vit_augment_scratch(d), sizeof(float));
+}
+
+VIT_DEF vit_result vit_loader_create(vit_loader *l, const vit_dataset *d,
+                                     const vit_model *m, const vit_augment *a,
+                                     int batch, float smoothing, uint64_t seed) {
+  vit_result r = vit__check_batch(batch);
+  memset(l, 0, sizeof *l);
+  if (!r) r = vit__check_dataset(m, d, "training");
+  if (!r) r = vit_augment_check(a);
+  if (!r) r = vit__check_smoothing(smoothing);
+  if (r) return r;
+  l->data = d;
+  l->augment = *a;
+  l->batch = batch;
+  l->classes = m->config.classes;
+  l->threads = vit__team(vit__shares(m));
+  l->smoothing = smoothing;
+  l->seed = seed;
+  vit__plan_loader(l, &l->arena);
+  r = vit_arena_allocate(&l->arena, "batch");
+  if (r) return r;
+  vit__plan_loader(l, &l->arena);
+  vit_loader_epoch(l, 0);
+  return VIT_OK;
+}
+
+VIT_DEF void vit_loader_free(vit_loader *l) {
+  vit_arena_free(&l->arena);
+  memset(l, 0, sizeof *l);
+}
+
+VIT_DEF void vit_loader_epoch(vit_loader *l, int epoch) {
+  vit_rng rng = vit_rng_create(l->seed ^ VIT__SALT_SHUFFLE, (uint32_t)epoch);
+  vit_shuffle(l->order, l->data->count, &rng);
+  l->epoch = epoch;
+}
+
+/* Random numbers of place `at` in the order of this epoch. */
+static vit_rng vit__place_rng(const vit_loader *l, uint32_t salt, int at) {
+  return vit_rng_create(l->seed ^ salt, (uint32_t)l->epoch *
+                                            (uint32_t)l->data->count +
+                                            (uint32_t)at);
+}
+
+static void vit__load_image(vit_loader *l, int first, int i, float *scratch) {
+  const vit_dataset *d = l->data;
+  const vit_idx pixels = (vit_idx)d->channels * d->height * d->width;
+  const int index = l->order[first + i];
+  float *targets = l->targets + (vit_idx)i * l->classes;
+  vit_rng rng = vit__place_rng(l, VIT__SALT_AUGMENT, first + i);
+  vit_augment_image(l->images + i * pixels, d, index, &l->augment, &rng, scratch);
+  vit__set_targets(targets, d->labels[index], l->smoothing, l->classes);
+}
+
+VIT_DEF void vit_loader_batch(vit_loader *l, int first, int n) {
+  const int threads = l->threads;
+  const size_t room = vit_augment_scratch(l->data);
+  VIT__PARALLEL_FOR
+  for (int t = 0; t < threads; t++)
+    for (int i = t; i < n; i += threads)
+      vit__load_image(l, first, i, l->scratch + (size_t)t * room);
+  if (!(l->augment.mixup > 0) && !(l->augment.cutmix > 0)) return;
+  VIT__PARALLEL_FOR
+  for (int t = 0; t < threads; t++)
+    for (int i = t; i < n / 2; i += threads) {
+      vit_rng rng = vit__place_rng(l, VIT__SALT_MIX, first + i);
+      vit__mix(l, i, n, &rng);
+    }
+}
+
+/* -- evaluate and fit ---------------------------------------------------- */
+
+/* Room for one batch of images and labels, and the order of all images. */
 typedef struct {
   float *images;
   int *labels, *order;
@@ -5007,12 +5681,15 @@ static vit_result vit__test_create(vit__test *t, const vit_model *m,
   return r;
 }
 
+static int vit__among_best(const float *p, int label, int K, int n_best);
+
 static vit_result vit__test_run(vit__test *t, const vit_model *m,
                                 const vit_dataset *d, double *loss,
-                                double *accuracy, int *classes, float *p) {
+                                double *accuracy, double *top5, int *classes,
+                                float *p) {
   const vit_idx K = m->config.classes;
   double total = 0;
-  int right = 0;
+  int right = 0, near = 0;
   for (int i = 0; i < d->count; i += t->n) {
     int B = vit__min(t->n, d->count - i);
     double mean = 0;
@@ -5026,12 +5703,14 @@ static vit_result vit__test_run(vit__test *t, const vit_model *m,
     for (vit_idx b = 0; b < B; b++) {
       int guess = vit__argmax(t->s.logits + b * K, (int)K);
       right += guess == t->batch.labels[b];
+      near += vit__among_best(t->s.logits + b * K, t->batch.labels[b], (int)K, 5);
       if (classes) classes[i + b] = guess;
     }
     if (p) memcpy(p + i * K, t->s.softmax, (size_t)(B * K) * sizeof *p);
   }
   *loss = total / d->count;
   *accuracy = (double)right / d->count;
+  *top5 = (double)near / d->count;
   return VIT_OK;
 }
 
@@ -5039,10 +5718,11 @@ VIT_DEF vit_result vit_evaluate(const vit_model *m, const vit_dataset *d,
                                 double *loss, double *accuracy, int *classes,
                                 float *p) {
   vit__test t;
+  double top5;
   vit_result r = vit__check_dataset(m, d, "test");
   if (!r) r = vit__test_create(&t, m, d, VIT__EVALUATE_BATCH);
   if (r) return r;
-  r = vit__test_run(&t, m, d, loss, accuracy, classes, p);
+  r = vit__test_run(&t, m, d, loss, accuracy, &top5, classes, p);
   vit__test_free(&t);
   return r;
 }
@@ -5067,6 +5747,30 @@ VIT_DEF void vit_history_free(vit_history *h) {
   memset(h, 0, sizeof *h);
 }
 
+VIT_DEF vit_result vit_history_write(const vit_history *h, const char *path) {
+  vit__text t;
+  vit__piece piece;
+  vit_result r;
+  memset(&t, 0, sizeof t);
+  vit__text_print(&t, "epoch");
+#define VIT__FIELD(name, text) vit__text_print(&t, "," #name);
+  VIT_EPOCH_FIELDS(VIT__FIELD)
+#undef VIT__FIELD
+  for (int i = 0; i < h->epochs; i++) {
+    vit__text_print(&t, "\n%d", i + 1);
+#define VIT__FIELD(name, text)                                                 \
+  vit__text_print(&t, ",%.9g", h->epoch[i].name);
+    VIT_EPOCH_FIELDS(VIT__FIELD)
+#undef VIT__FIELD
+  }
+  vit__text_print(&t, "\n");
+  piece.data = t.at;
+  piece.size = t.used;
+  r = t.failed ? VIT_ERR_NO_MEMORY : vit__replace_file(path, &piece, 1);
+  vit__text_free(&t);
+  return r;
+}
+
 /* Everything that a training run holds. */
 typedef struct {
   vit_model *m;
@@ -5075,53 +5779,85 @@ typedef struct {
   vit_schedule schedule;
   vit_state s;
   vit_optimizer o;
-  vit__batch batch;
+  vit_loader loader;
   vit__test t;
   vit_history *h;
-  double images; /* shown in all */
-  double start; /* clock */
+  int epoch, batch;      /* epochs finished; batches done of the next one */
+  double total;          /* sum of the losses of those batches */
+  float *average, *best; /* weights, or NULL: averaged; of the best epoch */
+  double *table;         /* the history as it stands in a checkpoint */
+  double images;         /* shown since this start */
+  double start, before;  /* clock; seconds of finished epochs before a resume */
+  vit_arena arena;
 } vit__run;
 
+static vit_result vit__save_run(vit__run *r);
+static vit_result vit__save_best(const vit__run *r);
+static vit_result vit__resume(vit__run *r);
+
+static int vit__batches(const vit__run *r) {
+  return (r->train->count + r->c->batch - 1) / r->c->batch;
+}
+
 static int vit__report(const vit__run *r, vit_progress *p) {
-  double total;
+  const double now = vit_seconds() - r->start;
+  double left = (double)r->c->epochs * r->train->count;
+  left -= (double)r->epoch * r->train->count + (double)r->batch * r->c->batch;
   p->epochs = r->c->epochs;
-  p->steps = (r->train->count + r->c->batch - 1) / r->c->batch;
+  p->steps = vit__batches(r);
   p->model = r->m;
-  p->seconds = vit_seconds() - r->start;
-  p->images_per_second = p->seconds > 0 ? r->images / p->seconds : 0;
-  total = (double)r->c->epochs * r->train->count;
-  p->seconds_left = r->images > 0 ? p->seconds * (total / r->images - 1) : 0;
+  p->history = r->h;
+  p->seconds = r->before + now;
+  p->images_per_second = now > 0 ? r->images / now : 0;
+  p->seconds_left = r->images > 0 && left > 0 ? now * left / r->images : 0;
   return r->c->callback ? r->c->callback(p, r->c->user) : 0;
 }
 
 /* Forward, loss and backward of images first .. first + B - 1 of the order. */
 static vit_result vit__fit_batch(vit__run *r, int first, int B, float factor,
-                                 double step, double *loss) {
+                                 double *loss) {
   vit_result result;
-  vit_dataset_batch(r->train, r->batch.order + first, B, r->batch.images,
-                    r->batch.labels);
-  result = vit_forward(r->m, &r->s, r->batch.images, B);
+  vit_loader_batch(&r->loader, first, B);
+  result = vit_forward(r->m, &r->s, r->loader.images, B);
   if (!result)
-    result = vit_loss(r->m, &r->s, r->batch.labels, r->c->smoothing, loss);
+    result = vit_loss_targets(r->m, &r->s, r->loader.targets, loss);
   if (result) return result;
   if (!(fabs(*loss) <= 1e30))
     return vit__fail(VIT_ERR_DIVERGED,
                      "the loss of step %.0f is %g: training diverged; a smaller "
                      "learning rate may help",
-                     step, fabs(*loss));
+                     (double)r->epoch * vit__batches(r) + r->batch + 1,
+                     fabs(*loss));
   return vit_backward(r->m, &r->s, factor);
 }
 
-/* One epoch: shuffle, then step after step. A step takes `accumulate`
-   batches. */
-static vit_result vit__fit_epoch(vit__run *r, int epoch, vit_epoch *e) {
-  const int n = r->train->count, batch = r->c->batch;
-  const int steps = (n + batch - 1) / batch;
-  vit_rng rng =
-      vit_rng_create(r->c->seed ^ VIT__SALT_SHUFFLE, (uint32_t)epoch);
-  double total = 0;
-  vit_shuffle(r->batch.order, n, &rng);
-  for (int i = 0; i < steps; i++) {
+/* average = decay average + (1 - decay) weights, after every step (Polyak and
+   Juditsky 1992). The first steps count more, as in TensorFlow's and timm's. */
+static void vit__average(vit__run *r) {
+  const double early = (1.0 + r->o.step) / (10.0 + r->o.step);
+  const float rest = 1 - (float)fmin((double)r->c->ema, early);
+  const float *w = r->m->params.block;
+  for (size_t i = 0; r->average && i < r->m->params.count; i++)
+    r->average[i] += rest * (w[i] - r->average[i]);
+}
+
+/* The averaged weights change places with the model's. */
+static void vit__swap_average(vit__run *r) {
+  float *w = r->m->params.block;
+  for (size_t i = 0; r->average && i < r->m->params.count; i++) {
+    float t = w[i];
+    w[i] = r->average[i];
+    r->average[i] = t;
+  }
+}
+
+/* The rest of an epoch: step after step. A step takes `accumulate` batches, and
+   a run can stop between two steps only. */
+static vit_result vit__fit_epoch(vit__run *r, vit_epoch *e) {
+  const int n = r->train->count, batch = r->c->batch, steps = vit__batches(r);
+  int stop = 0;
+  vit_loader_epoch(&r->loader, r->epoch);
+  for (int i = r->batch; i < steps; i++) {
     const int B = vit__min(batch, n - i * batch);
     const int group = i / r->c->accumulate * r->c->accumulate;
     const int members = vit__min(r->c->accumulate, steps - group);
@@ -5129,58 +5865,94 @@ static vit_result vit__fit_epoch(vit__run *r, int epoch, vit_epoch *e) {
     double loss = 0;
     vit_result result;
     if (i == group) vit_zero_gradients(&r->s);
-    result = vit__fit_batch(r, i * batch, B, 1.0f / (float)members,
-                            (double)epoch * steps + i + 1, &loss);
+    result = vit__fit_batch(r, i * batch, B, 1.0f / (float)members, &loss);
     if (result) return result;
-    total += loss * B;
+    r->batch = i + 1;
+    r->total += loss * B;
     r->images += B;
     e->rate = (double)vit_schedule_rate(&r->schedule, r->o.step);
     if (i == group + members - 1) {
       result = vit_optimizer_step(&r->o, r->m, &r->s, (float)e->rate);
       if (result) return result;
+      vit__average(r);
     }
     memset(&p, 0, sizeof p);
-    p.epoch = epoch + 1;
+    p.epoch = r->epoch + 1;
     p.step = i + 1;
-    p.loss = total / (i * (double)batch + B);
+    p.loss = r->total / (i * (double)batch + B);
     p.rate = e->rate;
-    if (vit__report(r, &p))
-      return vit__fail(VIT_STOPPED, "stopped at epoch %d, step %d", epoch + 1,
-                       i + 1);
+    stop |= vit__report(r, &p);
+    if (!stop || i != group + members - 1) continue;
+    result = vit__save_run(r);
+    return result ? result
+                  : vit__fail(VIT_STOPPED, "stopped at epoch %d, step %d",
+                              p.epoch, p.step);
   }
-  e->train_loss = total / n;
+  e->train_loss = r->total / n;
   return VIT_OK;
 }
 
-static vit_result vit__fit_epochs(vit__run *r) {
-  for (int epoch = 0; epoch < r->c->epochs; epoch++) {
-    vit_epoch *e = r->h->epoch + epoch;
-    vit_progress p;
-    vit_result result = vit__fit_epoch(r, epoch, e);
-    e->test_loss = e->test_accuracy = NAN;
-    if (!result && r->test)
-      result = vit__test_run(&r->t, r->m, r->test, &e->test_loss,
-                             &e->test_accuracy, NULL, NULL);
-    if (!result && r->test && !(fabs(e->test_loss) <= 1e30))
-      result = vit__fail(VIT_ERR_DIVERGED,
-                         "the test loss after epoch %d is %g: training "
-                         "diverged; a smaller learning rate may help",
-                         epoch + 1, fabs(e->test_loss));
-    if (result) return result;
-    e->seconds = vit_seconds() - r->start;
-    r->h->epochs = epoch + 1;
-    vit_schedule_observe(&r->schedule, r->test ? e->test_loss : e->train_loss);
-    memset(&p, 0, sizeof p);
-    p.epoch = epoch + 1;
-    p.epoch_done = 1;
-    p.step = (r->train->count + r->c->batch - 1) / r->c->batch;
-    p.loss = e->train_loss;
-    p.rate = e->rate;
-    p.result = e;
-    if (vit__report(r, &p))
-      return vit__fail(VIT_STOPPED, "stopped after epoch %d", epoch + 1);
+/* Judge the weights, averaged where they are, after an epoch. */
+static vit_result vit__judge(vit__run *r, vit_epoch *e) {
+  const vit_epoch *best = r->h->best ? r->h->epoch + r->h->best - 1 : NULL;
+  vit_result result = VIT_OK;
+  e->test_loss = e->test_accuracy = e->test_top5 = NAN;
+  if (!r->test) return VIT_OK;
+  vit__swap_average(r);
+  result = vit__test_run(&r->t, r->m, r->test, &e->test_loss, &e->test_accuracy,
+                         &e->test_top5, NULL, NULL);
+  if (!result && !(fabs(e->test_loss) <= 1e30))
+    result = vit__fail(VIT_ERR_DIVERGED,
+                       "the test loss after epoch %d is %g: training diverged; "
+                       "a smaller learning rate may help",
+                       r->epoch + 1, fabs(e->test_loss));
+  if (!result && (!best || e->test_accuracy > best->test_accuracy ||
+                  (e->test_accuracy == best->test_accuracy &&
+                   e->test_loss < best->test_loss))) {
+    r->h->best = r->epoch + 1;
+    if (r->best)
+      memcpy(r->best, r->m->params.block,
+             r->m->params.count * sizeof(float));
+    result = vit__save_best(r);
   }
-  return VIT_OK;
+  vit__swap_average(r);
+  return result;
+}
+
+static vit_result vit__finish_epoch(vit__run *r, vit_epoch *e) {
+  vit_progress p;
+  vit_result result = vit__judge(r, e);
+  if (result) return result;
+  e->seconds = r->before + vit_seconds() - r->start;
+  vit_schedule_observe(&r->schedule, r->test ? e->test_loss : e->train_loss);
+  memset(&p, 0, sizeof p);
+  p.epoch = r->h->epochs = ++r->epoch;
+  p.epoch_done = 1;
+  p.step = r->batch;
+  p.loss = e->train_loss;
+  p.rate = e->rate;
+  p.result = e;
+  r->batch = 0;
+  r->total = 0;
+  result = vit__save_run(r);
+  if (result) return result;
+  vit__swap_average(r);
+  if (vit__report(r, &p))
+    result = vit__fail(VIT_STOPPED, "stopped after epoch %d", r->epoch);
+  vit__swap_average(r);
+  return result;
+}
+
+static vit_result vit__fit_epochs(vit__run *r) {
+  const int patience = r->c->early_stop;
+  vit_result result = VIT_OK;
+  while (!result && r->epoch < r->c->epochs) {
+    vit_epoch *e = r->h->epoch + r->epoch;
+    if (patience && r->h->best && r->epoch - r->h->best >= patience) break;
+    result = vit__fit_epoch(r, e);
+    if (!result) result = vit__finish_epoch(r, e);
+  }
+  return result;
 }
 
 /* Steps of the optimiser in a whole run. */
@@ -5202,7 +5974,62 @@ static vit_result vit__check_fit(const vit_model *m, const vit_fit_config *c,
                      "epochs is %d and accumulate is %d; both must be at least "
                      "1",
                      c->epochs, c->accumulate);
+  if (!(c->ema >= 0 && c->ema < 1))
+    return vit__fail(VIT_ERR_CONFIG,
+                     "the decay of the averaged weights is %g; it must be from "
+                     "0 to below 1",
+                     (double)c->ema);
+  if (c->early_stop < 0 || ((c->early_stop || c->keep_best) && !test))
+    return vit__fail(VIT_ERR_CONFIG,
+                     "early_stop is %d and keep_best %d, with %s test images; "
+                     "to choose an epoch there must be some",
+                     c->early_stop, c->keep_best, test ? "some" : "no");
   return VIT_OK;
+}
+
+static void vit__plan_run(vit__run *r, vit_arena *a) {
+  const size_t n = r->m->params.count;
+  if (r->c->ema > 0) r->average = (float *)vit_arena_take(a, n, sizeof(float));
+  if (r->c->keep_best) r->best = (float *)vit_arena_take(a, n, sizeof(float));
+  r->table = (double *)vit_arena_take(a, (size_t)r->c->epochs,
+                                      sizeof(vit_epoch));
+}
+
+static vit_result vit__run_create(vit__run *r) {
+  const vit_fit_config *c = r->c;
+  vit_result result = vit__check_schedule(&r->schedule);
+  if (!result)
+    result = vit_loader_create(&r->loader, r->train, r->m, &c->augment, c->batch,
+                               c->smoothing, c->seed);
+  if (!result)
+    result = vit_state_create(&r->s, r->m, c->batch, VIT_FOR_TRAINING, c->seed);
+  if (!result) result = vit_optimizer_create(&r->o, r->m, &c->optimizer);
+  if (!result && r->test)
+    result = vit__test_create(&r->t, r->m, r->test,
+                              vit__min(c->batch, VIT__EVALUATE_BATCH));
+  if (result) return result;
+  vit__plan_run(r, &r->arena);
+  result = vit_arena_allocate(&r->arena, "training run");
+  if (result) return result;
+  vit__plan_run(r, &r->arena);
+  if (r->average)
+    memcpy(r->average, r->m->params.block, r->m->params.count * sizeof(float));
+  r->h->epoch = (vit_epoch *)vit__allocate((size_t)c->epochs,
+                                           sizeof *r->h->epoch, "the history");
+  if (!r->h->epoch) return VIT_ERR_NO_MEMORY;
+  memset(r->h->epoch, 0, (size_t)c->epochs * sizeof *r->h->epoch);
+  return c->dir ? vit_make_dir(c->dir) : VIT_OK;
+}
+
+/* The model ends with the weights that the run was for. */
+static void vit__run_free(vit__run *r) {
+  const float *end = r->best && r->h->best ? r->best : r->average;
+  if (end) memcpy(r->m->params.block, end, r->m->params.count * sizeof(float));
+  vit_loader_free(&r->loader);
+  vit_state_free(&r->s);
+  vit_optimizer_free(&r->o);
+  vit__test_free(&r->t);
+  vit_arena_free(&r->arena);
 }
 
 VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
@@ -5213,37 +6040,325 @@ VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
   memset(&r, 0, sizeof r);
   memset(h, 0, sizeof *h);
   if (result) return result;
-  r.schedule = c->schedule;
-  if (r.schedule.total == 0)
-    r.schedule.total = vit__optimizer_steps(c, train->count);
-  result = vit__check_schedule(&r.schedule);
-  if (result) return result;
   r.m = m;
   r.c = c;
   r.train = train;
   r.test = test;
   r.h = h;
-  result = vit_state_create(&r.s, m, c->batch, VIT_FOR_TRAINING, c->seed);
-  if (!result) result = vit_optimizer_create(&r.o, m, &c->optimizer);
-  if (!result) result = vit__batch_create(&r.batch, train, c->batch);
-  if (!result && test)
-    result = vit__test_create(&r.t, m, test,
-                              vit__min(c->batch, VIT__EVALUATE_BATCH));
-  if (!result) {
-    h->epoch = (vit_epoch *)vit__allocate((size_t)c->epochs, sizeof *h->epoch,
-                                          "the history");
-    if (!h->epoch) result = VIT_ERR_NO_MEMORY;
-  }
-  if (!result) {
-    memset(h->epoch, 0, (size_t)c->epochs * sizeof *h->epoch);
-    r.start = vit_seconds();
-    result = vit__fit_epochs(&r);
-  }
-  vit_state_free(&r.s);
-  vit_optimizer_free(&r.o);
-  vit_arena_free(&r.batch.arena);
-  vit__test_free(&r.t);
+  r.schedule = c->schedule;
+  if (r.schedule.total == 0)
+    r.schedule.total = vit__optimizer_steps(c, train->count);
+  result = vit__run_create(&r);
+  if (!result && c->dir && c->resume) result = vit__resume(&r);
+  r.start = vit_seconds();
+  if (!result) result = vit__fit_epochs(&r);
+  vit__run_free(&r);
   return result;
+}
+
+/* -- checkpoints --------------------------------------------------------- */
+
+/* Numbers that say where a run stands: name and place. Together with the
+   tensors they are all that the rest of the run depends on. */
+#define VIT__RUN_NUMBERS(X)                                                    \
+  X(int, "training.epoch", r->epoch)                                           \
+  X(int, "training.batch", r->batch)                                           \
+  X(double, "training.loss_sum", r->total)                                     \
+  X(int, "training.step", r->o.step)                                           \
+  X(uint32_t, "training.forward_passes", r->s.pass)                            \
+  X(int, "training.best_epoch", r->h->best)                                    \
+  X(int, "training.plateau_started", r->schedule.started)                      \
+  X(double, "training.plateau_best", r->schedule.best)                         \
+  X(int, "training.plateau_waited", r->schedule.waited)                        \
+  X(float, "training.plateau_scale", r->schedule.scale)
+
+/* What must be the same when a run goes on. */
+#define VIT__RECIPE(X)                                                         \
+  X("images", r->train->count)                                                 \
+  X("test_images", r->test ? r->test->count : 0)                               \
+  X("batch", c->batch)                                                         \
+  X("accumulate", c->accumulate)                                               \
+  X("smoothing", c->smoothing)                                                 \
+  X("ema", c->ema)                                                             \
+  X("seed", c->seed & 0xFFFFFFFFu)                                             \
+  X("seed_high", c->seed >> 32)                                                \
+  X("keep_best", c->keep_best)                                                 \
+  X("optimizer", c->optimizer.algorithm)                                       \
+  X("momentum", c->optimizer.momentum)                                         \
+  X("beta1", c->optimizer.beta1)                                               \
+  X("beta2", c->optimizer.beta2)                                               \
+  X("eps", c->optimizer.eps)                                                   \
+  X("weight_decay", c->optimizer.weight_decay)                                 \
+  X("decay_all", c->optimizer.decay_all)                                       \
+  X("clip_norm", c->optimizer.clip_norm)                                       \
+  X("schedule", r->schedule.kind)                                              \
+  X("rate", r->schedule.rate)                                                  \
+  X("rate_floor", r->schedule.floor)                                           \
+  X("rate_factor", r->schedule.factor)                                         \
+  X("warmup_steps", r->schedule.warmup)                                        \
+  X("total_steps", falls ? r->schedule.total : 0)                              \
+  X("rate_every", r->schedule.every)                                           \
+  X("rate_patience", r->schedule.patience)
+
+/* Number i of the recipe, the config and the augmentation; 0 past the end. */
+static int vit__recipe_at(const vit__run *r, int i, char name[64],
+                          double *value) {
+  const vit_fit_config *c = r->c;
+  const int falls =
+      r->schedule.kind == VIT_LINEAR || r->schedule.kind == VIT_COSINE;
+  vit_augment augment = c->augment;
+  const char *field, *text;
+  float *number;
+#define VIT__FIELD(key, place)                                                 \
+  if (i-- == 0) {                                                              \
+    snprintf(name, 64, "recipe." key);                                         \
+    *value = (double)(place);                                                  \
+    return 1;                                                                  \
+  }
+  VIT__RECIPE(VIT__FIELD)
+#undef VIT__FIELD
+  if (vit_augment_field(&augment, i, &field, &text, &number)) {
+    snprintf(name, 64, "augment.%s", field);
+    *value = (double)*number;
+    return 1;
+  }
+  i -= VIT__AUGMENT_COUNT;
+  if (!vit_config_field(&r->m->config, i, &field, &text, value)) return 0;
+  snprintf(name, 64, "config.%s", field);
+  return 1;
+}
+
+static void vit__note(vit__text *notes, const char *key, const char *format, ...);
+static void vit__note_dataset(vit__text *notes, const vit_dataset *d);
+static vit_result vit__write_model(const char *path, const vit_model *m,
+                                   vit__text *notes, const vit_safetensor *extra,
+                                   int extras);
+
+/* DIR/NAME, of a checkpoint. */
+static void vit__run_path(const vit__run *r, const char *name, char path[512]) {
+  snprintf(path, 512, "%.440s/%.60s", r->c->dir, name);
+}
+
+static vit_safetensor vit__block_tensor(const char *name, const void *data,
+                                        size_t count) {
+  vit_safetensor t;
+  memset(&t, 0, sizeof t);
+  t.name = name;
+  t.dims = 1;
+  t.shape[0] = (int)count;
+  t.count = count;
+  t.data = data;
+  snprintf(t.type, sizeof t.type, "F32");
+  return t;
+}
+
+/* The history without the clock: the same run makes the same file. */
+static vit_safetensor vit__history_tensor(vit__run *r) {
+  const size_t fields = sizeof(vit_epoch) / sizeof(double);
+  vit_safetensor t = vit__block_tensor("training.history", r->table, 0);
+  for (int i = 0; i < r->h->epochs; i++) {
+    vit_epoch e = r->h->epoch[i];
+    e.seconds = 0;
+    memcpy(r->table + (size_t)i * fields, &e, sizeof e);
+  }
+  t.dims = 2;
+  t.shape[0] = r->h->epochs;
+  t.shape[1] = (int)fields;
+  t.count = fields * (size_t)r->h->epochs;
+  snprintf(t.type, sizeof t.type, "F64");
+  return t;
+}
+
+/* Blocks of floats in a checkpoint, beside the parameters under their names. */
+enum { VIT__RUN_BLOCKS = 3 };
+static const char *vit__run_block(vit__run *r, int i, float **block) {
+  static const char *const names[] = {"training.first_moment",
+                                      "training.second_moment",
+                                      "training.average"};
+  *block = i == 0 ? r->o.m.block : i == 1 ? r->o.v.block : r->average;
+  return names[i];
+}
+
+static vit_result vit__save_run(vit__run *r) {
+  vit_safetensor extra[VIT__RUN_BLOCKS + 1];
+  char path[512], name[64];
+  double value;
+  vit__text notes;
+  vit_result result;
+  int n = 0;
+  if (!r->c->dir) return VIT_OK;
+  memset(&notes, 0, sizeof notes);
+  for (int i = 0; vit__recipe_at(r, i, name, &value); i++)
+    vit__note(&notes, name, "%.9g", value);
+#define VIT__FIELD(type, key, place) vit__note(&notes, key, "%.17g", (double)(place));
+  VIT__RUN_NUMBERS(VIT__FIELD)
+#undef VIT__FIELD
+  vit__note_dataset(&notes, r->train);
+  for (int i = 0; i < VIT__RUN_BLOCKS; i++) {
+    float *block;
+    const char *what = vit__run_block(r, i, &block);
+    if (block) extra[n++] = vit__block_tensor(what, block, r->m->params.count);
+  }
+  extra[n++] = vit__history_tensor(r);
+  vit__run_path(r, "last.safetensors", path);
+  result = vit__write_model(path, r->m, &notes, extra, n);
+  vit__run_path(r, "history.csv", path);
+  return result ? result : vit_history_write(r->h, path);
+}
+
+static vit_result vit__save_best(const vit__run *r) {
+  char path[512];
+  if (!r->c->dir) return VIT_OK;
+  vit__run_path(r, "best.safetensors", path);
+  return vit_model_save(r->m, r->train, path);
+}
+
+/* Is the checkpoint of this recipe, and where does it stand? */
+static vit_result vit__read_numbers(vit__run *r, const vit_safetensors *f,
+                                    const char *path) {
+  char name[64], text[64];
+  double value = 0;
+  for (int i = 0; vit__recipe_at(r, i, name, &value); i++) {
+    const char *was = vit_safetensors_metadata(f, name);
+    snprintf(text, sizeof text, "%.9g", value);
+    if (!was || strcmp(was, text))
+      return vit__fail(VIT_ERR_CONFIG,
+                       "cannot resume from %.200s: its %s is %.40s, here it is "
+                       "%s; use the settings that it was made with, or another "
+                       "folder",
+                       path, name, was ? was : "not there", text);
+  }
+#define VIT__FIELD(type, key, place)                                           \
+  {                                                                            \
+    const char *number = vit_safetensors_metadata(f, key);                     \
+    value = number ? strtod(number, NULL) : NAN;                               \
+    if (!(fabs(value) <= (double)INT_MAX))                                     \
+      return vit__fail(VIT_ERR_FORMAT, "cannot resume from %.200s: its %s is " \
+                                       "%.40s",                                \
+                       path, key, number ? number : "not there");              \
+    place = (type)value;                                                       \
+  }
+  VIT__RUN_NUMBERS(VIT__FIELD)
+#undef VIT__FIELD
+  if (r->epoch < 0 || r->epoch > r->c->epochs || r->batch < 0 ||
+      r->batch > vit__batches(r) || r->h->best < 0 || r->h->best > r->epoch ||
+      r->o.step < 0)
+    return vit__fail(VIT_ERR_FORMAT,
+                     "cannot resume from %.200s: it stands at epoch %d, batch "
+                     "%d; this run has %d epochs of %d batches",
+                     path, r->epoch, r->batch, r->c->epochs, vit__batches(r));
+  return VIT_OK;
+}
+
+/* Copy tensor `name`, of this type and so many elements. */
+static vit_result vit__read_tensor(const vit_safetensors *f, const char *name,
+                                   const char *type, size_t count, void *to) {
+  vit_safetensor t;
+  vit_result r = vit_safetensors_find(f, name, &t);
+  if (r) return r;
+  if (strcmp(t.type, type) || t.count != count)
+    return vit__fail(VIT_ERR_FORMAT, "tensor %.60s holds %.0f %s, not %.0f %s",
+                     name, (double)t.count, t.type, (double)count, type);
+  memcpy(to, t.data, count * (*type == 'F' && type[1] == '6' ? 8 : 4));
+  return VIT_OK;
+}
+
+/* The clock of the finished epochs stands in history.csv alone. */
+static void vit__read_seconds(vit__run *r, const char *path) {
+  FILE *f = fopen(path, "r");
+  char line[400];
+  for (int i = -1; f && i < r->epoch && fgets(line, sizeof line, f); i++) {
+    const char *last = strrchr(line, ',');
+    if (i >= 0 && last) r->h->epoch[i].seconds = strtod(last + 1, NULL);
+  }
+  if (f) fclose(f);
+  if (r->epoch) r->before = r->h->epoch[r->epoch - 1].seconds;
+}
+
+static vit_result vit__load_run(vit__run *r, const vit_safetensors *f,
+                                const char *path) {
+  const size_t fields = sizeof(vit_epoch) / sizeof(double);
+  char other[512];
+  vit_result result = vit__read_numbers(r, f, path);
+  if (!result && r->best && r->h->best) {
+    vit_safetensors best;
+    vit__run_path(r, "best.safetensors", other);
+    result = vit_safetensors_open(&best, other);
+    if (!result) result = vit_model_load(r->m, &best, "");
+    vit_safetensors_close(&best);
+    if (!result)
+      memcpy(r->best, r->m->params.block, r->m->params.count * sizeof(float));
+  }
+  if (!result) result = vit_model_load(r->m, f, "");
+  for (int i = 0; !result && i < VIT__RUN_BLOCKS; i++) {
+    float *block;
+    const char *name = vit__run_block(r, i, &block);
+    if (block)
+      result = vit__read_tensor(f, name, "F32", r->m->params.count, block);
+  }
+  if (!result)
+    result = vit__read_tensor(f, "training.history", "F64",
+                              fields * (size_t)r->epoch, r->h->epoch);
+  if (result) return result;
+  r->h->epochs = r->epoch;
+  vit__run_path(r, "history.csv", other);
+  vit__read_seconds(r, other);
+  return VIT_OK;
+}
+
+static vit_result vit__resume(vit__run *r) {
+  vit_safetensors f;
+  char path[512];
+  vit_result result;
+  FILE *there;
+  vit__run_path(r, "last.safetensors", path);
+  there = fopen(path, "rb");
+  if (!there) return VIT_OK; /* nothing to resume: begin */
+  fclose(there);
+  result = vit_safetensors_open(&f, path);
+  if (!result) result = vit__load_run(r, &f, path);
+  vit_safetensors_close(&f);
+  if (result) r->h->epochs = r->h->best = 0;
+  return result;
+}
+
+/* -- what a trained model gets right ------------------------------------- */
+
+VIT_DEF void vit_confusion(int *counts, const int *predicted,
+                           const uint8_t *labels, int n, int K) {
+  for (int i = 0; i < n; i++) counts[labels[i] * (vit_idx)K + predicted[i]]++;
+}
+
+VIT_DEF vit_class_score vit_score_class(const int *counts, int K, int k) {
+  vit_class_score s;
+  double called = 0, right = counts[k * (vit_idx)K + k];
+  memset(&s, 0, sizeof s);
+  for (vit_idx j = 0; j < K; j++) {
+    s.count += counts[k * (vit_idx)K + j];
+    called += counts[j * K + k];
+  }
+  if (called > 0) s.precision = right / called;
+  if (s.count > 0) s.recall = right / s.count;
+  if (right > 0)
+    s.f1 = 2 * s.precision * s.recall / (s.precision + s.recall);
+  return s;
+}
+
+/* Is p[label] among the n_best? Of equals, the lower class is the better one,
+   as for vit_predict. */
+static int vit__among_best(const float *p, int label, int K, int n_best) {
+  int better = 0;
+  for (int k = 0; k < K; k++)
+    better += p[k] > p[label] || (p[k] == p[label] && k < label);
+  return better < n_best;
+}
+
+VIT_DEF double vit_top_accuracy(const float *p, const uint8_t *labels, int n,
+                                int K, int n_best) {
+  int right = 0;
+  for (vit_idx i = 0; i < n; i++)
+    right += vit__among_best(p + i * K, labels[i], K, n_best);
+  return n > 0 ? (double)right / n : 0;
 }
 
 /* ------------------------------------------------------------------------ */
@@ -5904,6 +7019,210 @@ VIT_DEF vit_result vit_model_load(vit_model *m, const vit_safetensors *f,
     }
   }
   return VIT_OK;
+}
+
+/* -- writing ------------------------------------------------------------- */
+
+/* A string of JSON: quoted, with what must be escaped. */
+static void vit__text_string(vit__text *t, const char *s) {
+  vit__text_add(t, "\"", 1);
+  for (; *s; s++) {
+    if (*s == '"' || *s == '\\')
+      vit__text_print(t, "\\%c", *s);
+    else if ((unsigned char)*s < 32)
+      vit__text_print(t, "\\u%04x", (unsigned)*s);
+    else
+      vit__text_add(t, s, 1);
+  }
+  vit__text_add(t, "\"", 1);
+}
+
+/* A pair of the metadata; the value is at most 300 letters. */
+#if defined(__GNUC__)
+__attribute__((format(printf, 3, 4)))
+#endif
+static void vit__note(vit__text *notes, const char *key, const char *format,
+                      ...) {
+  char value[304];
+  va_list args;
+  va_start(args, format);
+  vsnprintf(value, sizeof value, format, args);
+  va_end(args);
+  if (notes->used) vit__text_add(notes, ",", 1);
+  vit__text_string(notes, key);
+  vit__text_add(notes, ":", 1);
+  vit__text_string(notes, value);
+}
+
+/* The header: {"__metadata__":{...},"name":{"dtype":...},...}, filled up with
+   blanks so that the data begins on a multiple of 8. */
+static void vit__text_header(vit__text *t, const vit__text *notes,
+                             const vit_safetensor *tensors, int count) {
+  double at = 0;
+  vit__text_print(t, "{\"__metadata__\":{");
+  if (notes->used) vit__text_add(t, notes->at, notes->used);
+  vit__text_print(t, "}");
+  for (int i = 0; i < count; i++) {
+    const vit_safetensor *e = tensors + i;
+    double bytes = (double)e->count * vit__type_bytes(e->type);
+    vit__text_print(t, ",");
+    vit__text_string(t, e->name);
+    vit__text_print(t, ":{\"dtype\":\"%s\",\"shape\":[", e->type);
+    for (int d = 0; d < e->dims; d++)
+      vit__text_print(t, "%s%d", d ? "," : "", e->shape[d]);
+    vit__text_print(t, "],\"data_offsets\":[%.0f,%.0f]}", at, at + bytes);
+    at += bytes;
+  }
+  vit__text_print(t, "}");
+  while (t->used % 8) vit__text_add(t, " ", 1);
+}
+
+static vit_result vit__write_tensors(const char *path, const vit__text *notes,
+                                     const vit_safetensor *tensors, int count) {
+  unsigned char length[8];
+  vit__text header;
+  vit__piece *pieces = (vit__piece *)vit__allocate(
+      (size_t)count + 2, sizeof *pieces, "the list of tensors");
+  vit_result r = VIT_ERR_NO_MEMORY;
+  memset(&header, 0, sizeof header);
+  if (pieces) vit__text_header(&header, notes, tensors, count);
+  if (pieces && !header.failed && !notes->failed) {
+    for (int i = 0; i < 8; i++)
+      length[i] = (unsigned char)((uint64_t)header.used >> 8 * i);
+    pieces[0].data = length;
+    pieces[0].size = 8;
+    pieces[1].data = header.at;
+    pieces[1].size = header.used;
+    for (int i = 0; i < count; i++) {
+      pieces[i + 2].data = tensors[i].data;
+      pieces[i + 2].size =
+          tensors[i].count * (size_t)vit__type_bytes(tensors[i].type);
+    }
+    r = vit__replace_file(path, pieces, count + 2);
+  }
+  vit__text_free(&header);
+  if (pieces) VIT_FREE(pieces);
+  return r;
+}
+
+VIT_DEF vit_result vit_safetensors_write(const char *path,
+                                         const vit_safetensor *tensors,
+                                         int count,
+                                         const char *const *metadata) {
+  vit__text notes;
+  vit_result r = VIT_OK;
+  memset(&notes, 0, sizeof notes);
+  for (int i = 0; metadata && metadata[i] && metadata[i + 1]; i += 2)
+    vit__note(&notes, metadata[i], "%s", metadata[i + 1]);
+  for (int i = 0; !r && i < count; i++) {
+    double elements = 1;
+    for (int d = 0; d < tensors[i].dims; d++) elements *= tensors[i].shape[d];
+    if (vit__type_bytes(tensors[i].type) == 0 ||
+        elements != (double)tensors[i].count)
+      r = vit__fail(VIT_ERR_CONFIG,
+                    "cannot write %.150s: tensor %.60s holds %.0f elements of "
+                    "type %.7s, its shape says %.0f",
+                    path, tensors[i].name, (double)tensors[i].count,
+                    tensors[i].type, elements);
+  }
+  if (!r) r = vit__write_tensors(path, &notes, tensors, count);
+  vit__text_free(&notes);
+  return r;
+}
+
+/* What the model was trained on: normalisation and names of the classes. */
+static void vit__note_dataset(vit__text *notes, const vit_dataset *d) {
+  vit__note(notes, "mean", "%.9g %.9g %.9g", (double)d->mean[0],
+            (double)d->mean[1], (double)d->mean[2]);
+  vit__note(notes, "std", "%.9g %.9g %.9g", (double)d->std[0],
+            (double)d->std[1], (double)d->std[2]);
+}
+
+/* The parameters under their names, then `extra` tensors. Frees the notes. */
+static vit_result vit__write_model(const char *path, const vit_model *m,
+                                   vit__text *notes, const vit_safetensor *extra,
+                                   int extras) {
+  vit_safetensor *list;
+  vit_tensor *names, t;
+  int count = 0, n = 0;
+  vit_result r = VIT_ERR_NO_MEMORY;
+  while (vit_tensor_at(&m->config, count, &t)) count++;
+  list = (vit_safetensor *)vit__allocate((size_t)(count + extras), sizeof *list,
+                                         "the list of tensors");
+  names = (vit_tensor *)vit__allocate((size_t)count, sizeof *names,
+                                      "the list of tensors");
+  for (; list && names && n < count; n++) {
+    vit_tensor_at(&m->config, n, names + n);
+    list[n] = vit__block_tensor(names[n].name,
+                                m->params.block + names[n].offset,
+                                names[n].count);
+    list[n].dims = names[n].dims;
+    for (int d = 0; d < 4; d++) list[n].shape[d] = names[n].shape[d];
+  }
+  if (list && names) {
+    for (int i = 0; i < extras; i++) list[n++] = extra[i];
+    vit__note(notes, "format", "pt"); /* transformers asks for it */
+    r = vit__write_tensors(path, notes, list, n);
+  }
+  if (list) VIT_FREE(list);
+  if (names) VIT_FREE(names);
+  vit__text_free(notes);
+  return r;
+}
+
+VIT_DEF vit_result vit_model_save(const vit_model *m, const vit_dataset *d,
+                                  const char *path) {
+  const char *name, *text;
+  double value;
+  vit__text notes;
+  vit_result r = vit__check_unpacked(m);
+  if (r) return r;
+  memset(&notes, 0, sizeof notes);
+  for (int i = 0; vit_config_field(&m->config, i, &name, &text, &value); i++) {
+    char key[64];
+    snprintf(key, sizeof key, "config.%s", name);
+    vit__note(&notes, key, "%.9g", value);
+  }
+  if (d) vit__note_dataset(&notes, d);
+  return vit__write_model(path, m, &notes, NULL, 0);
+}
+
+static void vit__read_three(const char *text, float *to, float otherwise) {
+  char *end = NULL;
+  for (int c = 0; to && c < 3; c++) {
+    to[c] = text ? strtof(text, &end) : otherwise;
+    if (text) text = end;
+  }
+}
+
+VIT_DEF vit_result vit_model_open(vit_model *m, const char *path, float *mean,
+                                  float *std) {
+  vit_config c = vit_config_tutorial();
+  vit_safetensors f;
+  const char *name, *text;
+  double value;
+  vit_result r = vit_safetensors_open(&f, path);
+  memset(m, 0, sizeof *m);
+  if (r) return r;
+  for (int i = 0; !r && vit_config_field(&c, i, &name, &text, &value); i++) {
+    char key[64];
+    const char *is;
+    snprintf(key, sizeof key, "config.%s", name);
+    is = vit_safetensors_metadata(&f, key);
+    r = is ? vit_config_set(&c, name, is)
+           : vit__fail(VIT_ERR_FORMAT,
+                       "%.200s does not say its %s: it was not written by "
+                       "vit.h; create the model that it is of, then use "
+                       "vit_model_load",
+                       path, key);
+  }
+  if (!r) r = vit_model_create(m, &c, 0);
+  if (!r) r = vit_model_load(m, &f, "");
+  if (r) vit_model_free(m);
+  vit__read_three(vit_safetensors_metadata(&f, "mean"), mean, 0);
+  vit__read_three(vit_safetensors_metadata(&f, "std"), std, 1);
+  vit_safetensors_close(&f);
+  return r;
 }
 
 #endif /* VIT_IMPLEMENTATION */
