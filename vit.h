@@ -660,12 +660,14 @@ VIT_DEF float vit_schedule_rate(const vit_schedule *s, int step);
 VIT_DEF int vit_schedule_observe(vit_schedule *s, double loss);
 
 /* Images as bytes, labels 0 .. classes-1. */
+enum { VIT_NAME_SIZE = 64 };
 typedef enum { VIT_TRAIN, VIT_TEST } vit_split;
 typedef struct {
   int count, channels, height, width, classes;
   uint8_t *pixels;          /* [count,C,height,width] */
   uint8_t *labels;          /* [count] */
   float mean[3], std[3];    /* of pixel / 255, per channel; 0 and 1 at first */
+  char (*names)[VIT_NAME_SIZE]; /* of the classes; NULL: they are numbers */
   char source[256];         /* what it is and where it came from, one line */
 } vit_dataset;
 /* IDX files (LeCun's format), plain or .gz. Labels must be 0..classes-1. */
@@ -863,21 +865,26 @@ VIT_DEF vit_result vit_make_dir(const char *dir); /* with its parents */
 VIT_DEF vit_result vit_plot_begin(vit_plot *p, const char *dir,
                                   const char *name, int width, int height);
 VIT_DEF vit_result vit_plot_end(vit_plot *p);
-/* Loss and accuracy over the epochs. */
+/* Loss and accuracy over the epochs; `test` names what they were judged by, such
+   as "test images". */
 VIT_DEF vit_result vit_plot_history(const char *dir, const char *name,
-                                    const vit_history *h);
-/* counts [K,K]: row true class, column predicted class. */
+                                    const vit_history *h, const char *test);
+/* counts [K,K]: row true class, column predicted class; d, or NULL, knows the
+   names of the classes. */
 VIT_DEF vit_result vit_plot_confusion(const char *dir, const char *name,
-                                      const int *counts, int K);
-/* A grid of pictures: values [rows*cols][height][width], each drawn from its
-   own smallest value (dark) to its largest (light). A weight per region,
+                                      const int *counts, int K,
+                                      const vit_dataset *d);
+/* A grid of pictures: values [rows*cols][channels][height][width], each drawn
+   from its own smallest value (dark) to its largest (light); 1 channel is grey,
+   3 are red, green and blue. A weight per region,
    glow [rows*cols][glow_rows][glow_cols] in 0..1, shines orange over it: 1 is
    full orange; glow and titles (below the pictures) may be NULL. */
 VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
                                   const char *title, const float *values,
                                   const float *glow, int glow_rows,
                                   int glow_cols, const char *const *titles,
-                                  int rows, int cols, int height, int width);
+                                  int rows, int cols, int channels, int height,
+                                  int width);
 
 /* ---- 13 pretrained: safetensors ---------------------------------------- */
 
@@ -6488,7 +6495,7 @@ VIT_DEF vit_result vit_plot_end(vit_plot *p) {
 }
 
 VIT_DEF vit_result vit_plot_history(const char *dir, const char *name,
-                                    const vit_history *h) {
+                                    const vit_history *h, const char *test) {
   vit_plot p;
   vit_result r;
   if (h->epochs < 1)
@@ -6511,18 +6518,27 @@ VIT_DEF vit_result vit_plot_history(const char *dir, const char *name,
           "set ylabel 'cross entropy (nats)'\n"
           "plot '%s.dat' using 1:2 with linespoints title 'training (mean of "
           "the epoch)', \\\n"
-          "     '' using 1:3 with linespoints title 'test'\n"
-          "set title 'Accuracy on the test images'\n"
+          "     '' using 1:3 with linespoints title '%.60s'\n"
+          "set title 'Accuracy on the %.60s'\n"
           "set ylabel 'right answers (%%)'\n"
           "set key bottom right\n"
-          "plot '%s.dat' using 1:4 with linespoints lt 3 title 'test'\n"
+          "plot '%s.dat' using 1:4 with linespoints lt 3 title '%.60s'\n"
           "unset multiplot\n",
-          h->epochs, (h->epochs + 9) / 10, name, name);
+          h->epochs, (h->epochs + 9) / 10, name, test, test, name, test);
   return vit_plot_end(&p);
 }
 
+/* A text for gnuplot; a quote in it would end the string. */
+static void vit__plot_text(FILE *f, const char *command, const char *text) {
+  fprintf(f, "%s \"", command);
+  for (; *text; text++) /* in quotes, gnuplot runs what backquotes enclose */
+    fputc(strchr("\"\\`\n", *text) ? '\'' : *text, f);
+  fprintf(f, "\"");
+}
+
 VIT_DEF vit_result vit_plot_confusion(const char *dir, const char *name,
-                                      const int *counts, int K) {
+                                      const int *counts, int K,
+                                      const vit_dataset *d) {
   vit_plot p;
   int size = 150 + 55 * K;
   vit_result r = vit_plot_begin(&p, dir, name, size < 420 ? 420 : size,
@@ -6537,6 +6553,7 @@ VIT_DEF vit_result vit_plot_confusion(const char *dir, const char *name,
               sum ? 100.0 * counts[t * K + k] / sum : 0.0);
   }
   fprintf(p.script,
+          "set termoption noenhanced\n"
           "set title 'Which class was taken for which (number of images)'\n"
           "set xlabel 'predicted class'\n"
           "set ylabel 'true class'\n"
@@ -6549,11 +6566,19 @@ VIT_DEF vit_result vit_plot_confusion(const char *dir, const char *name,
           "set palette defined (0 '#ffffff', 2 '#d5e6f3', 30 '#56b4e9', "
           "100 '#0072b2')\n"
           "set size ratio 1\n"
-          "unset key\n"
+          "unset key\n",
+          K - 1, K - 1);
+  for (int k = 0; d && d->names && k < K; k++)
+    for (int axis = 0; axis < 2; axis++) {
+      vit__plot_text(p.script, axis ? "set ytics add (" : "set xtics add (",
+                     d->names[k]);
+      fprintf(p.script, " %d)%s\n", k, axis ? "" : " rotate by 45 right");
+    }
+  fprintf(p.script,
           "plot '%s.dat' using 1:2:4 with image, \\\n"
           "     '' using 1:2:(sprintf('%%d', int($3))):($4 > 50 ? 0xffffff : "
           "0x000000) with labels tc rgb variable font ',10'\n",
-          K - 1, K - 1, name);
+          name);
   return vit_plot_end(&p);
 }
 
@@ -6565,29 +6590,24 @@ static void vit__range(const float *v, vit_idx n, double *low, double *high) {
   }
 }
 
-/* One line of pixels of one tile: grey, and where `glow` [columns] is given a
-   glow of orange over the darkened grey, full at weight 1. */
+/* One line of pixels of one tile; its second and third colour, if it has them,
+   are `plane` and 2 `plane` floats further on. Where `glow` [columns] is given, a
+   glow of orange over the darkened picture, full at weight 1. */
 static void vit__tile_line(FILE *f, int x0, int y0, const float *line,
-                           double low, double high, int width,
+                           vit_idx plane, double low, double high, int width,
                            const float *glow, int columns) {
   const double orange[3] = {255, 170, 0};
   for (int x = 0; x < width; x++) {
-    double grey = high > low ? ((double)line[x] - low) / (high - low) : 0;
     double w = glow ? 0.75 * (double)glow[(vit_idx)x * columns / width] : 0;
     w = w < 0 ? 0 : w > 0.75 ? 0.75 : w;
     fprintf(f, "%d %d", x0 + x, y0);
-    for (int c = 0; c < 3; c++)
-      fprintf(f, " %d", (int)(0.5 + 255 * grey * (1 - w) + w * orange[c]));
+    for (int c = 0; c < 3; c++) {
+      double v = (double)line[x + c * plane], part = 0;
+      if (high > low) part = (v - low) / (high - low);
+      fprintf(f, " %d", (int)(0.5 + 255 * part * (1 - w) + w * orange[c]));
+    }
     fputc('\n', f);
   }
-}
-
-/* A text for gnuplot; a quote in it would end the string. */
-static void vit__plot_text(FILE *f, const char *command, const char *text) {
-  fprintf(f, "%s \"", command);
-  for (; *text; text++) /* in quotes, gnuplot runs what backquotes enclose */
-    fputc(strchr("\"\\`\n", *text) ? '\'' : *text, f);
-  fprintf(f, "\" noenhanced");
 }
 
 /* White pixels fill what is not a tile: rgbimage wants a whole rectangle. */
@@ -6599,7 +6619,9 @@ VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
                                   const char *title, const float *values,
                                   const float *glow, int glow_rows,
                                   int glow_cols, const char *const *titles,
-                                  int rows, int cols, int height, int width) {
+                                  int rows, int cols, int channels, int height,
+                                  int width) {
+  const vit_idx plane = (vit_idx)height * width, size = plane * channels;
   const int gap = 1 + width / 16, band = titles ? 1 + height * 3 / 10 : gap;
   const int across = width + gap, down = height + band;
   const double scale = (cols > 6 ? 100.0 : 150.0) / width; /* screen pixels */
@@ -6611,14 +6633,15 @@ VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
   for (int y = 0; y < rows * down; y++) /* line by line over the whole figure */
     for (int i = 0; i < cols; i++) {
       vit_idx tile = (vit_idx)(y / down) * cols + i, at = y % down;
-      const float *v = values + tile * height * width;
+      const float *v = values + tile * size;
       double low, high;
       if (at >= height) {
         vit__white(p.data, i * across, y, across);
         continue;
       }
-      vit__range(v, (vit_idx)height * width, &low, &high);
-      vit__tile_line(p.data, i * across, y, v + at * width, low, high, width,
+      vit__range(v, size, &low, &high);
+      vit__tile_line(p.data, i * across, y, v + at * width,
+                     channels == 3 ? plane : 0, low, high, width,
                      glow ? glow + (tile * glow_rows + at * glow_rows / height) *
                                        glow_cols
                           : NULL,
@@ -6628,13 +6651,13 @@ VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
   for (int i = 0; titles && i < rows * cols; i++) {
     if (!titles[i]) continue;
     vit__plot_text(p.script, "set label", titles[i]);
-    fprintf(p.script, " at %g,%g center front font ',%d'\n",
+    fprintf(p.script, " noenhanced at %g,%g center front font ',%d'\n",
             i % cols * across + (width - 1) / 2.0,
             i / cols * down + height + band * 0.4, cols > 6 ? 9 : 11);
   }
   vit__plot_text(p.script, "set title", title);
   fprintf(p.script,
-          "\n"
+          " noenhanced\n"
           "unset key\nunset tics\nunset border\n"
           "set xrange [-1:%d]\nset yrange [%d:-1]\n"
           "set size ratio -1\n"

@@ -75,7 +75,7 @@ static void train_model(vit_model *m, const vit_dataset *train, const vit_datase
   r = vit_fit(m, &f, train, test, h);
   if (r && nb_terminal()) printf("\n");
   nb_try(r);
-  nb_figure(vit_plot_history(nb_out, "curves", h), "curves");
+  nb_figure(vit_plot_history(nb_out, "curves", h, "test images"), "curves");
 }
 
 /* What the test images were taken for. */
@@ -107,7 +107,7 @@ static void show_confusion(const vit_dataset *test, const int *guess) {
       printf("  nothing is called a %d: behind a softmax the loss can give a digit up (see 07);\n"
              "  more epochs, or --head logits, bring it back\n", k);
   }
-  nb_figure(vit_plot_confusion(nb_out, "confusion", counts, K), "confusion");
+  nb_figure(vit_plot_confusion(nb_out, "confusion", counts, K, test), "confusion");
 }
 
 /* The 20 images whose true class got the smallest probability. */
@@ -142,7 +142,7 @@ static void show_mistakes(const vit_dataset *test, const int *guess, const float
   printf("  %d mistakes are drawn; the first: image %d %s\n", found, found ? worst[0] : -1,
          found ? text[0] : "");
   nb_figure(vit_plot_tiles(nb_out, "mistakes", "The worst mistakes on the test images: the true digit got the smallest probability", tiles,
-                           NULL, 0, 0, titles, ROWS, COLS, test->height, test->width),
+                           NULL, 0, 0, titles, ROWS, COLS, 1, test->height, test->width),
             "mistakes");
   free(tiles);
 }
@@ -189,7 +189,7 @@ static void show_attention(const vit_model *m, const vit_dataset *test) {
   nb_figure(vit_plot_tiles(nb_out, "attention",
                            "Where the class token looks in the last block: black 0 %, full orange 100 % of its attention. "
                            "Below: the sum over the patches",
-                           images, glow, 2, 2, titles, HEADS, DIGITS, test->height, test->width),
+                           images, glow, 2, 2, titles, HEADS, DIGITS, 1, test->height, test->width),
             "attention");
   vit_state_free(&s);
   free(images);

@@ -745,9 +745,9 @@ static void test_plot_errors(void) {
   snprintf(sentence, sizeof sentence, "cannot make the folder %s: Not a directory",
            inside);
   fails(vit_plot_begin(&p, inside, "name", 100, 100), VIT_ERR_FILE, sentence, "");
-  fails(vit_plot_history(inside, "name", &h), VIT_ERR_FILE, sentence, "");
-  fails(vit_plot_confusion(inside, "name", counts, 2), VIT_ERR_FILE, sentence, "");
-  fails(vit_plot_tiles(inside, "name", "", values, NULL, 0, 0, NULL, 1, 1, 2, 2),
+  fails(vit_plot_history(inside, "name", &h, "test images"), VIT_ERR_FILE, sentence, "");
+  fails(vit_plot_confusion(inside, "name", counts, 2, NULL), VIT_ERR_FILE, sentence, "");
+  fails(vit_plot_tiles(inside, "name", "", values, NULL, 0, 0, NULL, 1, 1, 1, 2, 2),
         VIT_ERR_FILE, sentence, "");
   /* the folder is there, but NAME.gp or NAME.dat is something else */
   folder_of("taken");
@@ -780,10 +780,10 @@ static void check_plots(const char *dir, vit_result want, const char *sentence) 
   for (int i = 0; i < 3; i++) {
     char path[400], full[700];
     vit_result r =
-        i == 0   ? vit_plot_history(dir, names[i], &h)
-        : i == 1 ? vit_plot_confusion(dir, names[i], counts, 2)
+        i == 0   ? vit_plot_history(dir, names[i], &h, "test images")
+        : i == 1 ? vit_plot_confusion(dir, names[i], counts, 2, NULL)
                  : vit_plot_tiles(dir, names[i], "two 'tiles'", values, glow, 1, 1,
-                                  titles, 1, 2, 2, 2);
+                                  titles, 1, 2, 1, 2, 2);
     snprintf(full, sizeof full, sentence, names[i], dir);
     if (want)
       fails(r, want, full, "");
@@ -824,7 +824,7 @@ static void test_plot_of_nothing(void) {
   path_of("plots/history.gp");
   path_of("plots/history.dat");
   if (system("gnuplot --version >/dev/null 2>&1") != 0) SKIP("gnuplot is missing");
-  CHECK(vit_plot_history(folder_of("plots"), "history", &h) != VIT_ERR_GNUPLOT,
+  CHECK(vit_plot_history(folder_of("plots"), "history", &h, "test images") != VIT_ERR_GNUPLOT,
         "an empty history: %s", vit_error());
   remove(path_of("plots/history.png"));
 }
