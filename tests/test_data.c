@@ -773,7 +773,7 @@ static void check_plots(const char *dir, vit_result want, const char *sentence) 
   const float values[8] = {0, 1, 2, 3, 3, 2, 1, 0}, glow[2] = {0.5f, 1};
   const char *const titles[2] = {"a", "it's"};
   const int counts[4] = {1, 2, 0, 0};
-  vit_epoch e[2] = {{2, 2, 0.1, 0.1, 1}, {1, 1, 0.9, 0.1, 2}};
+  vit_epoch e[2] = {{2, 2, 0.1, 0.5, 0.1, 1}, {1, 1, 0.9, 1, 0.1, 2}};
   vit_history h;
   h.epochs = 2;
   h.epoch = e;
