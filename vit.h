@@ -874,9 +874,10 @@ VIT_DEF vit_result vit_plot_history(const char *dir, const char *name,
 VIT_DEF vit_result vit_plot_confusion(const char *dir, const char *name,
                                       const int *counts, int K,
                                       const vit_dataset *d);
-/* A grid of pictures: values [rows*cols][channels][height][width], each drawn
-   from its own smallest value (dark) to its largest (light); 1 channel is grey,
-   3 are red, green and blue. A weight per region,
+/* A grid of pictures: values [rows*cols][channels][height][width], 1 channel is
+   grey, 3 are red, green and blue. `black` and `white` are the values of these
+   colours; if they are equal, each picture goes from its own smallest value
+   (black) to its largest (white). A weight per region,
    glow [rows*cols][glow_rows][glow_cols] in 0..1, shines orange over it: 1 is
    full orange; glow and titles (below the pictures) may be NULL. */
 VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
@@ -884,7 +885,7 @@ VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
                                   const float *glow, int glow_rows,
                                   int glow_cols, const char *const *titles,
                                   int rows, int cols, int channels, int height,
-                                  int width);
+                                  int width, float black, float white);
 
 /* ---- 13 pretrained: safetensors ---------------------------------------- */
 
@@ -6603,7 +6604,7 @@ static void vit__tile_line(FILE *f, int x0, int y0, const float *line,
     fprintf(f, "%d %d", x0 + x, y0);
     for (int c = 0; c < 3; c++) {
       double v = (double)line[x + c * plane], part = 0;
-      if (high > low) part = (v - low) / (high - low);
+      if (high > low) part = fmin(fmax((v - low) / (high - low), 0), 1);
       fprintf(f, " %d", (int)(0.5 + 255 * part * (1 - w) + w * orange[c]));
     }
     fputc('\n', f);
@@ -6620,7 +6621,7 @@ VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
                                   const float *glow, int glow_rows,
                                   int glow_cols, const char *const *titles,
                                   int rows, int cols, int channels, int height,
-                                  int width) {
+                                  int width, float black, float white) {
   const vit_idx plane = (vit_idx)height * width, size = plane * channels;
   const int gap = 1 + width / 16, band = titles ? 1 + height * 3 / 10 : gap;
   const int across = width + gap, down = height + band;
@@ -6634,12 +6635,12 @@ VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
     for (int i = 0; i < cols; i++) {
       vit_idx tile = (vit_idx)(y / down) * cols + i, at = y % down;
       const float *v = values + tile * size;
-      double low, high;
+      double low = (double)black, high = (double)white;
       if (at >= height) {
         vit__white(p.data, i * across, y, across);
         continue;
       }
-      vit__range(v, size, &low, &high);
+      if (low == high) vit__range(v, size, &low, &high);
       vit__tile_line(p.data, i * across, y, v + at * width,
                      channels == 3 ? plane : 0, low, high, width,
                      glow ? glow + (tile * glow_rows + at * glow_rows / height) *

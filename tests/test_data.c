@@ -747,7 +747,7 @@ static void test_plot_errors(void) {
   fails(vit_plot_begin(&p, inside, "name", 100, 100), VIT_ERR_FILE, sentence, "");
   fails(vit_plot_history(inside, "name", &h, "test images"), VIT_ERR_FILE, sentence, "");
   fails(vit_plot_confusion(inside, "name", counts, 2, NULL), VIT_ERR_FILE, sentence, "");
-  fails(vit_plot_tiles(inside, "name", "", values, NULL, 0, 0, NULL, 1, 1, 1, 2, 2),
+  fails(vit_plot_tiles(inside, "name", "", values, NULL, 0, 0, NULL, 1, 1, 1, 2, 2, 0, 0),
         VIT_ERR_FILE, sentence, "");
   /* the folder is there, but NAME.gp or NAME.dat is something else */
   folder_of("taken");
@@ -783,7 +783,7 @@ static void check_plots(const char *dir, vit_result want, const char *sentence) 
         i == 0   ? vit_plot_history(dir, names[i], &h, "test images")
         : i == 1 ? vit_plot_confusion(dir, names[i], counts, 2, NULL)
                  : vit_plot_tiles(dir, names[i], "two 'tiles'", values, glow, 1, 1,
-                                  titles, 1, 2, 1, 2, 2);
+                                  titles, 1, 2, 1, 2, 2, 0, 0);
     snprintf(full, sizeof full, sentence, names[i], dir);
     if (want)
       fails(r, want, full, "");
