@@ -138,18 +138,18 @@ static void show_images(const lab *l, const vit_model *m, const vit_dataset *tra
   vit_loader_batch(&loader, 0, n);
   tiles = (float *)malloc((size_t)(2 * n * size) * sizeof *tiles);
   if (!tiles) nb_stop("out of memory for the figure");
-  for (int i = 0; i < n; i++) {
+  for (int i = 0; i < n; i++) { /* the changed image below the plain one */
     const int plane = train->height * train->width, index = loader.order[i];
+    const int above = i / COLS * 2 * COLS + i % COLS, below = above + COLS;
     for (int j = 0; j < size; j++) {
       const int c = j / plane % 3;
-      float v = loader.images[i * size + j] * train->std[c] + train->mean[c];
-      tiles[i * size + j] = (float)train->pixels[(vit_idx)index * size + j] / 255;
-      tiles[(n + i) * size + j] = v < 0 ? 0 : v > 1 ? 1 : v;
+      tiles[above * size + j] = (float)train->pixels[(vit_idx)index * size + j] / 255;
+      tiles[below * size + j] = loader.images[i * size + j] * train->std[c] + train->mean[c];
     }
-    titles[i] = vit_class_name(train, train->labels[index]);
-    titles[n + i] = NULL;
+    titles[above] = vit_class_name(train, train->labels[index]);
+    titles[below] = NULL;
   }
-  nb_figure(vit_plot_tiles(nb_out, "images", "Training images: two rows as they are, then the same after augmentation",
+  nb_figure(vit_plot_tiles(nb_out, "images", "Training images as they are, and below each what the recipe makes of it",
                            tiles, NULL, 0, 0, titles, ROWS, COLS, train->channels, train->height,
                            train->width, 0, 1),
             "images");

@@ -126,7 +126,12 @@ static void lab_settle(lab *l) {
 /* Hold some training images back: they judge the epochs, so that the test images
    are looked at once, at the end. */
 static const vit_dataset *lab_hold_back(lab *l, vit_dataset *train, vit_dataset *held) {
-  if (l->limit) vit_dataset_limit(train, l->limit);
+  if (l->limit && l->limit < train->count) { /* some of every class */
+    vit_dataset part;
+    nb_try(vit_dataset_split(train, l->limit, l->fit.seed, &part));
+    vit_dataset_free(train);
+    *train = part;
+  }
   l->fit.keep_best = l->held > 0;
   if (l->held == 0) return NULL;
   nb_try(vit_dataset_split(train, l->held, l->fit.seed, held));
