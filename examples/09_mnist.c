@@ -30,11 +30,9 @@ static lab recipe(const char *preset) {
   l.fit.augment.shear = 10;
   l.fit.augment.elastic = 1;
   l.fit.batch = 64;
-  l.fit.epochs = 36;
-  if (!strcmp(preset, "quick")) {
-    l.config.patch_height = l.config.patch_width = 7; /* 16 patches, not 49 */
-    l.fit.epochs = 8;
-  }
+  l.config.patch_height = l.config.patch_width = 7; /* 2.7 times as fast as 4 x 4 */
+  l.fit.epochs = 60;
+  if (!strcmp(preset, "quick")) l.fit.epochs = 5;
   return l;
 }
 
