@@ -869,8 +869,8 @@ VIT_DEF vit_fit_config vit_fit_defaults(void);
 
    With `dir` three files are kept up to date after each epoch and when the
    callback stops it: last.safetensors, from which `resume` goes on as if it had
-   never stopped, best.safetensors, the model of the best epoch, and
-   history.csv. Each is replaced as a whole: a crash leaves the old one.
+   never stopped, history.csv, and, with `test`, best.safetensors, the model of
+   the best epoch. Each is replaced as a whole: a crash leaves the old one.
 
    The history (its old content is not freed) holds the finished epochs, also
    when the callback stopped it (VIT_STOPPED) or the loss went bad. */
@@ -895,8 +895,9 @@ VIT_DEF vit_class_score vit_score_class(const int *counts, int K, int k);
 VIT_DEF double vit_top_accuracy(const float *p, const uint8_t *labels, int n,
                                 int K, int n_best);
 
-/* A model alone as a file: its config, its parameters under timm's names and,
-   of `d` (or NULL), class names and normalisation. */
+/* A model alone as a file: its parameters under timm's names and, as metadata,
+   its config ("config.depth": "6") and, of `d` (or NULL), the normalisation
+   ("mean", "std") and the names of the classes ("class.0"). */
 VIT_DEF vit_result vit_model_save(const vit_model *m, const vit_dataset *d,
                                   const char *path);
 /* Make the model that such a file, or a checkpoint, describes. mean and std [3]
@@ -1255,7 +1256,7 @@ extern "C"
 int fsync(int file);
 #endif
 
-/* Write all of it to an open file and flush it to the disk. */
+/* Write all n bytes; 0 if that failed. */
 static int vit__write_out(int file, const char *p, size_t n) {
   while (n > 0) {
     const size_t part = n < (1u << 28) ? n : 1u << 28;
@@ -5997,6 +5998,7 @@ static vit_result vit__fit_epoch(vit__run *r, vit_epoch *e) {
                               p.epoch, p.step);
   }
   e->train_loss = r->total / n;
+  e->rate = (double)vit_schedule_rate(&r->schedule, r->o.step - 1);
   return VIT_OK;
 }
 
@@ -7938,21 +7940,26 @@ static void vit__text_string(vit__text *t, const char *s) {
   vit__text_add(t, "\"", 1);
 }
 
-/* A pair of the metadata; the value is at most 300 letters. */
+/* A pair of the metadata. */
+static void vit__note_text(vit__text *notes, const char *key, const char *value) {
+  if (notes->used) vit__text_add(notes, ",", 1);
+  vit__text_string(notes, key);
+  vit__text_add(notes, ":", 1);
+  vit__text_string(notes, value);
+}
+
+/* The same with numbers, at most 100 letters. */
 #if defined(__GNUC__)
 __attribute__((format(printf, 3, 4)))
 #endif
 static void vit__note(vit__text *notes, const char *key, const char *format,
                       ...) {
-  char value[304];
+  char value[104];
   va_list args;
   va_start(args, format);
   vsnprintf(value, sizeof value, format, args);
   va_end(args);
-  if (notes->used) vit__text_add(notes, ",", 1);
-  vit__text_string(notes, key);
-  vit__text_add(notes, ":", 1);
-  vit__text_string(notes, value);
+  vit__note_text(notes, key, value);
 }
 
 /* The header: {"__metadata__":{...},"name":{"dtype":...},...}, filled up with
@@ -8014,7 +8021,7 @@ VIT_DEF vit_result vit_safetensors_write(const char *path,
   vit_result r = VIT_OK;
   memset(&notes, 0, sizeof notes);
   for (int i = 0; metadata && metadata[i] && metadata[i + 1]; i += 2)
-    vit__note(&notes, metadata[i], "%s", metadata[i + 1]);
+    vit__note_text(&notes, metadata[i], metadata[i + 1]);
   for (int i = 0; !r && i < count; i++) {
     double elements = 1;
     for (int d = 0; d < tensors[i].dims; d++) elements *= tensors[i].shape[d];
@@ -8037,6 +8044,11 @@ static void vit__note_dataset(vit__text *notes, const vit_dataset *d) {
             (double)d->mean[1], (double)d->mean[2]);
   vit__note(notes, "std", "%.9g %.9g %.9g", (double)d->std[0],
             (double)d->std[1], (double)d->std[2]);
+  for (int k = 0; d->names && k < d->classes; k++) {
+    char key[24];
+    snprintf(key, sizeof key, "class.%d", k);
+    vit__note_text(notes, key, d->names[k]);
+  }
 }
 
 /* The parameters under their names, then `extra` tensors. Frees the notes. */
@@ -8062,7 +8074,7 @@ static vit_result vit__write_model(const char *path, const vit_model *m,
   }
   if (list && names) {
     for (int i = 0; i < extras; i++) list[n++] = extra[i];
-    vit__note(notes, "format", "pt"); /* transformers asks for it */
+    vit__note_text(notes, "format", "pt"); /* transformers asks for it */
     r = vit__write_tensors(path, notes, list, n);
   }
   if (list) VIT_FREE(list);
