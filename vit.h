@@ -695,7 +695,7 @@ VIT_DEF vit_result vit_dataset_resize(vit_dataset *d, int height, int width);
    class k. It lives as long as the dataset. */
 VIT_DEF const char *vit_class_name(const vit_dataset *d, int k);
 /* The binary version of CIFAR-10, 32 x 32 x 3, below `dir`: dir,
-   dir/cifar-10-batches-bin, dir/cifar10. dir NULL: as above. */
+   dir/cifar-10-batches-bin, dir/cifar10. dir NULL: as for MNIST. */
 VIT_DEF vit_result vit_dataset_cifar10(vit_dataset *d, const char *dir,
                                        vit_split split);
 /* A picture (JPEG, PNG, BMP, GIF, ...) through stb_image: pixels [C,H,W] with
@@ -5083,11 +5083,12 @@ VIT_DEF void vit_dataset_limit(vit_dataset *d, int n) {
 
 enum {
   VIT__RESIZE_BITS = 22, /* Pillow's fixed-point weights: 32 - 8 - 2 */
+  VIT__LINES_AT_ONCE = 64,
   VIT__MOST_SIDE = 32768
 };
 
-/* One axis of a resize from `in` to `full` pixels, of which only `out` are made,
-   from number `at` on. Output i reads `taps` inputs from first[i] on. */
+/* One axis of a resize from `in` to `full` pixels, of which only `out` are
+   made, from number `at` on. Output i reads `taps` inputs from first[i] on. */
 typedef struct {
   int in, full, at, out, taps;
   int *first;       /* [out] */
@@ -5127,7 +5128,8 @@ static void vit__plan_axis(vit__axis *f, vit_filter filter, vit_arena *a) {
 /* The filter around the output's place in the input; normalised, then rounded
    to VIT__RESIZE_BITS, away from zero. */
 static void vit__fill_axis(vit__axis *f, vit_filter filter) {
-  const double scale = (double)f->in / f->full, narrow = scale < 1 ? 1 : 1 / scale;
+  const double scale = (double)f->in / f->full;
+  const double narrow = scale < 1 ? 1 : 1 / scale;
   const double reach = vit__filter_reach(f, filter);
   for (int x = 0; x < f->out; x++) {
     double centre = (x + f->at + 0.5) * scale, sum = 0;
@@ -5150,21 +5152,24 @@ static void vit__fill_axis(vit__axis *f, vit_filter filter) {
   }
 }
 
-/* Resize lines: pixel i of line l is at from[l * line + i * step]. */
+/* Resize lines: pixel i of line l is at from[l * line + i * step]. Some lines
+   at a time, so that what they read stays in the cache. */
 static void vit__resize_lines(uint8_t *to, vit_idx to_line, vit_idx to_step,
                               const uint8_t *from, vit_idx line, vit_idx step,
                               int lines, const vit__axis *f) {
-  for (vit_idx x = 0; x < f->out; x++) {
-    const int32_t *weights = f->weights + x * f->taps;
-    for (vit_idx l = 0; l < lines; l++) {
-      const uint8_t *p = from + l * line + f->first[x] * step;
-      int32_t sum = 1 << (VIT__RESIZE_BITS - 1);
-      for (vit_idx i = 0; i < f->taps; i++)
-        sum += (int32_t)p[i * step] * weights[i];
-      sum = sum < 0 ? 0 : sum >> VIT__RESIZE_BITS;
-      to[l * to_line + x * to_step] = (uint8_t)(sum > 255 ? 255 : sum);
+  for (vit_idx first = 0; first < lines; first += VIT__LINES_AT_ONCE)
+    for (vit_idx x = 0; x < f->out; x++) {
+      const vit_idx end = vit__least(lines, first + VIT__LINES_AT_ONCE);
+      const int32_t *weights = f->weights + x * f->taps;
+      for (vit_idx l = first; l < end; l++) {
+        const uint8_t *p = from + l * line + f->first[x] * step;
+        int32_t sum = 1 << (VIT__RESIZE_BITS - 1);
+        for (vit_idx i = 0; i < f->taps; i++)
+          sum += (int32_t)p[i * step] * weights[i];
+        sum = sum < 0 ? 0 : sum >> VIT__RESIZE_BITS;
+        to[l * to_line + x * to_step] = (uint8_t)(sum > 255 ? 255 : sum);
+      }
     }
-  }
 }
 
 /* `planes` pictures, across and then down. As Pillow does since version 13,
@@ -6813,11 +6818,15 @@ static vit_result vit__allocate_names(vit_dataset *d) {
   return VIT_OK;
 }
 
+/* Bytes of one image. */
+static size_t vit__image_size(const vit_dataset *d) {
+  return (size_t)d->channels * (size_t)d->height * (size_t)d->width;
+}
+
 /* Room for `count` images of d's sizes. */
 static vit_result vit__allocate_images(vit_dataset *d, int count) {
-  const size_t image =
-      (size_t)d->channels * (size_t)d->height * (size_t)d->width;
-  d->pixels = (uint8_t *)vit__allocate((size_t)count, image, "the images");
+  d->pixels = (uint8_t *)vit__allocate((size_t)count, vit__image_size(d),
+                                       "the images");
   if (d->pixels)
     d->labels = (uint8_t *)vit__allocate((size_t)count, 1, "the labels");
   return d->labels ? VIT_OK : VIT_ERR_NO_MEMORY;
@@ -6825,7 +6834,10 @@ static vit_result vit__allocate_images(vit_dataset *d, int count) {
 
 /* -- CIFAR-10 ------------------------------------------------------------ */
 
-enum { VIT__CIFAR_IMAGE = 3 * 32 * 32, VIT__CIFAR_RECORD = 1 + VIT__CIFAR_IMAGE };
+enum {
+  VIT__CIFAR_IMAGE = 3 * 32 * 32,
+  VIT__CIFAR_RECORD = 1 + VIT__CIFAR_IMAGE /* the label comes first */
+};
 
 /* Append the images of one file: a label and 3 planes each. */
 static vit_result vit__cifar_append(vit_dataset *d, const char *path) {
@@ -6886,7 +6898,8 @@ VIT_DEF vit_result vit_dataset_cifar10(vit_dataset *d, const char *dir,
   memset(d, 0, sizeof *d);
   if (!dir) dir = getenv("VIT_DATA");
   if (!dir || !*dir) dir = "data";
-  while (f < 3 && !vit__find_data(path, sizeof path, dir, folders[f], name)) f++;
+  while (f < 3 && !vit__find_data(path, sizeof path, dir, folders[f], name))
+    f++;
   if (f == 3)
     return vit__fail(VIT_ERR_FILE,
                      "found no %s in %.100s, %.100s%s or %.100s%s; unpack "
@@ -6927,8 +6940,8 @@ static uint32_t vit__exif_number(const unsigned char *p, int bytes, int big) {
   return n;
 }
 
-/* The orientation, 1 to 8, in an Exif block (a small TIFF file): the header says
-   where a table is, its entry 0x0112 has the value. 1 where there is none. */
+/* The orientation, 1 to 8, in an Exif block (a small TIFF file): the header
+   says where a table is, its entry 0x0112 has the value. 1 if there is none. */
 static int vit__exif_orientation(const unsigned char *p, size_t size) {
   const int big = size > 0 && p[0] == 'M';
   size_t at;
@@ -7016,9 +7029,9 @@ static vit_result vit__decode(const char *path, const unsigned char *bytes,
 }
 
 /* image [h,w,parts] -> planes [channels,h,w], or [channels,w,h] where the
-   orientation is on its side. Orientations (Exif 2.3, section 4.6.4): 1 upright,
-   2 mirrored, 3 half a turn, 4 = 3 mirrored, 5 transposed, 6 to be turned right,
-   7 = 5 by half a turn, 8 to be turned left. */
+   orientation is on its side. Orientations (Exif 2.3, section 4.6.4):
+   1 upright, 2 mirrored, 3 half a turn, 4 = 3 mirrored, 5 transposed, 6 to be
+   turned right, 7 = 5 by half a turn, 8 to be turned left. */
 static void vit__planes(uint8_t *planes, const uint8_t *image, int h, int w,
                         int parts, int channels, int orientation) {
   vit_idx down = (vit_idx)w * parts, across = parts, rows = h, cols = w;
@@ -7055,8 +7068,8 @@ VIT_DEF vit_result vit_image_load(const char *path, int channels,
   *pixels = NULL;
   *height = *width = 0;
   if (channels != 1 && channels != 3)
-    return vit__fail(VIT_ERR_CONFIG, "channels is %d; a picture has 1 (grey) or "
-                                     "3 (RGB)",
+    return vit__fail(VIT_ERR_CONFIG,
+                     "channels is %d; a picture has 1 (grey) or 3 (RGB)",
                      channels);
 #ifdef STBI_INCLUDE_STB_IMAGE_H
   {
@@ -7213,7 +7226,9 @@ static vit_result vit__walk(vit__strings *list, const char *path, int folders,
   return r;
 }
 
-static int vit__lower(char c) { return c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c; }
+static int vit__lower(char c) {
+  return c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c;
+}
 
 static int vit__same_but_case(const char *a, const char *b) {
   while (*a && vit__lower(*a) == vit__lower(*b)) a++, b++;
@@ -7308,16 +7323,17 @@ static int vit__middle(int full, int part) {
    shorter side becomes `side`, the longer one is rounded down. */
 static void vit__plan_crop(const vit_folder_config *c, int h, int w,
                            vit__axis *down, vit__axis *across) {
-  vit__axis *brief = w <= h ? across : down, *lengthy = w <= h ? down : across;
+  vit__axis *shorter = w <= h ? across : down;
+  vit__axis *longer = w <= h ? down : across;
   int64_t side = c->resize;
   *down = vit__whole_axis(h, c->height);
   *across = vit__whole_axis(w, c->width);
   if (!side) { /* the smallest so that side * long / short covers the crop */
-    side = ((int64_t)lengthy->out * brief->in + lengthy->in - 1) / lengthy->in;
-    if (side < brief->out) side = brief->out;
+    side = ((int64_t)longer->out * shorter->in + longer->in - 1) / longer->in;
+    if (side < shorter->out) side = shorter->out;
   }
-  brief->full = (int)side;
-  lengthy->full = (int)(side * lengthy->in / brief->in);
+  shorter->full = (int)side;
+  longer->full = (int)(side * longer->in / shorter->in);
   down->at = vit__middle(down->full, c->height);
   across->at = vit__middle(across->full, c->width);
 }
@@ -7352,7 +7368,7 @@ static vit_result vit__read_photos(vit_dataset *d, const char **list, int files,
                                    const int *first,
                                    const vit_folder_config *c) {
   const int threads = vit__team(vit_max_threads());
-  const size_t image = (size_t)c->channels * (size_t)c->height * (size_t)c->width;
+  const size_t image = vit__image_size(d);
   vit_result r = VIT_OK;
   int label = 0;
   vit__shot *shots = (vit__shot *)vit__allocate(
@@ -7469,7 +7485,7 @@ static void vit__share_out(int *shares, const int *counts, int total, int all) {
    each is as likely to be taken. */
 static void vit__move_images(vit_dataset *d, vit_dataset *held, int *shares,
                              int *counts, vit_rng *rng) {
-  const size_t image = (size_t)d->channels * (size_t)d->height * (size_t)d->width;
+  const size_t image = vit__image_size(d);
   const int all = d->count;
   d->count = 0;
   for (int i = 0; i < all; i++) {
