@@ -264,7 +264,7 @@ static void lab_view_begin(lab_view *v, const lab *l, const vit_model *m, const 
 #endif
   if (display &&
       !system("gnuplot -e 'set terminal' 2>&1 </dev/null | grep -qE '^ *(qt|wxt|x11|aqua) '"))
-    v->gnuplot = popen("gnuplot >/dev/null 2>&1", "w");
+    v->gnuplot = popen("gnuplot -persist >/dev/null 2>&1", "w");
   v->where = v->gnuplot ? LAB_WINDOW : nb_terminal() ? LAB_TEXT : LAB_NOT;
   if (v->where == LAB_NOT)
     printf("  live         no display and no terminal: look at %s/history.csv instead\n", nb_out);
@@ -348,18 +348,19 @@ static void lab_draw_window(lab_view *v, const vit_config *c, const vit_history 
         lab_pixel(v, c, i, y, x, rgb);
         fprintf(f, "%d %d %d %d %d\n", i * c->image_width + x, y, rgb[0], rgb[1], rgb[2]);
       }
-  fprintf(f, "END\nset multiplot layout %d,1\nunset title\n", h->epochs ? 3 : 1);
+  fprintf(f, "END\nset multiplot\n");
   if (h->epochs)
-    fprintf(f, "set xlabel 'epoch'\nset xrange [0.5:%d.5]\nset grid\nset ylabel 'loss'\n"
+    fprintf(f, "set xlabel 'epoch'\nset xrange [0.5:%d.5]\nset grid\nset offsets 0,0,graph 0.1,graph 0.1\n"
+               "set size 0.5,0.55\nset origin 0,0.45\nset ylabel 'loss'\n"
                "plot $history using 1:2 with linespoints title 'training', "
                "'' using 1:3 with linespoints title 'held back'\n"
-               "set ylabel 'right answers (%%)'\nset key bottom right\n"
-               "plot $history using 1:4 with linespoints title 'held back'\nunset grid\n",
+               "set origin 0.5,0.45\nset ylabel 'right answers (%%)'\nset key bottom right\n"
+               "plot $history using 1:4 with linespoints title 'held back'\n",
             h->epochs < 2 ? 2 : h->epochs);
-  fprintf(f, "set title 'What it looks at in the last block (orange)'\nunset xlabel\nunset ylabel\n"
-             "unset tics\nset size ratio -1\nset xrange [-0.5:%d.5]\nset yrange [%d.5:-0.5]\n"
-             "plot $images using 1:2:3:4:5 with rgbimage notitle\n"
-             "unset multiplot\nreset\n",
+  fprintf(f, "unset grid\nset offsets\nset title 'What it looks at in the last block (orange)'\n"
+             "unset xlabel\nunset ylabel\nunset tics\nset origin 0,0\nset size ratio -1 1,0.45\n"
+             "set xrange [-0.5:%d.5]\nset yrange [%d.5:-0.5]\n"
+             "plot $images using 1:2:3:4:5 with rgbimage notitle\nunset multiplot\nreset\n",
           v->count * c->image_width - 1, c->image_height - 1);
   fflush(f);
 }
