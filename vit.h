@@ -5509,6 +5509,7 @@ static double vit__beta(double alpha, vit_rng *rng) {
     double x = pow((double)vit_random_uniform(rng), 1 / alpha);
     double y = pow((double)vit_random_uniform(rng), 1 / alpha);
     if (x + y > 0 && x + y <= 1) return x / (x + y);
+    if (!(x + y > 0)) return vit_random_u32(rng) & 1; /* tiny alpha: 0 or 1 */
   }
 }
 
