@@ -5299,12 +5299,14 @@ static void vit__turn(vit__draw *w, double degrees, double aspect) {
 }
 
 /* Random resized crop (Szegedy et al. 2015): a part of the area from `least` to
-   1, its sides 3:4 to 4:3, anywhere. */
+   1, its sides 3:4 to 4:3 or, where that is too long, as long as the image. */
 static void vit__crop(vit__draw *w, double least, vit_rng *rng) {
   double area = least + (1 - least) * (double)vit_random_uniform(rng);
   double ratio = exp(vit__spread(rng, log(4.0 / 3)));
-  double sx = fmin(sqrt(area * ratio), 1), sy = fmin(sqrt(area / ratio), 1);
-  double x0 = vit__spread(rng, 1 - sx), y0 = vit__spread(rng, 1 - sy);
+  double sx = fmin(sqrt(area * ratio), 1), sy = fmin(area / sx, 1), x0, y0;
+  sx = area / sy;
+  x0 = vit__spread(rng, 1 - sx);
+  y0 = vit__spread(rng, 1 - sy);
   vit__move(w, vit__affine_of(sx, 0, 0, sy, x0, y0));
 }
 
