@@ -5328,7 +5328,7 @@ static void vit__random_change(vit__draw *w, double strength, double aspect,
   }
   if (which == 7) w->brightness *= (float)(1 + 0.9 * v);
   if (which == 8) w->contrast *= (float)(1 + 0.9 * v);
-  if (which == 9) w->erases = 1;
+  if (which == 9 && strength > 0) w->erases = 1;
 }
 
 static vit__draw vit__draw_changes(const vit_augment *a, double aspect,
