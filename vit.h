@@ -7100,7 +7100,7 @@ static void vit__text_header(vit__text *t, const vit__text *notes,
     at += bytes;
   }
   vit__text_print(t, "}");
-  while (t->used % 8) vit__text_add(t, " ", 1);
+  while (!t->failed && t->used % 8) vit__text_add(t, " ", 1);
 }
 
 static vit_result vit__write_tensors(const char *path, const vit__text *notes,
