@@ -7063,7 +7063,16 @@ static void vit__text_string(vit__text *t, const char *s) {
   vit__text_add(t, "\"", 1);
 }
 
-/* A pair of the metadata; the value is at most 300 letters. */
+/* A pair of the metadata. */
+static void vit__note_text(vit__text *notes, const char *key,
+                           const char *value) {
+  if (notes->used) vit__text_add(notes, ",", 1);
+  vit__text_string(notes, key);
+  vit__text_add(notes, ":", 1);
+  vit__text_string(notes, value);
+}
+
+/* The same with a format; the value is at most 300 letters. */
 #if defined(__GNUC__)
 __attribute__((format(printf, 3, 4)))
 #endif
@@ -7074,10 +7083,7 @@ static void vit__note(vit__text *notes, const char *key, const char *format,
   va_start(args, format);
   vsnprintf(value, sizeof value, format, args);
   va_end(args);
-  if (notes->used) vit__text_add(notes, ",", 1);
-  vit__text_string(notes, key);
-  vit__text_add(notes, ":", 1);
-  vit__text_string(notes, value);
+  vit__note_text(notes, key, value);
 }
 
 /* The header: {"__metadata__":{...},"name":{"dtype":...},...}, filled up with
@@ -7139,7 +7145,7 @@ VIT_DEF vit_result vit_safetensors_write(const char *path,
   vit_result r = VIT_OK;
   memset(&notes, 0, sizeof notes);
   for (int i = 0; metadata && metadata[i] && metadata[i + 1]; i += 2)
-    vit__note(&notes, metadata[i], "%s", metadata[i + 1]);
+    vit__note_text(&notes, metadata[i], metadata[i + 1]);
   for (int i = 0; !r && i < count; i++) {
     double elements = 1;
     for (int d = 0; d < tensors[i].dims; d++) elements *= tensors[i].shape[d];
