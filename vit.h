@@ -7147,8 +7147,9 @@ VIT_DEF vit_result vit_safetensors_write(const char *path,
   for (int i = 0; metadata && metadata[i] && metadata[i + 1]; i += 2)
     vit__note_text(&notes, metadata[i], metadata[i + 1]);
   for (int i = 0; !r && i < count; i++) {
-    double elements = 1;
-    for (int d = 0; d < tensors[i].dims; d++) elements *= tensors[i].shape[d];
+    double elements = tensors[i].dims >= 0 && tensors[i].dims <= 8 ? 1 : -1;
+    for (int d = 0; d < tensors[i].dims && elements >= 0; d++)
+      elements = tensors[i].shape[d] < 0 ? -1 : elements * tensors[i].shape[d];
     if (vit__type_bytes(tensors[i].type) == 0 ||
         elements != (double)tensors[i].count)
       r = vit__fail(VIT_ERR_CONFIG,
