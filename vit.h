@@ -6210,10 +6210,12 @@ static vit_result vit__save_run(vit__run *r) {
     if (block) extra[n++] = vit__block_tensor(what, block, r->m->params.count);
   }
   extra[n++] = vit__history_tensor(r);
+  vit__run_path(r, "history.csv", path); /* first: it may know an epoch more */
+  result = vit_history_write(r->h, path);
   vit__run_path(r, "last.safetensors", path);
-  result = vit__write_model(path, r->m, &notes, extra, n);
-  vit__run_path(r, "history.csv", path);
-  return result ? result : vit_history_write(r->h, path);
+  if (!result) return vit__write_model(path, r->m, &notes, extra, n);
+  vit__text_free(&notes);
+  return result;
 }
 
 static vit_result vit__save_best(const vit__run *r) {
