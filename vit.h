@@ -5867,6 +5867,8 @@ static vit_result vit__fit_epoch(vit__run *r, vit_epoch *e) {
   const int n = r->train->count, batch = r->c->batch, steps = vit__batches(r);
   int stop = 0;
   vit_loader_epoch(&r->loader, r->epoch);
+  if (r->batch == steps) /* stopped after the last step, then resumed */
+    e->rate = (double)vit_schedule_rate(&r->schedule, r->o.step - 1);
   for (int i = r->batch; i < steps; i++) {
     const int B = vit__min(batch, n - i * batch);
     const int group = i / r->c->accumulate * r->c->accumulate;
