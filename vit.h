@@ -5974,6 +5974,8 @@ static int vit__optimizer_steps(const vit_fit_config *c, int images) {
   return (int)fmin(steps * c->epochs, INT_MAX);
 }
 
+enum { VIT__RUN_DIR = 440 }; /* letters; leaves room for the names in it */
+
 static vit_result vit__check_fit(const vit_model *m, const vit_fit_config *c,
                                  const vit_dataset *train,
                                  const vit_dataset *test) {
@@ -5986,6 +5988,11 @@ static vit_result vit__check_fit(const vit_model *m, const vit_fit_config *c,
                      "epochs is %d and accumulate is %d; both must be at least "
                      "1",
                      c->epochs, c->accumulate);
+  if (c->dir && strlen(c->dir) > VIT__RUN_DIR)
+    return vit__fail(VIT_ERR_CONFIG,
+                     "the folder of the checkpoints has %.0f letters; it must "
+                     "have at most %d",
+                     (double)strlen(c->dir), VIT__RUN_DIR);
   if (!(c->ema >= 0 && c->ema < 1))
     return vit__fail(VIT_ERR_CONFIG,
                      "the decay of the averaged weights is %g; it must be from "
