@@ -794,8 +794,30 @@ static void test_batches_again(void) {
               memcmp(other.targets, first.targets, sizeof first.targets),
           "another %s gives the same", k ? "seed" : "epoch");
   }
-  /* the same picture is changed in another way in each epoch */
+  { /* enough work for two threads to meet, if they shared anything */
+    static float one[60 * 784];
+    vit_dataset large = noise(60, 1, 28, 28, 4);
+    for (int t = 1; t < 3; t++) {
+      vit_model m = sized_model(&large, t);
+      vit_loader l;
+      CHECK(!vit_loader_create(&l, &large, &m, &a, 60, 0, 8), "%s", vit_error());
+      vit_loader_batch(&l, 0, 60);
+      if (t == 1) memcpy(one, l.images, sizeof one);
+      CHECK_SAME_BITS("two threads", l.images, one, 60 * 784);
+      vit_loader_free(&l);
+      vit_model_free(&m);
+    }
+  }
+  /* pictures that are all the same: each place changes its own in another way */
+  d = noise(LOADED, 3, 6, 8, 4);
+  for (int i = 1; i < LOADED; i++) memcpy(d.pixels + 144 * i, d.pixels, 144);
   a.mixup = a.cutmix = 0;
+  load(&first, &d, &a, 1, 8, 0, 0);
+  for (int i = 0; i < LOADED; i++)
+    for (int j = 0; j < i; j++)
+      CHECK(memcmp(first.images + 144 * i, first.images + 144 * j, 144 * sizeof(float)),
+            "places %d and %d are changed in the same way", i, j);
+  /* the same picture is changed in another way in each epoch */
   d.count = 1;
   {
     vit_model m = sized_model(&d, 1);
@@ -1219,7 +1241,7 @@ static void test_recipe(void) {
   const int train_count = test_quick() ? 300 : 600;
   vit_dataset d = signs(train_count, 0), t = signs(200, 800);
   vit_config c = changed(vit_config_tutorial(),
-                         "image_height=14 image_width=12 patch_height=2 patch_width=4 "
+                         "image_height=14 image_width=12 patch_height=7 patch_width=4 "
                          "classes=10 width=24 depth=2 heads=3 mlp_width=48 positions=2 "
                          "head=0 final_norm=1 drop_path=0.05");
   vit_fit_config f = vit_fit_defaults();
@@ -1228,7 +1250,7 @@ static void test_recipe(void) {
   vit_history h;
   vit_model m;
   CHECK(!vit_model_create(&m, &c, 4), "%s", vit_error());
-  f.epochs = 8;
+  f.epochs = test_quick() ? 6 : 8;
   f.batch = 20;
   f.ema = 0.95f;
   f.smoothing = 0.05f;

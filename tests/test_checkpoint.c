@@ -234,13 +234,15 @@ static vit_fit_config recipe(int kind, const char *dir) {
     f.schedule.warmup = 3;
   } else if (kind == 1) {
     f.accumulate = 2;
-    f.early_stop = 2;
+    f.early_stop = 5;
     f.augment.mixup = 0.3f;
     f.optimizer = vit_optimizer_defaults(VIT_SGD);
     f.optimizer.momentum = 0.9f;
     f.schedule.rate = 0.3f;
     f.schedule.kind = VIT_PLATEAU;
     f.schedule.factor = 0.5f;
+    f.schedule.patience = 2;
+    f.epochs = 2 * EPOCHS;
   } else if (kind == 2) {
     f.ema = 0.5f;
     f.optimizer = vit_optimizer_defaults(VIT_ADAM);
