@@ -5406,12 +5406,14 @@ static void vit__turn(vit__draw *w, double degrees, double aspect) {
 }
 
 /* Random resized crop (Szegedy et al. 2015): a part of the area from `least` to
-   1, its sides 3:4 to 4:3, anywhere. */
+   1, its sides 3:4 to 4:3 or, where that is too long, as long as the image. */
 static void vit__crop(vit__draw *w, double least, vit_rng *rng) {
   double area = least + (1 - least) * (double)vit_random_uniform(rng);
   double ratio = exp(vit__spread(rng, log(4.0 / 3)));
-  double sx = fmin(sqrt(area * ratio), 1), sy = fmin(sqrt(area / ratio), 1);
-  double x0 = vit__spread(rng, 1 - sx), y0 = vit__spread(rng, 1 - sy);
+  double sx = fmin(sqrt(area * ratio), 1), sy = fmin(area / sx, 1), x0, y0;
+  sx = area / sy;
+  x0 = vit__spread(rng, 1 - sx);
+  y0 = vit__spread(rng, 1 - sy);
   vit__move(w, vit__affine_of(sx, 0, 0, sy, x0, y0));
 }
 
@@ -5433,7 +5435,7 @@ static void vit__random_change(vit__draw *w, double strength, double aspect,
   }
   if (which == 7) w->brightness *= (float)(1 + 0.9 * v);
   if (which == 8) w->contrast *= (float)(1 + 0.9 * v);
-  if (which == 9) w->erases = 1;
+  if (which == 9 && strength > 0) w->erases = 1;
 }
 
 static vit__draw vit__draw_changes(const vit_augment *a, double aspect,
@@ -5616,6 +5618,7 @@ static double vit__beta(double alpha, vit_rng *rng) {
     double x = pow((double)vit_random_uniform(rng), 1 / alpha);
     double y = pow((double)vit_random_uniform(rng), 1 / alpha);
     if (x + y > 0 && x + y <= 1) return x / (x + y);
+    if (!(x + y > 0)) return vit_random_u32(rng) & 1; /* tiny alpha: 0 or 1 */
   }
 }
 
@@ -6002,7 +6005,7 @@ static vit_result vit__fit_epoch(vit__run *r, vit_epoch *e) {
                   : vit__fail(VIT_STOPPED, "stopped at epoch %d, step %d",
                               p.epoch, p.step);
   }
-  e->train_loss = r->total / n;
+  e->train_loss = r->total / n; /* also where only this was left to do */
   e->rate = (double)vit_schedule_rate(&r->schedule, r->o.step - 1);
   return VIT_OK;
 }
@@ -6077,6 +6080,8 @@ static int vit__optimizer_steps(const vit_fit_config *c, int images) {
   return (int)fmin(steps * c->epochs, INT_MAX);
 }
 
+enum { VIT__RUN_DIR = 440 }; /* letters; leaves room for the names in it */
+
 static vit_result vit__check_fit(const vit_model *m, const vit_fit_config *c,
                                  const vit_dataset *train,
                                  const vit_dataset *test) {
@@ -6089,6 +6094,11 @@ static vit_result vit__check_fit(const vit_model *m, const vit_fit_config *c,
                      "epochs is %d and accumulate is %d; both must be at least "
                      "1",
                      c->epochs, c->accumulate);
+  if (c->dir && strlen(c->dir) > VIT__RUN_DIR)
+    return vit__fail(VIT_ERR_CONFIG,
+                     "the folder of the checkpoints has %.0f letters; it must "
+                     "have at most %d",
+                     (double)strlen(c->dir), VIT__RUN_DIR);
   if (!(c->ema >= 0 && c->ema < 1))
     return vit__fail(VIT_ERR_CONFIG,
                      "the decay of the averaged weights is %g; it must be from "
@@ -6315,10 +6325,12 @@ static vit_result vit__save_run(vit__run *r) {
     if (block) extra[n++] = vit__block_tensor(what, block, r->m->params.count);
   }
   extra[n++] = vit__history_tensor(r);
+  vit__run_path(r, "history.csv", path); /* first: it may know an epoch more */
+  result = vit_history_write(r->h, path);
   vit__run_path(r, "last.safetensors", path);
-  result = vit__write_model(path, r->m, &notes, extra, n);
-  vit__run_path(r, "history.csv", path);
-  return result ? result : vit_history_write(r->h, path);
+  if (!result) return vit__write_model(path, r->m, &notes, extra, n);
+  vit__text_free(&notes);
+  return result;
 }
 
 static vit_result vit__save_best(const vit__run *r) {
@@ -7957,7 +7969,8 @@ static void vit__text_string(vit__text *t, const char *s) {
 }
 
 /* A pair of the metadata. */
-static void vit__note_text(vit__text *notes, const char *key, const char *value) {
+static void vit__note_text(vit__text *notes, const char *key,
+                           const char *value) {
   if (notes->used) vit__text_add(notes, ",", 1);
   vit__text_string(notes, key);
   vit__text_add(notes, ":", 1);
@@ -7998,7 +8011,7 @@ static void vit__text_header(vit__text *t, const vit__text *notes,
     at += bytes;
   }
   vit__text_print(t, "}");
-  while (t->used % 8) vit__text_add(t, " ", 1);
+  while (!t->failed && t->used % 8) vit__text_add(t, " ", 1);
 }
 
 static vit_result vit__write_tensors(const char *path, const vit__text *notes,
@@ -8039,8 +8052,9 @@ VIT_DEF vit_result vit_safetensors_write(const char *path,
   for (int i = 0; metadata && metadata[i] && metadata[i + 1]; i += 2)
     vit__note_text(&notes, metadata[i], metadata[i + 1]);
   for (int i = 0; !r && i < count; i++) {
-    double elements = 1;
-    for (int d = 0; d < tensors[i].dims; d++) elements *= tensors[i].shape[d];
+    double elements = tensors[i].dims >= 0 && tensors[i].dims <= 8 ? 1 : -1;
+    for (int d = 0; d < tensors[i].dims && elements >= 0; d++)
+      elements = tensors[i].shape[d] < 0 ? -1 : elements * tensors[i].shape[d];
     if (vit__type_bytes(tensors[i].type) == 0 ||
         elements != (double)tensors[i].count)
       r = vit__fail(VIT_ERR_CONFIG,

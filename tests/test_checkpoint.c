@@ -1,0 +1,1409 @@
+/* What a training run writes: safetensors files, models, checkpoints; that they
+   are replaced as a whole, also when the disk is full or the program is killed;
+   and that a run which was stopped goes on as if it had not been. */
+#if !defined(_XOPEN_SOURCE) && !defined(_GNU_SOURCE)
+#define _XOPEN_SOURCE 700 /* popen, setrlimit, nanosleep */
+#endif
+#include "test.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#ifndef _WIN32
+#include <sys/resource.h>
+#include <sys/wait.h>
+#endif
+
+static void *test_malloc(size_t n);
+static void test_free(void *p);
+#ifdef __cplusplus
+extern "C"
+#endif
+int test_fsync(int file);
+#define fsync test_fsync
+#define VIT_MALLOC(n) test_malloc(n)
+#define VIT_FREE(p) test_free(p)
+#define VIT_STATIC
+#define VIT_IMPLEMENTATION
+#include "../vit.h"
+#include "changed.h"
+
+/* ---- an allocator that counts, and that fails on demand ------------------ */
+
+static struct { int calls, live, fail_at; } heap;
+
+static void *test_malloc(size_t n) {
+  void *p = ++heap.calls == heap.fail_at || n > ((size_t)1 << 30) ? NULL : malloc(n);
+  heap.live += p != NULL;
+  return p;
+}
+static void test_free(void *p) {
+  heap.live -= p != NULL;
+  free(p);
+}
+static void no_leak(const char *what) {
+  CHECK(heap.live == 0, "%s: %d blocks were not freed", what, heap.live);
+  memset(&heap, 0, sizeof heap);
+}
+
+/* A kill needs no disk, and a disk is slow: flushing is counted, or fails. */
+static struct { int calls, fail_at; } flush;
+
+int test_fsync(int file) {
+  (void)file;
+  if (++flush.calls != flush.fail_at) return 0;
+  errno = EIO;
+  return -1;
+}
+
+/* ---- files --------------------------------------------------------------- */
+
+static char folder[100];
+
+/* build/test_checkpoint_PID/NAME */
+static const char *path_of(const char *name) {
+  static char paths[40][300];
+  static int count;
+  char path[300];
+  snprintf(path, sizeof path, "%s/%s", folder, name);
+  for (int i = 0; i < count; i++)
+    if (!strcmp(paths[i], path)) return paths[i];
+  if (count == 40) exit(1);
+  return strcpy(paths[count++], path);
+}
+
+typedef struct { unsigned char *at; size_t size; } bytes;
+
+static bytes read_bytes(const char *path) {
+  bytes b = {NULL, 0};
+  FILE *f = fopen(path, "rb");
+  long size;
+  if (!f) return b;
+  fseek(f, 0, SEEK_END);
+  size = ftell(f);
+  rewind(f);
+  b.at = (unsigned char *)malloc((size_t)size + 1);
+  if (!b.at) exit(1);
+  b.size = fread(b.at, 1, (size_t)size, f);
+  b.at[b.size] = 0;
+  fclose(f);
+  return b;
+}
+static void write_bytes(const char *path, const void *at, size_t size) {
+  FILE *f;
+  remove(path); /* a new file is not flushed when it is closed, a cut one may be */
+  f = fopen(path, "wb");
+  if (!f || fwrite(at, 1, size, f) != size) exit(1);
+  fclose(f);
+}
+static int equal(const bytes *a, const bytes *b) {
+  return a->at && b->at && a->size == b->size && !memcmp(a->at, b->at, a->size);
+}
+static int same_file(const char *a, const char *b) {
+  bytes x = read_bytes(a), y = read_bytes(b);
+  int same = equal(&x, &y);
+  free(x.at);
+  free(y.at);
+  return same;
+}
+static int exists(const char *path) {
+  struct stat info;
+  return stat(path, &info) == 0;
+}
+
+static const char *const run_files[] = {"last.safetensors", "best.safetensors",
+                                        "history.csv", "last.safetensors.tmp",
+                                        "best.safetensors.tmp", "history.csv.tmp"};
+static void in_folder(char path[300], const char *dir, const char *name) {
+  snprintf(path, 300, "%s/%s", dir, name);
+}
+/* Remove what a run wrote into DIR, and DIR. */
+static void clear(const char *dir) {
+  char path[300];
+  for (int i = 0; i < 6; i++) {
+    in_folder(path, dir, run_files[i]);
+    remove(path);
+  }
+  remove(dir);
+}
+static void same_run_files(const char *what, const char *a, const char *b, int best) {
+  char x[300], y[300];
+  for (int i = 0; i < 1 + best; i++) {
+    in_folder(x, a, run_files[i]);
+    in_folder(y, b, run_files[i]);
+    CHECK(same_file(x, y), "%s: %s differs", what, run_files[i]);
+  }
+  for (int i = 3; i < 6; i++) {
+    in_folder(x, a, run_files[i]);
+    CHECK(!exists(x), "%s: %s is left", what, run_files[i]);
+  }
+}
+
+/* "%s" of the sentence stands for the path. */
+static int fails(vit_result have, vit_result want, const char *sentence,
+                 const char *path) {
+  char text[700];
+  const char *hole = strstr(sentence, "%s");
+  if (hole)
+    snprintf(text, sizeof text, "%.*s%s%s", (int)(hole - sentence), sentence, path,
+             hole + 2);
+  else
+    snprintf(text, sizeof text, "%s", sentence);
+  return CHECK(have == want && !strcmp(vit_error(), text),
+               "result %d \"%s\",\n    expected %d \"%s\"", (int)have, vit_error(),
+               (int)want, text);
+}
+
+/* ---- a small model, its pictures, and its runs --------------------------- */
+
+static vit_config small_config(void) {
+  return changed(vit_config_tutorial(),
+                 "image_height=6 image_width=8 patch_height=3 patch_width=4 classes=4 "
+                 "width=8 depth=2 heads=2 mlp_width=8 positions=2 head=0 final_norm=1 "
+                 "pos_drop=0.1 attn_drop=0.1 mlp_drop=0.1 drop_path=0.2");
+}
+static void make_model(vit_model *m, uint64_t seed, int threads) {
+  vit_config c = small_config();
+  CHECK(!vit_model_create(m, &c, seed), "%s", vit_error());
+  m->threads = threads;
+}
+
+/* Four classes: a bright quarter each, and noise. */
+static struct { uint8_t pixels[64 * 48], labels[64]; } store;
+static vit_dataset pictures(int count, int from) {
+  vit_dataset d;
+  vit_rng rng = vit_rng_create(77, (uint32_t)from);
+  memset(&d, 0, sizeof d);
+  d.count = count;
+  d.channels = 1;
+  d.height = 6;
+  d.width = 8;
+  d.classes = 4;
+  d.pixels = store.pixels + from * 48;
+  d.labels = store.labels + from;
+  for (int c = 0; c < 3; c++) d.mean[c] = 0.125f * (float)c, d.std[c] = 0.3f;
+  for (int i = 0; i < count; i++) {
+    int label = (int)vit_random_below(&rng, 4);
+    d.labels[i] = (uint8_t)label;
+    for (int y = 0; y < 6; y++)
+      for (int x = 0; x < 8; x++) {
+        int bright = y / 3 == label / 2 && x / 4 == label % 2;
+        d.pixels[(i * 6 + y) * 8 + x] =
+            (uint8_t)(vit_random_below(&rng, 150) + (bright ? 80 : 0));
+      }
+  }
+  return d;
+}
+enum { IMAGES = 26, BATCH = 4, STEPS = 7, HELD_BACK = 12, EPOCHS = 4 };
+
+static vit_augment every_change(void) {
+  vit_augment a;
+  const char *name, *text;
+  float *value;
+  for (int i = 0; vit_augment_field(&a, i, &name, &text, &value); i++) {
+    *value = 0.25f;
+    if (!strcmp(name, "rotate") || !strcmp(name, "shear")) *value = 10;
+    if (!strcmp(name, "elastic_width") || !strncmp(name, "rand", 4)) *value = 2;
+    if (!strcmp(name, "crop")) *value = 0.8f;
+  }
+  return a;
+}
+
+/* Four kinds of run: everything on with AdamW; SGD and a plateau; Adam without a
+   test set; and as little as there can be. */
+enum { KINDS = 4 };
+static int judged(int kind) { return kind != 2; }
+static vit_fit_config recipe(int kind, const char *dir) {
+  vit_fit_config f = vit_fit_defaults();
+  f.epochs = EPOCHS;
+  f.batch = BATCH;
+  f.seed = ((uint64_t)3 << 40) + 7;
+  f.dir = dir;
+  f.resume = 1;
+  f.schedule = vit_schedule_constant(0.02f);
+  if (kind == 0) {
+    f.accumulate = 3;
+    f.smoothing = 0.1f;
+    f.ema = 0.8f;
+    f.keep_best = 1;
+    f.early_stop = 3;
+    f.augment = every_change();
+    f.optimizer = vit_optimizer_defaults(VIT_ADAMW);
+    f.optimizer.clip_norm = 1;
+    f.schedule.kind = VIT_COSINE;
+    f.schedule.warmup = 3;
+  } else if (kind == 1) {
+    f.accumulate = 2;
+    f.early_stop = 5;
+    f.augment.mixup = 0.3f;
+    f.optimizer = vit_optimizer_defaults(VIT_SGD);
+    f.optimizer.momentum = 0.9f;
+    f.schedule.rate = 0.3f;
+    f.schedule.kind = VIT_PLATEAU;
+    f.schedule.factor = 0.5f;
+    f.schedule.patience = 2;
+    f.epochs = 2 * EPOCHS;
+  } else if (kind == 2) {
+    f.ema = 0.5f;
+    f.optimizer = vit_optimizer_defaults(VIT_ADAM);
+    f.schedule.kind = VIT_LINEAR;
+    f.schedule.floor = 0.001f;
+  } else {
+    f.keep_best = 1;
+  }
+  return f;
+}
+
+/* Stops in its call number `stop_at`. */
+typedef struct { int calls, stop_at; } stopper;
+static int stop(const vit_progress *p, void *user) {
+  stopper *s = (stopper *)user;
+  (void)p;
+  return ++s->calls == s->stop_at;
+}
+
+typedef struct { vit_model m; vit_history h; vit_result result; } outcome;
+static void outcome_free(outcome *o) {
+  vit_history_free(&o->h);
+  vit_model_free(&o->m);
+}
+
+/* One start of a run. If there is a checkpoint, the model begins with other
+   weights: all of them must come from the file. */
+static void start(outcome *o, const vit_fit_config *f, int kind, uint64_t seed,
+                  int threads) {
+  vit_dataset d = pictures(IMAGES, 0), t = pictures(HELD_BACK, IMAGES);
+  char last[300] = "";
+  if (f->dir && f->resume) in_folder(last, f->dir, "last.safetensors");
+  make_model(&o->m, exists(last) ? seed : 1, threads);
+  o->result = vit_fit(&o->m, f, &d, judged(kind) ? &t : NULL, &o->h);
+}
+static void run(outcome *o, int kind, const char *dir) {
+  vit_fit_config f = recipe(kind, dir);
+  start(o, &f, kind, 1, 1);
+  CHECK(!o->result, "%s", vit_error());
+}
+
+/* The numbers of two histories, to the bit, but for the clock. */
+static void same_history(const char *what, const vit_history *a, const vit_history *b) {
+  CHECK(a->epochs == b->epochs && a->best == b->best, "%s: %d epochs, best %d, not %d, %d",
+        what, a->epochs, a->best, b->epochs, b->best);
+  for (int e = 0; e < a->epochs && e < b->epochs; e++) {
+    vit_epoch x = a->epoch[e], y = b->epoch[e];
+    x.seconds = y.seconds = 0;
+    CHECK(!memcmp(&x, &y, sizeof x), "%s: epoch %d: loss %.17g, rate %.9g; not %.17g, %.9g",
+          what, e + 1, x.train_loss, x.rate, y.train_loss, y.rate);
+  }
+}
+
+/* The clock of history.csv, which must go forward; returns the lines after the
+   first. */
+static int read_history(const char *dir, const vit_history *h) {
+  static const char first[] = "epoch,train_loss,test_loss,test_accuracy,test_top5,rate,"
+                              "seconds\n";
+  char path[300], line[400];
+  double before = 0;
+  int lines = 0;
+  FILE *f;
+  in_folder(path, dir, "history.csv");
+  f = fopen(path, "r");
+  if (!CHECK(f != NULL, "no %s", path)) return 0;
+  CHECK(fgets(line, sizeof line, f) && !strcmp(line, first), "first line: %s", line);
+  while (fgets(line, sizeof line, f)) {
+    double value[6] = {0, 0, 0, 0, 0, 0};
+    char *at = line;
+    int epoch = (int)strtol(at, &at, 10);
+    lines++;
+    CHECK(epoch == lines, "line %d says epoch %d", lines, epoch);
+    for (int i = 0; i < 6; i++) {
+      CHECK(*at == ',', "line %d: %s", lines, line);
+      value[i] = strtod(at + 1, &at);
+    }
+    CHECK(*at == '\n', "line %d has more: %s", lines, line);
+    CHECK(value[5] >= before, "the clock goes from %g to %g", before, value[5]);
+    before = value[5];
+    if (h && epoch <= h->epochs) {
+      const vit_epoch *e = h->epoch + epoch - 1;
+      const double want[6] = {e->train_loss, e->test_loss, e->test_accuracy,
+                              e->test_top5,  e->rate,      e->seconds};
+      for (int i = 0; i < 6; i++)
+        CHECK(isnan(want[i]) ? isnan(value[i]) : fabs(value[i] - want[i]) <= 1e-8 * want[i],
+              "line %d, number %d: %.9g, not %.9g", lines, i, value[i], want[i]);
+    }
+  }
+  fclose(f);
+  return lines;
+}
+
+/* ---- killed at any moment ------------------------------------------------ */
+
+#ifndef _WIN32
+static void sleep_for(uint32_t microseconds) {
+  struct timespec t;
+  t.tv_sec = (time_t)(microseconds / 1000000);
+  t.tv_nsec = (long)(microseconds % 1000000) * 1000;
+  nanosleep(&t, NULL);
+}
+
+/* Fork a child that does `work`; kill it after a while. 1: it ended by itself. */
+static int killed_after(uint32_t microseconds, void (*work)(const char *),
+                        const char *path) {
+  int status = 0;
+  pid_t child;
+  fflush(stdout);
+  child = fork();
+  if (child == 0) {
+    work(path);
+    _exit(0);
+  }
+  if (!CHECK(child > 0, "no fork")) return 1;
+  sleep_for(microseconds);
+  kill(child, SIGKILL);
+  waitpid(child, &status, 0);
+  CHECK(WIFSIGNALED(status) ? WTERMSIG(status) == SIGKILL : WEXITSTATUS(status) == 0,
+        "the child failed: %d", status);
+  return !WIFSIGNALED(status);
+}
+
+static float many[2][20000];
+static vit_result save_many(const char *path, int which) {
+  vit_safetensor t;
+  memset(&t, 0, sizeof t);
+  t.name = "many";
+  t.dims = 1;
+  t.count = which ? 20000 : 15000;
+  t.shape[0] = (int)t.count;
+  t.data = many[which];
+  memcpy(t.type, "F32", 4);
+  return vit_safetensors_write(path, &t, 1, NULL);
+}
+static void save_for_ever(const char *path) {
+  for (int i = 1;; i++)
+    if (save_many(path, i % 2)) _exit(1);
+}
+
+static void test_killed_while_saving(void) {
+  const int kills = test_quick() ? 10 : 60;
+  const char *path = path_of("killed.safetensors");
+  vit_rng rng = vit_rng_create(2, 0);
+  bytes content[2];
+  int found[2] = {0, 0};
+  char temporary[310];
+  test_random(many[0], 20000, 1, 1);
+  test_random(many[1], 20000, 1, 2);
+  for (int i = 1; i >= 0; i--) {
+    CHECK(!save_many(path, i), "%s", vit_error());
+    content[i] = read_bytes(path);
+  }
+  for (int k = 0; k < kills; k++) {
+    vit_safetensors f;
+    bytes now;
+    killed_after(500 + vit_random_below(&rng, 6000), save_for_ever, path);
+    now = read_bytes(path);
+    CHECK(equal(&now, &content[0]) || equal(&now, &content[1]),
+          "after a kill the file is neither the old nor the new one: %d bytes",
+          (int)now.size);
+    found[0] += equal(&now, &content[0]);
+    found[1] += equal(&now, &content[1]);
+    free(now.at);
+    CHECK(!vit_safetensors_open(&f, path), "%s", vit_error());
+    vit_safetensors_close(&f);
+  }
+  CHECK(found[0] + found[1] == kills && found[1] > 0, "%d and %d", found[0], found[1]);
+  CHECK(!save_many(path, 0), "a rest of the killed one is in the way: %s", vit_error());
+  snprintf(temporary, sizeof temporary, "%s.tmp", path);
+  CHECK(!exists(temporary), "%s is left", temporary);
+  free(content[0].at);
+  free(content[1].at);
+  remove(path);
+  no_leak("killed while saving");
+}
+
+enum { KILLED_EPOCHS = 25 };
+static vit_fit_config killed_recipe(const char *dir) {
+  vit_fit_config f = recipe(0, dir);
+  f.epochs = KILLED_EPOCHS;
+  f.early_stop = 0;
+  return f;
+}
+static void fit_in_child(const char *dir) {
+  vit_fit_config f = killed_recipe(dir);
+  outcome o;
+  start(&o, &f, 0, 5, 1);
+  if (o.result) _exit(1);
+}
+
+static void test_killed_while_training(void) {
+  const int rounds = test_quick() ? 2 : 6;
+  const char *quiet = path_of("quiet"), *dir = path_of("killed");
+  vit_rng rng = vit_rng_create(3, 0);
+  vit_fit_config f = killed_recipe(quiet);
+  uint32_t whole;
+  double begin = vit_seconds();
+  int kills = 0;
+  outcome o, last;
+  start(&o, &f, 0, 1, 1);
+  CHECK(!o.result, "%s", vit_error());
+  whole = (uint32_t)(1e6 * (vit_seconds() - begin)) + 2000;
+  for (int r = 0; r < rounds; r++) {
+    /* the time given grows, so that the end is reached on any machine */
+    for (uint32_t k = 1; k < 200; k++) {
+      if (killed_after(whole / 20 + vit_random_below(&rng, whole / 40 * (k + 5)),
+                       fit_in_child, dir))
+        break;
+      kills++;
+    }
+    same_run_files("killed", dir, quiet, 1);
+    CHECK(read_history(dir, NULL) == KILLED_EPOCHS, "the history is too short");
+    f.dir = dir;
+    start(&last, &f, 0, 9, 1); /* it has ended: comes back with its result */
+    CHECK(!last.result, "%s", vit_error());
+    same_history("killed", &last.h, &o.h);
+    CHECK_SAME_BITS("killed", last.m.params.block, o.m.params.block, o.m.params.count);
+    outcome_free(&last);
+    clear(dir);
+  }
+  CHECK(kills >= rounds, "only %d kills", kills);
+  if (getenv("VIT_TEST_VERBOSE")) printf(" %d kills", kills);
+  outcome_free(&o);
+  clear(quiet);
+  no_leak("killed while training");
+}
+#else
+static void test_killed_while_saving(void) { SKIP("kills are not tested here"); }
+static void test_killed_while_training(void) { SKIP("kills are not tested here"); }
+#endif
+
+/* ---- safetensors: written and read again --------------------------------- */
+
+static vit_safetensor tensor(const char *name, const char *type, const void *data,
+                             int dims, int a, int b, int c) {
+  vit_safetensor t;
+  memset(&t, 0, sizeof t);
+  t.name = name;
+  snprintf(t.type, sizeof t.type, "%s", type);
+  t.data = data;
+  t.dims = dims;
+  t.shape[0] = a, t.shape[1] = b, t.shape[2] = c;
+  t.count = (size_t)((dims > 0 ? a : 1) * (dims > 1 ? b : 1) * (dims > 2 ? c : 1));
+  return t;
+}
+
+static void test_write_and_read(void) {
+  static const float floats[6] = {1, -2, 0.1f, 1e-30f, 3e30f, -0.0f};
+  static const double doubles[3] = {0.1, -1e300, 5e-324};
+  static const unsigned char octets[7] = {0, 1, 127, 128, 255, 34, 92};
+  static char longest[2001];
+  const char *const names[] = {"w", "a \"b\"\\c", "line\nend\ttab\001", "\xc3\xa9\xe2\x82\xac", "",
+                               "{\"dtype\":1}", "nothing"};
+  const char *notes[] = {"format", "pt", "a \"key\"", "back\\slash", "new\nline", "\r\n\t\b\f\033",
+                         "\xc3\xa4\xf0\x9f\x99\x82", "\xe2\x82\xac", "", "", "comma,colon:", "{}[]",
+                         "long", longest, NULL};
+  const char *path = path_of("written.safetensors");
+  for (int i = 0; i < 2000; i++) longest[i] = (char)('a' + i % 26);
+  for (int with = 0; with < 2; with++) {
+    const vit_safetensor list[7] = {
+        tensor(names[0], "F32", floats, 2, 3, 2, 0),  tensor(names[1], "U8", octets, 1, 7, 0, 0),
+        tensor(names[2], "F64", doubles, 3, 1, 3, 1), tensor(names[3], "F32", floats + 1, 0, 0, 0, 0),
+        tensor(names[4], "U8", octets, 2, 5, 1, 0),   tensor(names[5], "BF16", octets, 1, 3, 0, 0),
+        tensor(names[6], "F64", NULL, 3, 4, 0, 2)};
+    static const size_t widths[7] = {4, 1, 8, 4, 1, 2, 8};
+    vit_safetensors f;
+    vit_safetensor t;
+    uint64_t header = 0;
+    bytes b;
+    for (int count = 7; count >= 0; count--) {
+      CHECK(!vit_safetensors_write(path, list, count, with ? notes : NULL), "%s", vit_error());
+      b = read_bytes(path);
+      for (int i = 7; i >= 0; i--) header = header << 8 | b.at[i];
+      CHECK(header % 8 == 0 && b.at[8] == '{', "a header of %d bytes", (int)header);
+      free(b.at);
+      if (!CHECK(!vit_safetensors_open(&f, path), "%s", vit_error())) return;
+      CHECK(!vit_safetensors_at(&f, count, &t), "more than %d tensors", count);
+      for (int i = 0; i < count; i++) {
+        CHECK(!vit_safetensors_find(&f, names[i], &t), "%s", vit_error());
+        CHECK(vit_safetensors_at(&f, i, &t) && !strcmp(t.name, names[i]), "name %d: %s", i,
+              t.name);
+        CHECK(t.dims == list[i].dims && !memcmp(t.shape, list[i].shape, sizeof t.shape) &&
+                  t.count == list[i].count && !strcmp(t.type, list[i].type),
+              "tensor %s", names[i]);
+        CHECK(!t.count || !memcmp(t.data, list[i].data, t.count * widths[i]), "data of %s",
+              names[i]);
+      }
+      for (int i = 0; notes[i]; i += 2) {
+        const char *value = vit_safetensors_metadata(&f, notes[i]);
+        CHECK(with ? value && !strcmp(value, notes[i + 1]) : !value, "\"%s\" is \"%s\"",
+              notes[i], value ? value : "not there");
+      }
+      vit_safetensors_close(&f);
+    }
+  }
+  remove(path);
+  no_leak("written and read");
+}
+
+static void test_write_refuses(void) {
+  static const float x[4] = {1, 2, 3, 4};
+  const char *path = path_of("refused.safetensors");
+  vit_safetensor t = tensor("w", "F31", x, 1, 4, 0, 0);
+  fails(vit_safetensors_write(path, &t, 1, NULL), VIT_ERR_CONFIG,
+        "cannot write %s: tensor w holds 4 elements of type F31, its shape says 4", path);
+  t = tensor("w", "F32", x, 2, 2, 2, 0);
+  t.count = 3;
+  fails(vit_safetensors_write(path, &t, 1, NULL), VIT_ERR_CONFIG,
+        "cannot write %s: tensor w holds 3 elements of type F32, its shape says 4", path);
+  t = tensor("w", "F32", x, 2, -2, -2, 0);
+  CHECK(vit_safetensors_write(path, &t, 1, NULL) == VIT_ERR_CONFIG, "a negative shape");
+  t.dims = 9;
+  CHECK(vit_safetensors_write(path, &t, 1, NULL) == VIT_ERR_CONFIG, "nine dimensions");
+  t.dims = -1;
+  t.count = 1;
+  CHECK(vit_safetensors_write(path, &t, 1, NULL) == VIT_ERR_CONFIG, "-1 dimensions");
+  CHECK(!exists(path), "a refused file is there");
+  no_leak("refused");
+}
+
+static void test_model_file(void) {
+  const char *path = path_of("model.safetensors");
+  vit_dataset d = pictures(5, 0);
+  vit_config c = changed(small_config(), "norm_eps=1e-6 gelu=1 head=1 layer_drop=0.123456789");
+  vit_model m, again;
+  vit_state s, t;
+  vit_safetensors f;
+  float images[5 * 48], mean[3] = {9, 9, 9}, std[3] = {9, 9, 9};
+  const int order[5] = {4, 3, 2, 1, 0};
+  const float x = 1;
+  vit_safetensor alone = tensor("w", "F32", &x, 0, 0, 0, 0);
+  CHECK(!vit_model_create(&m, &c, 8), "%s", vit_error());
+  CHECK(!vit_model_save(&m, &d, path), "%s", vit_error());
+  CHECK(!vit_model_open(&again, path, mean, std), "%s", vit_error());
+  CHECK(!memcmp(&again.config, &m.config, sizeof m.config), "another config");
+  CHECK_SAME_BITS("weights", again.params.block, m.params.block, m.params.count);
+  CHECK_SAME_BITS("mean", mean, d.mean, 3);
+  CHECK_SAME_BITS("std", std, d.std, 3);
+  CHECK(!vit_state_create(&s, &m, 5, VIT_FOR_INFERENCE, 0) &&
+            !vit_state_create(&t, &again, 5, VIT_FOR_INFERENCE, 0),
+        "%s", vit_error());
+  vit_dataset_batch(&d, order, 5, images, NULL);
+  vit_forward(&m, &s, images, 5);
+  vit_forward(&again, &t, images, 5);
+  CHECK_SAME_BITS("predictions", t.softmax, s.softmax, 20);
+  vit_state_free(&s);
+  vit_state_free(&t);
+  vit_model_free(&again);
+  /* without a dataset */
+  CHECK(!vit_model_save(&m, NULL, path) && !vit_model_open(&again, path, mean, std), "%s",
+        vit_error());
+  for (int i = 0; i < 3; i++) CHECK(mean[i] == 0 && std[i] == 1, "mean, std of nothing");
+  vit_model_free(&again);
+  CHECK(!vit_model_open(&again, path, NULL, NULL), "%s", vit_error());
+  vit_model_free(&again);
+  CHECK(!vit_safetensors_open(&f, path), "%s", vit_error());
+  CHECK(!strcmp(vit_safetensors_metadata(&f, "format"), "pt"), "format");
+  vit_safetensors_close(&f);
+  /* what is not such a file */
+  CHECK(!vit_safetensors_write(path, &alone, 1, NULL), "%s", vit_error());
+  fails(vit_model_open(&again, path, mean, std), VIT_ERR_FORMAT,
+        "%s does not say its config.image_height: it was not written by vit.h; create the "
+        "model that it is of, then use vit_model_load",
+        path);
+  CHECK(!again.params.block, "a model is left");
+  remove(path);
+  fails(vit_model_open(&again, path, mean, std), VIT_ERR_FILE,
+        "cannot open %s: No such file or directory", path);
+  vit_model_pack(&m);
+  fails(vit_model_save(&m, NULL, path), VIT_ERR_STATE,
+        "this model is packed for inference; call vit_model_unpack first", "");
+  CHECK(!exists(path), "a file is left");
+  vit_model_free(&m);
+  no_leak("model file");
+}
+
+/* Every allocation fails once: a sentence, no leak, and the old file stays. */
+static void test_save_without_memory(void) {
+  const char *path = path_of("model.safetensors");
+  vit_model m, again;
+  bytes was, now;
+  int n = 1;
+  vit_result r = VIT_ERR_NO_MEMORY;
+  make_model(&m, 1, 1);
+  CHECK(!vit_model_save(&m, NULL, path), "%s", vit_error());
+  was = read_bytes(path);
+  m.params.block[0] = 5;
+  for (; n < 200 && r == VIT_ERR_NO_MEMORY; n++) {
+    heap.calls = 0;
+    heap.fail_at = n;
+    r = vit_model_save(&m, NULL, path);
+    heap.fail_at = 0;
+    if (r != VIT_ERR_NO_MEMORY) break;
+    CHECK(heap.live == 1, "allocation %d: %d blocks are left", n, heap.live - 1);
+    now = read_bytes(path);
+    CHECK(equal(&now, &was), "allocation %d changed the file", n);
+    free(now.at);
+  }
+  CHECK(!r && n > 5, "result %d after %d", (int)r, n);
+  r = VIT_ERR_NO_MEMORY;
+  for (n = 1; n < 200 && r == VIT_ERR_NO_MEMORY; n++) {
+    heap.calls = 0;
+    heap.fail_at = n;
+    r = vit_model_open(&again, path, NULL, NULL);
+    heap.fail_at = 0;
+    if (r) CHECK(heap.live == 1 && !again.params.block, "allocation %d leaks", n);
+  }
+  CHECK(!r && again.params.block[0] == 5, "result %d", (int)r);
+  if (!r) vit_model_free(&again);
+  vit_model_free(&m);
+  free(was.at);
+  remove(path);
+  no_leak("without memory");
+}
+
+/* ---- what the safetensors package says ----------------------------------- */
+
+#ifndef _WIN32
+static const char script[] =
+    "import sys\n"
+    "from safetensors import safe_open\n"
+    "with safe_open(sys.argv[1], 'np') as f:\n"
+    "    print('note', f.metadata()['config.width'], f.metadata()['mean'].replace(' ', ','))\n"
+    "    for name in sorted(f.keys()):\n"
+    "        t = f.get_tensor(name)\n"
+    "        print(name, str(t.dtype), 'x'.join(map(str, t.shape)),\n"
+    "              '%.17g %.17g' % (t.ravel()[0], t.ravel()[-1]))\n";
+
+static void python_agrees(const char *python, const char *path, int at_least) {
+  char command[900], name[100], type[20], shape[60];
+  double first, last;
+  vit_safetensors f;
+  FILE *pipe;
+  int n = 0;
+  if (!CHECK(!vit_safetensors_open(&f, path), "%s", vit_error())) return;
+  snprintf(command, sizeof command, "'%s' '%s' '%s'", python, path_of("read.py"), path);
+  pipe = popen(command, "r");
+  if (!CHECK(pipe != NULL, "no pipe")) return;
+  CHECK(fscanf(pipe, "note %19s %59s\n", type, shape) == 2 && !strcmp(type, "8") &&
+            !strcmp(shape, "0,0.125,0.25"),
+        "metadata: %s, %s", type, shape);
+  while (fscanf(pipe, "%99s %19s %59s %lf %lf\n", name, type, shape, &first, &last) == 5) {
+    char want[60] = "";
+    double ends[2] = {0, 0};
+    vit_safetensor t;
+    if (!CHECK(!vit_safetensors_find(&f, name, &t), "%s", vit_error())) break;
+    for (int d = 0; d < t.dims; d++)
+      snprintf(want + strlen(want), 12, "%s%d", d ? "x" : "", t.shape[d]);
+    for (int end = 0; end < 2; end++) {
+      size_t i = end ? t.count - 1 : 0;
+      float single;
+      memcpy(&single, (const char *)t.data + 4 * (t.type[1] == '3' ? i : 0), 4);
+      ends[end] = (double)single;
+      if (t.type[1] == '6') memcpy(&ends[end], (const char *)t.data + 8 * i, 8);
+    }
+    CHECK(!strcmp(type, t.type[1] == '6' ? "float64" : "float32") && !strcmp(shape, want),
+          "%s is %s %s there, %s %s here", name, type, shape, t.type, want);
+    CHECK(first == ends[0] && last == ends[1], "%s: %g, %g there, %g, %g here", name, first,
+          last, ends[0], ends[1]);
+    n++;
+  }
+  CHECK(pclose(pipe) == 0 && n == at_least, "%d tensors, expected %d", n, at_least);
+  vit_safetensors_close(&f);
+}
+
+static void test_python(void) {
+  const char *python = getenv("PYTHON"), *dir = path_of("python");
+  char command[400], path[300];
+  vit_dataset d = pictures(2, 0);
+  vit_tensor t;
+  outcome o;
+  int tensors = 0;
+  if (!python || !*python) python = "python3";
+  snprintf(command, sizeof command, "'%s' -c 'import numpy, safetensors' >/dev/null 2>&1",
+           python);
+  if (system(command) != 0) SKIP("python has no safetensors");
+  write_bytes(path_of("read.py"), script, sizeof script - 1);
+  run(&o, 0, dir);
+  while (vit_tensor_at(&o.m.config, tensors, &t)) tensors++;
+  in_folder(path, dir, "last.safetensors");
+  python_agrees(python, path, tensors + 4); /* moments, average, history */
+  in_folder(path, dir, "best.safetensors");
+  python_agrees(python, path, tensors);
+  in_folder(path, dir, "history.csv");
+  CHECK(!vit_model_save(&o.m, &d, path), "%s", vit_error());
+  python_agrees(python, path, tensors);
+  remove(path_of("read.py"));
+  clear(dir);
+  outcome_free(&o);
+  no_leak("python");
+}
+#else
+static void test_python(void) { SKIP("not tested here"); }
+#endif
+
+/* ---- a file that cannot be written --------------------------------------- */
+
+static void check_kept(const char *what, const char *path, const bytes *was) {
+  bytes now = read_bytes(path);
+  char temporary[320];
+  CHECK(equal(&now, was), "%s: the old file changed", what);
+  free(now.at);
+  snprintf(temporary, sizeof temporary, "%s.tmp", path);
+  CHECK(!exists(temporary), "%s: %s is left", what, temporary);
+}
+
+static void test_full_disk(void) {
+#ifdef _WIN32
+  SKIP("there is no limit on the size of files");
+#else
+  const char *path = path_of("model.safetensors");
+  vit_model m;
+  bytes was;
+  struct rlimit limit, small;
+  char text[400];
+  make_model(&m, 1, 1);
+  CHECK(!vit_model_save(&m, NULL, path), "%s", vit_error());
+  was = read_bytes(path);
+  m.params.block[0] = 5;
+  if (getrlimit(RLIMIT_FSIZE, &limit)) SKIP("no RLIMIT_FSIZE");
+  signal(SIGXFSZ, SIG_IGN);
+  fflush(stdout);
+  for (int k = 0; k < 9; k++) {
+    static const size_t most[] = {0, 1, 8, 9, 100, 4096, 0, 0, 0};
+    size_t size = k < 6 ? most[k] : k == 6 ? was.size / 2 : was.size - (size_t)(k - 6);
+    vit_result r;
+    int set;
+    small = limit;
+    small.rlim_cur = (rlim_t)size;
+    set = !setrlimit(RLIMIT_FSIZE, &small);
+    r = vit_model_save(&m, NULL, path);
+    setrlimit(RLIMIT_FSIZE, &limit);
+    if (!set) SKIP("RLIMIT_FSIZE cannot be set");
+    snprintf(text, sizeof text, "cannot write %s: %s; what was there before is still there",
+             path, strerror(EFBIG));
+    fails(r, VIT_ERR_FILE, text, "");
+    check_kept("a full disk", path, &was);
+  }
+  signal(SIGXFSZ, SIG_DFL);
+  CHECK(!vit_model_save(&m, NULL, path), "%s", vit_error());
+  vit_model_free(&m);
+  free(was.at);
+  remove(path);
+  no_leak("a full disk");
+#endif
+}
+
+/* The file is flushed before it gets its name, its folder after that. */
+static void test_flush(void) {
+#ifdef _WIN32
+  SKIP("another function flushes there");
+#else
+  const char *path = path_of("model.safetensors");
+  char text[400];
+  vit_model m;
+  bytes was;
+  make_model(&m, 1, 1);
+  flush.calls = 0;
+  CHECK(!vit_model_save(&m, NULL, path) && flush.calls == 2, "flushed %d times", flush.calls);
+  was = read_bytes(path);
+  m.params.block[0] = 5;
+  flush.calls = 0;
+  flush.fail_at = 1;
+  snprintf(text, sizeof text, "cannot write %s: %s; what was there before is still there",
+           path, strerror(EIO));
+  fails(vit_model_save(&m, NULL, path), VIT_ERR_FILE, text, "");
+  check_kept("a disk that fails", path, &was);
+  flush.fail_at = 0;
+  vit_model_free(&m);
+  free(was.at);
+  remove(path);
+  no_leak("flush");
+#endif
+}
+
+/* A full disk in the middle of a run: the run ends with a sentence; when there is
+   room again it goes on. */
+static void test_full_disk_in_a_run(void) {
+#ifdef _WIN32
+  SKIP("there is no limit on the size of files");
+#else
+  const char *dir = path_of("full"), *quiet = path_of("quiet");
+  vit_fit_config f = recipe(0, dir);
+  struct rlimit limit, small;
+  char path[300];
+  stopper s = {0, 12};
+  bytes was;
+  outcome o, whole;
+  run(&whole, 0, quiet);
+  f.callback = stop;
+  f.user = &s;
+  start(&o, &f, 0, 1, 1);
+  CHECK(o.result == VIT_STOPPED, "%s", vit_error());
+  outcome_free(&o);
+  f.callback = NULL;
+  in_folder(path, dir, "last.safetensors");
+  was = read_bytes(path);
+  if (getrlimit(RLIMIT_FSIZE, &limit)) SKIP("no RLIMIT_FSIZE");
+  signal(SIGXFSZ, SIG_IGN);
+  fflush(stdout);
+  small = limit;
+  small.rlim_cur = (rlim_t)(was.size / 2);
+  setrlimit(RLIMIT_FSIZE, &small);
+  start(&o, &f, 0, 2, 1);
+  setrlimit(RLIMIT_FSIZE, &limit);
+  signal(SIGXFSZ, SIG_DFL);
+  CHECK(o.result == VIT_ERR_FILE && strstr(vit_error(), "is still there"), "result %d, %s",
+        (int)o.result, vit_error());
+  check_kept("a full disk", path, &was);
+  outcome_free(&o);
+  start(&o, &f, 0, 3, 1);
+  CHECK(!o.result, "%s", vit_error());
+  same_history("after a full disk", &o.h, &whole.h);
+  same_run_files("after a full disk", dir, quiet, 1);
+  outcome_free(&o);
+  outcome_free(&whole);
+  free(was.at);
+  clear(dir);
+  clear(quiet);
+  no_leak("a full disk in a run");
+#endif
+}
+
+static void test_in_the_way(void) {
+  const char *path = path_of("in-the-way"), *inside = path_of("in-the-way/x");
+  char temporary[310], longest[600], want[300];
+  vit_fit_config f;
+  outcome o;
+  vit_model m;
+  make_model(&m, 1, 1);
+  CHECK(!vit_make_dir(inside), "%s", vit_error());
+#ifndef _WIN32
+  fails(vit_model_save(&m, NULL, path), VIT_ERR_FILE,
+        "cannot write %s: Is a directory; what was there before is still there", path);
+#endif
+  CHECK(vit_model_save(&m, NULL, path) == VIT_ERR_FILE, "a folder was replaced");
+  snprintf(temporary, sizeof temporary, "%s.tmp", path);
+  CHECK(exists(inside) && !exists(temporary), "the folder, or a rest");
+  remove(inside);
+  remove(path);
+  CHECK(!vit_make_dir(temporary), "%s", vit_error()); /* now PATH.tmp is a folder */
+  CHECK(vit_model_save(&m, NULL, path) == VIT_ERR_FILE && !exists(path), "%s", vit_error());
+  remove(temporary);
+  fails(vit_model_save(&m, NULL, path_of("no/such/folder")), VIT_ERR_FILE,
+        "cannot write %s: No such file or directory; what was there before is still there",
+        path_of("no/such/folder"));
+  memset(longest, 'x', sizeof longest);
+  longest[501] = '\0';
+  snprintf(want, sizeof want, "the file name %.100s... is longer than 500 letters", longest);
+  fails(vit_model_save(&m, NULL, longest), VIT_ERR_FILE, want, "");
+  /* a run's folder: a file of that name, too long a name */
+  write_bytes(path, "x", 1);
+  f = recipe(3, path);
+  start(&o, &f, 3, 1, 1);
+  CHECK(o.result == VIT_ERR_FILE && strstr(vit_error(), "cannot make the folder"), "%s",
+        vit_error());
+  outcome_free(&o);
+  remove(path);
+  for (size_t length = 430; length < 560; length += 10) {
+    memset(longest, '/', sizeof longest); /* nothing but more slashes */
+    memcpy(longest, folder, strlen(folder));
+    longest[length] = '\0';
+    f.dir = longest;
+    f.epochs = 1;
+    start(&o, &f, 3, 1, 1);
+    if (length <= 440)
+      CHECK(!o.result, "%s", vit_error());
+    else
+      CHECK(o.result && strstr(vit_error(), "letters"), "%d letters: result %d, %s",
+            (int)length, (int)o.result, vit_error());
+    outcome_free(&o);
+    for (int i = 0; i < 3; i++) {
+      CHECK(exists(path_of(run_files[i])) == (length <= 440), "%d letters: %s", (int)length,
+            run_files[i]);
+      remove(path_of(run_files[i]));
+    }
+  }
+  vit_model_free(&m);
+  no_leak("in the way");
+}
+
+static void test_no_permission(void) {
+#ifdef _WIN32
+  SKIP("there are no permissions");
+#else
+  const char *dir = path_of("closed"), *path = path_of("closed/model.safetensors");
+  vit_model m;
+  bytes was;
+  if (getuid() == 0) SKIP("root may write everywhere");
+  make_model(&m, 1, 1);
+  CHECK(!vit_make_dir(dir) && !vit_model_save(&m, NULL, path), "%s", vit_error());
+  was = read_bytes(path);
+  m.params.block[0] = 5;
+  chmod(dir, 0555);
+  fails(vit_model_save(&m, NULL, path), VIT_ERR_FILE,
+        "cannot write %s: Permission denied; what was there before is still there", path);
+  check_kept("no permission", path, &was);
+  chmod(dir, 0777);
+  remove(path);
+  remove(dir);
+  free(was.at);
+  vit_model_free(&m);
+  no_leak("no permission");
+#endif
+}
+
+/* ---- resume -------------------------------------------------------------- */
+
+static void check_resumed(int kind, int stop_at, const outcome *whole, const char *quiet) {
+  const char *dir = path_of("stopped");
+  vit_fit_config f = recipe(kind, dir);
+  char what[80];
+  int starts = 0;
+  outcome o;
+  f.callback = stop;
+  for (;;) {
+    stopper s = {0, 0};
+    s.stop_at = stop_at;
+    f.user = &s;
+    start(&o, &f, kind, (uint64_t)(10 + starts), starts % 4 == 1 ? 2 : 1);
+    starts++;
+    if (o.result != VIT_STOPPED || starts > 100) break;
+    outcome_free(&o);
+  }
+  snprintf(what, sizeof what, "run %d, stopped every %d calls", kind, stop_at);
+  CHECK(!o.result, "%s: %s", what, vit_error());
+  CHECK(starts > 1, "%s: never stopped", what);
+  same_history(what, &o.h, &whole->h);
+  CHECK_SAME_BITS(what, o.m.params.block, whole->m.params.block, o.m.params.count);
+  same_run_files(what, dir, quiet, judged(kind));
+  CHECK(read_history(dir, &o.h) == o.h.epochs, "%s: lines of the history", what);
+  outcome_free(&o);
+  clear(dir);
+}
+
+static void test_resume(void) {
+  static const int stops[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 15, 16, 17, 23};
+  for (int kind = 0; kind < KINDS; kind++) {
+    const char *quiet = path_of("quiet");
+    char best[300];
+    outcome whole;
+    run(&whole, kind, quiet);
+    CHECK(whole.h.epochs > 2, "only %d epochs", whole.h.epochs);
+    CHECK(read_history(quiet, &whole.h) == whole.h.epochs, "lines of the history");
+    CHECK(whole.h.epoch[0].seconds > 0, "the clock stands still");
+    in_folder(best, quiet, "best.safetensors");
+    CHECK(exists(best) == judged(kind), "best.safetensors");
+    for (size_t i = 0; i < sizeof stops / sizeof *stops; i += test_quick() ? 3 : 1)
+      check_resumed(kind, stops[i], &whole, quiet);
+    outcome_free(&whole);
+    clear(quiet);
+  }
+  no_leak("resume");
+}
+
+/* A finished run comes back at once; more epochs can be asked for. */
+static void test_finished(void) {
+  for (int kind = 0; kind < KINDS; kind++) {
+    const char *dir = path_of("finished"), *more = path_of("more");
+    vit_fit_config f = recipe(kind, dir);
+    stopper s = {0, 0};
+    char path[300];
+    outcome whole, again;
+    bytes was, now;
+    run(&whole, kind, dir);
+    in_folder(path, dir, "last.safetensors");
+    was = read_bytes(path);
+    f.callback = stop;
+    f.user = &s;
+    start(&again, &f, kind, 6, 2);
+    CHECK(!again.result && s.calls == 0, "%s, %d calls", vit_error(), s.calls);
+    same_history("finished", &again.h, &whole.h);
+    for (int e = 0; e < whole.h.epochs; e++)
+      CHECK(fabs(again.h.epoch[e].seconds - whole.h.epoch[e].seconds) < 1e-6,
+            "seconds of epoch %d", e + 1);
+    CHECK_SAME_BITS("finished", again.m.params.block, whole.m.params.block,
+                    whole.m.params.count);
+    now = read_bytes(path);
+    CHECK(equal(&now, &was), "the checkpoint changed");
+    outcome_free(&again);
+    outcome_free(&whole);
+    free(now.at);
+    free(was.at);
+    if (kind == 3) { /* with a constant rate, more epochs are the same run */
+      f.callback = NULL;
+      f.epochs = EPOCHS + 2;
+      start(&again, &f, kind, 6, 1);
+      CHECK(!again.result && again.h.epochs == EPOCHS + 2, "%s", vit_error());
+      f.dir = more;
+      start(&whole, &f, kind, 1, 1);
+      same_history("more epochs", &again.h, &whole.h);
+      same_run_files("more epochs", dir, more, 1);
+      outcome_free(&again);
+      outcome_free(&whole);
+      clear(more);
+      f.dir = dir;
+      f.epochs = 2; /* fewer cannot be */
+      in_folder(path, dir, "last.safetensors");
+      start(&again, &f, kind, 6, 1);
+      fails(again.result, VIT_ERR_FORMAT,
+            "cannot resume from %s: it stands at epoch 6, batch 0; this run has 2 epochs of "
+            "7 batches",
+            path);
+      outcome_free(&again);
+      f.resume = 0; /* begins anew */
+      f.callback = stop;
+      s.calls = 0;
+      start(&again, &f, kind, 6, 1);
+      CHECK(!again.result && s.calls == 2 * (STEPS + 1), "%s, %d calls", vit_error(), s.calls);
+      outcome_free(&again);
+    }
+    clear(dir);
+  }
+  no_leak("finished");
+}
+
+/* ---- resume: refused ----------------------------------------------------- */
+
+typedef struct {
+  const char *key, *was, *is, *config; /* config: of another model */
+} change;
+static const change changes[] = {{"recipe.batch", "4", "5", NULL},
+                                 {"recipe.accumulate", "3", "2", NULL},
+                                 {"recipe.smoothing", "0.100000001", "0.200000003", NULL},
+                                 {"recipe.ema", "0.800000012", "0.899999976", NULL},
+                                 {"recipe.seed", "7", "8", NULL},
+                                 {"recipe.seed_high", "768", "1024", NULL},
+                                 {"recipe.keep_best", "1", "0", NULL},
+                                 {"recipe.optimizer", "2", "1", NULL},
+                                 {"recipe.beta2", "0.999000013", "0.949999988", NULL},
+                                 {"recipe.weight_decay", "0.00999999978", "0.100000001", NULL},
+                                 {"recipe.clip_norm", "1", "2", NULL},
+                                 {"recipe.schedule", "2", "1", NULL},
+                                 {"recipe.rate", "0.0199999996", "0.0299999993", NULL},
+                                 {"recipe.warmup_steps", "3", "2", NULL},
+                                 {"recipe.total_steps", "12", "15", NULL},
+                                 {"recipe.images", "26", "25", NULL},
+                                 {"recipe.test_images", "12", "11", NULL},
+                                 {"config.width", "8", "16", "width=16"},
+                                 {"config.depth", "2", "1", "depth=1"},
+                                 {"config.drop_path", "0.200000003", "0.300000012", "drop_path=0.3"},
+                                 {"config.gelu", "0", "1", "gelu=1"}};
+enum { CHANGES = (int)(sizeof changes / sizeof *changes) };
+
+static void apply(int i, vit_fit_config *f, vit_dataset *d, vit_dataset *t) {
+  if (i == 0) f->batch = 5;
+  if (i == 1) f->accumulate = 2;
+  if (i == 2) f->smoothing = 0.2f;
+  if (i == 3) f->ema = 0.9f;
+  if (i == 4) f->seed++;
+  if (i == 5) f->seed += (uint64_t)1 << 40;
+  if (i == 6) f->keep_best = 0;
+  if (i == 7) f->optimizer.algorithm = VIT_ADAM;
+  if (i == 8) f->optimizer.beta2 = 0.95f;
+  if (i == 9) f->optimizer.weight_decay = 0.1f;
+  if (i == 10) f->optimizer.clip_norm = 2;
+  if (i == 11) f->schedule.kind = VIT_LINEAR;
+  if (i == 12) f->schedule.rate = 0.03f;
+  if (i == 13) f->schedule.warmup = 2;
+  if (i == 14) f->epochs++; /* the cosine would be another one */
+  if (i == 15) d->count--;
+  if (i == 16) t->count--;
+}
+
+static void test_another_recipe(void) {
+  const char *dir = path_of("refused");
+  char path[300], key[80], want[500], value[40];
+  vit_augment a = every_change();
+  const char *name, *text;
+  float *number;
+  stopper s = {0, 10};
+  vit_fit_config f = recipe(0, dir);
+  bytes was;
+  outcome o;
+  f.callback = stop;
+  f.user = &s;
+  start(&o, &f, 0, 1, 1);
+  CHECK(o.result == VIT_STOPPED, "%s", vit_error());
+  outcome_free(&o);
+  in_folder(path, dir, "last.safetensors");
+  was = read_bytes(path);
+  for (int i = 0; i < CHANGES + 16; i++) {
+    vit_dataset d = pictures(IMAGES, 0), t = pictures(HELD_BACK, IMAGES);
+    vit_config c = small_config();
+    const change *k = i < CHANGES ? changes + i : NULL;
+    float *before;
+    f = recipe(0, dir);
+    if (k) {
+      apply(i, &f, &d, &t);
+      if (k->config) c = changed(c, k->config);
+      snprintf(key, sizeof key, "%s is %s, here it is %s", k->key, k->was, k->is);
+    } else { /* a field of the augmentation */
+      CHECK(vit_augment_field(&a, i - CHANGES, &name, &text, &number), "fields");
+      snprintf(value, sizeof value, "%.9g", (double)*number);
+      CHECK(vit_augment_field(&f.augment, i - CHANGES, &name, &text, &number), "fields");
+      *number += 0.0625f;
+      snprintf(key, sizeof key, "augment.%s is %s, here it is %.9g", name, value,
+               (double)*number);
+    }
+    snprintf(want, sizeof want,
+             "cannot resume from %s: its %s; use the settings that it was made with, or "
+             "another folder",
+             path, key);
+    CHECK(!vit_model_create(&o.m, &c, 3), "%s", vit_error());
+    before = (float *)malloc(o.m.params.count * sizeof *before);
+    if (!before) return;
+    memcpy(before, o.m.params.block, o.m.params.count * sizeof *before);
+    o.m.threads = 1;
+    o.result = vit_fit(&o.m, &f, &d, &t, &o.h);
+    fails(o.result, VIT_ERR_CONFIG, want, "");
+    CHECK(o.h.epochs == 0 && o.h.best == 0, "%d epochs", o.h.epochs);
+    CHECK_SAME_BITS("the model", o.m.params.block, before, o.m.params.count);
+    check_kept(key, path, &was);
+    free(before);
+    outcome_free(&o);
+  }
+  free(was.at);
+  clear(dir);
+  no_leak("another recipe");
+}
+
+/* Resume from these bytes. */
+static vit_result resume_from(const char *dir, const void *at, size_t size) {
+  vit_fit_config f = recipe(0, dir);
+  char path[300];
+  outcome o;
+  bytes b, now;
+  in_folder(path, dir, "last.safetensors");
+  b.at = (unsigned char *)malloc(size + 1);
+  b.size = size;
+  if (!b.at) exit(1);
+  if (size) memcpy(b.at, at, size);
+  write_bytes(path, at, size);
+  start(&o, &f, 0, 4, 1);
+  now = read_bytes(path);
+  CHECK(equal(&now, &b), "reading it changed the file");
+  if (o.result)
+    CHECK(o.h.epochs == 0 && *vit_error(), "a refused file has %d epochs", o.h.epochs);
+  outcome_free(&o);
+  free(now.at);
+  free(b.at);
+  return o.result;
+}
+
+static void test_broken_checkpoints(void) {
+  const char *dir = path_of("broken");
+  const int flips = test_quick() ? 300 : 2000;
+  vit_rng rng = vit_rng_create(12, 0);
+  char path[300], text[500];
+  bytes whole, best;
+  uint64_t header = 0;
+  int good = 0;
+  outcome o;
+  run(&o, 0, dir);
+  in_folder(path, dir, "last.safetensors");
+  whole = read_bytes(path);
+  for (int i = 7; i >= 0; i--) header = header << 8 | whole.at[i];
+  CHECK(!resume_from(dir, whole.at, whole.size), "%s", vit_error());
+  for (size_t size = 0; size < whole.size; size += test_quick() ? 97 : 13)
+    CHECK(resume_from(dir, whole.at, size) == VIT_ERR_FORMAT, "%d of %d bytes: %s", (int)size,
+          (int)whole.size, vit_error());
+  CHECK(resume_from(dir, whole.at, whole.size - 1) == VIT_ERR_FORMAT, "one byte missing");
+  for (int i = 0; i < flips; i++) {
+    uint32_t at = vit_random_below(&rng, (uint32_t)header + 8);
+    const unsigned char was = whole.at[at];
+    unsigned now = vit_random_below(&rng, 256);
+    if (i % 2) now = was ^ 1u << now % 8;
+    whole.at[at] = (unsigned char)now;
+    good += !resume_from(dir, whole.at, whole.size);
+    whole.at[at] = was;
+  }
+  CHECK(good < flips / 2, "%d of %d broken headers are taken", good, flips);
+  /* a model alone */
+  in_folder(path, dir, "best.safetensors");
+  best = read_bytes(path);
+  CHECK(resume_from(dir, best.at, best.size) == VIT_ERR_CONFIG, "%s", vit_error());
+  in_folder(path, dir, "last.safetensors");
+  snprintf(text, sizeof text,
+           "cannot resume from %s: its recipe.images is not there, here it is 26; use the "
+           "settings that it was made with, or another folder",
+           path);
+  CHECK(!strcmp(vit_error(), text), "%s", vit_error());
+  /* without the best model, or with another's */
+  in_folder(path, dir, "best.safetensors");
+  remove(path);
+  fails(resume_from(dir, whole.at, whole.size), VIT_ERR_FILE,
+        "cannot open %s: No such file or directory", path);
+  write_bytes(path, best.at, best.size - 4);
+  CHECK(resume_from(dir, whole.at, whole.size) == VIT_ERR_FORMAT, "half of the best model");
+  write_bytes(path, best.at, best.size);
+  CHECK(!resume_from(dir, whole.at, whole.size), "%s", vit_error());
+  outcome_free(&o);
+  free(whole.at);
+  free(best.at);
+  clear(dir);
+  no_leak("broken checkpoints");
+}
+
+/* Numbers in a checkpoint that cannot be. */
+static void test_wrong_numbers(void) {
+  static const struct { const char *key, *to; vit_result want; } bad[] = {
+      {"\"training.epoch\":\"4\"", "\"training.epoch\":\"9\"", VIT_ERR_FORMAT},
+      {"\"training.epoch\":\"4\"", "\"training.epoch\":\"3\"", VIT_ERR_FORMAT},
+      {"\"training.epoch\":\"4\"", "\"training.epoch\":\"x\"", VIT_ERR_FORMAT},
+      {"\"training.epoch\"", "\"training.epocH\"", VIT_ERR_FORMAT},
+      {"\"training.batch\":\"0\"", "\"training.batch\":\"8\"", VIT_ERR_FORMAT},
+      {"\"training.step\":\"12\"", "\"training.step\":\"-2\"", VIT_ERR_FORMAT},
+      {"\"training.average\"", "\"training.averagE\"", VIT_ERR_FORMAT},
+      {"\"training.history\":{\"dtype\":\"F64\"", "\"training.history\":{\"dtype\":\"I64\"",
+       VIT_ERR_FORMAT},
+      {"\"training.second_moment\":{\"dtype\":\"F32\"",
+       "\"training.second_moment\":{\"dtype\":\"I32\"", VIT_ERR_FORMAT}};
+  const char *dir = path_of("numbers");
+  char path[300];
+  bytes whole;
+  outcome o;
+  run(&o, 0, dir);
+  CHECK(o.h.epochs == 4, "%d epochs", o.h.epochs);
+  in_folder(path, dir, "last.safetensors");
+  whole = read_bytes(path);
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+    const size_t n = strlen(bad[i].key);
+    size_t at = 8;
+    while (at + n < whole.size && memcmp(whole.at + at, bad[i].key, n)) at++;
+    if (!CHECK(at + n < whole.size && strlen(bad[i].to) == n, "no %s", bad[i].key)) continue;
+    memcpy(whole.at + at, bad[i].to, n);
+    CHECK(resume_from(dir, whole.at, whole.size) == bad[i].want, "%s: %s", bad[i].to,
+          vit_error());
+    memcpy(whole.at + at, bad[i].key, n);
+  }
+  CHECK(!resume_from(dir, whole.at, whole.size), "%s", vit_error());
+  outcome_free(&o);
+  free(whole.at);
+  clear(dir);
+  no_leak("wrong numbers");
+}
+
+/* Every allocation of a resumed run fails once. */
+static void test_resume_without_memory(void) {
+  const char *dir = path_of("memory");
+  vit_fit_config f = recipe(0, dir);
+  stopper s = {0, 20};
+  char path[300];
+  bytes was, now;
+  int n;
+  outcome o;
+  f.callback = stop;
+  f.user = &s;
+  start(&o, &f, 0, 1, 1);
+  CHECK(o.result == VIT_STOPPED, "%s", vit_error());
+  outcome_free(&o);
+  in_folder(path, dir, "last.safetensors");
+  was = read_bytes(path);
+  for (n = 1; n < 100; n++) {
+    vit_dataset d = pictures(IMAGES, 0), t = pictures(HELD_BACK, IMAGES);
+    make_model(&o.m, 1, 1);
+    s.calls = s.stop_at - 1; /* stop after the first step */
+    heap.calls = 0;
+    heap.fail_at = n;
+    o.result = vit_fit(&o.m, &f, &d, &t, &o.h);
+    heap.fail_at = 0;
+    if (o.result == VIT_ERR_NO_MEMORY) {
+      CHECK(heap.live == 1 + (o.h.epoch != NULL), "allocation %d: %d blocks", n, heap.live);
+      now = read_bytes(path);
+      if (n < 12) CHECK(equal(&now, &was), "allocation %d changed the file", n);
+      free(now.at);
+      write_bytes(path, was.at, was.size);
+    }
+    outcome_free(&o);
+    if (o.result != VIT_ERR_NO_MEMORY) break;
+  }
+  CHECK(o.result == VIT_STOPPED && n > 15, "result %d after %d allocations", (int)o.result, n);
+  free(was.at);
+  clear(dir);
+  no_leak("resume without memory");
+}
+
+/* ---- diverged ------------------------------------------------------------ */
+
+/* Keeps what the files were at the end of each epoch. */
+static struct { bytes last, best; int epochs; } kept;
+static int keep_files(const vit_progress *p, void *user) {
+  char path[300];
+  if (!p->epoch_done) return 0;
+  free(kept.last.at);
+  free(kept.best.at);
+  in_folder(path, (const char *)user, "last.safetensors");
+  kept.last = read_bytes(path);
+  in_folder(path, (const char *)user, "best.safetensors");
+  kept.best = read_bytes(path);
+  kept.epochs = p->epoch;
+  return 0;
+}
+
+static void test_diverged(void) {
+  const char *dir = path_of("diverged");
+  vit_fit_config f = recipe(3, dir);
+  char last[300], best[300];
+  outcome o;
+  vit_model m;
+  f.epochs = 300;
+  f.callback = keep_files;
+  f.user = (void *)(uintptr_t)dir;
+  f.optimizer = vit_optimizer_defaults(VIT_SGD);
+  f.schedule = vit_schedule_constant(1e6f);
+  f.schedule.kind = VIT_LINEAR; /* gentle at first */
+  f.schedule.warmup = 10000000;
+  f.schedule.total = 2000000000;
+  start(&o, &f, 3, 1, 1);
+  CHECK(o.result == VIT_ERR_DIVERGED && strstr(vit_error(), "training diverged"),
+        "result %d, %s", (int)o.result, vit_error());
+  CHECK(o.h.epochs > 0 && o.h.epochs == kept.epochs, "%d epochs, %d were kept", o.h.epochs,
+        kept.epochs);
+  in_folder(last, dir, "last.safetensors");
+  in_folder(best, dir, "best.safetensors");
+  check_kept("diverged", last, &kept.last);
+  check_kept("diverged", best, &kept.best);
+  CHECK(!vit_model_open(&m, best, NULL, NULL), "%s", vit_error());
+  CHECK_SAME_BITS("the best weights", o.m.params.block, m.params.block, m.params.count);
+  for (size_t i = 0; i < m.params.count; i++)
+    CHECK(fabs((double)m.params.block[i]) < 1e30, "weight %d is %g", (int)i,
+          (double)m.params.block[i]);
+  vit_model_free(&m);
+  CHECK(!vit_model_open(&m, last, NULL, NULL), "%s", vit_error());
+  vit_model_free(&m);
+  CHECK(read_history(dir, &o.h) == o.h.epochs, "lines of the history");
+  free(kept.last.at);
+  free(kept.best.at);
+  memset(&kept, 0, sizeof kept);
+  outcome_free(&o);
+  clear(dir);
+  no_leak("diverged");
+}
+
+int main(void) {
+  snprintf(folder, sizeof folder, "build/test_checkpoint_%ld",
+#ifdef _WIN32
+           0L);
+#else
+           (long)getpid());
+#endif
+  if (vit_make_dir(folder)) return 1;
+  RUN(test_killed_while_saving); /* first: OpenMP does not survive a fork */
+  RUN(test_killed_while_training);
+  RUN(test_write_and_read);
+  RUN(test_write_refuses);
+  RUN(test_model_file);
+  RUN(test_save_without_memory);
+  RUN(test_python);
+  RUN(test_full_disk);
+  RUN(test_flush);
+  RUN(test_full_disk_in_a_run);
+  RUN(test_in_the_way);
+  RUN(test_no_permission);
+  RUN(test_resume);
+  RUN(test_finished);
+  RUN(test_another_recipe);
+  RUN(test_broken_checkpoints);
+  RUN(test_wrong_numbers);
+  RUN(test_resume_without_memory);
+  RUN(test_diverged);
+  remove(folder);
+  return test_end("checkpoint");
+}
