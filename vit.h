@@ -31,7 +31,7 @@
    BEFORE YOU INCLUDE IT, YOU MAY
 
        #define STB_IMAGE_IMPLEMENTATION
-       #include "stb_image.h"    to read .gz files
+       #include "stb_image.h"    to read pictures and .gz files
        #define VIT_STATIC        every function private to this file
        #define VIT_NO_SIMD       compile the plain loops alone
        #define VIT_MALLOC(n), VIT_FREE(p)    your own allocator: both or none
@@ -53,6 +53,7 @@
        >>09 mnist         augmentation, batches, checkpoints, resume
        >>10 inside        pictures: plots through gnuplot
        >>11 speed         the matrix product, from registers to caches
+       >>12 photos        CIFAR-10, folders of pictures, held-back images
        >>13 pretrained    reading and writing safetensors files
 
    Each kernel is written twice, one under the other. vit_naive_NAME is plain
@@ -660,14 +661,15 @@ VIT_DEF float vit_schedule_rate(const vit_schedule *s, int step);
 VIT_DEF int vit_schedule_observe(vit_schedule *s, double loss);
 
 /* Images as bytes, labels 0 .. classes-1. */
-enum { VIT_NAME_SIZE = 64 };
 typedef enum { VIT_TRAIN, VIT_TEST } vit_split;
+enum { VIT_NAME_SIZE = 64 };
 typedef struct {
   int count, channels, height, width, classes;
   uint8_t *pixels;          /* [count,C,height,width] */
   uint8_t *labels;          /* [count] */
+  char (*names)[VIT_NAME_SIZE]; /* [classes], or NULL: they are just numbers */
   float mean[3], std[3];    /* of pixel / 255, per channel; 0 and 1 at first */
-  char (*names)[VIT_NAME_SIZE]; /* of the classes; NULL: they are numbers */
+  int skipped, enlarged;    /* files and images, by vit_dataset_folder */
   char source[256];         /* what it is and where it came from, one line */
 } vit_dataset;
 /* IDX files (LeCun's format), plain or .gz. Labels must be 0..classes-1. */
@@ -677,12 +679,61 @@ VIT_DEF vit_result vit_dataset_idx(vit_dataset *d, const char *images,
    the environment's VIT_DATA, then ./data. */
 VIT_DEF vit_result vit_dataset_mnist(vit_dataset *d, const char *dir,
                                      vit_split split);
-/* Pillow's bilinear resize, to one grey level: its support grows when
-   shrinking. */
-VIT_DEF vit_result vit_dataset_resize(vit_dataset *d, int height, int width);
+/* Resize as Pillow 13 does, to the bit: the filter grows when shrinking.
+   in [planes,height,width] -> out [planes,out_height,out_width], sizes from 1
+   to 32768. VIT_BICUBIC is Pillow's BICUBIC (a = -0.5); the two functions
+   below are VIT_BILINEAR, the first for one plane. */
+typedef enum { VIT_BILINEAR, VIT_BICUBIC } vit_filter;
+VIT_DEF vit_result vit_resize(uint8_t *out, const uint8_t *in, int planes,
+                              int height, int width, int out_height,
+                              int out_width, vit_filter filter);
 VIT_DEF vit_result vit_resize_bilinear(uint8_t *out, const uint8_t *in,
                                        int height, int width, int out_height,
                                        int out_width);
+VIT_DEF vit_result vit_dataset_resize(vit_dataset *d, int height, int width);
+/* Name of class k, "7" where classes are just numbers, "?" where there is no
+   class k. It lives as long as the dataset. */
+VIT_DEF const char *vit_class_name(const vit_dataset *d, int k);
+/* The binary version of CIFAR-10, 32 x 32 x 3, below `dir`: dir,
+   dir/cifar-10-batches-bin, dir/cifar10. dir NULL: as for MNIST. */
+VIT_DEF vit_result vit_dataset_cifar10(vit_dataset *d, const char *dir,
+                                       vit_split split);
+/* A picture (JPEG, PNG, BMP, GIF, ...) through stb_image: pixels [C,H,W] with
+   channels C = 1 or 3, to be freed by vit_image_free. Colours become grey, and
+   grey becomes colour, as in Pillow's convert("L") and convert("RGB"); alpha is
+   dropped, of 16 bits the upper 8 are kept, and a JPEG is turned as its Exif
+   orientation says. Sides up to 32768, 134 million pixels. */
+VIT_DEF vit_result vit_image_load(const char *path, int channels,
+                                  uint8_t **pixels, int *height, int *width);
+VIT_DEF void vit_image_free(uint8_t *pixels);
+/* What becomes of each picture of a folder: its shorter side is resized to
+   `resize` pixels, and height x width are cut out of the middle, as torchvision
+   does with Resize(resize) and CenterCrop. */
+typedef struct {
+  int channels, height, width; /* 1 or 3, sides up to 4096 */
+  int resize;                  /* 0: the smallest that covers height x width */
+  vit_filter filter;
+  /* Told of each file that cannot be read, in their order, from the calling
+     thread; may be NULL. */
+  void (*skipped)(const char *sentence, void *user);
+  void *user;
+} vit_folder_config;
+VIT_DEF vit_folder_config vit_folder_defaults(void); /* 3 x 224 x 224 */
+/* Photos in a folder per class: dir/CLASS/FILE, subfolders of a class too. The
+   order is that of strcmp, whatever the number of threads; names that start
+   with a dot are left out. d->skipped files could not be read; d->enlarged
+   images were too small. 2 to 256 classes, each with at least one image. All
+   threads decode: allocators of your own must allow that. */
+VIT_DEF vit_result vit_dataset_folder(vit_dataset *d, const char *dir,
+                                      const vit_folder_config *c);
+/* Move `held_back` images, chosen at random, from d to *held. Each class gives
+   its share; both keep their order. */
+VIT_DEF vit_result vit_dataset_split(vit_dataset *d, int held_back,
+                                     uint64_t seed, vit_dataset *held);
+/* Set d's mean and std to those of the pixels of `from`, which may be d itself:
+   for a test set take the training set. A std of 0 becomes 1. */
+VIT_DEF vit_result vit_dataset_normalize(vit_dataset *d,
+                                         const vit_dataset *from);
 /* Keep only the first n images. */
 VIT_DEF void vit_dataset_limit(vit_dataset *d, int n);
 VIT_DEF void vit_dataset_free(vit_dataset *d);
@@ -818,8 +869,8 @@ VIT_DEF vit_fit_config vit_fit_defaults(void);
 
    With `dir` three files are kept up to date after each epoch and when the
    callback stops it: last.safetensors, from which `resume` goes on as if it had
-   never stopped, best.safetensors, the model of the best epoch, and
-   history.csv. Each is replaced as a whole: a crash leaves the old one.
+   never stopped, history.csv, and, with `test`, best.safetensors, the model of
+   the best epoch. Each is replaced as a whole: a crash leaves the old one.
 
    The history (its old content is not freed) holds the finished epochs, also
    when the callback stopped it (VIT_STOPPED) or the loss went bad. */
@@ -844,8 +895,9 @@ VIT_DEF vit_class_score vit_score_class(const int *counts, int K, int k);
 VIT_DEF double vit_top_accuracy(const float *p, const uint8_t *labels, int n,
                                 int K, int n_best);
 
-/* A model alone as a file: its config, its parameters under timm's names and,
-   of `d` (or NULL), class names and normalisation. */
+/* A model alone as a file: its parameters under timm's names and, as metadata,
+   its config ("config.depth": "6") and, of `d` (or NULL), the normalisation
+   ("mean", "std") and the names of the classes ("class.0"). */
 VIT_DEF vit_result vit_model_save(const vit_model *m, const vit_dataset *d,
                                   const char *path);
 /* Make the model that such a file, or a checkpoint, describes. mean and std [3]
@@ -874,9 +926,10 @@ VIT_DEF vit_result vit_plot_history(const char *dir, const char *name,
 VIT_DEF vit_result vit_plot_confusion(const char *dir, const char *name,
                                       const int *counts, int K,
                                       const vit_dataset *d);
-/* A grid of pictures: values [rows*cols][channels][height][width], each drawn
-   from its own smallest value (dark) to its largest (light); 1 channel is grey,
-   3 are red, green and blue. A weight per region,
+/* A grid of pictures: values [rows*cols][channels][height][width], 1 channel is
+   grey, 3 are red, green and blue. `black` and `white` are the values of these
+   colours; if they are equal, each picture goes from its own smallest value
+   (black) to its largest (white). A weight per region,
    glow [rows*cols][glow_rows][glow_cols] in 0..1, shines orange over it: 1 is
    full orange; glow and titles (below the pictures) may be NULL. */
 VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
@@ -884,7 +937,7 @@ VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
                                   const float *glow, int glow_rows,
                                   int glow_cols, const char *const *titles,
                                   int rows, int cols, int channels, int height,
-                                  int width);
+                                  int width, float black, float white);
 
 /* ---- 13 pretrained: safetensors ---------------------------------------- */
 
@@ -951,6 +1004,7 @@ VIT_DEF vit_result vit_model_load(vit_model *m, const vit_safetensors *f,
 #include <time.h>
 #define S_ISDIR(mode) (((mode) & _S_IFMT) == _S_IFDIR)
 #else
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/time.h>
@@ -1202,7 +1256,7 @@ extern "C"
 int fsync(int file);
 #endif
 
-/* Write all of it to an open file and flush it to the disk. */
+/* Write all n bytes; 0 if that failed. */
 static int vit__write_out(int file, const char *p, size_t n) {
   while (n > 0) {
     const size_t part = n < (1u << 28) ? n : 1u << 28;
@@ -5017,6 +5071,7 @@ VIT_DEF vit_result vit_dataset_mnist(vit_dataset *d, const char *dir,
 VIT_DEF void vit_dataset_free(vit_dataset *d) {
   if (d->pixels) VIT_FREE(d->pixels);
   if (d->labels) VIT_FREE(d->labels);
+  if (d->names) VIT_FREE(d->names);
   memset(d, 0, sizeof *d);
 }
 
@@ -5024,41 +5079,70 @@ VIT_DEF void vit_dataset_limit(vit_dataset *d, int n) {
   if (n > 0 && n < d->count) d->count = n;
 }
 
-/* -- data: Pillow's bilinear resize -------------------------------------- */
+/* -- data: Pillow's resize ----------------------------------------------- */
 
-enum { VIT__RESIZE_BITS = 22 }; /* Pillow's fixed-point weights: 32 - 8 - 2 */
+enum {
+  VIT__RESIZE_BITS = 22, /* Pillow's fixed-point weights: 32 - 8 - 2 */
+  VIT__LINES_AT_ONCE = 64,
+  VIT__MOST_SIDE = 32768
+};
 
-/* The weights of a resize from `in` to `out` pixels: output i reads `taps`
-   inputs from first[i] on. */
+/* One axis of a resize from `in` to `full` pixels, of which only `out` are
+   made, from number `at` on. Output i reads `taps` inputs from first[i] on. */
 typedef struct {
-  int in, out, taps;
+  int in, full, at, out, taps;
   int *first;       /* [out] */
   int32_t *weights; /* [out,taps] */
-} vit__filter;
+} vit__axis;
 
-static void vit__plan_filter(vit__filter *f, vit_arena *a) {
-  double scale = (double)f->in / f->out;
-  f->taps = vit__min(f->in, (int)ceil(scale < 1 ? 1 : scale) * 2 + 1);
+static vit__axis vit__whole_axis(int in, int out) {
+  vit__axis a;
+  memset(&a, 0, sizeof a);
+  a.in = in;
+  a.full = a.out = out;
+  return a;
+}
+
+/* A triangle from -1 to 1, or the cubic of Keys 1981 from -2 to 2. */
+static double vit__filter_value(vit_filter filter, double x) {
+  const double a = -0.5;
+  x = fabs(x);
+  if (filter == VIT_BILINEAR) return x < 1 ? 1 - x : 0;
+  if (x < 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
+  return x < 2 ? (((x - 5) * x + 8) * x - 4) * a : 0;
+}
+
+/* How far the filter reaches: it grows with the scale when shrinking. */
+static double vit__filter_reach(const vit__axis *f, vit_filter filter) {
+  double scale = (double)f->in / f->full;
+  return (filter == VIT_BICUBIC ? 2 : 1) * (scale < 1 ? 1 : scale);
+}
+
+static void vit__plan_axis(vit__axis *f, vit_filter filter, vit_arena *a) {
+  f->taps = vit__min(f->in, (int)ceil(vit__filter_reach(f, filter)) * 2 + 1);
   f->first = (int *)vit_arena_take(a, (size_t)f->out, sizeof(int));
   f->weights = (int32_t *)vit_arena_take(a, (size_t)f->out * (size_t)f->taps,
                                          sizeof(int32_t));
 }
 
-/* A triangle around the output's place in the input, as wide as the scale when
-   shrinking; normalised, then rounded to VIT__RESIZE_BITS. */
-static void vit__fill_filter(vit__filter *f) {
-  double scale = (double)f->in / f->out, width = scale < 1 ? 1 : scale;
+/* The filter around the output's place in the input; normalised, then rounded
+   to VIT__RESIZE_BITS, away from zero. */
+static void vit__fill_axis(vit__axis *f, vit_filter filter) {
+  const double scale = (double)f->in / f->full;
+  const double narrow = scale < 1 ? 1 : 1 / scale;
+  const double reach = vit__filter_reach(f, filter);
   for (int x = 0; x < f->out; x++) {
-    double centre = (x + 0.5) * scale, sum = 0;
-    int low = (int)(centre - width + 0.5), high = (int)(centre + width + 0.5);
+    double centre = (x + f->at + 0.5) * scale, sum = 0;
+    int low = (int)(centre - reach + 0.5), high = (int)(centre + reach + 0.5);
     int32_t *weights = f->weights + (vit_idx)x * f->taps;
     low = low < 0 ? 0 : low;
     high = high > f->in ? f->in : high;
     for (int i = low; i < high; i++)
-      sum += fmax(0, 1 - fabs((i + 0.5 - centre) / width));
+      sum += vit__filter_value(filter, (i - centre + 0.5) * narrow);
     for (int i = low; i < high; i++) {
-      double w = fmax(0, 1 - fabs((i + 0.5 - centre) / width)) / sum;
-      weights[i - low] = (int32_t)(0.5 + w * (double)(1 << VIT__RESIZE_BITS));
+      double w = vit__filter_value(filter, (i - centre + 0.5) * narrow) / sum;
+      w *= (double)(1 << VIT__RESIZE_BITS);
+      weights[i - low] = (int32_t)(w < 0 ? w - 0.5 : w + 0.5);
     }
     f->first[x] = vit__min(low, f->in - f->taps);
     if (f->first[x] == low) continue; /* else shift: the last weights are 0 */
@@ -5068,70 +5152,92 @@ static void vit__fill_filter(vit__filter *f) {
   }
 }
 
-/* Resize lines: pixel i of line l is at from[l * line + i * step]. */
+/* Resize lines: pixel i of line l is at from[l * line + i * step]. Some lines
+   at a time, so that what they read stays in the cache. */
 static void vit__resize_lines(uint8_t *to, vit_idx to_line, vit_idx to_step,
                               const uint8_t *from, vit_idx line, vit_idx step,
-                              int lines, const vit__filter *f) {
-  for (vit_idx x = 0; x < f->out; x++) {
-    const int32_t *weights = f->weights + x * f->taps;
-    for (vit_idx l = 0; l < lines; l++) {
-      const uint8_t *p = from + l * line + f->first[x] * step;
-      int32_t sum = 1 << (VIT__RESIZE_BITS - 1);
-      for (vit_idx i = 0; i < f->taps; i++)
-        sum += (int32_t)p[i * step] * weights[i];
-      sum >>= VIT__RESIZE_BITS;
-      to[l * to_line + x * to_step] = (uint8_t)(sum > 255 ? 255 : sum);
+                              int lines, const vit__axis *f) {
+  for (vit_idx first = 0; first < lines; first += VIT__LINES_AT_ONCE)
+    for (vit_idx x = 0; x < f->out; x++) {
+      const vit_idx end = vit__least(lines, first + VIT__LINES_AT_ONCE);
+      const int32_t *weights = f->weights + x * f->taps;
+      for (vit_idx l = first; l < end; l++) {
+        const uint8_t *p = from + l * line + f->first[x] * step;
+        int32_t sum = 1 << (VIT__RESIZE_BITS - 1);
+        for (vit_idx i = 0; i < f->taps; i++)
+          sum += (int32_t)p[i * step] * weights[i];
+        sum = sum < 0 ? 0 : sum >> VIT__RESIZE_BITS;
+        to[l * to_line + x * to_step] = (uint8_t)(sum > 255 ? 255 : sum);
+      }
     }
-  }
 }
 
-/* `planes` pictures of height x width: columns first, then rows, as Pillow. */
+/* `planes` pictures, across and then down. As Pillow does since version 13,
+   the other way round where that saves work: where the height sinks by more
+   than twice as many pixels as the width. */
 static vit_result vit__resize(uint8_t *out, const uint8_t *in, vit_idx planes,
-                              int height, int width, int out_height,
-                              int out_width) {
-  const int threads = vit_max_threads();
-  const size_t between = (size_t)height * (size_t)out_width;
-  vit__filter across, down;
-  uint8_t *wide = NULL; /* height x out_width, for each thread */
+                              vit__axis down, vit__axis across,
+                              vit_filter filter, int threads) {
+  const vit_idx height = down.in, width = across.in, row = across.out;
+  const int down_first = down.in > down.full &&
+                         (vit_idx)down.in - down.full >
+                             2 * ((vit_idx)across.in - across.full);
+  const size_t between = (size_t)(down_first ? down.out * width : height * row);
+  uint8_t *half = NULL; /* the result of the first pass, for each thread */
   vit_arena a;
   memset(&a, 0, sizeof a);
-  memset(&across, 0, sizeof across);
-  memset(&down, 0, sizeof down);
-  if (height < 1 || width < 1 || out_height < 1 || out_width < 1 ||
-      height > 32768 || width > 32768 || out_height > 32768 ||
-      out_width > 32768)
-    return vit__fail(VIT_ERR_CONFIG,
-                     "cannot resize %d x %d pixels to %d x %d; sizes must be "
-                     "from 1 to 32768",
-                     height, width, out_height, out_width);
-  across.in = width, across.out = out_width;
-  down.in = height, down.out = out_height;
   for (int walk = 0; walk < 2; walk++) {
-    vit__plan_filter(&across, &a);
-    vit__plan_filter(&down, &a);
-    wide = (uint8_t *)vit_arena_take(&a, between, (size_t)threads);
+    vit__plan_axis(&across, filter, &a);
+    vit__plan_axis(&down, filter, &a);
+    half = (uint8_t *)vit_arena_take(&a, between, (size_t)threads);
     if (walk == 0 && vit_arena_allocate(&a, "resizing")) return VIT_ERR_NO_MEMORY;
   }
-  vit__fill_filter(&across);
-  vit__fill_filter(&down);
+  vit__fill_axis(&across, filter);
+  vit__fill_axis(&down, filter);
   VIT__PARALLEL_FOR
   for (int t = 0; t < threads; t++) {
-    uint8_t *own = wide + (size_t)t * between;
+    uint8_t *own = half + (size_t)t * between;
     for (vit_idx i = t; i < planes; i += threads) {
-      vit__resize_lines(own, out_width, 1, in + i * height * width, width, 1,
-                        height, &across);
-      vit__resize_lines(out + i * out_height * out_width, 1, out_width, own, 1,
-                        out_width, out_width, &down);
+      const uint8_t *from = in + i * height * width;
+      uint8_t *to = out + i * down.out * row;
+      if (down_first) {
+        vit__resize_lines(own, 1, width, from, 1, width, across.in, &down);
+        vit__resize_lines(to, row, 1, own, width, 1, down.out, &across);
+      } else {
+        vit__resize_lines(own, row, 1, from, width, 1, down.in, &across);
+        vit__resize_lines(to, 1, row, own, 1, row, across.out, &down);
+      }
     }
   }
   vit_arena_free(&a);
   return VIT_OK;
 }
 
+VIT_DEF vit_result vit_resize(uint8_t *out, const uint8_t *in, int planes,
+                              int height, int width, int out_height,
+                              int out_width, vit_filter filter) {
+  const int sizes[4] = {height, width, out_height, out_width};
+  for (int i = 0; i < 4; i++)
+    if (sizes[i] < 1 || sizes[i] > VIT__MOST_SIDE)
+      return vit__fail(VIT_ERR_CONFIG,
+                       "cannot resize %d x %d pixels to %d x %d; sizes must be "
+                       "from 1 to %d",
+                       height, width, out_height, out_width, VIT__MOST_SIDE);
+  if (filter != VIT_BILINEAR && filter != VIT_BICUBIC)
+    return vit__fail(VIT_ERR_CONFIG,
+                     "filter %d is not known; there are VIT_BILINEAR and "
+                     "VIT_BICUBIC",
+                     (int)filter);
+  return vit__resize(out, in, planes, vit__whole_axis(height, out_height),
+                     vit__whole_axis(width, out_width), filter,
+                     vit_max_threads());
+}
+
 VIT_DEF vit_result vit_resize_bilinear(uint8_t *out, const uint8_t *in,
                                        int height, int width, int out_height,
                                        int out_width) {
-  return vit__resize(out, in, 1, height, width, out_height, out_width);
+  return vit_resize(out, in, 1, height, width, out_height, out_width,
+                    VIT_BILINEAR);
 }
 
 VIT_DEF vit_result vit_dataset_resize(vit_dataset *d, int height, int width) {
@@ -5148,8 +5254,9 @@ VIT_DEF vit_result vit_dataset_resize(vit_dataset *d, int height, int width) {
                                     (size_t)height * (size_t)width,
                                     "the resized images");
   if (!pixels) return VIT_ERR_NO_MEMORY;
-  r = vit__resize(pixels, d->pixels, planes, d->height, d->width, height,
-                  width);
+  r = vit__resize(pixels, d->pixels, planes, vit__whole_axis(d->height, height),
+                  vit__whole_axis(d->width, width), VIT_BILINEAR,
+                  vit_max_threads());
   if (r) {
     VIT_FREE(pixels);
     return r;
@@ -5867,8 +5974,6 @@ static vit_result vit__fit_epoch(vit__run *r, vit_epoch *e) {
   const int n = r->train->count, batch = r->c->batch, steps = vit__batches(r);
   int stop = 0;
   vit_loader_epoch(&r->loader, r->epoch);
-  if (r->batch == steps) /* stopped after the last step, then resumed */
-    e->rate = (double)vit_schedule_rate(&r->schedule, r->o.step - 1);
   for (int i = r->batch; i < steps; i++) {
     const int B = vit__min(batch, n - i * batch);
     const int group = i / r->c->accumulate * r->c->accumulate;
@@ -5901,6 +6006,7 @@ static vit_result vit__fit_epoch(vit__run *r, vit_epoch *e) {
                               p.epoch, p.step);
   }
   e->train_loss = r->total / n;
+  e->rate = (double)vit_schedule_rate(&r->schedule, r->o.step - 1);
   return VIT_OK;
 }
 
@@ -6617,7 +6723,7 @@ static void vit__tile_line(FILE *f, int x0, int y0, const float *line,
     fprintf(f, "%d %d", x0 + x, y0);
     for (int c = 0; c < 3; c++) {
       double v = (double)line[x + c * plane], part = 0;
-      if (high > low) part = (v - low) / (high - low);
+      if (high > low) part = fmin(fmax((v - low) / (high - low), 0), 1);
       fprintf(f, " %d", (int)(0.5 + 255 * part * (1 - w) + w * orange[c]));
     }
     fputc('\n', f);
@@ -6634,7 +6740,7 @@ VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
                                   const float *glow, int glow_rows,
                                   int glow_cols, const char *const *titles,
                                   int rows, int cols, int channels, int height,
-                                  int width) {
+                                  int width, float black, float white) {
   const vit_idx plane = (vit_idx)height * width, size = plane * channels;
   const int gap = 1 + width / 16, band = titles ? 1 + height * 3 / 10 : gap;
   const int across = width + gap, down = height + band;
@@ -6648,12 +6754,12 @@ VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
     for (int i = 0; i < cols; i++) {
       vit_idx tile = (vit_idx)(y / down) * cols + i, at = y % down;
       const float *v = values + tile * size;
-      double low, high;
+      double low = (double)black, high = (double)white;
       if (at >= height) {
         vit__white(p.data, i * across, y, across);
         continue;
       }
-      vit__range(v, size, &low, &high);
+      if (low == high) vit__range(v, size, &low, &high);
       vit__tile_line(p.data, i * across, y, v + at * width,
                      channels == 3 ? plane : 0, low, high, width,
                      glow ? glow + (tile * glow_rows + at * glow_rows / height) *
@@ -6679,6 +6785,794 @@ VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
           "plot '%s.dat' using 1:2:3:4:5 with rgbimage\n",
           cols * across, rows * down, name);
   return vit_plot_end(&p);
+}
+
+/* ------------------------------------------------------------------------ */
+/*  >>12 photos                                                             */
+/* ------------------------------------------------------------------------ */
+
+#define VIT__SALT_SPLIT 0x53504C49u
+
+enum {
+  VIT__MOST_CLASSES = 256,     /* a label is one byte */
+  VIT__MOST_PIXELS = 1 << 27,  /* of a picture */
+  VIT__MOST_CROP = 4096,       /* a side of a dataset's images */
+  VIT__FILES_AT_ONCE = 256,    /* shared among threads */
+  VIT__MOST_PATH = 4096,
+  VIT__MOST_DEPTH = 8          /* folders inside a class */
+};
+
+#define VIT__TEN(t)                                                            \
+  t "0", t "1", t "2", t "3", t "4", t "5", t "6", t "7", t "8", t "9"
+#define VIT__HUNDRED(t)                                                        \
+  VIT__TEN(t "0"), VIT__TEN(t "1"), VIT__TEN(t "2"), VIT__TEN(t "3"),          \
+      VIT__TEN(t "4"), VIT__TEN(t "5"), VIT__TEN(t "6"), VIT__TEN(t "7"),      \
+      VIT__TEN(t "8"), VIT__TEN(t "9")
+
+VIT_DEF const char *vit_class_name(const vit_dataset *d, int k) {
+  static const char numbers[][4] = {
+      VIT__TEN(""),    VIT__TEN("1"),   VIT__TEN("2"),   VIT__TEN("3"),
+      VIT__TEN("4"),   VIT__TEN("5"),   VIT__TEN("6"),   VIT__TEN("7"),
+      VIT__TEN("8"),   VIT__TEN("9"),   VIT__HUNDRED("1"), VIT__TEN("20"),
+      VIT__TEN("21"),  VIT__TEN("22"),  VIT__TEN("23"),  VIT__TEN("24"),
+      VIT__TEN("25")};
+  if (k < 0 || k >= d->classes || k >= VIT__MOST_CLASSES) return "?";
+  return d->names ? d->names[k] : numbers[k];
+}
+
+/* Room for the names of d->classes classes, all "". */
+static vit_result vit__allocate_names(vit_dataset *d) {
+  const size_t size = (size_t)d->classes * VIT_NAME_SIZE;
+  void *names = vit__allocate(size, 1, "the names of the classes");
+  if (!names) return VIT_ERR_NO_MEMORY;
+  memset(names, 0, size);
+  d->names = (char(*)[VIT_NAME_SIZE])names;
+  return VIT_OK;
+}
+
+/* Bytes of one image. */
+static size_t vit__image_size(const vit_dataset *d) {
+  return (size_t)d->channels * (size_t)d->height * (size_t)d->width;
+}
+
+/* Room for `count` images of d's sizes. */
+static vit_result vit__allocate_images(vit_dataset *d, int count) {
+  d->pixels = (uint8_t *)vit__allocate((size_t)count, vit__image_size(d),
+                                       "the images");
+  if (d->pixels)
+    d->labels = (uint8_t *)vit__allocate((size_t)count, 1, "the labels");
+  return d->labels ? VIT_OK : VIT_ERR_NO_MEMORY;
+}
+
+/* -- CIFAR-10 ------------------------------------------------------------ */
+
+enum {
+  VIT__CIFAR_IMAGE = 3 * 32 * 32,
+  VIT__CIFAR_RECORD = 1 + VIT__CIFAR_IMAGE /* the label comes first */
+};
+
+/* Append the images of one file: a label and 3 planes each. */
+static vit_result vit__cifar_append(vit_dataset *d, const char *path) {
+  unsigned char *bytes = NULL;
+  size_t size = 0;
+  vit_dataset more = *d;
+  vit_result r = vit__read_file(path, &bytes, &size);
+  int n;
+  if (!r) r = vit__gunzip(path, &bytes, &size);
+  n = (int)(size / VIT__CIFAR_RECORD);
+  if (!r && (size % VIT__CIFAR_RECORD || n < 1 || n > 1000000))
+    r = vit__fail(VIT_ERR_FORMAT,
+                  "%.200s has %.0f bytes; CIFAR-10 has %d for each image, and "
+                  "10000 images in a file: get it again",
+                  path, (double)size, VIT__CIFAR_RECORD);
+  for (int i = 0; !r && i < n; i++)
+    if (bytes[(size_t)i * VIT__CIFAR_RECORD] > 9)
+      r = vit__fail(VIT_ERR_FORMAT,
+                    "label %d of image %d in %.200s is not a class from 0 to "
+                    "9; is it the binary version of CIFAR-10?",
+                    bytes[(size_t)i * VIT__CIFAR_RECORD], i, path);
+  more.pixels = more.labels = NULL;
+  if (!r) r = vit__allocate_images(&more, d->count + n);
+  if (r) {
+    if (more.pixels) VIT_FREE(more.pixels);
+    if (bytes) VIT_FREE(bytes);
+    return r;
+  }
+  if (d->count) {
+    memcpy(more.pixels, d->pixels, (size_t)d->count * VIT__CIFAR_IMAGE);
+    memcpy(more.labels, d->labels, (size_t)d->count);
+    VIT_FREE(d->pixels);
+    VIT_FREE(d->labels);
+  }
+  for (int i = 0; i < n; i++) {
+    const unsigned char *record = bytes + (size_t)i * VIT__CIFAR_RECORD;
+    const size_t at = (size_t)more.count++;
+    more.labels[at] = record[0];
+    memcpy(more.pixels + at * VIT__CIFAR_IMAGE, record + 1, VIT__CIFAR_IMAGE);
+  }
+  VIT_FREE(bytes);
+  *d = more;
+  return VIT_OK;
+}
+
+VIT_DEF vit_result vit_dataset_cifar10(vit_dataset *d, const char *dir,
+                                       vit_split split) {
+  static const char *const names[] = {"airplane", "automobile", "bird", "cat",
+                                      "deer", "dog", "frog", "horse", "ship",
+                                      "truck"};
+  static const char *const folders[] = {"", "/cifar-10-batches-bin",
+                                        "/cifar10"};
+  const char *name = split == VIT_TRAIN ? "data_batch_1.bin" : "test_batch.bin";
+  const int files = split == VIT_TRAIN ? 5 : 1;
+  char path[300], file[40];
+  int f = 0;
+  vit_result r;
+  memset(d, 0, sizeof *d);
+  if (!dir) dir = getenv("VIT_DATA");
+  if (!dir || !*dir) dir = "data";
+  while (f < 3 && !vit__find_data(path, sizeof path, dir, folders[f], name))
+    f++;
+  if (f == 3)
+    return vit__fail(VIT_ERR_FILE,
+                     "found no %s in %.100s, %.100s%s or %.100s%s; unpack "
+                     "cifar-10-binary.tar.gz there, or set VIT_DATA to where "
+                     "it is",
+                     name, dir, dir, folders[1], dir, folders[2]);
+  d->channels = 3;
+  d->height = d->width = 32;
+  d->classes = 10;
+  for (int c = 0; c < 3; c++) d->std[c] = 1;
+  r = vit__allocate_names(d);
+  for (int k = 0; !r && k < 10; k++)
+    snprintf(d->names[k], VIT_NAME_SIZE, "%s", names[k]);
+  for (int i = 1; !r && i <= files; i++) {
+    snprintf(file, sizeof file, "data_batch_%d.bin", i);
+    if (split != VIT_TRAIN) snprintf(file, sizeof file, "%s", name);
+    r = vit__find_data(path, sizeof path, dir, folders[f], file)
+            ? vit__cifar_append(d, path)
+            : vit__fail(VIT_ERR_FILE,
+                        "found %s, but not %s, in %.200s%s; unpack all of "
+                        "cifar-10-binary.tar.gz there",
+                        name, file, dir, folders[f]);
+  }
+  snprintf(d->source, sizeof d->source,
+           "CIFAR-10, %d %s images of 32 x 32 x 3, %.150s%s", d->count,
+           split == VIT_TRAIN ? "training" : "test", dir, folders[f]);
+  if (r) vit_dataset_free(d);
+  return r;
+}
+
+/* -- one picture --------------------------------------------------------- */
+
+#ifdef STBI_INCLUDE_STB_IMAGE_H
+/* A number of 2 or 4 bytes in an Exif block, which says its own byte order. */
+static uint32_t vit__exif_number(const unsigned char *p, int bytes, int big) {
+  uint32_t n = 0;
+  for (int i = 0; i < bytes; i++) n = n << 8 | p[big ? i : bytes - 1 - i];
+  return n;
+}
+
+/* The orientation, 1 to 8, in an Exif block (a small TIFF file): the header
+   says where a table is, its entry 0x0112 has the value. 1 if there is none. */
+static int vit__exif_orientation(const unsigned char *p, size_t size) {
+  const int big = size > 0 && p[0] == 'M';
+  size_t at;
+  uint32_t entries;
+  if (size < 8 || memcmp(p, big ? "MM\0*" : "II*\0", 4)) return 1;
+  at = vit__exif_number(p + 4, 4, big);
+  if (at > size - 2) return 1;
+  entries = vit__exif_number(p + at, 2, big);
+  for (at += 2; entries > 0 && at <= size && size - at >= 12; at += 12) {
+    uint32_t type = vit__exif_number(p + at + 2, 2, big), value;
+    entries--;
+    if (vit__exif_number(p + at, 2, big) != 0x0112) continue;
+    if (type != 3 && type != 4) return 1; /* a short, or a long */
+    value = vit__exif_number(p + at + 8, type == 3 ? 2 : 4, big);
+    return value >= 1 && value <= 8 ? (int)value : 1;
+  }
+  return 1;
+}
+
+/* Walk over the segments of a JPEG for its orientation, then over its data for
+   the end marker, which is missing when the file is cut off: stb_image would
+   fill up with grey. Returns 1 if the end is there. */
+static int vit__scan_jpeg(const unsigned char *p, size_t size,
+                          int *orientation) {
+  size_t at = 2;
+  int found = 0;
+  while (size - at >= 4 && p[at] == 0xFF && p[at + 1] != 0xDA) {
+    const size_t length = (size_t)p[at + 2] << 8 | p[at + 3];
+    if (p[at + 1] == 0xFF) { /* a fill byte */
+      at++;
+      continue;
+    }
+    if (length < 2 || length > size - at - 2) break;
+    if (!found && p[at + 1] == 0xE1 && length >= 8 &&
+        !memcmp(p + at + 4, "Exif\0\0", 6)) {
+      *orientation = vit__exif_orientation(p + at + 10, length - 8);
+      found = 1;
+    }
+    at += 2 + length;
+  }
+  for (; size - at >= 2; at++)
+    if (p[at] == 0xFF && p[at + 1] == 0xD9) return 1;
+  return 0;
+}
+
+static vit_result vit__check_picture(const char *path, int h, int w) {
+  if (h <= VIT__MOST_SIDE && w <= VIT__MOST_SIDE &&
+      (vit_idx)h * w <= VIT__MOST_PIXELS)
+    return VIT_OK;
+  return vit__fail(VIT_ERR_FORMAT,
+                   "%.200s is too large: %d x %d pixels; at most %d on a side "
+                   "and %d in all can be read",
+                   path, h, w, VIT__MOST_SIDE, VIT__MOST_PIXELS);
+}
+
+/* The picture in the bytes of a file, image [h,w,parts] as stb_image gives it:
+   parts 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha. */
+static vit_result vit__decode(const char *path, const unsigned char *bytes,
+                              size_t size, stbi_uc **image, int *h, int *w,
+                              int *parts, int *orientation) {
+  const int n = size > INT_MAX ? 0 : (int)size;
+  const char *why;
+  *orientation = 1;
+  if (size >= 3 && !memcmp(bytes, "\xFF\xD8\xFF", 3) &&
+      !vit__scan_jpeg(bytes, size, orientation))
+    return vit__fail(VIT_ERR_FORMAT,
+                     "%.200s is cut off: its %.0f bytes have no end marker; "
+                     "get it again",
+                     path, (double)size);
+  /* the header first: a huge picture should not be unpacked */
+  if (stbi_info_from_memory(bytes, n, w, h, parts) &&
+      vit__check_picture(path, *h, *w))
+    return VIT_ERR_FORMAT;
+  *image = stbi_load_from_memory(bytes, n, w, h, parts, 0);
+  if (*image) return VIT_OK;
+  why = stbi_failure_reason();
+  /* where stb_image says so; it does not in all places */
+  if (why && (!strcmp(why, "outofmem") || !strcmp(why, "Out of memory")))
+    return vit__fail(VIT_ERR_NO_MEMORY, "out of memory: no room for %.200s",
+                     path);
+  return vit__fail(VIT_ERR_FORMAT,
+                   "cannot read %.200s as a picture (%.60s); remove it, or get "
+                   "it again",
+                   path, why ? why : "no reason given");
+}
+
+/* image [h,w,parts] -> planes [channels,h,w], or [channels,w,h] where the
+   orientation is on its side. Orientations (Exif 2.3, section 4.6.4):
+   1 upright, 2 mirrored, 3 half a turn, 4 = 3 mirrored, 5 transposed, 6 to be
+   turned right, 7 = 5 by half a turn, 8 to be turned left. */
+static void vit__planes(uint8_t *planes, const uint8_t *image, int h, int w,
+                        int parts, int channels, int orientation) {
+  vit_idx down = (vit_idx)w * parts, across = parts, rows = h, cols = w;
+  const vit_idx plane = rows * cols;
+  if (strchr("\3\4\6\7", orientation)) { /* from the last row up */
+    image += (h - 1) * down;
+    down = -down;
+  }
+  if (strchr("\2\3\7\b", orientation)) { /* from the last column back */
+    image += (w - 1) * across;
+    across = -across;
+  }
+  if (orientation >= 5) { /* rows become columns */
+    vit_idx t = down;
+    down = across, across = t;
+    rows = w, cols = h;
+  }
+  for (vit_idx y = 0; y < rows; y++)
+    for (vit_idx x = 0; x < cols; x++) {
+      const uint8_t *p = image + y * down + x * across;
+      uint8_t *to = planes + y * cols + x;
+      if (channels == 1)
+        *to = parts < 3 ? p[0]
+                        : (uint8_t)((19595u * p[0] + 38470u * p[1] +
+                                     7471u * p[2] + 0x8000u) >> 16);
+      else
+        for (int c = 0; c < 3; c++) to[c * plane] = p[parts < 3 ? 0 : c];
+    }
+}
+#endif
+
+VIT_DEF vit_result vit_image_load(const char *path, int channels,
+                                  uint8_t **pixels, int *height, int *width) {
+  *pixels = NULL;
+  *height = *width = 0;
+  if (channels != 1 && channels != 3)
+    return vit__fail(VIT_ERR_CONFIG,
+                     "channels is %d; a picture has 1 (grey) or 3 (RGB)",
+                     channels);
+#ifdef STBI_INCLUDE_STB_IMAGE_H
+  {
+    unsigned char *bytes = NULL;
+    stbi_uc *image = NULL;
+    size_t size = 0;
+    int h = 0, w = 0, parts = 0, orientation = 1;
+    vit_result r = vit__read_file(path, &bytes, &size);
+    if (r) return r;
+    r = vit__decode(path, bytes, size, &image, &h, &w, &parts, &orientation);
+    VIT_FREE(bytes);
+    if (!r) r = vit__check_picture(path, h, w);
+    if (!r) {
+      *pixels = (uint8_t *)vit__allocate((size_t)h * (size_t)w,
+                                         (size_t)channels, path);
+      if (!*pixels) r = VIT_ERR_NO_MEMORY;
+    }
+    if (!r) {
+      vit__planes(*pixels, image, h, w, parts, channels, orientation);
+      *height = orientation >= 5 ? w : h;
+      *width = orientation >= 5 ? h : w;
+    }
+    if (image) stbi_image_free(image);
+    return r;
+  }
+#else
+  return vit__fail(VIT_ERR_FORMAT,
+                   "cannot read %.200s: pictures need stb_image; define "
+                   "STB_IMAGE_IMPLEMENTATION and include stb_image.h before "
+                   "vit.h",
+                   path);
+#endif
+}
+
+VIT_DEF void vit_image_free(uint8_t *pixels) {
+  if (pixels) VIT_FREE(pixels);
+}
+
+/* -- a folder per class -------------------------------------------------- */
+
+VIT_DEF vit_folder_config vit_folder_defaults(void) {
+  vit_folder_config c;
+  memset(&c, 0, sizeof c);
+  c.channels = 3;
+  c.height = c.width = 224;
+  return c;
+}
+
+#if !defined(_WIN32) && defined(STBI_INCLUDE_STB_IMAGE_H)
+static vit_result vit__check_folder_config(const vit_folder_config *c) {
+  const int side = c->height > c->width ? c->height : c->width;
+  if ((c->channels != 1 && c->channels != 3) || c->height < 1 || c->width < 1 ||
+      side > VIT__MOST_CROP)
+    return vit__fail(VIT_ERR_CONFIG,
+                     "cannot make images of %d x %d x %d (height, width, "
+                     "channels); there are 1 or 3 channels, and sides from 1 "
+                     "to %d",
+                     c->height, c->width, c->channels, VIT__MOST_CROP);
+  if (c->resize && (c->resize < side || c->resize > VIT__MOST_CROP))
+    return vit__fail(VIT_ERR_CONFIG,
+                     "resize is %d, but %d x %d pixels are cut out; it must be "
+                     "from %d to %d, or 0 for the smallest that will do",
+                     c->resize, c->height, c->width, side, VIT__MOST_CROP);
+  if (c->filter != VIT_BILINEAR && c->filter != VIT_BICUBIC)
+    return vit__fail(VIT_ERR_CONFIG,
+                     "filter %d is not known; there are VIT_BILINEAR and "
+                     "VIT_BICUBIC",
+                     (int)c->filter);
+  return VIT_OK;
+}
+
+/* Strings in one growing block of memory, each with its 0. */
+typedef struct {
+  char *text;
+  size_t used, room;
+  int count;
+} vit__strings;
+
+static vit_result vit__strings_add(vit__strings *s, const char *string) {
+  const size_t n = strlen(string) + 1;
+  if (s->count == INT_MAX)
+    return vit__fail(VIT_ERR_OVERFLOW, "there are more than %d files", INT_MAX);
+  if (n > s->room - s->used) {
+    size_t room = 2 * s->room + n + 4096;
+    char *text = (char *)vit__allocate(room, 1, "the names of files");
+    if (!text) return VIT_ERR_NO_MEMORY;
+    if (s->text) {
+      memcpy(text, s->text, s->used);
+      VIT_FREE(s->text);
+    }
+    s->text = text;
+    s->room = room;
+  }
+  memcpy(s->text + s->used, string, n);
+  s->used += n;
+  s->count++;
+  return VIT_OK;
+}
+
+/* The strings as a list [count]; NULL when there is no memory. */
+static const char **vit__strings_list(const vit__strings *s) {
+  const char *at = s->text;
+  const char **list = (const char **)vit__allocate(
+      (size_t)s->count, sizeof *list, "the list of files");
+  for (int i = 0; list && i < s->count; i++, at += strlen(at) + 1) list[i] = at;
+  return list;
+}
+
+static int vit__compare_strings(const void *a, const void *b) {
+  return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static void vit__sort_strings(const char **list, int count) {
+  qsort((void *)list, (size_t)count, sizeof *list, vit__compare_strings);
+}
+
+/* Add the paths of the folders in a folder, or (folders 0) of all files below
+   it. What is neither, such as a socket, is left out: to open it may block. */
+static vit_result vit__walk(vit__strings *list, const char *path, int folders,
+                            int depth) {
+  char inside[VIT__MOST_PATH];
+  struct dirent *entry;
+  vit_result r = VIT_OK;
+  DIR *dir = opendir(path);
+  if (!dir)
+    return vit__fail(VIT_ERR_FILE, "cannot open the folder %.200s: %.100s",
+                     path, strerror(errno));
+  while (!r && (entry = readdir(dir)) != NULL) {
+    struct stat info;
+    int known;
+    if (entry->d_name[0] == '.') continue;
+    if (strlen(path) + strlen(entry->d_name) + 2 > sizeof inside) {
+      r = vit__fail(VIT_ERR_FILE, "a path in %.200s is longer than %d letters",
+                    path, VIT__MOST_PATH - 1);
+      continue;
+    }
+    strcat(strcat(strcpy(inside, path), "/"), entry->d_name);
+    known = !stat(inside, &info);
+    if (known && S_ISDIR(info.st_mode)) {
+      if (folders)
+        r = vit__strings_add(list, inside);
+      else if (depth < VIT__MOST_DEPTH)
+        r = vit__walk(list, inside, 0, depth + 1);
+      else
+        r = vit__fail(VIT_ERR_FILE,
+                      "%.200s is more than %d folders inside its class; is "
+                      "there a link back to a folder above?",
+                      inside, VIT__MOST_DEPTH);
+    } else if (!folders && (!known || S_ISREG(info.st_mode))) {
+      r = vit__strings_add(list, inside); /* unknown: it will not open either */
+    }
+  }
+  closedir(dir);
+  return r;
+}
+
+static int vit__lower(char c) {
+  return c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c;
+}
+
+static int vit__same_but_case(const char *a, const char *b) {
+  while (*a && vit__lower(*a) == vit__lower(*b)) a++, b++;
+  return vit__lower(*a) == vit__lower(*b);
+}
+
+/* Are these names of classes, sorted, good ones? */
+static vit_result vit__check_classes(const char *dir, const char **names,
+                                     int count) {
+  for (int k = 0; k < count; k++) {
+    if (strlen(names[k]) >= VIT_NAME_SIZE)
+      return vit__fail(VIT_ERR_CONFIG,
+                       "the name of class %.100s in %.200s has %.0f letters; "
+                       "rename the folder to at most %d",
+                       names[k], dir, (double)strlen(names[k]),
+                       VIT_NAME_SIZE - 1);
+    for (int j = 0; j < k; j++)
+      if (vit__same_but_case(names[j], names[k]))
+        return vit__fail(VIT_ERR_CONFIG,
+                         "the classes %s and %s in %.200s differ only in the "
+                         "size of their letters; rename one, or put them "
+                         "together",
+                         names[j], names[k], dir);
+  }
+  return VIT_OK;
+}
+
+/* The folders in `dir` become d->classes and d->names. */
+static vit_result vit__find_classes(vit_dataset *d, const char *dir) {
+  vit__strings folders;
+  const char **names = NULL;
+  vit_result r;
+  memset(&folders, 0, sizeof folders);
+  r = vit__walk(&folders, dir, 1, 0);
+  if (!r && folders.count < 2)
+    r = vit__fail(VIT_ERR_CONFIG,
+                  "%.200s holds %d folders; it needs one for each class, at "
+                  "least 2",
+                  dir, folders.count);
+  if (!r && folders.count > VIT__MOST_CLASSES)
+    r = vit__fail(VIT_ERR_CONFIG,
+                  "%.200s holds %d folders, one for each class; there may be "
+                  "at most %d",
+                  dir, folders.count, VIT__MOST_CLASSES);
+  if (!r && !(names = vit__strings_list(&folders))) r = VIT_ERR_NO_MEMORY;
+  for (int k = 0; !r && k < folders.count; k++) names[k] += strlen(dir) + 1;
+  if (!r) vit__sort_strings(names, folders.count);
+  if (!r) r = vit__check_classes(dir, names, folders.count);
+  if (!r) d->classes = folders.count;
+  if (!r) r = vit__allocate_names(d);
+  for (int k = 0; !r && k < d->classes; k++)
+    snprintf(d->names[k], VIT_NAME_SIZE, "%.63s", names[k]);
+  if (names) VIT_FREE((void *)names);
+  if (folders.text) VIT_FREE(folders.text);
+  return r;
+}
+
+/* All files of all classes: list [files->count], class k's from first[k] to
+   first[k + 1], sorted. The list points into `files`; free both. */
+static vit_result vit__find_files(const vit_dataset *d, const char *dir,
+                                  vit__strings *files, const char ***list,
+                                  int *first) {
+  char path[VIT__MOST_PATH];
+  vit_result r = VIT_OK;
+  first[0] = 0;
+  for (int k = 0; !r && k < d->classes; k++) {
+    snprintf(path, sizeof path, "%s/%s", dir, d->names[k]);
+    r = vit__walk(files, path, 0, 0);
+    first[k + 1] = files->count;
+    if (!r && first[k + 1] == first[k])
+      r = vit__fail(VIT_ERR_CONFIG,
+                    "class %s in %.200s has no files; remove its folder, or "
+                    "put pictures into it",
+                    d->names[k], dir);
+  }
+  if (r) return r;
+  *list = vit__strings_list(files);
+  if (!*list) return VIT_ERR_NO_MEMORY;
+  for (int k = 0; k < d->classes; k++)
+    vit__sort_strings(*list + first[k], first[k + 1] - first[k]);
+  return VIT_OK;
+}
+
+/* Where an image begins that is cut out of the middle; halves as Python rounds
+   them, to the even number. */
+static int vit__middle(int full, int part) {
+  const int half = (full - part) / 2;
+  return half + ((full - part) % 2 ? half % 2 : 0);
+}
+
+/* torchvision's Resize and CenterCrop of a picture h x w, as two axes: the
+   shorter side becomes `side`, the longer one is rounded down. */
+static void vit__plan_crop(const vit_folder_config *c, int h, int w,
+                           vit__axis *down, vit__axis *across) {
+  vit__axis *shorter = w <= h ? across : down;
+  vit__axis *longer = w <= h ? down : across;
+  int64_t side = c->resize;
+  *down = vit__whole_axis(h, c->height);
+  *across = vit__whole_axis(w, c->width);
+  if (!side) { /* the smallest so that side * long / short covers the crop */
+    side = ((int64_t)longer->out * shorter->in + longer->in - 1) / longer->in;
+    if (side < shorter->out) side = shorter->out;
+  }
+  shorter->full = (int)side;
+  longer->full = (int)(side * longer->in / shorter->in);
+  down->at = vit__middle(down->full, c->height);
+  across->at = vit__middle(across->full, c->width);
+}
+
+/* What became of a file. */
+typedef struct {
+  vit_result result;
+  int enlarged;
+  char sentence[320]; /* where it failed */
+} vit__shot;
+
+static void vit__read_photo(uint8_t *out, const char *path,
+                            const vit_folder_config *c, vit__shot *shot) {
+  uint8_t *pixels;
+  int h, w;
+  shot->result = vit_image_load(path, c->channels, &pixels, &h, &w);
+  if (!shot->result) {
+    vit__axis down, across;
+    vit__plan_crop(c, h, w, &down, &across);
+    shot->enlarged = down.full > h || across.full > w;
+    shot->result = vit__resize(out, pixels, c->channels, down, across,
+                               c->filter, 1);
+    vit_image_free(pixels);
+  }
+  if (shot->result)
+    snprintf(shot->sentence, sizeof shot->sentence, "%.319s", vit_error());
+}
+
+/* Decode a few files at a time, in parallel, each to where it will stay if all
+   before it can be read; then, in their order, close the gaps. */
+static vit_result vit__read_photos(vit_dataset *d, const char **list, int files,
+                                   const int *first,
+                                   const vit_folder_config *c) {
+  const int threads = vit__team(vit_max_threads());
+  const size_t image = vit__image_size(d);
+  vit_result r = VIT_OK;
+  int label = 0;
+  vit__shot *shots = (vit__shot *)vit__allocate(
+      VIT__FILES_AT_ONCE, sizeof *shots, "the list of pictures");
+  if (!shots) return VIT_ERR_NO_MEMORY;
+  for (int from = 0; !r && from < files; from += VIT__FILES_AT_ONCE) {
+    const int n = vit__min(files - from, VIT__FILES_AT_ONCE);
+    uint8_t *pixels = d->pixels + (size_t)d->count * image;
+    VIT__PARALLEL_FOR
+    for (int i = 0; i < n; i++)
+      vit__read_photo(pixels + (size_t)i * image, list[from + i], c, shots + i);
+    for (int i = 0; !r && i < n; i++) {
+      while (from + i >= first[label + 1]) label++;
+      if (shots[i].result == VIT_ERR_NO_MEMORY) {
+        r = vit__fail(VIT_ERR_NO_MEMORY, "%s", shots[i].sentence);
+      } else if (shots[i].result) {
+        d->skipped++;
+        if (c->skipped) c->skipped(shots[i].sentence, c->user);
+      } else {
+        memmove(d->pixels + (size_t)d->count * image,
+                pixels + (size_t)i * image, image);
+        d->labels[d->count++] = (uint8_t)label;
+        d->enlarged += shots[i].enlarged;
+      }
+    }
+  }
+  VIT_FREE(shots);
+  return r;
+}
+
+static vit_result vit__check_photos(const vit_dataset *d, const char *dir,
+                                    const int *first) {
+  int counts[VIT__MOST_CLASSES] = {0};
+  for (int i = 0; i < d->count; i++) counts[d->labels[i]]++;
+  for (int k = 0; k < d->classes; k++)
+    if (!counts[k])
+      return vit__fail(VIT_ERR_FORMAT,
+                       "none of the %d files of class %s in %.200s can be read "
+                       "as a picture; remove its folder, or put others into it",
+                       first[k + 1] - first[k], d->names[k], dir);
+  return VIT_OK;
+}
+
+VIT_DEF vit_result vit_dataset_folder(vit_dataset *d, const char *dir,
+                                      const vit_folder_config *c) {
+  int first[VIT__MOST_CLASSES + 1];
+  vit__strings files;
+  const char **list = NULL;
+  vit_result r;
+  memset(d, 0, sizeof *d);
+  memset(&files, 0, sizeof files);
+  r = vit__check_folder_config(c);
+  if (r) return r;
+  d->channels = c->channels;
+  d->height = c->height;
+  d->width = c->width;
+  for (int i = 0; i < 3; i++) d->std[i] = 1;
+  r = vit__find_classes(d, dir);
+  if (!r) r = vit__find_files(d, dir, &files, &list, first);
+  if (!r) r = vit__allocate_images(d, files.count);
+  if (!r) r = vit__read_photos(d, list, files.count, first, c);
+  if (!r) r = vit__check_photos(d, dir, first);
+  snprintf(d->source, sizeof d->source,
+           "photos, %d images of %d x %d x %d in %d classes, %.150s", d->count,
+           d->height, d->width, d->channels, d->classes, dir);
+  if (list) VIT_FREE((void *)list);
+  if (files.text) VIT_FREE(files.text);
+  if (r) vit_dataset_free(d);
+  return r;
+}
+#else
+VIT_DEF vit_result vit_dataset_folder(vit_dataset *d, const char *dir,
+                                      const vit_folder_config *c) {
+  memset(d, 0, sizeof *d);
+  (void)c;
+#ifdef _WIN32
+  return vit__fail(VIT_ERR_FILE,
+                   "cannot walk through the folder %.200s: this needs a POSIX "
+                   "system; load the pictures with vit_image_load",
+                   dir);
+#else
+  return vit__fail(VIT_ERR_FORMAT,
+                   "cannot read the pictures in %.200s without stb_image; "
+                   "define STB_IMAGE_IMPLEMENTATION and include stb_image.h "
+                   "before vit.h",
+                   dir);
+#endif
+}
+#endif
+
+/* -- a held-back part, mean and std -------------------------------------- */
+
+/* Share `total` among the classes in proportion to counts, whose sum is `all`:
+   whole shares first, what is left goes to the largest remainders. */
+static void vit__share_out(int *shares, const int *counts, int total, int all) {
+  int64_t rest[VIT__MOST_CLASSES];
+  int left = total;
+  for (int k = 0; k < VIT__MOST_CLASSES; k++) {
+    const int64_t part = (int64_t)total * counts[k];
+    shares[k] = (int)(part / all);
+    rest[k] = part % all;
+    left -= shares[k];
+  }
+  for (; left > 0; left--) {
+    int most = 0;
+    for (int k = 1; k < VIT__MOST_CLASSES; k++)
+      if (rest[k] > rest[most]) most = k;
+    shares[most]++;
+    rest[most] = 0;
+  }
+}
+
+/* Knuth's selection sampling: of the images of a class that are still to come,
+   each is as likely to be taken. */
+static void vit__move_images(vit_dataset *d, vit_dataset *held, int *shares,
+                             int *counts, vit_rng *rng) {
+  const size_t image = vit__image_size(d);
+  const int all = d->count;
+  d->count = 0;
+  for (int i = 0; i < all; i++) {
+    const int k = d->labels[i];
+    const int taken =
+        vit_random_below(rng, (uint32_t)counts[k]) < (uint32_t)shares[k];
+    vit_dataset *to = taken ? held : d;
+    const size_t at = (size_t)to->count++;
+    counts[k]--;
+    shares[k] -= taken;
+    memmove(to->pixels + at * image, d->pixels + (size_t)i * image, image);
+    to->labels[at] = (uint8_t)k;
+  }
+}
+
+VIT_DEF vit_result vit_dataset_split(vit_dataset *d, int held_back,
+                                     uint64_t seed, vit_dataset *held) {
+  int counts[VIT__MOST_CLASSES] = {0}, shares[VIT__MOST_CLASSES];
+  vit_rng rng = vit_rng_create(seed, VIT__SALT_SPLIT);
+  char source[sizeof d->source];
+  const int all = d->count;
+  vit_result r;
+  memset(held, 0, sizeof *held);
+  if (held_back < 1 || held_back >= all)
+    return vit__fail(VIT_ERR_CONFIG,
+                     "cannot hold back %d of %d images; it must be at least 1, "
+                     "and at least 1 must stay",
+                     held_back, all);
+  *held = *d;
+  held->count = held->skipped = held->enlarged = 0;
+  held->pixels = held->labels = NULL;
+  held->names = NULL;
+  r = vit__allocate_images(held, held_back);
+  if (!r && d->names) r = vit__allocate_names(held);
+  if (r) {
+    vit_dataset_free(held);
+    return r;
+  }
+  if (d->names)
+    memcpy(held->names, d->names, (size_t)d->classes * sizeof *d->names);
+  for (int i = 0; i < all; i++) counts[d->labels[i]]++;
+  vit__share_out(shares, counts, held_back, all);
+  vit__move_images(d, held, shares, counts, &rng);
+  memcpy(source, d->source, sizeof source);
+  snprintf(held->source, sizeof source, "%d of %d held back from %.200s",
+           held->count, all, source);
+  snprintf(d->source, sizeof source, "%d of %d left of %.200s", d->count, all,
+           source);
+  return VIT_OK;
+}
+
+VIT_DEF vit_result vit_dataset_normalize(vit_dataset *d,
+                                         const vit_dataset *from) {
+  const vit_idx plane = (vit_idx)from->height * from->width;
+  const double all = (double)from->count * (double)plane;
+  if (d->channels != from->channels || d->channels > 3 || from->count < 1)
+    return vit__fail(VIT_ERR_CONFIG,
+                     "cannot normalise images of %d channels by %d images of "
+                     "%d; the channels must agree, 1 to 3 of them",
+                     d->channels, from->count, from->channels);
+  for (int c = 0; c < from->channels; c++) {
+    uint64_t counts[256] = {0}; /* of each value: exact */
+    double mean = 0, variance = 0;
+    for (vit_idx i = 0; i < from->count; i++) {
+      const uint8_t *p = from->pixels + (i * from->channels + c) * plane;
+      for (vit_idx j = 0; j < plane; j++) counts[p[j]]++;
+    }
+    for (int v = 0; v < 256; v++) mean += (double)counts[v] * v / all;
+    for (int v = 0; v < 256; v++)
+      variance += (double)counts[v] * (v - mean) * (v - mean) / all;
+    d->mean[c] = (float)(mean / 255);
+    /* one value everywhere gives a variance of 0, but for rounding */
+    d->std[c] = variance > 1e-9 ? (float)(sqrt(variance) / 255) : 1;
+  }
+  return VIT_OK;
 }
 
 /* ------------------------------------------------------------------------ */
@@ -7075,21 +7969,20 @@ static void vit__text_string(vit__text *t, const char *s) {
 }
 
 /* A pair of the metadata. */
-static void vit__note_text(vit__text *notes, const char *key,
-                           const char *value) {
+static void vit__note_text(vit__text *notes, const char *key, const char *value) {
   if (notes->used) vit__text_add(notes, ",", 1);
   vit__text_string(notes, key);
   vit__text_add(notes, ":", 1);
   vit__text_string(notes, value);
 }
 
-/* The same with a format; the value is at most 300 letters. */
+/* The same with numbers, at most 100 letters. */
 #if defined(__GNUC__)
 __attribute__((format(printf, 3, 4)))
 #endif
 static void vit__note(vit__text *notes, const char *key, const char *format,
                       ...) {
-  char value[304];
+  char value[104];
   va_list args;
   va_start(args, format);
   vsnprintf(value, sizeof value, format, args);
@@ -7180,6 +8073,11 @@ static void vit__note_dataset(vit__text *notes, const vit_dataset *d) {
             (double)d->mean[1], (double)d->mean[2]);
   vit__note(notes, "std", "%.9g %.9g %.9g", (double)d->std[0],
             (double)d->std[1], (double)d->std[2]);
+  for (int k = 0; d->names && k < d->classes; k++) {
+    char key[24];
+    snprintf(key, sizeof key, "class.%d", k);
+    vit__note_text(notes, key, d->names[k]);
+  }
 }
 
 /* The parameters under their names, then `extra` tensors. Frees the notes. */
@@ -7205,7 +8103,7 @@ static vit_result vit__write_model(const char *path, const vit_model *m,
   }
   if (list && names) {
     for (int i = 0; i < extras; i++) list[n++] = extra[i];
-    vit__note(notes, "format", "pt"); /* transformers asks for it */
+    vit__note_text(notes, "format", "pt"); /* transformers asks for it */
     r = vit__write_tensors(path, notes, list, n);
   }
   if (list) VIT_FREE(list);

@@ -142,7 +142,7 @@ static void show_mistakes(const vit_dataset *test, const int *guess, const float
   printf("  %d mistakes are drawn; the first: image %d %s\n", found, found ? worst[0] : -1,
          found ? text[0] : "");
   nb_figure(vit_plot_tiles(nb_out, "mistakes", "The worst mistakes on the test images: the true digit got the smallest probability", tiles,
-                           NULL, 0, 0, titles, ROWS, COLS, 1, test->height, test->width),
+                           NULL, 0, 0, titles, ROWS, COLS, 1, test->height, test->width, 0, 0),
             "mistakes");
   free(tiles);
 }
@@ -189,7 +189,7 @@ static void show_attention(const vit_model *m, const vit_dataset *test) {
   nb_figure(vit_plot_tiles(nb_out, "attention",
                            "Where the class token looks in the last block: black 0 %, full orange 100 % of its attention. "
                            "Below: the sum over the patches",
-                           images, glow, 2, 2, titles, HEADS, DIGITS, 1, test->height, test->width),
+                           images, glow, 2, 2, titles, HEADS, DIGITS, 1, test->height, test->width, 0, 0),
             "attention");
   vit_state_free(&s);
   free(images);

@@ -28,7 +28,8 @@
 
 /* A flag of a program: exactly one of the three pointers is set. */
 typedef struct {
-  const char *name, *value, *help; /* "--epochs", "N", "passes over the data" */
+  const char *name, *value, *help; /* "--epochs", "N", "passes over the data"; a
+                                      value "" makes it a switch, that sets 1 */
   int *number;
   float *real;
   const char **text;
@@ -93,8 +94,8 @@ static void nb_set_flag(const nb_flag *f, const char *value) {
 NB_UNUSED static void nb_start(const char *name, const char *teaches, int argc,
                                char **argv, const nb_flag *flags, int n) {
   static char out[80];
-  const nb_flag common[2] = {{"--data", "", "", NULL, NULL, &nb_data},
-                             {"--out", "", "", NULL, NULL, &nb_out}};
+  const nb_flag common[2] = {{"--data", "DIR", "", NULL, NULL, &nb_data},
+                             {"--out", "DIR", "", NULL, NULL, &nb_out}};
   snprintf(out, sizeof out, "out/%s", name);
   nb_out = out;
   for (int i = 1; i < argc; i++) {
@@ -106,6 +107,10 @@ NB_UNUSED static void nb_start(const char *name, const char *teaches, int argc,
       if (!strcmp(argv[i], flags[j].name)) found = flags + j;
     for (int j = 0; j < 2; j++)
       if (!strcmp(argv[i], common[j].name)) found = common + j;
+    if (found && !*found->value) {
+      *found->number = 1;
+      continue;
+    }
     if (!found || i + 1 == argc) {
       snprintf(message, sizeof message, found ? "%.100s needs a value; see --help"
                                               : "unknown flag %.100s; see --help",

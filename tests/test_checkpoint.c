@@ -395,10 +395,12 @@ static void test_killed_while_saving(void) {
     CHECK(!save_many(path, i), "%s", vit_error());
     content[i] = read_bytes(path);
   }
-  for (int k = 0; k < kills; k++) {
+  /* longer and longer, if the child is too slow to write at all */
+  for (int k = 0; k < kills || (k < 20 * kills && !(found[0] && found[1])); k++) {
+    const uint32_t longest = 6000 * (1 + (uint32_t)(k / kills));
     vit_safetensors f;
     bytes now;
-    killed_after(500 + vit_random_below(&rng, 6000), save_for_ever, path);
+    killed_after(500 + vit_random_below(&rng, longest), save_for_ever, path);
     now = read_bytes(path);
     CHECK(equal(&now, &content[0]) || equal(&now, &content[1]),
           "after a kill the file is neither the old nor the new one: %d bytes",
@@ -409,7 +411,7 @@ static void test_killed_while_saving(void) {
     CHECK(!vit_safetensors_open(&f, path), "%s", vit_error());
     vit_safetensors_close(&f);
   }
-  CHECK(found[0] + found[1] == kills && found[1] > 0, "%d and %d", found[0], found[1]);
+  CHECK(found[0] && found[1], "%d times the one, %d times the other", found[0], found[1]);
   CHECK(!save_many(path, 0), "a rest of the killed one is in the way: %s", vit_error());
   snprintf(temporary, sizeof temporary, "%s.tmp", path);
   CHECK(!exists(temporary), "%s is left", temporary);
@@ -1180,7 +1182,8 @@ static vit_result resume_from(const char *dir, const void *at, size_t size) {
   now = read_bytes(path);
   CHECK(equal(&now, &b), "reading it changed the file");
   if (o.result)
-    CHECK(o.h.epochs == 0 && *vit_error(), "a refused file has %d epochs", o.h.epochs);
+    CHECK(o.h.epochs == 0 && o.h.best == 0 && *vit_error(), "a refused file has %d epochs",
+          o.h.epochs);
   outcome_free(&o);
   free(now.at);
   free(b.at);

@@ -1,0 +1,199 @@
+// Train on photos: CIFAR-10 or any folder of images, one folder per class.
+#include "lab.h"
+
+/* The recipes: two published walkthroughs as they are, and our own. */
+static lab recipe(const char *preset) {
+  lab l;
+  memset(&l, 0, sizeof l);
+  l.preset = preset;
+  l.seed = 1;
+  l.held = 5000;
+  l.fit = vit_fit_defaults();
+  l.fit.optimizer = vit_optimizer_defaults(VIT_ADAMW);
+  if (!strcmp(preset, "cifar-cls")) { /* model C: 75.5 % in 100 epochs */
+    l.config = vit_config_cifar_cls();
+    l.fit.epochs = 100;
+    l.fit.batch = 256;
+    l.fit.optimizer.weight_decay = 0.01f;
+    l.fit.optimizer.decay_all = 1;
+    l.fit.schedule = vit_schedule_constant(0.01f);
+    l.fit.augment.flip = 0.5f;
+    l.fit.augment.crop = 0.8f;
+  } else if (!strcmp(preset, "cifar-mean")) { /* model B: 0.53 */
+    l.config = vit_config_cifar_mean();
+    l.held = 10000;
+    l.fit.epochs = 120;
+    l.fit.optimizer = vit_optimizer_defaults(VIT_ADAM);
+    l.fit.schedule = vit_schedule_constant(2e-3f);
+    l.fit.schedule.kind = VIT_PLATEAU;
+    l.fit.schedule.factor = 0.8f;
+    l.fit.schedule.patience = 5;
+    l.fit.schedule.floor = 1e-5f;
+    l.fit.augment.flip = 0.5f;
+    l.fit.augment.rotate = 7.2f; /* Keras: 0.02 of a turn */
+    l.fit.augment.scale = 0.2f;
+    l.fit.augment.shift = 0.1f;
+  } else if (!strcmp(preset, "best")) {
+    l.config = vit_config_cifar_cls();
+    l.config.width = 96;
+    l.config.depth = 6;
+    l.config.heads = 3;
+    l.config.mlp_width = 192;
+    l.config.final_norm = 1;
+    l.config.init = VIT_INIT_TORCH;
+    l.fit.epochs = 70;
+    l.fit.batch = 128;
+    l.fit.optimizer.weight_decay = 0.05f;
+    l.fit.optimizer.clip_norm = 1;
+    l.fit.schedule = vit_schedule_constant(1.5e-3f);
+    l.fit.schedule.kind = VIT_COSINE;
+    l.warmup = 0.04f;
+    l.fit.ema = 0.9995f;
+    l.fit.smoothing = 0.1f;
+    l.fit.augment.flip = 0.5f;
+    l.fit.augment.crop = 0.6f;
+    l.fit.augment.rand_ops = 1;
+    l.fit.augment.rand_strength = 6;
+    l.fit.augment.cutmix = 1;
+    l.fit.augment.mixup = 0.2f;
+  } else {
+    nb_stop("--preset must be best, cifar-cls or cifar-mean");
+  }
+  return l;
+}
+
+/* A line for each file that is no image, ten at most. */
+static void say_skipped(const char *sentence, void *user) {
+  int *said = (int *)user;
+  if (++*said <= 10) printf("  skipped      %s\n", sentence);
+}
+
+/* DIR/SUB, if it is a folder. */
+static int is_folder(char path[300], const char *dir, const char *sub) {
+  struct stat info;
+  snprintf(path, 300, "%.200s/%s", dir, sub);
+  return !stat(path, &info) && S_ISDIR(info.st_mode);
+}
+
+static void load_folder(vit_dataset *d, const char *path, const vit_config *c, const char *filter) {
+  vit_folder_config f = vit_folder_defaults();
+  int said = 0;
+  f.channels = c->channels;
+  f.height = c->image_height;
+  f.width = c->image_width;
+  f.filter = filter && !strcmp(filter, "bicubic") ? VIT_BICUBIC : VIT_BILINEAR;
+  f.skipped = say_skipped;
+  f.user = &said;
+  nb_try(vit_dataset_folder(d, path, &f));
+  printf("  data         %s\n", d->source);
+  if (said > 10) printf("  skipped      and %d more\n", said - 10);
+  if (d->enlarged)
+    printf("  note         %d images are smaller than %d x %d and were enlarged\n", d->enlarged,
+           c->image_height, c->image_width);
+}
+
+/* CIFAR-10's binary files, or DIR/train and DIR/test (or DIR/val), or DIR itself
+   with a fifth of its images as the test. */
+static void load_data(vit_dataset *train, vit_dataset *test, const lab *l, const char *filter) {
+  const char *dir = nb_data ? nb_data : getenv("VIT_DATA") ? getenv("VIT_DATA") : "data";
+  char path[300], other[300];
+  nb_cell("Data");
+  if (is_folder(path, dir, "train")) {
+    if (!is_folder(other, dir, "test") && !is_folder(other, dir, "val"))
+      nb_stop("there is a folder train, but neither test nor val beside it");
+    load_folder(train, path, &l->config, filter);
+    load_folder(test, other, &l->config, filter);
+  } else if (!vit_dataset_cifar10(train, dir, VIT_TRAIN)) {
+    nb_try(vit_dataset_cifar10(test, dir, VIT_TEST));
+    printf("  data         %s\n  data         %s\n", train->source, test->source);
+  } else if (nb_data) {
+    load_folder(train, dir, &l->config, filter);
+    nb_try(vit_dataset_split(train, train->count / 5, 1, test));
+    printf("  note         there is no folder train: a fifth of the images, %d, is the test\n", test->count);
+  } else {
+    nb_stop("--data DIR is needed: a folder with one folder of images for each class, or with\n"
+            "train/ and test/ of that kind, or with the files of CIFAR-10's binary version");
+  }
+  if (train->classes != test->classes)
+    nb_stop("the training and the test images have different classes");
+  for (int k = 0; train->names && test->names && k < train->classes; k++)
+    if (strcmp(train->names[k], test->names[k]))
+      nb_stop("the training and the test images have classes of different names");
+}
+
+/* Some training images as they are, and what the recipe makes of them. */
+static void show_images(const lab *l, const vit_model *m, const vit_dataset *train) {
+  enum { ROWS = 4, COLS = 8 };
+  const int size = train->channels * train->height * train->width;
+  const char *titles[ROWS * COLS];
+  float *tiles;
+  vit_loader loader;
+  int n = train->count < COLS * ROWS / 2 ? train->count : COLS * ROWS / 2;
+  nb_cell("Training images: above as they are, below as the recipe changes them");
+  if (n < COLS * ROWS / 2) {
+    nb_say("too few images for the figure");
+    return;
+  }
+  nb_try(vit_loader_create(&loader, train, m, &l->fit.augment, n, l->fit.smoothing, l->fit.seed));
+  vit_loader_batch(&loader, 0, n);
+  tiles = (float *)malloc((size_t)(2 * n * size) * sizeof *tiles);
+  if (!tiles) nb_stop("out of memory for the figure");
+  for (int i = 0; i < n; i++) { /* the changed image below the plain one */
+    const int plane = train->height * train->width, index = loader.order[i];
+    const int above = i / COLS * 2 * COLS + i % COLS, below = above + COLS;
+    for (int j = 0; j < size; j++) {
+      const int c = j / plane % 3;
+      tiles[above * size + j] = (float)train->pixels[(vit_idx)index * size + j] / 255;
+      tiles[below * size + j] = loader.images[i * size + j] * train->std[c] + train->mean[c];
+    }
+    titles[above] = vit_class_name(train, train->labels[index]);
+    titles[below] = NULL;
+  }
+  nb_figure(vit_plot_tiles(nb_out, "images", "Training images as they are, and below each what the recipe makes of it",
+                           tiles, NULL, 0, 0, titles, ROWS, COLS, train->channels, train->height,
+                           train->width, 0, 1),
+            "images");
+  vit_loader_free(&loader);
+  free(tiles);
+}
+
+int main(int argc, char **argv) {
+  lab l = recipe(lab_argument(argc, argv, "--preset", "best"));
+  const char *filter = NULL;
+  int size = 0;
+  nb_flag flags[LAB_FLAGS + 3] = {
+      {"--preset", "NAME", "best, cifar-cls (model C) or cifar-mean (model B)", NULL, NULL, &l.preset},
+      {"--size", "N", "resize the shorter side to N pixels, cut out N x N", &size, NULL, NULL},
+      {"--filter", "NAME", "bilinear or bicubic, for resizing", NULL, NULL, &filter}};
+  vit_dataset train, held, test;
+  const vit_dataset *judge;
+  vit_model m;
+  vit_history h;
+  l.argc = argc;
+  l.argv = argv;
+  lab_flags(&l, flags + 3);
+  nb_start("12-photos", "Train on photos: CIFAR-10, or a folder of images for each class.", argc, argv,
+           flags, LAB_FLAGS + 3);
+  if (size) l.config.image_height = l.config.image_width = size;
+  lab_settle(&l);
+  load_data(&train, &test, &l, filter);
+  if (train.classes != l.config.classes) l.config.classes = train.classes;
+  if (train.count <= l.held) l.held = train.count / 10;
+  judge = lab_hold_back(&l, &train, &held);
+  for (int c = 0; c < 3; c++) {
+    train.mean[c] = train.std[c] = test.mean[c] = test.std[c] = 0.5f;
+    if (judge) held.mean[c] = held.std[c] = 0.5f;
+  }
+  nb_try(vit_model_create(&m, &l.config, l.fit.seed));
+  m.threads = l.threads;
+  show_images(&l, &m, &train);
+  lab_print_plan(&l, &m, &train, judge, &test);
+  lab_train(&l, &m, &train, judge, &test, &h);
+  lab_report(&m, &test, &h);
+  vit_history_free(&h);
+  vit_model_free(&m);
+  vit_dataset_free(&train);
+  vit_dataset_free(&test);
+  if (judge) vit_dataset_free(&held);
+  return 0;
+}

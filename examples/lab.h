@@ -1,0 +1,604 @@
+/* What the programs that train for a while share (09 and 12): the settings, what
+   is said before the start, progress, the live view, Ctrl-C, and the report on
+   the test images. Everything here starts with lab_. Include it instead of
+   common.h. */
+#ifndef LAB_H
+#define LAB_H
+
+#if !defined(_POSIX_C_SOURCE) && !defined(_GNU_SOURCE)
+#define _POSIX_C_SOURCE 200809L /* popen */
+#endif
+#include "common.h"
+
+#include <signal.h>
+#ifdef _WIN32
+#define popen _popen
+#define pclose _pclose
+#else
+#include <sys/resource.h>
+#endif
+
+/* A recipe: everything that a training depends on, but the data. */
+typedef struct {
+  const char *preset;
+  vit_config config;
+  vit_fit_config fit;
+  int held;                    /* training images held back to judge epochs */
+  float warmup;                /* part of the run until the learning rate is reached */
+  int limit;                   /* use only so many training images; 0: all */
+  int seed, threads, live;
+  const char *model, *augment; /* lists from the flags, or NULL */
+  int argc;
+  char **argv;
+} lab;
+
+/* ---- settings ------------------------------------------------------------ */
+
+/* The value of a flag that must be known before the others are read. */
+static const char *lab_argument(int argc, char **argv, const char *flag,
+                                const char *otherwise) {
+  for (int i = 1; i + 1 < argc; i++)
+    if (!strcmp(argv[i], flag)) otherwise = argv[i + 1];
+  return otherwise;
+}
+
+enum { LAB_FLAGS = 15 };
+
+/* The flags that all training programs have; their defaults are the preset's. */
+static void lab_flags(lab *l, nb_flag flags[LAB_FLAGS]) {
+  const nb_flag all[LAB_FLAGS] = {
+      {"--epochs", "N", "passes over the training images", &l->fit.epochs, NULL, NULL},
+      {"--batch", "N", "images per step", &l->fit.batch, NULL, NULL},
+      {"--lr", "RATE", "highest learning rate", NULL, &l->fit.schedule.rate, NULL},
+      {"--decay", "RATE", "weight decay", NULL, &l->fit.optimizer.weight_decay, NULL},
+      {"--ema", "DECAY", "of the averaged weights; 0 = no average", NULL, &l->fit.ema, NULL},
+      {"--smoothing", "PART", "label smoothing", NULL, &l->fit.smoothing, NULL},
+      {"--held", "N", "training images held back to choose the best epoch", &l->held, NULL, NULL},
+      {"--early-stop", "N", "end after N epochs without a better one; 0 = never",
+       &l->fit.early_stop, NULL, NULL},
+      {"--limit", "N", "use N training images only; 0 = all", &l->limit, NULL, NULL},
+      {"--model", "LIST", "change the model, such as depth=4,width=48", NULL, NULL, &l->model},
+      {"--augment", "LIST", "change the augmentation, such as rotate=15,flip=0.5", NULL, NULL,
+       &l->augment},
+      {"--seed", "N", "of all random numbers", &l->seed, NULL, NULL},
+      {"--threads", "N", "0 = all cores", &l->threads, NULL, NULL},
+      {"--resume", "", "go on with the run in --out", &l->fit.resume, NULL, NULL},
+      {"--live", "", "show curves and attention while it trains", &l->live, NULL, NULL}};
+  memcpy(flags, all, sizeof all);
+}
+
+/* "name=value,name=value": calls set for each pair. */
+static void lab_list(lab *l, const char *flag, const char *list,
+                     void (*set)(lab *, const char *, const char *)) {
+  char text[500], message[700], *at = text;
+  if (!list) return;
+  if (strlen(list) >= sizeof text) nb_stop("a list in a flag has more than 499 letters");
+  strcpy(text, list);
+  while (*at) {
+    char *end = at + strcspn(at, ","), *value = strchr(at, '=');
+    int last = !*end;
+    *end = '\0';
+    if (!value || value > end || value[1] == '\0') {
+      snprintf(message, sizeof message, "%s wants name=value,name=value, not \"%.400s\"", flag, list);
+      nb_stop(message);
+    }
+    *value = '\0';
+    set(l, at, value + 1);
+    at = last ? end : end + 1;
+  }
+}
+
+static void lab_set_config(lab *l, const char *name, const char *value) {
+  nb_try(vit_config_set(&l->config, name, value));
+}
+
+static void lab_set_augment(lab *l, const char *name, const char *value) {
+  const char *field, *text;
+  char message[1200], *end;
+  float *number;
+  for (int i = 0; vit_augment_field(&l->fit.augment, i, &field, &text, &number); i++) {
+    if (strcmp(field, name)) continue;
+    *number = strtof(value, &end);
+    if (*end) break;
+    return;
+  }
+  snprintf(message, sizeof message, "--augment: there is no %.60s=%.60s; it may hold", name, value);
+  for (int i = 0; vit_augment_field(&l->fit.augment, i, &field, &text, &number); i++)
+    snprintf(message + strlen(message), sizeof message - strlen(message), "%s %s", i ? "," : "",
+             field);
+  nb_stop(message);
+}
+
+/* After nb_start: the lists, and what can be refused before the data is read. */
+static void lab_settle(lab *l) {
+  lab_list(l, "--model", l->model, lab_set_config);
+  lab_list(l, "--augment", l->augment, lab_set_augment);
+  nb_try(vit_augment_check(&l->fit.augment));
+  nb_try(vit_config_resolve(&l->config));
+  if (l->threads < 0 || l->threads > 1024) nb_stop("--threads must be from 0 (all) to 1024");
+  if (l->fit.epochs < 1) nb_stop("--epochs must be at least 1");
+  if (l->fit.batch < 1) nb_stop("--batch must be at least 1");
+  if (l->held < 0) nb_stop("--held must be at least 0");
+  l->fit.seed = (uint64_t)(unsigned)l->seed;
+  l->fit.dir = nb_out;
+}
+
+/* Hold some training images back: they judge the epochs, so that the test images
+   are looked at once, at the end. */
+static const vit_dataset *lab_hold_back(lab *l, vit_dataset *train, vit_dataset *held) {
+  if (l->limit && l->limit < train->count) { /* some of every class */
+    vit_dataset part;
+    nb_try(vit_dataset_split(train, l->limit, l->fit.seed, &part));
+    vit_dataset_free(train);
+    *train = part;
+  }
+  l->fit.keep_best = l->held > 0;
+  if (l->held == 0) return NULL;
+  nb_try(vit_dataset_split(train, l->held, l->fit.seed, held));
+  return held;
+}
+
+/* ---- before the start ---------------------------------------------------- */
+
+static void lab_print_recipe(const lab *l) {
+  static const char *const algorithms[] = {"SGD", "Adam", "AdamW"};
+  static const char *const schedules[] = {"constant", "falling in a line", "falling as a cosine",
+                                          "falling in steps", "lowered on a plateau"};
+  const vit_fit_config *f = &l->fit;
+  vit_augment a = f->augment;
+  const char *name, *text;
+  float *value;
+  int any = 0;
+  printf("  recipe       %d epochs, batch %d, %s, rate %g %s, weight decay %g", f->epochs, f->batch,
+         algorithms[f->optimizer.algorithm], (double)f->schedule.rate, schedules[f->schedule.kind],
+         (double)f->optimizer.weight_decay);
+  if (f->smoothing > 0) printf(", label smoothing %g", (double)f->smoothing);
+  if (f->ema > 0) printf(", weights averaged with decay %g", (double)f->ema);
+  printf(", seed %d\n  augmentation", l->seed);
+  for (int i = 0; vit_augment_field(&a, i, &name, &text, &value); i++)
+    if (*value > 0) printf("%s %s %g", any++ ? "," : "", name, (double)*value);
+  printf("%s\n", any ? "" : " none");
+}
+
+/* Everything that a run will use, before it is used. */
+static void lab_print_plan(const lab *l, const vit_model *m, const vit_dataset *train,
+                           const vit_dataset *held, const vit_dataset *test) {
+  const vit_config *c = &m->config;
+  const double MB = 1e6;
+  double data = 0;
+  vit_memory need;
+  nb_cell("What will run");
+  nb_try(vit_memory_plan(c, l->fit.batch, &need));
+  printf("  images       %d to learn from, %d held back to choose the best epoch, %d for the test\n",
+         train->count, held ? held->count : 0, test->count);
+  printf("  model        %d x %d x %d, patches of %d x %d, width %d, %d blocks of %d heads, MLP %d\n",
+         c->image_height, c->image_width, c->channels, c->patch_height, c->patch_width, c->width,
+         c->depth, c->heads, c->mlp_width);
+  printf("  parameters   %.0f\n", (double)m->params.count);
+  lab_print_recipe(l);
+  data = ((double)train->count + (held ? held->count : 0) + test->count) * c->channels *
+         c->image_height * c->image_width;
+  printf("  memory       images %.1f MB as bytes; parameters, gradients and moments %.1f MB;\n"
+         "               activations of a batch %.1f MB\n",
+         data / MB, (double)(need.parameters + need.gradients + need.moments) / MB,
+         (double)need.training / MB);
+  printf("  kernels      %s%s%s\n", m->kernels->name, m->kernels == &vit_naive ? "" : ", ",
+         m->kernels == &vit_naive ? "" : vit_simd_name());
+  printf("  threads      %d\n", m->threads ? m->threads : vit_max_threads());
+  printf("  written      %s/last.safetensors, best.safetensors and history.csv after each epoch\n",
+         nb_out);
+}
+
+/* ---- while it trains ----------------------------------------------------- */
+
+static volatile sig_atomic_t lab_interrupted = 0;
+
+/* The first Ctrl-C asks the run to stop; the second one ends the program. */
+static void lab_on_signal(int number) {
+  lab_interrupted = 1;
+  signal(number, SIG_DFL);
+}
+
+static void lab_print_time(double seconds) {
+  if (seconds < 100) printf("%.0f s", seconds);
+  else if (seconds < 6000) printf("%.0f min", seconds / 60);
+  else printf("%.1f h", seconds / 3600);
+}
+
+/* How much the class token, or the mean over all tokens, looks at each patch in
+   the last block, mean over the heads; the largest is 1. glow [N] */
+static void lab_look(const vit_model *m, const vit_state *s, int image, float *glow) {
+  const vit_config *c = &m->config;
+  const int N = vit_config_patches(c), T = vit_config_tokens(c);
+  const int rows = c->pool == VIT_POOL_CLS ? 1 : T;
+  float top = 0;
+  memset(glow, 0, (size_t)N * sizeof *glow);
+  for (int h = 0; h < c->heads; h++) {
+    const float *p = vit_attention(m, s, c->depth - 1, image, h);
+    for (int r = 0; r < rows; r++)
+      for (int i = 0; i < N; i++) glow[i] += p[r * T + T - N + i];
+  }
+  for (int i = 0; i < N; i++) top = glow[i] > top ? glow[i] : top;
+  for (int i = 0; i < N; i++) glow[i] /= top > 0 ? top : 1;
+}
+
+/* The live view: a few test images and what it is drawn with. */
+typedef struct {
+  enum { LAB_NOT, LAB_WINDOW, LAB_TEXT } where;
+  FILE *gnuplot;          /* an open window */
+  const vit_dataset *data;
+  int order[4], count;
+  vit_state s;
+  float *images, *glow;
+} lab_view;
+
+/* Everything that the callback needs. */
+typedef struct {
+  const lab *l;
+  lab_view view;
+  double drawn, line; /* seconds: last live picture, last progress line */
+} lab_watch;
+
+/* Red, green and blue of a pixel, 0..255, with a glow of orange. */
+static void lab_pixel(const lab_view *v, const vit_config *c, int image, int y, int x, int rgb[3]) {
+  static const double orange[3] = {255, 170, 0};
+  const int plane = c->image_height * c->image_width;
+  const float *p = v->images + image * c->channels * plane + y * c->image_width + x;
+  const int N = vit_config_patches(c), across = c->image_width / c->patch_width;
+  const double w =
+      0.75 * (double)v->glow[image * N + y / c->patch_height * across + x / c->patch_width];
+  for (int k = 0; k < 3; k++) {
+    int ch = c->channels == 3 ? k : 0;
+    double grey = ((double)p[ch * plane] * (double)v->data->std[ch] + (double)v->data->mean[ch]);
+    rgb[k] = (int)(0.5 + 255 * grey * (1 - w) + w * orange[k]);
+  }
+}
+
+static void lab_view_begin(lab_view *v, const lab *l, const vit_model *m, const vit_dataset *data) {
+  const vit_config *c = &m->config;
+  const int display = getenv("DISPLAY") || getenv("WAYLAND_DISPLAY");
+  memset(v, 0, sizeof *v);
+  if (!l->live) return;
+#ifdef SIGPIPE
+  signal(SIGPIPE, SIG_IGN); /* a closed window does not end the training */
+#endif
+  if (display &&
+      !system("gnuplot -e 'set terminal' 2>&1 </dev/null | grep -qE '^ *(qt|wxt|x11|aqua) '"))
+    v->gnuplot = popen("gnuplot >/dev/null 2>&1", "w");
+  v->where = v->gnuplot ? LAB_WINDOW : nb_terminal() ? LAB_TEXT : LAB_NOT;
+  if (v->where == LAB_NOT)
+    printf("  live         no display and no terminal: look at %s/history.csv instead\n", nb_out);
+  if (v->where == LAB_NOT) return;
+  v->data = data;
+  v->count = v->where == LAB_TEXT && c->image_width > 24 ? 2 : 4;
+  for (int i = 0; i < v->count; i++) { /* the first image of four classes */
+    v->order[i] = 0;
+    while (v->order[i] + 1 < data->count && data->labels[v->order[i]] != i) v->order[i]++;
+  }
+  nb_try(vit_state_create(&v->s, m, v->count, VIT_KEEP_ATTENTION, 0));
+  v->images = nb_floats(v->count * c->channels * c->image_height * c->image_width);
+  v->glow = nb_floats(v->count * vit_config_patches(c));
+  vit_dataset_batch(data, v->order, v->count, v->images, NULL);
+}
+
+static void lab_view_end(lab_view *v) {
+  if (v->gnuplot) pclose(v->gnuplot);
+  if (v->where == LAB_NOT) return;
+  vit_state_free(&v->s);
+  free(v->images);
+  free(v->glow);
+}
+
+/* The images as half blocks: two pixels in each letter, 216 colours. */
+static void lab_print_images(const lab_view *v, const vit_config *c) {
+  for (int y = 0; y + 1 < c->image_height; y += 2) {
+    printf("  ");
+    for (int i = 0; i < v->count; i++) {
+      for (int x = 0; x < c->image_width; x++) {
+        int code[2];
+        for (int half = 0; half < 2; half++) {
+          int rgb[3];
+          lab_pixel(v, c, i, y + half, x, rgb);
+          code[half] = 16 + 36 * ((rgb[0] * 5 + 127) / 255) + 6 * ((rgb[1] * 5 + 127) / 255) +
+                       (rgb[2] * 5 + 127) / 255;
+        }
+        printf("\033[38;5;%d;48;5;%dm\xE2\x96\x80", code[0], code[1]);
+      }
+      printf("\033[0m  ");
+    }
+    printf("\n");
+  }
+}
+
+/* Columns of the history for gnuplot: epoch, training loss, held-back loss,
+   accuracy in %. */
+static void lab_send_history(FILE *f, const vit_history *h) {
+  fprintf(f, "$history << END\n");
+  for (int i = 0; i < h->epochs; i++)
+    fprintf(f, "%d %g %g %g\n", i + 1, h->epoch[i].train_loss, h->epoch[i].test_loss,
+            100 * h->epoch[i].test_accuracy);
+  fprintf(f, "END\n");
+}
+
+static void lab_draw_text(lab_view *v, const vit_config *c, const vit_history *h) {
+  FILE *f;
+  printf("\033[H\033[2J");
+  fflush(stdout);
+  f = h->epochs ? popen("gnuplot 2>/dev/null", "w") : NULL;
+  if (f) {
+    fprintf(f, "set terminal dumb size 78,15\nset xlabel 'epoch'\nset key outside\n"
+               "set title 'loss' offset 0,-1\nset xrange [0.5:%d.5]\n", h->epochs < 2 ? 2 : h->epochs);
+    lab_send_history(f, h);
+    fprintf(f, "plot $history using 1:2 with linespoints pt 'o' title 'training', "
+               "'' using 1:3 with linespoints pt '*' title 'held back'\n");
+    pclose(f);
+  }
+  printf("  What it looks at in the last block (orange)\n\n");
+  lab_print_images(v, c);
+}
+
+static void lab_draw_window(lab_view *v, const vit_config *c, const vit_history *h) {
+  FILE *f = v->gnuplot;
+  if (h->epochs) lab_send_history(f, h);
+  fprintf(f, "$images << END\n");
+  for (int y = 0; y < c->image_height; y++)
+    for (int i = 0; i < v->count; i++)
+      for (int x = 0; x < c->image_width; x++) {
+        int rgb[3];
+        lab_pixel(v, c, i, y, x, rgb);
+        fprintf(f, "%d %d %d %d %d\n", i * c->image_width + x, y, rgb[0], rgb[1], rgb[2]);
+      }
+  fprintf(f, "END\nset multiplot layout %d,1\nunset title\n", h->epochs ? 3 : 1);
+  if (h->epochs)
+    fprintf(f, "set xlabel 'epoch'\nset xrange [0.5:%d.5]\nset grid\nset ylabel 'loss'\n"
+               "plot $history using 1:2 with linespoints title 'training', "
+               "'' using 1:3 with linespoints title 'held back'\n"
+               "set ylabel 'right answers (%%)'\nset key bottom right\n"
+               "plot $history using 1:4 with linespoints title 'held back'\nunset grid\n",
+            h->epochs < 2 ? 2 : h->epochs);
+  fprintf(f, "set title 'What it looks at in the last block (orange)'\nunset xlabel\nunset ylabel\n"
+             "unset tics\nset size ratio -1\nset xrange [-0.5:%d.5]\nset yrange [%d.5:-0.5]\n"
+             "plot $images using 1:2:3:4:5 with rgbimage notitle\n"
+             "unset multiplot\nreset\n",
+          v->count * c->image_width - 1, c->image_height - 1);
+  fflush(f);
+}
+
+static void lab_draw(lab_view *v, const vit_progress *p) {
+  if (v->where == LAB_NOT || vit_forward(p->model, &v->s, v->images, v->count)) return;
+  for (int i = 0; i < v->count; i++)
+    lab_look(p->model, &v->s, i, v->glow + i * vit_config_patches(&p->model->config));
+  if (v->where == LAB_TEXT)
+    lab_draw_text(v, &p->model->config, p->history);
+  else
+    lab_draw_window(v, &p->model->config, p->history);
+}
+
+/* One line per epoch; in a terminal, between them, one line that is written over
+   and over. */
+static void lab_print_progress(lab_watch *w, const vit_progress *p) {
+  if (p->epoch_done) {
+    const vit_epoch *e = p->result;
+    printf("%s  epoch %3d/%d   loss %.4f", nb_terminal() ? "\r\033[K" : "", p->epoch, p->epochs,
+           e->train_loss);
+    if (e->test_loss == e->test_loss)
+      printf("   held back: loss %.4f, accuracy %.2f %%%s", e->test_loss, 100 * e->test_accuracy,
+             p->history->best == p->epoch ? " *" : "  ");
+    printf("   %5.0f images/s   ", p->images_per_second);
+    lab_print_time(p->seconds);
+    printf("\n");
+  } else if (nb_terminal() && (p->seconds - w->line > 0.2 || p->step == 1)) {
+    int done = p->step * 20 / p->steps;
+    printf("\r\033[K  epoch %3d/%d   [%.*s%.*s]   loss %.4f   %5.0f images/s   ", p->epoch, p->epochs,
+           done, "####################", 20 - done, "....................", p->loss,
+           p->images_per_second);
+    lab_print_time(p->seconds_left);
+    printf(" left");
+    w->line = p->seconds;
+  }
+  fflush(stdout);
+}
+
+static int lab_callback(const vit_progress *p, void *user) {
+  lab_watch *w = (lab_watch *)user;
+  if (p->epoch_done || p->seconds - w->drawn > 10 || (p->epoch == 1 && p->step == 1)) {
+    lab_draw(&w->view, p);
+    w->drawn = p->seconds;
+  }
+  lab_print_progress(w, p);
+  return lab_interrupted;
+}
+
+/* The command that this program was started with, and --resume. */
+static void lab_say_resume(const lab *l) {
+  int there = 0;
+  printf("  go on with: ");
+  for (int i = 0; i < l->argc; i++) {
+    printf(" %s", l->argv[i]);
+    there |= !strcmp(l->argv[i], "--resume");
+  }
+  printf("%s\n", there ? "" : " --resume");
+}
+
+static void lab_train(lab *l, vit_model *m, const vit_dataset *train, const vit_dataset *held,
+                      const vit_dataset *test, vit_history *h) {
+  lab_watch watch;
+  vit_result r;
+  nb_cell("Training");
+  memset(&watch, 0, sizeof watch);
+  watch.l = l;
+  lab_view_begin(&watch.view, l, m, test);
+  signal(SIGINT, lab_on_signal);
+  signal(SIGTERM, lab_on_signal);
+  l->fit.schedule.warmup = (int)(l->warmup * (float)l->fit.epochs * (float)train->count /
+                                 (float)l->fit.batch);
+  l->fit.callback = lab_callback;
+  l->fit.user = &watch;
+  r = vit_fit(m, &l->fit, train, held, h);
+  signal(SIGINT, SIG_DFL);
+  signal(SIGTERM, SIG_DFL);
+  lab_view_end(&watch.view);
+  if (r && nb_terminal()) printf("\n");
+  if (r == VIT_STOPPED) {
+    printf("  %s; everything is saved in %s\n", vit_error(), nb_out);
+    lab_say_resume(l);
+    exit(130);
+  }
+  if (r == VIT_ERR_DIVERGED && h->epochs)
+    fprintf(stderr, "%s/best.safetensors is the best epoch until then\n", nb_out);
+  nb_try(r);
+  if (h->best) printf("  the best epoch was %d of %d: its weights are tested now\n", h->best, h->epochs);
+  nb_figure(vit_plot_history(nb_out, "curves", h, "held-back images"), "curves");
+}
+
+/* ---- after the training -------------------------------------------------- */
+
+/* What each class was taken for, and how well each class is known. */
+static void lab_show_classes(const vit_dataset *test, const int *guess) {
+  const int K = test->classes;
+  int *counts = (int *)calloc((size_t)(K * K), sizeof *counts), worst = 1;
+  double f1 = 0;
+  if (!counts) nb_stop("out of memory for the confusion matrix");
+  nb_cell("How well is each class known, and which is taken for which?");
+  vit_confusion(counts, guess, test->labels, test->count, K);
+  printf("  %s%-16s %7s %10s %8s %6s%s\n", nb_dim(), "class", "images", "precision", "recall", "F1",
+         nb_plain());
+  for (int k = 0; k < K; k++) {
+    vit_class_score s = vit_score_class(counts, K, k);
+    printf("  %-16s %7d %9.2f%% %7.2f%% %6.3f\n", vit_class_name(test, k), s.count,
+           100 * s.precision, 100 * s.recall, s.f1);
+    f1 += s.f1 / K;
+    for (int j = 0; j < K; j++)
+      if (j != k && counts[k * K + j] > counts[worst]) worst = k * K + j;
+  }
+  printf("  %-16s %7d %27.3f\n", "mean", test->count, f1);
+  printf("  most frequent mistake: %s taken for %s, %d times\n",
+         vit_class_name(test, worst / K), vit_class_name(test, worst % K),
+         counts[worst]);
+  nb_figure(vit_plot_confusion(nb_out, "confusion", counts, K, test), "confusion");
+  free(counts);
+}
+
+/* The pixels of images order[0..n-1] as they are, 0..1: [n,C,height,width]. */
+static float *lab_pixels(const vit_dataset *d, const int *order, int n) {
+  const int size = d->channels * d->height * d->width;
+  float *images = nb_floats(n * size);
+  for (int i = 0; i < n; i++)
+    for (int j = 0; j < size; j++)
+      images[i * size + j] = (float)d->pixels[(vit_idx)order[i] * size + j] / 255;
+  return images;
+}
+
+/* The images whose true class got the smallest probability. */
+static void lab_show_mistakes(const vit_dataset *test, const int *guess, const float *p) {
+  enum { ROWS = 4, COLS = 5, MANY = ROWS * COLS };
+  static char text[MANY][160];
+  const char *titles[MANY];
+  const int K = test->classes;
+  int worst[MANY + 1], found = 0, wrong = 0, rows;
+  float *images;
+  nb_cell("The worst mistakes: the true class got the smallest probability");
+  for (int i = 0; i < test->count; i++) { /* keep the worst, in order */
+    int at = found;
+    if (guess[i] == test->labels[i]) continue;
+    wrong++;
+    while (at > 0 && p[i * (vit_idx)K + test->labels[i]] <
+                         p[worst[at - 1] * (vit_idx)K + test->labels[worst[at - 1]]])
+      at--;
+    if (at == MANY) continue;
+    if (found < MANY) found++;
+    for (int j = found - 1; j > at; j--) worst[j] = worst[j - 1];
+    worst[at] = i;
+  }
+  printf("  %d of %d images are wrong\n", wrong, test->count);
+  if (!found) return;
+  for (int i = 0; i < found; i++) {
+    snprintf(text[i], sizeof text[i], "is %s, said %s", vit_class_name(test, test->labels[worst[i]]),
+             vit_class_name(test, guess[worst[i]]));
+    titles[i] = text[i];
+  }
+  rows = (found + COLS - 1) / COLS;
+  for (int i = found; i < rows * COLS; i++) titles[i] = NULL, worst[i] = worst[0];
+  images = lab_pixels(test, worst, rows * COLS);
+  for (int i = found * test->channels * test->height * test->width;
+       i < rows * COLS * test->channels * test->height * test->width; i++)
+    images[i] = 1;
+  nb_figure(vit_plot_tiles(nb_out, "mistakes",
+                           "The worst mistakes on the test images: the true class got the smallest probability",
+                           images, NULL, 0, 0, titles, rows, COLS, test->channels, test->height,
+                           test->width, 0, 1),
+            "mistakes");
+  free(images);
+}
+
+/* Images of the first classes, plain and with what the last block looks at. */
+static void lab_show_attention(const vit_model *m, const vit_dataset *test) {
+  enum { MOST = 10 };
+  const char *titles[2 * MOST];
+  const vit_config *c = &m->config;
+  const int N = vit_config_patches(c), n = test->classes < MOST ? test->classes : MOST;
+  const int size = c->channels * c->image_height * c->image_width;
+  int order[2 * MOST];
+  float *images, *glow = nb_floats(2 * n * N), *batch = nb_floats(n * size);
+  vit_state s;
+  nb_cell("What does it look at? Attention in the last block, mean over the heads");
+  for (int k = 0; k < n; k++) {
+    order[k] = 0;
+    while (order[k] + 1 < test->count && test->labels[order[k]] != k) order[k]++;
+    order[n + k] = order[k];
+    titles[k] = vit_class_name(test, k);
+    titles[n + k] = NULL;
+  }
+  vit_dataset_batch(test, order, n, batch, NULL);
+  nb_try(vit_state_create(&s, m, n, VIT_KEEP_ATTENTION, 0));
+  nb_try(vit_forward(m, &s, batch, n));
+  for (int k = 0; k < n; k++) lab_look(m, &s, k, glow + (n + k) * N);
+  images = lab_pixels(test, order, 2 * n);
+  nb_figure(vit_plot_tiles(nb_out, "attention",
+                           "Where the last block looks: full orange where it looks most",
+                           images, glow, c->image_height / c->patch_height,
+                           c->image_width / c->patch_width, titles, 2, n, c->channels,
+                           c->image_height, c->image_width, 0, 1),
+            "attention");
+  vit_state_free(&s);
+  free(images);
+  free(glow);
+  free(batch);
+}
+
+/* Largest memory of this program so far, in MB; 0 where it is not known. */
+static double lab_peak_memory(void) {
+#if defined(_WIN32)
+  return 0;
+#else
+  struct rusage u;
+  getrusage(RUSAGE_SELF, &u);
+#ifdef __APPLE__
+  return (double)u.ru_maxrss / 1e6;
+#else
+  return (double)u.ru_maxrss * 1024 / 1e6;
+#endif
+#endif
+}
+
+/* The test images are looked at here, and only here. */
+static void lab_report(const vit_model *m, const vit_dataset *test, const vit_history *h) {
+  int *guess = (int *)malloc((size_t)test->count * sizeof(int));
+  float *p = nb_floats(test->count * m->config.classes);
+  double loss, accuracy;
+  if (!guess) nb_stop("out of memory for the test results");
+  nb_try(vit_evaluate(m, test, &loss, &accuracy, guess, p));
+  lab_show_classes(test, guess);
+  lab_show_mistakes(test, guess, p);
+  lab_show_attention(m, test);
+  printf("\n  top 5        %.2f %% have their class among the five most probable\n",
+         100 * vit_top_accuracy(p, test->labels, test->count, m->config.classes, 5));
+  printf("  training     ");
+  lab_print_time(h->epochs ? h->epoch[h->epochs - 1].seconds : 0);
+  printf(", peak memory %.0f MB\n", lab_peak_memory());
+  printf("\ntest accuracy %.2f %%\n", 100 * accuracy);
+  free(guess);
+  free(p);
+}
+
+#endif

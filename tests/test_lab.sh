@@ -1,0 +1,123 @@
+#!/bin/sh
+# The training programs 09 and 12 from outside: short runs with a known result,
+# Ctrl-C and --resume, other thread counts, a full disk, folders that do not fit.
+#   sh tests/test_lab.sh   after `make programs`; ends in `lab: N passed, M failed`.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+dir=build/lab
+rm -rf $dir
+mkdir -p $dir/digits
+passed=0 failed=0
+tell() { # tell TRUTH WHAT
+  if [ "$1" = 0 ]; then passed=$((passed + 1)); else failed=$((failed + 1)) && echo "wrong: $2"; fi
+}
+
+# refuses SENTENCE COMMAND...: exit status 1, and a line on stderr that holds SENTENCE
+refuses() {
+  sentence=$1
+  shift
+  "$@" >$dir/out 2>$dir/err
+  status=$?
+  [ $status = 1 ] && grep -q "$sentence" $dir/err
+  tell $? "exit $status of: $* said: $(cat $dir/err)"
+}
+
+# at_least PERCENT LOG: its last line is `test accuracy NN.NN %`, and high enough
+at_least() {
+  tail -n 1 $2 | grep -Eq '^test accuracy [0-9]+\.[0-9][0-9] %$' &&
+    [ "$(tail -n 1 $2 | sed 's/[^0-9]//g')" -ge ${1}00 ]
+  tell $? "wanted at least $1 %, $2 ends: $(tail -n 1 $2)"
+}
+
+build/digits $dir/digits --train 4000 --test 500 || exit 1
+quick="build/09_mnist --data $dir/digits --held 400 --epochs 2"
+
+# A short version of each recipe, with what it reaches.
+$quick --out $dir/a >$dir/log 2>&1
+at_least 60 $dir/log
+for name in curves confusion mistakes attention augmentation; do
+  [ -s $dir/a/$name.gp ] && [ -s $dir/a/$name.dat ]
+  tell $? "09 left no script or data of $name"
+done
+[ "$(wc -l <$dir/a/history.csv)" = 3 ] && head -n 1 $dir/a/history.csv | grep -q '^epoch,train_loss'
+tell $? "history.csv: $(cat $dir/a/history.csv)"
+$quick --preset best --limit 2000 --out $dir/best >$dir/log 2>&1
+at_least 30 $dir/log
+$quick --preset tutorial --out $dir/tutorial >$dir/log 2>&1
+at_least 30 $dir/log
+
+# Another number of threads, and a stop in the middle: the same files.
+same() { # same FOLDER WHAT
+  cmp $dir/a/last.safetensors $dir/$1/last.safetensors && cmp $dir/a/best.safetensors $dir/$1/best.safetensors
+  tell $? "$2: the checkpoints differ"
+}
+$quick --out $dir/one --threads 1 >$dir/log 2>&1
+same one "one thread"
+$quick --out $dir/stopped --threads 3 >$dir/log 2>&1 &
+pid=$!
+while kill -0 $pid 2>/dev/null && ! [ -s $dir/stopped/history.csv ]; do sleep 0.05; done
+kill -INT $pid 2>/dev/null
+wait $pid
+status=$?
+[ $status = 130 ] && grep -q 'go on with: .*--resume' $dir/log
+tell $? "Ctrl-C: exit $status, $(tail -n 2 $dir/log)"
+$quick --out $dir/stopped --resume >$dir/log 2>&1
+tell $? "resume: $(tail -n 1 $dir/log)"
+same stopped "stopped and resumed"
+$quick --out $dir/stopped --resume >$dir/log 2>&1
+at_least 60 $dir/log # there is nothing left to train
+refuses 'its recipe.batch is 64, here it is 32' $quick --out $dir/stopped --resume --batch 32
+refuses 'config.depth' $quick --out $dir/stopped --resume --model depth=2
+same stopped "after two refusals"
+head -c 5000 $dir/a/last.safetensors >$dir/stopped/last.safetensors
+refuses 'last.safetensors' $quick --out $dir/stopped --resume
+
+# No file may be larger than 5000 blocks, as if the disk were full: the old
+# checkpoint stays. (A block has 512 or 1024 bytes, the new one would have 6.5 MB.)
+mkdir -p $dir/full
+cp $dir/a/last.safetensors $dir/full
+(trap '' XFSZ && ulimit -f 5000 && refuses 'cannot write .*last.safetensors: .*what was there before is still there' \
+  $quick --epochs 1 --limit 500 --held 100 --model depth=12 --out $dir/full && [ $failed = 0 ])
+tell $? "a full disk"
+cmp -s $dir/a/last.safetensors $dir/full/last.safetensors
+tell $? "a full disk destroyed the old checkpoint"
+
+# A rate that diverges leaves the last good checkpoint.
+refuses 'diverged' $quick --out $dir/wild --lr 1000000 --model init=0
+refuses 'NAME\|there is no squeeze' $quick --augment squeeze=1
+refuses 'rotate is 400' $quick --augment rotate=400
+refuses 'tutorial, quick or best' $quick --preset slow
+refuses 'wants name=value' $quick --model depth
+
+# A folder of photos: digits as PGM files, 20 of each of the first classes.
+images=$dir/digits/train-images-idx3-ubyte labels=$dir/digits/train-labels-idx1-ubyte
+i=0
+od -An -v -tu1 -w1 -j8 -N300 $labels | while read -r label; do
+  mkdir -p $dir/photos/digit_$label
+  { printf 'P5\n28 28\n255\n' && tail -c +$((17 + 784 * i)) $images | head -c 784; } \
+    >$dir/photos/digit_$label/$i.pgm
+  i=$((i + 1))
+done
+photos="build/12_photos --data $dir/photos --preset cifar-cls --held 30 --epochs 2"
+echo 'no image' >$dir/photos/digit_3/notes.txt
+$photos --out $dir/p >$dir/log 2>&1
+grep -q 'skipped .*notes.txt' $dir/log && grep -q 'were enlarged' $dir/log && grep -q '^  digit_7' $dir/log
+tell $? "12 on a folder: $(tail -n 3 $dir/log)"
+at_least 8 $dir/log
+$photos --out $dir/q --threads 1 >$dir/log2 2>&1
+[ "$(tail -n 1 $dir/log)" = "$(tail -n 1 $dir/log2)" ] && cmp $dir/p/best.safetensors $dir/q/best.safetensors
+tell $? "12 with one thread: $(tail -n 1 $dir/log2)"
+mkdir -p $dir/bad/one/a && cp $dir/photos/digit_1/*.pgm $dir/bad/one/a
+refuses 'class' build/12_photos --data $dir/bad/one --out $dir/x
+mkdir -p $dir/bad/one/b
+refuses 'class b .* has no files' build/12_photos --data $dir/bad/one --out $dir/x
+mkdir -p $dir/bad/case/cat $dir/bad/case/Cat && cp $dir/photos/digit_1/*.pgm $dir/bad/case/cat &&
+  cp $dir/photos/digit_2/*.pgm $dir/bad/case/Cat
+if [ "$(ls $dir/bad/case | wc -l)" = 2 ]; then
+  refuses 'differ' build/12_photos --data $dir/bad/case --out $dir/x
+fi
+refuses 'cifar-mean' $photos --preset alexnet
+VIT_DATA=$dir/nowhere refuses 'data DIR is needed' build/12_photos
+
+echo "lab: $passed passed, $failed failed"
+[ $failed = 0 ]
