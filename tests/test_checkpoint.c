@@ -4,47 +4,19 @@
 #if !defined(_XOPEN_SOURCE) && !defined(_GNU_SOURCE)
 #define _XOPEN_SOURCE 700 /* popen, setrlimit, nanosleep */
 #endif
-#include "test.h"
-
 #include <errno.h>
-#include <sys/stat.h>
-#include <sys/types.h>
 #ifndef _WIN32
 #include <sys/resource.h>
 #include <sys/wait.h>
 #endif
 
-static void *test_malloc(size_t n);
-static void test_free(void *p);
 #ifdef __cplusplus
 extern "C"
 #endif
 int test_fsync(int file);
 #define fsync test_fsync
-#define VIT_MALLOC(n) test_malloc(n)
-#define VIT_FREE(p) test_free(p)
-#define VIT_STATIC
-#define VIT_IMPLEMENTATION
-#include "../vit.h"
+#include "files.h"
 #include "changed.h"
-
-/* ---- an allocator that counts, and that fails on demand ------------------ */
-
-static struct { int calls, live, fail_at; } heap;
-
-static void *test_malloc(size_t n) {
-  void *p = ++heap.calls == heap.fail_at || n > ((size_t)1 << 30) ? NULL : malloc(n);
-  heap.live += p != NULL;
-  return p;
-}
-static void test_free(void *p) {
-  heap.live -= p != NULL;
-  free(p);
-}
-static void no_leak(const char *what) {
-  CHECK(heap.live == 0, "%s: %d blocks were not freed", what, heap.live);
-  memset(&heap, 0, sizeof heap);
-}
 
 /* A kill needs no disk, and a disk is slow: flushing is counted, or fails. */
 static struct { int calls, fail_at; } flush;
@@ -57,20 +29,6 @@ int test_fsync(int file) {
 }
 
 /* ---- files --------------------------------------------------------------- */
-
-static char folder[100];
-
-/* build/test_checkpoint_PID/NAME */
-static const char *path_of(const char *name) {
-  static char paths[40][300];
-  static int count;
-  char path[300];
-  snprintf(path, sizeof path, "%s/%s", folder, name);
-  for (int i = 0; i < count; i++)
-    if (!strcmp(paths[i], path)) return paths[i];
-  if (count == 40) exit(1);
-  return strcpy(paths[count++], path);
-}
 
 typedef struct { unsigned char *at; size_t size; } bytes;
 
@@ -106,11 +64,6 @@ static int same_file(const char *a, const char *b) {
   free(y.at);
   return same;
 }
-static int exists(const char *path) {
-  struct stat info;
-  return stat(path, &info) == 0;
-}
-
 static const char *const run_files[] = {"last.safetensors", "best.safetensors",
                                         "history.csv", "last.safetensors.tmp",
                                         "best.safetensors.tmp", "history.csv.tmp"};
@@ -137,21 +90,6 @@ static void same_run_files(const char *what, const char *a, const char *b, int b
     in_folder(x, a, run_files[i]);
     CHECK(!exists(x), "%s: %s is left", what, run_files[i]);
   }
-}
-
-/* "%s" of the sentence stands for the path. */
-static int fails(vit_result have, vit_result want, const char *sentence,
-                 const char *path) {
-  char text[700];
-  const char *hole = strstr(sentence, "%s");
-  if (hole)
-    snprintf(text, sizeof text, "%.*s%s%s", (int)(hole - sentence), sentence, path,
-             hole + 2);
-  else
-    snprintf(text, sizeof text, "%s", sentence);
-  return CHECK(have == want && !strcmp(vit_error(), text),
-               "result %d \"%s\",\n    expected %d \"%s\"", (int)have, vit_error(),
-               (int)want, text);
 }
 
 /* ---- a small model, its pictures, and its runs --------------------------- */
@@ -395,10 +333,12 @@ static void test_killed_while_saving(void) {
     CHECK(!save_many(path, i), "%s", vit_error());
     content[i] = read_bytes(path);
   }
-  for (int k = 0; k < kills; k++) {
+  /* longer and longer, if the child is too slow to write at all */
+  for (int k = 0; k < kills || (k < 20 * kills && !(found[0] && found[1])); k++) {
+    const uint32_t longest = 6000 * (1 + (uint32_t)(k / kills));
     vit_safetensors f;
     bytes now;
-    killed_after(500 + vit_random_below(&rng, 6000), save_for_ever, path);
+    killed_after(500 + vit_random_below(&rng, longest), save_for_ever, path);
     now = read_bytes(path);
     CHECK(equal(&now, &content[0]) || equal(&now, &content[1]),
           "after a kill the file is neither the old nor the new one: %d bytes",
@@ -409,9 +349,9 @@ static void test_killed_while_saving(void) {
     CHECK(!vit_safetensors_open(&f, path), "%s", vit_error());
     vit_safetensors_close(&f);
   }
-  CHECK(found[0] + found[1] == kills && found[1] > 0, "%d and %d", found[0], found[1]);
+  CHECK(found[0] && found[1], "%d times the one, %d times the other", found[0], found[1]);
   CHECK(!save_many(path, 0), "a rest of the killed one is in the way: %s", vit_error());
-  snprintf(temporary, sizeof temporary, "%s.tmp", path);
+  snprintf(temporary, sizeof temporary, "%.290s.tmp", path);
   CHECK(!exists(temporary), "%s is left", temporary);
   free(content[0].at);
   free(content[1].at);
@@ -678,7 +618,7 @@ static void python_agrees(const char *python, const char *path, int at_least) {
   FILE *pipe;
   int n = 0;
   if (!CHECK(!vit_safetensors_open(&f, path), "%s", vit_error())) return;
-  snprintf(command, sizeof command, "'%s' '%s' '%s'", python, path_of("read.py"), path);
+  snprintf(command, sizeof command, "'%.200s' '%.290s' '%.290s'", python, path_of("read.py"), path);
   pipe = popen(command, "r");
   if (!CHECK(pipe != NULL, "no pipe")) return;
   CHECK(fscanf(pipe, "note %19s %59s\n", type, shape) == 2 && !strcmp(type, "8") &&
@@ -745,7 +685,7 @@ static void check_kept(const char *what, const char *path, const bytes *was) {
   char temporary[320];
   CHECK(equal(&now, was), "%s: the old file changed", what);
   free(now.at);
-  snprintf(temporary, sizeof temporary, "%s.tmp", path);
+  snprintf(temporary, sizeof temporary, "%.290s.tmp", path);
   CHECK(!exists(temporary), "%s: %s is left", what, temporary);
 }
 
@@ -776,7 +716,7 @@ static void test_full_disk(void) {
     r = vit_model_save(&m, NULL, path);
     setrlimit(RLIMIT_FSIZE, &limit);
     if (!set) SKIP("RLIMIT_FSIZE cannot be set");
-    snprintf(text, sizeof text, "cannot write %s: %s; what was there before is still there",
+    snprintf(text, sizeof text, "cannot write %.290s: %.60s; what was there before is still there",
              path, strerror(EFBIG));
     fails(r, VIT_ERR_FILE, text, "");
     check_kept("a full disk", path, &was);
@@ -806,7 +746,7 @@ static void test_flush(void) {
   m.params.block[0] = 5;
   flush.calls = 0;
   flush.fail_at = 1;
-  snprintf(text, sizeof text, "cannot write %s: %s; what was there before is still there",
+  snprintf(text, sizeof text, "cannot write %.290s: %.60s; what was there before is still there",
            path, strerror(EIO));
   fails(vit_model_save(&m, NULL, path), VIT_ERR_FILE, text, "");
   check_kept("a disk that fails", path, &was);
@@ -879,7 +819,7 @@ static void test_in_the_way(void) {
         "cannot write %s: Is a directory; what was there before is still there", path);
 #endif
   CHECK(vit_model_save(&m, NULL, path) == VIT_ERR_FILE, "a folder was replaced");
-  snprintf(temporary, sizeof temporary, "%s.tmp", path);
+  snprintf(temporary, sizeof temporary, "%.290s.tmp", path);
   CHECK(exists(inside) && !exists(temporary), "the folder, or a rest");
   remove(inside);
   remove(path);
@@ -1180,7 +1120,8 @@ static vit_result resume_from(const char *dir, const void *at, size_t size) {
   now = read_bytes(path);
   CHECK(equal(&now, &b), "reading it changed the file");
   if (o.result)
-    CHECK(o.h.epochs == 0 && *vit_error(), "a refused file has %d epochs", o.h.epochs);
+    CHECK(o.h.epochs == 0 && o.h.best == 0 && *vit_error(), "a refused file has %d epochs",
+          o.h.epochs);
   outcome_free(&o);
   free(now.at);
   free(b.at);

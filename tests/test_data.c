@@ -3,117 +3,12 @@
 #if !defined(_POSIX_C_SOURCE) && !defined(_GNU_SOURCE)
 #define _POSIX_C_SOURCE 200809L /* setenv */
 #endif
-#include "test.h"
+#include "files.h"
 
-#include <sys/stat.h>
-#include <sys/types.h>
+/* ---- bytes of a file ----------------------------------------------------- */
 
-static void *test_malloc(size_t n);
-#ifdef VIT_HAVE_STB
-static void *test_realloc(void *p, size_t n);
-#endif
-static void test_free(void *p);
-
-#ifdef VIT_HAVE_STB /* set by the Makefile when it finds stb_image.h */
-#define STBI_MALLOC(n) test_malloc(n)
-#define STBI_REALLOC(p, n) test_realloc(p, n)
-#define STBI_FREE(p) test_free(p)
-#define STB_IMAGE_IMPLEMENTATION
-#include "stb_image.h"
-#endif
-
-#define VIT_MALLOC(n) test_malloc(n)
-#define VIT_FREE(p) test_free(p)
-#define VIT_STATIC
-#define VIT_IMPLEMENTATION
-#include "../vit.h"
-
-/* ---- an allocator that counts, and that fails on demand ------------------ */
-
-static struct { int calls, live, fail_at; } heap;
-
-static int heap_refuses(size_t n) {
-  return ++heap.calls == heap.fail_at || n > ((size_t)1 << 30);
-}
-static void *test_malloc(size_t n) {
-  void *p = heap_refuses(n) ? NULL : malloc(n);
-  heap.live += p != NULL;
-  return p;
-}
-#ifdef VIT_HAVE_STB
-static void *test_realloc(void *p, size_t n) {
-  void *q = heap_refuses(n) ? NULL : realloc(p, n);
-  heap.live += q != NULL && p == NULL;
-  return q;
-}
-#endif
-static void test_free(void *p) {
-  heap.live -= p != NULL;
-  free(p);
-}
-static void no_leak(const char *what) {
-  CHECK(heap.live == 0, "%s: %d blocks were not freed", what, heap.live);
-  heap.live = heap.calls = heap.fail_at = 0;
-}
-
-/* ---- files --------------------------------------------------------------- */
-
-enum { MOST_BYTES = 4096, MOST_PATHS = 40 };
+enum { MOST_BYTES = 4096 };
 typedef struct { unsigned char at[MOST_BYTES]; size_t size; } bytes;
-
-static char folder[100];
-static char made[MOST_PATHS][300]; /* what is to be removed, in this order */
-static int made_count;
-
-/* build/test_data_PID/NAME, removed when the program ends. */
-static const char *path_of(const char *name) {
-  char path[300];
-  snprintf(path, sizeof path, "%s%s%s", folder, *name ? "/" : "", name);
-  for (int i = 0; i < made_count; i++)
-    if (!strcmp(made[i], path)) return made[i];
-  if (made_count == MOST_PATHS) exit(1);
-  return strcpy(made[made_count++], path);
-}
-
-static const char *folder_of(const char *name) {
-  const char *path = path_of(name);
-  CHECK(!vit_make_dir(path), "%s", vit_error());
-  return path;
-}
-
-static void remove_all(void) {
-  while (made_count > 0) remove(made[--made_count]);
-}
-
-static const char *write_file(const char *name, const void *data, size_t size) {
-  const char *path = path_of(name);
-  FILE *f = fopen(path, "wb");
-  if (!CHECK(f != NULL, "cannot write %s", path)) exit(1);
-  fwrite(data, 1, size, f);
-  fclose(f);
-  return path;
-}
-
-static int exists(const char *path) {
-  FILE *f = fopen(path, "rb");
-  if (f) fclose(f);
-  return f != NULL;
-}
-
-/* "%s" of the sentence stands for the path. */
-static int fails(vit_result have, vit_result want, const char *sentence,
-                 const char *path) {
-  char text[600];
-  const char *hole = strstr(sentence, "%s");
-  if (hole)
-    snprintf(text, sizeof text, "%.*s%s%s", (int)(hole - sentence), sentence, path,
-             hole + 2);
-  else
-    snprintf(text, sizeof text, "%s", sentence);
-  return CHECK(have == want && !strcmp(vit_error(), text),
-               "result %d \"%s\",\n    expected %d \"%s\"", (int)have, vit_error(),
-               (int)want, text);
-}
 
 static void put8(bytes *b, int v) { b->at[b->size++] = (unsigned char)v; }
 static void put_big32(bytes *b, uint32_t v) {
