@@ -63,16 +63,19 @@ static inline void no_leak(const char *what) {
 
 enum { MOST_PATHS = 900 };
 static char folder[100];
-static char made[MOST_PATHS][300]; /* what is to be removed, in this order */
+static char *made[MOST_PATHS]; /* what is to be removed, in this order */
 static int made_count;
 
 /* build/test_NAME_PID/NAME; remove_all() removes what got a path here. */
 static inline const char *path_of(const char *name) {
   char path[300];
-  snprintf(path, sizeof path, "%s%s%s", folder, *name ? "/" : "", name);
+  const size_t n = (size_t)snprintf(path, sizeof path, "%s%s%s", folder,
+                                    *name ? "/" : "", name);
   for (int i = 0; i < made_count; i++)
     if (!strcmp(made[i], path)) return made[i];
-  if (made_count == MOST_PATHS) exit(1);
+  if (n >= sizeof path || made_count == MOST_PATHS) exit(1);
+  made[made_count] = (char *)malloc(n + 1);
+  if (!made[made_count]) exit(1);
   return strcpy(made[made_count++], path);
 }
 
@@ -83,7 +86,10 @@ static inline const char *folder_of(const char *name) {
 }
 
 static inline void remove_all(void) {
-  while (made_count > 0) remove(made[--made_count]);
+  while (made_count > 0) {
+    remove(made[--made_count]);
+    free(made[made_count]);
+  }
 }
 
 static inline const char *write_file(const char *name, const void *data, size_t size) {

@@ -185,6 +185,13 @@ static void test_resize(void) {
   no_leak("resize");
 }
 
+/* A filter that does not exist. */
+static vit_filter filter_of(int code) {
+  vit_filter f;
+  memcpy(&f, &code, sizeof f);
+  return f;
+}
+
 static void test_resize_errors(void) {
   const uint8_t in[4] = {1, 2, 3, 4};
   uint8_t out[4];
@@ -192,7 +199,7 @@ static void test_resize_errors(void) {
         "cannot resize 2 x 2 pixels to 0 x 2; sizes must be from 1 to 32768", "");
   fails(vit_resize(out, in, 1, 32769, 2, 1, 2, VIT_BICUBIC), VIT_ERR_CONFIG,
         "cannot resize 32769 x 2 pixels to 1 x 2; sizes must be from 1 to 32768", "");
-  fails(vit_resize(out, in, 1, 2, 2, 1, 1, (vit_filter)(VIT_BICUBIC + 1)), VIT_ERR_CONFIG,
+  fails(vit_resize(out, in, 1, 2, 2, 1, 1, filter_of(2)), VIT_ERR_CONFIG,
         "filter 2 is not known; there are VIT_BILINEAR and VIT_BICUBIC", "");
   heap.calls = 0;
   heap.fail_at = 1;
@@ -708,7 +715,7 @@ static void test_folder_errors(void) {
   folder_fails(dir, &bad, VIT_ERR_CONFIG,
                "resize is 8, but 8 x 9 pixels are cut out; it must be from 9 to 4096, or 0 "
                "for the smallest that will do");
-  bad = c, bad.filter = (vit_filter)7;
+  bad = c, bad.filter = filter_of(7);
   folder_fails(dir, &bad, VIT_ERR_CONFIG,
                "filter 7 is not known; there are VIT_BILINEAR and VIT_BICUBIC");
 }

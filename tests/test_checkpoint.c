@@ -351,7 +351,7 @@ static void test_killed_while_saving(void) {
   }
   CHECK(found[0] && found[1], "%d times the one, %d times the other", found[0], found[1]);
   CHECK(!save_many(path, 0), "a rest of the killed one is in the way: %s", vit_error());
-  snprintf(temporary, sizeof temporary, "%.290s.tmp", path);
+  snprintf(temporary, sizeof temporary, "%s.tmp", path);
   CHECK(!exists(temporary), "%s is left", temporary);
   free(content[0].at);
   free(content[1].at);
@@ -618,7 +618,7 @@ static void python_agrees(const char *python, const char *path, int at_least) {
   FILE *pipe;
   int n = 0;
   if (!CHECK(!vit_safetensors_open(&f, path), "%s", vit_error())) return;
-  snprintf(command, sizeof command, "'%.200s' '%.290s' '%.290s'", python, path_of("read.py"), path);
+  snprintf(command, sizeof command, "'%s' '%s' '%s'", python, path_of("read.py"), path);
   pipe = popen(command, "r");
   if (!CHECK(pipe != NULL, "no pipe")) return;
   CHECK(fscanf(pipe, "note %19s %59s\n", type, shape) == 2 && !strcmp(type, "8") &&
@@ -685,7 +685,7 @@ static void check_kept(const char *what, const char *path, const bytes *was) {
   char temporary[320];
   CHECK(equal(&now, was), "%s: the old file changed", what);
   free(now.at);
-  snprintf(temporary, sizeof temporary, "%.290s.tmp", path);
+  snprintf(temporary, sizeof temporary, "%s.tmp", path);
   CHECK(!exists(temporary), "%s: %s is left", what, temporary);
 }
 
@@ -716,7 +716,7 @@ static void test_full_disk(void) {
     r = vit_model_save(&m, NULL, path);
     setrlimit(RLIMIT_FSIZE, &limit);
     if (!set) SKIP("RLIMIT_FSIZE cannot be set");
-    snprintf(text, sizeof text, "cannot write %.290s: %.60s; what was there before is still there",
+    snprintf(text, sizeof text, "cannot write %s: %s; what was there before is still there",
              path, strerror(EFBIG));
     fails(r, VIT_ERR_FILE, text, "");
     check_kept("a full disk", path, &was);
@@ -746,7 +746,7 @@ static void test_flush(void) {
   m.params.block[0] = 5;
   flush.calls = 0;
   flush.fail_at = 1;
-  snprintf(text, sizeof text, "cannot write %.290s: %.60s; what was there before is still there",
+  snprintf(text, sizeof text, "cannot write %s: %s; what was there before is still there",
            path, strerror(EIO));
   fails(vit_model_save(&m, NULL, path), VIT_ERR_FILE, text, "");
   check_kept("a disk that fails", path, &was);
@@ -819,7 +819,7 @@ static void test_in_the_way(void) {
         "cannot write %s: Is a directory; what was there before is still there", path);
 #endif
   CHECK(vit_model_save(&m, NULL, path) == VIT_ERR_FILE, "a folder was replaced");
-  snprintf(temporary, sizeof temporary, "%.290s.tmp", path);
+  snprintf(temporary, sizeof temporary, "%s.tmp", path);
   CHECK(exists(inside) && !exists(temporary), "the folder, or a rest");
   remove(inside);
   remove(path);
