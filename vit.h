@@ -6359,7 +6359,7 @@ static vit_result vit__read_numbers(vit__run *r, const vit_safetensors *f,
   {                                                                            \
     const char *number = vit_safetensors_metadata(f, key);                     \
     value = number ? strtod(number, NULL) : NAN;                               \
-    if (!(fabs(value) <= (double)INT_MAX))                                     \
+    if (!(value >= 0 && value <= (sizeof(type) == 8 ? DBL_MAX : INT_MAX)))     \
       return vit__fail(VIT_ERR_FORMAT, "cannot resume from %.200s: its %s is " \
                                        "%.40s",                                \
                        path, key, number ? number : "not there");              \
@@ -6440,8 +6440,8 @@ static vit_result vit__resume(vit__run *r) {
   FILE *there;
   vit__run_path(r, "last.safetensors", path);
   there = fopen(path, "rb");
-  if (!there) return VIT_OK; /* nothing to resume: begin */
-  fclose(there);
+  if (!there && errno == ENOENT) return VIT_OK; /* nothing there: begin */
+  if (there) fclose(there);
   result = vit_safetensors_open(&f, path);
   if (!result) result = vit__load_run(r, &f, path);
   vit_safetensors_close(&f);

@@ -421,6 +421,24 @@ static void lab_say_resume(const lab *l) {
   printf("%s\n", there ? "" : " --resume");
 }
 
+/* A run that begins anew does not destroy the one before it. */
+static void lab_keep_before(const lab *l) {
+  static const char *const names[] = {"last", "best"};
+  char path[600], before[600];
+  int kept = 0;
+  for (int i = 0; !l->fit.resume && i < 2; i++) {
+    snprintf(path, sizeof path, "%.500s/%s.safetensors", nb_out, names[i]);
+    snprintf(before, sizeof before, "%.500s/%s-before.safetensors", nb_out, names[i]);
+#ifdef _WIN32
+    remove(before);
+#endif
+    kept += !rename(path, before);
+  }
+  if (kept)
+    printf("  the run that was here is kept as %s/last-before.safetensors; --resume would go on with it\n",
+           nb_out);
+}
+
 static void lab_train(lab *l, vit_model *m, const vit_dataset *train, const vit_dataset *held,
                       const vit_dataset *test, vit_history *h) {
   lab_watch watch;
@@ -428,6 +446,7 @@ static void lab_train(lab *l, vit_model *m, const vit_dataset *train, const vit_
   nb_cell("Training");
   memset(&watch, 0, sizeof watch);
   watch.l = l;
+  lab_keep_before(l);
   lab_view_begin(&watch.view, l, m, test);
   signal(SIGINT, lab_on_signal);
   signal(SIGTERM, lab_on_signal);

@@ -73,14 +73,14 @@ head -c 5000 $dir/a/last.safetensors >$dir/stopped/last.safetensors
 refuses 'last.safetensors' $quick --out $dir/stopped --resume
 
 # No file may be larger than 5000 blocks, as if the disk were full: the old
-# checkpoint stays. (A block has 512 or 1024 bytes, the new one would have 6.5 MB.)
+# run stays. (A block has 512 or 1024 bytes, the new one would have 6.5 MB.)
 mkdir -p $dir/full
 cp $dir/a/last.safetensors $dir/full
 (trap '' XFSZ && ulimit -f 5000 && refuses 'cannot write .*last.safetensors: .*what was there before is still there' \
   $quick --epochs 1 --limit 500 --held 100 --model depth=12 --out $dir/full && [ $failed = 0 ])
 tell $? "a full disk"
-cmp -s $dir/a/last.safetensors $dir/full/last.safetensors
-tell $? "a full disk destroyed the old checkpoint"
+cmp -s $dir/a/last.safetensors $dir/full/last-before.safetensors && [ ! -e $dir/full/last.safetensors.tmp ]
+tell $? "a full disk destroyed the run before, or left a part of a file"
 
 # A rate that diverges leaves the last good checkpoint.
 refuses 'diverged' $quick --out $dir/wild --lr 1000000 --model init=0
