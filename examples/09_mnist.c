@@ -31,7 +31,7 @@ static lab recipe(const char *preset) {
   l.fit.augment.elastic = 1;
   l.fit.batch = 64;
   l.config.patch_height = l.config.patch_width = 7; /* 2.7 times as fast as 4 x 4 */
-  l.fit.epochs = 60;
+  l.fit.epochs = 80;
   if (!strcmp(preset, "quick")) l.fit.epochs = 5;
   return l;
 }
@@ -48,13 +48,17 @@ static void show_augmentation(const vit_dataset *train, const vit_model *m) {
       {"brightness", 0.8f, "brightness=0.8"}, {"contrast", 0.8f, "contrast=0.8"},
       {"erase", 1, "erase=1"},          {"rand_ops", 2, "rand_ops=2"},
       {"mixup", 1, "mixup=1"},          {"cutmix", 1, "cutmix=1"}};
-  enum { KINDS = sizeof kind / sizeof *kind, TIMES = 5, ROWS = KINDS / 2, COLS = 2 * TIMES };
-  const int size = train->height * train->width;
+  enum { KINDS = sizeof kind / sizeof *kind, TIMES = 5, ROWS = KINDS / 2, COLS = 2 * TIMES + 1 };
+  const int size = train->height * train->width, shown = 4 % train->count;
   const char *titles[ROWS * COLS], *field, *text;
   float *tiles = nb_floats(ROWS * COLS * size), *value;
   nb_cell("Augmentation: each epoch sees every digit changed in a new way");
+  for (int i = 0; i < ROWS * COLS; i++) titles[i] = NULL;
+  for (int i = 0; i < ROWS * COLS * size; i++) tiles[i] = 1; /* white between the two halves */
+  for (int j = 0; j < size; j++) tiles[TIMES * size + j] = (float)train->pixels[shown * size + j] / 255;
+  titles[TIMES] = "as it is";
   for (int k = 0; k < KINDS; k++) {
-    const int at = k % ROWS * COLS + k / ROWS * TIMES;
+    const int at = k % ROWS * COLS + k / ROWS * (TIMES + 1);
     vit_loader l;
     vit_augment a;
     memset(&a, 0, sizeof a);
@@ -63,15 +67,15 @@ static void show_augmentation(const vit_dataset *train, const vit_model *m) {
     if (a.rand_ops > 0) a.rand_strength = 9;
     nb_try(vit_loader_create(&l, train, m, &a, 2 * TIMES, 0, 1));
     for (int i = 0; i < TIMES; i++) {
-      l.order[i] = 4 % train->count;
+      l.order[i] = shown;
       l.order[2 * TIMES - 1 - i] = 7 % train->count;
     }
     vit_loader_batch(&l, 0, 2 * TIMES);
     for (int i = 0; i < TIMES; i++) {
       for (int j = 0; j < size; j++) /* as grey levels, 0..1 */
         tiles[(at + i) * size + j] = l.images[i * size + j] * train->std[0] + train->mean[0];
-      titles[at + i] = i == TIMES / 2 ? kind[k].says : NULL;
     }
+    titles[at + TIMES / 2] = kind[k].says;
     vit_loader_free(&l);
   }
   nb_figure(vit_plot_tiles(nb_out, "augmentation",
