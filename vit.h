@@ -248,6 +248,7 @@ typedef struct {
   X(gelu_backward, (float *dx, const float *dy, const float *x, int n))        \
   X(gelu_tanh_forward, (float *y, const float *x, int n))                      \
   X(gelu_tanh_backward, (float *dx, const float *dy, const float *x, int n))   \
+  X(uniform, (float *x, int n, uint32_t key, uint32_t stream, uint32_t first)) \
   X(dropout, (float *y, const float *x, int n, float rate, uint32_t key,       \
               uint32_t stream, uint32_t first))                                \
   X(residual_forward, (float *y, const float *x, const float *f, float scale,  \
@@ -2603,6 +2604,13 @@ VIT__SIMD void vit_simd_gelu_tanh_backward(float *dx, const float *dy,
 }
 #endif
 
+/* x[i] = random number `first + i` of a stream, 0 <= x < 1. */
+static void vit_naive_uniform(float *x, int n, uint32_t key, uint32_t stream,
+                              uint32_t first) {
+  for (vit_idx i = 0; i < n; i++)
+    x[i] = vit__unit(vit_philox(key, stream, first + (uint32_t)i));
+}
+
 /* dropout (Srivastava et al. 2014), inverted: y = x / (1 - rate), or 0 with
    probability rate. Element i is decided by random number `first + i` of the
    stream, so the backward calls this same function on dy and meets the same
@@ -2630,23 +2638,33 @@ static void vit_naive_scale(float *y, const float *x, float factor, int n) {
 }
 
 #ifdef VIT__HAS_SIMD
-/* vit_philox on VIT_LANES counters at once. */
+/* vit_naive_uniform for VIT_LANES counters: vit_philox on all of them at once. */
+VIT__OP vit_vec vit__uniforms(uint32_t key, uint32_t stream, uint32_t first) {
+  const vit_ivec m = vit_iset(VIT__PHILOX_M);
+  vit_ivec x0 = vit_icount(first), x1 = vit_iset(stream);
+  for (int round = 0; round < VIT__PHILOX_ROUNDS; round++) {
+    vit_ivec high = vit_imulhi(x0, m), low = vit_imul(x0, m);
+    x0 = vit_ixor(vit_ixor(high, vit_iset(key)), x1);
+    x1 = low;
+    key += VIT__PHILOX_W;
+  }
+  return vit_iunit(x0);
+}
+
+VIT__SIMD void vit_simd_uniform(float *x, int n, uint32_t key, uint32_t stream,
+                                uint32_t first) {
+  for (vit_idx i = 0; i < n; i += VIT_LANES)
+    vit_store_n(x + i, vit__uniforms(key, stream, first + (uint32_t)i), n - i);
+}
+
 VIT__SIMD void vit_simd_dropout(float *y, const float *x, int n, float rate,
                                 uint32_t key, uint32_t stream, uint32_t first) {
   const vit_vec keep = vit_set(rate < 1 ? 1 / (1 - rate) : 0);
-  const vit_ivec m = vit_iset(VIT__PHILOX_M);
   for (vit_idx i = 0; i < n; i += VIT_LANES) {
-    vit_ivec x0 = vit_icount(first + (uint32_t)i), x1 = vit_iset(stream);
-    uint32_t round_key = key;
+    vit_vec u = vit__uniforms(key, stream, first + (uint32_t)i);
     vit_vec v;
-    for (int round = 0; round < VIT__PHILOX_ROUNDS; round++) {
-      vit_ivec high = vit_imulhi(x0, m), low = vit_imul(x0, m);
-      x0 = vit_ixor(vit_ixor(high, vit_iset(round_key)), x1);
-      x1 = low;
-      round_key += VIT__PHILOX_W;
-    }
     v = vit_mul(vit_load_n(x + i, n - i), keep);
-    v = vit_if_less(vit_iunit(x0), vit_set(rate), vit_set(0), v);
+    v = vit_if_less(u, vit_set(rate), vit_set(0), v);
     vit_store_n(y + i, v, n - i);
   }
 }
@@ -5471,6 +5489,28 @@ static vit__draw vit__draw_changes(const vit_augment *a, double aspect,
   return w;
 }
 
+/* out[x][y] = sum over i of weight[|y - i|] in[i][x]: along the columns, and
+   turned round, so that the same once more goes along the rows. in [h,w],
+   out [w,h]. Four columns at a time; w % 4 of the last four are done twice. */
+static void vit__smooth(float *out, const float *in, int h, int w,
+                        const float *weight, int reach) {
+  const int step = vit__min(4, w), one = step > 1, two = 2 * (step > 2);
+  const int three = step - 1;
+  for (int x = 0; x < w; x += step) {
+    const float *column = in + vit__min(x, w - step);
+    float *to = out + (vit_idx)vit__min(x, w - step) * h;
+    for (int y = 0; y < h; y++) {
+      const int last = vit__min(y + reach, h - 1);
+      float a = 0, b = 0, c = 0, d = 0;
+      for (int i = y > reach ? y - reach : 0; i <= last; i++) {
+        const float *p = column + i * (vit_idx)w, f = weight[i < y ? y - i : i - y];
+        a += f * p[0], b += f * p[one], c += f * p[two], d += f * p[three];
+      }
+      to[y] = a, to[one * h + y] = b, to[two * h + y] = c, to[three * h + y] = d;
+    }
+  }
+}
+
 /* Elastic bending (Simard et al. 2003, section 2): each pixel gets a random
    displacement, and a Gaussian of `width` pixels makes neighbours alike. The
    factor at the end gives them the standard deviation `strength`: uniform
@@ -5486,22 +5526,11 @@ static void vit__bend(float *field, float *room, int h, int w, double strength,
     sum += i ? 2 * weight[i] : weight[i];
   }
   for (int i = 0; i <= reach; i++) weight[i] /= sum;
-  for (vit_idx i = 0; i < (vit_idx)h * w; i++)
-    room[i] = 2 * vit_random_uniform(rng) - 1;
-  memset(field, 0, (size_t)h * (size_t)w * sizeof *field);
-  for (int y = 0; y < h; y++) /* down the columns */
-    for (int from = 0; from < h; from++) {
-      const int far = y > from ? y - from : from - y;
-      for (vit_idx x = 0; far <= reach && x < w; x++)
-        field[y * (vit_idx)w + x] += weight[far] * room[from * (vit_idx)w + x];
-    }
-  memset(room, 0, (size_t)h * (size_t)w * sizeof *room);
-  for (int from = 0; from < w; from++) /* along the rows */
-    for (int x = 0; x < w; x++) {
-      const int far = x > from ? x - from : from - x;
-      for (vit_idx y = 0; far <= reach && y < h; y++)
-        room[y * w + x] += weight[far] * field[y * w + from];
-    }
+  vit_best_kernels()->uniform(room, h * w, rng->key, rng->stream, rng->index);
+  rng->index += (uint32_t)(h * w);
+  for (vit_idx i = 0; i < (vit_idx)h * w; i++) room[i] = 2 * room[i] - 1;
+  vit__smooth(field, room, h, w, weight, reach);
+  vit__smooth(room, field, w, h, weight, reach);
   for (vit_idx i = 0; i < (vit_idx)h * w; i++) field[i] = factor * room[i];
 }
 
@@ -5512,8 +5541,8 @@ static void vit__sample(float *out, const uint8_t *pixels, int C, int h, int w,
   const vit_idx plane = (vit_idx)h * w;
   vit_idx x0, y0, x1, y1;
   float fx, fy;
-  x = fmin(fmax(x, 0), w - 1);
-  y = fmin(fmax(y, 0), h - 1);
+  x = x > 0 ? x < w - 1 ? x : w - 1 : 0;
+  y = y > 0 ? y < h - 1 ? y : h - 1 : 0;
   x0 = (vit_idx)x, y0 = (vit_idx)y;
   x1 = vit__least(x0 + 1, w - 1), y1 = vit__least(y0 + 1, h - 1);
   fx = (float)(x - (double)x0), fy = (float)(y - (double)y0);

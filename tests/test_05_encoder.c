@@ -648,6 +648,36 @@ static void dropout_in_place(k_case *c, int n, int unused, int unused2) {
   c->array[1].same = 0;
 }
 
+static void call_uniform(const vit_kernels *k, float *const *a,
+                         const k_case *c) {
+  k->uniform(a[0], c->size[0], 0x12345678u, 77, (uint32_t)c->number[0]);
+}
+static void uniform(k_case *c, int n, int unused, int unused2) {
+  k_begin(c, "uniform", call_uniform, n, unused, unused2);
+  c->number[0] = (float)n; /* start anywhere */
+  k_out(c, "x", (size_t)n, K_EXACT, 0);
+}
+
+/* The numbers of vit_random_uniform, also where the counter wraps round. */
+static void test_uniform(void) {
+  const vit_kernels *tables[2];
+  float x[50];
+  for (int t = 0, n = k_tables(tables); t < n; t++) {
+    vit_rng rng = vit_rng_create(9, 4);
+    rng.index = 0xfffffff0u;
+    tables[t]->uniform(x, 50, rng.key, rng.stream, rng.index);
+    for (int i = 0; i < 50; i++) {
+      float want = vit_random_uniform(&rng);
+      CHECK(x[i] == want, "%s: number %d is %g, not %g", tables[t]->name, i,
+            (double)x[i], (double)want);
+    }
+  }
+}
+static void test_uniform_simd(void) {
+  K_NEEDS_SIMD;
+  k_compare_sizes(uniform, 1);
+}
+
 static void test_dropout_simd(void) {
   K_NEEDS_SIMD;
   k_compare_sizes(dropout, 1);
@@ -921,6 +951,8 @@ int main(void) {
   RUN(test_steps_simd);
   RUN(test_schedule_fixture);
   RUN(test_dropout_is_philox);
+  RUN(test_uniform);
+  RUN(test_uniform_simd);
   RUN(test_dropout_simd);
   RUN(test_dropout_rates);
   RUN(test_dropout_in_pieces);
