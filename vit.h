@@ -752,7 +752,7 @@ VIT_DEF void vit_dataset_batch(const vit_dataset *d, const int *order, int n,
   X(rotate, "turn by up to this many degrees")                                 \
   X(scale, "resize by a factor of up to 1 + this, or one over that")           \
   X(shear, "slant by up to this many degrees")                                 \
-  X(elastic, "bend: standard deviation of a pixel's displacement, in pixels")  \
+  X(elastic, "bend: pixels move by about this many (standard deviation)")      \
   X(elastic_width, "pixels over which the bending is smooth; 0 = 4")           \
   X(crop, "random resized crop: smallest part of the area; 0 = none")          \
   X(flip, "probability of a mirror image, left to right")                      \
@@ -760,7 +760,7 @@ VIT_DEF void vit_dataset_batch(const vit_dataset *d, const int *order, int n,
   X(brightness, "multiply by 1 - this to 1 + this")                            \
   X(contrast, "stretch from the mean grey by 1 - this to 1 + this")            \
   X(erase, "probability that a rectangle is erased")                           \
-  X(rand_ops, "RandAugment: how many of the above, drawn for each image")      \
+  X(rand_ops, "RandAugment: how many changes are drawn for each image")        \
   X(rand_strength, "RandAugment: how strong, 0 to 10")                         \
   X(mixup, "alpha of mixup: pairs of images are blended; 0 = none")            \
   X(cutmix, "alpha of cutmix: pairs exchange a rectangle; 0 = none")
@@ -884,7 +884,8 @@ VIT_DEF vit_result vit_evaluate(const vit_model *m, const vit_dataset *d,
                                 double *loss, double *accuracy, int *classes,
                                 float *p);
 
-/* counts [K,K] += 1 at row true class, column predicted class. */
+/* counts [K,K] += 1 at row true class, column predicted class; both are below
+   K, the classes of the model. */
 VIT_DEF void vit_confusion(int *counts, const int *predicted,
                            const uint8_t *labels, int n, int K);
 /* Of class k: precision, how many of those called k are k; recall, how many of
@@ -971,8 +972,8 @@ VIT_DEF const char *vit_safetensors_metadata(const vit_safetensors *f,
                                              const char *key);
 VIT_DEF void vit_safetensors_close(vit_safetensors *f);
 /* Write such a file: to PATH.tmp, flushed to the disk, then renamed to PATH, so
-   that PATH is the old file or the whole new one at any moment. metadata: key,
-   value, key, value, ..., NULL. */
+   that PATH is the old file or the whole new one at any moment (on Windows the
+   old one is removed just before). metadata: key, value, ..., NULL. */
 VIT_DEF vit_result vit_safetensors_write(const char *path,
                                          const vit_safetensor *tensors,
                                          int count,
@@ -1316,7 +1317,8 @@ static vit_result vit__replace_file(const char *path, const vit__piece *pieces,
   if (file >= 0 && _close(file)) good = 0;
   if (good) (void)remove(path); /* its rename does not replace */
 #else
-  good = good && file >= 0 && !fsync(file);
+  while (good && file >= 0 && fsync(file)) good = errno == EINTR;
+  good = good && file >= 0;
   if (file >= 0 && close(file)) good = 0;
 #endif
   if (good && !rename(temporary, path)) {
@@ -5435,8 +5437,7 @@ static void vit__crop(vit__draw *w, double least, vit_rng *rng) {
   vit__move(w, vit__affine_of(sx, 0, 0, sy, x0, y0));
 }
 
-/* RandAugment (Cubuk et al. 2020): one of these at a given strength, 0..1. The
-   largest strengths are those of timm. */
+/* RandAugment (Cubuk et al. 2020): one of these at a given strength, 0..1. */
 static void vit__random_change(vit__draw *w, double strength, double aspect,
                                vit_rng *rng) {
   uint32_t which = vit_random_below(rng, 10);
@@ -5978,7 +5979,7 @@ static vit_result vit__fit_batch(vit__run *r, int first, int B, float factor,
 }
 
 /* average = decay average + (1 - decay) weights, after every step (Polyak and
-   Juditsky 1992). The first steps count more, as in TensorFlow's and timm's. */
+   Juditsky 1992). The first steps count more, as TensorFlow does it. */
 static void vit__average(vit__run *r) {
   const double early = (1.0 + r->o.step) / (10.0 + r->o.step);
   const float rest = 1 - (float)fmin((double)r->c->ema, early);
@@ -6118,11 +6119,12 @@ static vit_result vit__check_fit(const vit_model *m, const vit_fit_config *c,
   if (!r) r = vit__check_dataset(m, train, "training");
   if (!r && test) r = vit__check_dataset(m, test, "test");
   if (r) return r;
-  if (c->epochs < 1 || c->epochs > VIT__MOST || c->accumulate < 1)
+  if (c->epochs < 1 || c->epochs > VIT__MOST || c->accumulate < 1 ||
+      c->accumulate > VIT__MOST)
     return vit__fail(VIT_ERR_CONFIG,
-                     "epochs is %d and accumulate is %d; both must be at least "
-                     "1",
-                     c->epochs, c->accumulate);
+                     "epochs is %d and accumulate is %d; both must be from 1 to "
+                     "%d",
+                     c->epochs, c->accumulate, (int)VIT__MOST);
   if (c->dir && strlen(c->dir) > VIT__RUN_DIR)
     return vit__fail(VIT_ERR_CONFIG,
                      "the folder of the checkpoints has %.0f letters; it must "
@@ -6229,13 +6231,17 @@ VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
 /* What must be the same when a run goes on. */
 #define VIT__RECIPE(X)                                                         \
   X("images", r->train->count)                                                 \
+  X("labels", vit__label_sum(r->train))                                        \
+  X("mean", r->train->mean[0])                                                 \
+  X("std", r->train->std[0])                                                   \
   X("test_images", r->test ? r->test->count : 0)                               \
   X("batch", c->batch)                                                         \
   X("accumulate", c->accumulate)                                               \
   X("smoothing", c->smoothing)                                                 \
   X("ema", c->ema)                                                             \
-  X("seed", c->seed & 0xFFFFFFFFu)                                             \
-  X("seed_high", c->seed >> 32)                                                \
+  X("seed", c->seed & 0xFFFFFF) /* in three parts that "%.9g" can hold */     \
+  X("seed_middle", c->seed >> 24 & 0xFFFFFF)                                   \
+  X("seed_high", c->seed >> 48)                                                \
   X("keep_best", c->keep_best)                                                 \
   X("optimizer", c->optimizer.algorithm)                                       \
   X("momentum", c->optimizer.momentum)                                         \
@@ -6253,6 +6259,13 @@ VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
   X("total_steps", falls ? r->schedule.total : 0)                              \
   X("rate_every", r->schedule.every)                                           \
   X("rate_patience", r->schedule.patience)
+
+/* A checksum (FNV-1a, 24 bits) that tells one set of images from another. */
+static uint32_t vit__label_sum(const vit_dataset *d) {
+  uint32_t sum = 0x811C9DC5u;
+  for (int i = 0; i < d->count; i++) sum = (sum ^ d->labels[i]) * 0x01000193u;
+  return sum >> 8;
+}
 
 /* Number i of the recipe, the config and the augmentation; 0 past the end. */
 static int vit__recipe_at(const vit__run *r, int i, char name[64],
@@ -6324,12 +6337,13 @@ static vit_safetensor vit__history_tensor(vit__run *r) {
 }
 
 /* Blocks of floats in a checkpoint, beside the parameters under their names. */
-enum { VIT__RUN_BLOCKS = 3 };
+enum { VIT__RUN_BLOCKS = 4 };
 static const char *vit__run_block(vit__run *r, int i, float **block) {
   static const char *const names[] = {"training.first_moment",
                                       "training.second_moment",
-                                      "training.average"};
-  *block = i == 0 ? r->o.m.block : i == 1 ? r->o.v.block : r->average;
+                                      "training.average", "training.best"};
+  float *const blocks[] = {r->o.m.block, r->o.v.block, r->average, r->best};
+  *block = blocks[i];
   return names[i];
 }
 
@@ -6388,7 +6402,8 @@ static vit_result vit__read_numbers(vit__run *r, const vit_safetensors *f,
   {                                                                            \
     const char *number = vit_safetensors_metadata(f, key);                     \
     value = number ? strtod(number, NULL) : NAN;                               \
-    if (!(value >= 0 && value <= (sizeof(type) == 8 ? DBL_MAX : INT_MAX)))     \
+    if (!(value >= 0 && value <= (sizeof(type) == 8 ? DBL_MAX : INT_MAX)) ||   \
+        ((type)0.5 == 0 && value != floor(value)))                             \
       return vit__fail(VIT_ERR_FORMAT, "cannot resume from %.200s: its %s is " \
                                        "%.40s",                                \
                        path, key, number ? number : "not there");              \
@@ -6398,7 +6413,7 @@ static vit_result vit__read_numbers(vit__run *r, const vit_safetensors *f,
 #undef VIT__FIELD
   if (r->epoch < 0 || r->epoch > r->c->epochs || r->batch < 0 ||
       r->batch > vit__batches(r) || r->h->best < 0 || r->h->best > r->epoch ||
-      r->o.step < 0)
+      r->o.step > (double)r->c->epochs * vit__batches(r))
     return vit__fail(VIT_ERR_FORMAT,
                      "cannot resume from %.200s: it stands at epoch %d, batch "
                      "%d; this run has %d epochs of %d batches",
@@ -6436,16 +6451,6 @@ static vit_result vit__load_run(vit__run *r, const vit_safetensors *f,
   const size_t fields = sizeof(vit_epoch) / sizeof(double);
   char other[512];
   vit_result result = vit__read_numbers(r, f, path);
-  if (!result && r->best && r->h->best) {
-    vit_safetensors best;
-    vit__run_path(r, "best.safetensors", other);
-    result = vit_safetensors_open(&best, other);
-    if (!result) result = vit_model_load(r->m, &best, "");
-    vit_safetensors_close(&best);
-    if (!result)
-      memcpy(r->best, r->m->params.block, r->m->params.count * sizeof(float));
-  }
-  if (!result) result = vit_model_load(r->m, f, "");
   for (int i = 0; !result && i < VIT__RUN_BLOCKS; i++) {
     float *block;
     const char *name = vit__run_block(r, i, &block);
@@ -6455,6 +6460,11 @@ static vit_result vit__load_run(vit__run *r, const vit_safetensors *f,
   if (!result)
     result = vit__read_tensor(f, "training.history", "F64",
                               fields * (size_t)r->epoch, r->h->epoch);
+  if (!result && r->best && r->h->best) { /* the file may be another run's */
+    memcpy(r->m->params.block, r->best, r->m->params.count * sizeof(float));
+    result = vit__save_best(r);
+  }
+  if (!result) result = vit_model_load(r->m, f, "");
   if (result) return result;
   r->h->epochs = r->epoch;
   vit__run_path(r, "history.csv", other);
@@ -7949,41 +7959,62 @@ VIT_DEF const char *vit_safetensors_metadata(const vit_safetensors *f,
   return NULL;
 }
 
-/* Check every tensor first: a failure leaves the model as it was. */
-VIT_DEF vit_result vit_model_load(vit_model *m, const vit_safetensors *f,
-                                  const char *prefix) {
-  vit_result unpacked = vit__check_unpacked(m);
-  if (unpacked) return unpacked;
-  for (int copy = 0; copy < 2; copy++) {
-    vit_tensor want;
-    for (int i = 0; vit_tensor_at(&m->config, i, &want); i++) {
-      char name[128];
-      vit_safetensor have;
-      vit_result r;
-      int same = 1;
-      snprintf(name, sizeof name, "%.60s%s", prefix, want.name);
-      r = vit_safetensors_find(f, name, &have);
-      if (r) return r;
-      for (int d = 0; d < 4; d++) same &= have.shape[d] == want.shape[d];
-      if (!same || have.dims != want.dims || strcmp(have.type, "F32"))
-        return vit__fail(VIT_ERR_FORMAT,
-                         "tensor %.60s is %s [%d,%d,%d,%d] in the file, the "
-                         "model wants F32 [%d,%d,%d,%d]",
-                         name, have.type, have.shape[0], have.shape[1],
-                         have.shape[2], have.shape[3], want.shape[0],
-                         want.shape[1], want.shape[2], want.shape[3]);
-      if (!copy) continue;
-      memcpy(m->params.block + want.offset, have.data,
-             want.count * sizeof(float));
-      vit__forget(f, have.data, want.count * sizeof(float));
-    }
+/* Does the file hold every tensor of this model? */
+static vit_result vit__check_tensors(const vit_config *c,
+                                     const vit_safetensors *f,
+                                     const char *prefix) {
+  vit_tensor want;
+  for (int i = 0; vit_tensor_at(c, i, &want); i++) {
+    char name[128];
+    vit_safetensor have;
+    vit_result r;
+    int same = 1;
+    snprintf(name, sizeof name, "%.60s%s", prefix, want.name);
+    r = vit_safetensors_find(f, name, &have);
+    if (r) return r;
+    for (int d = 0; d < 4; d++) same &= have.shape[d] == want.shape[d];
+    if (!same || have.dims != want.dims || strcmp(have.type, "F32"))
+      return vit__fail(VIT_ERR_FORMAT,
+                       "tensor %.60s is %s [%d,%d,%d,%d] in the file, the "
+                       "model wants F32 [%d,%d,%d,%d]",
+                       name, have.type, have.shape[0], have.shape[1],
+                       have.shape[2], have.shape[3], want.shape[0],
+                       want.shape[1], want.shape[2], want.shape[3]);
   }
   return VIT_OK;
 }
 
+VIT_DEF vit_result vit_model_load(vit_model *m, const vit_safetensors *f,
+                                  const char *prefix) {
+  vit_tensor want;
+  vit_result r = vit__check_unpacked(m);
+  if (!r) r = vit__check_tensors(&m->config, f, prefix);
+  for (int i = 0; !r && vit_tensor_at(&m->config, i, &want); i++) {
+    char name[128];
+    vit_safetensor have;
+    snprintf(name, sizeof name, "%.60s%s", prefix, want.name);
+    r = vit_safetensors_find(f, name, &have);
+    if (r) return r;
+    memcpy(m->params.block + want.offset, have.data, want.count * sizeof(float));
+    vit__forget(f, have.data, want.count * sizeof(float));
+  }
+  return r;
+}
+
 /* -- writing ------------------------------------------------------------- */
 
-/* A string of JSON: quoted, with what must be escaped. */
+/* Bytes of the UTF-8 letter at s; 0 if it is none. */
+static size_t vit__utf8(const char *s) {
+  const unsigned char c = (unsigned char)*s;
+  const size_t n = c < 0x80 ? 1 : c < 0xC2 ? 0 : c < 0xE0 ? 2 : c < 0xF0 ? 3
+                   : c < 0xF5 ? 4 : 0;
+  for (size_t i = 1; i < n; i++)
+    if (((unsigned char)s[i] & 0xC0) != 0x80) return 0;
+  return n;
+}
+
+/* A string of JSON: quoted, with what must be escaped. A byte that is no UTF-8,
+   as in the names of old files, becomes the sign for that. */
 static void vit__text_string(vit__text *t, const char *s) {
   vit__text_add(t, "\"", 1);
   for (; *s; s++) {
@@ -7991,8 +8022,10 @@ static void vit__text_string(vit__text *t, const char *s) {
       vit__text_print(t, "\\%c", *s);
     else if ((unsigned char)*s < 32)
       vit__text_print(t, "\\u%04x", (unsigned)*s);
+    else if (vit__utf8(s))
+      vit__text_add(t, s, vit__utf8(s)), s += vit__utf8(s) - 1;
     else
-      vit__text_add(t, s, 1);
+      vit__text_print(t, "\\ufffd");
   }
   vit__text_add(t, "\"", 1);
 }
@@ -8188,11 +8221,17 @@ VIT_DEF vit_result vit_model_open(vit_model *m, const char *path, float *mean,
                        "vit_model_load",
                        path, key);
   }
+  if (!r) r = vit_config_resolve(&c);
+  if (!r) r = vit__check_tensors(&c, &f, "");
   if (!r) r = vit_model_create(m, &c, 0);
   if (!r) r = vit_model_load(m, &f, "");
-  if (r) vit_model_free(m);
   vit__read_three(vit_safetensors_metadata(&f, "mean"), mean, 0);
   vit__read_three(vit_safetensors_metadata(&f, "std"), std, 1);
+  for (int k = 0; !r && std && k < 3; k++)
+    if (!(std[k] > 0 && std[k] <= FLT_MAX))
+      r = vit__fail(VIT_ERR_FORMAT, "%.200s: its std of channel %d is %g", path,
+                    k, (double)std[k]);
+  if (r) vit_model_free(m);
   vit_safetensors_close(&f);
   return r;
 }

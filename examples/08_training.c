@@ -83,7 +83,7 @@ static void show_confusion(const vit_dataset *test, const int *guess) {
   enum { K = 10 };
   int counts[K * K] = {0}, worst = 1;
   nb_cell("Which digit is taken for which?");
-  for (int i = 0; i < test->count; i++) counts[test->labels[i] * K + guess[i]]++;
+  vit_confusion(counts, guess, test->labels, test->count, K);
   printf("  %-12s", "true \\ said");
   for (int k = 0; k < K; k++) printf("%6d", k);
   printf("\n");
@@ -108,43 +108,6 @@ static void show_confusion(const vit_dataset *test, const int *guess) {
              "  more epochs, or --head logits, bring it back\n", k);
   }
   nb_figure(vit_plot_confusion(nb_out, "confusion", counts, K, test), "confusion");
-}
-
-/* The 20 images whose true class got the smallest probability. */
-static void show_mistakes(const vit_dataset *test, const int *guess, const float *p) {
-  enum { ROWS = 4, COLS = 5, MANY = ROWS * COLS };
-  static char text[MANY][40];
-  const char *titles[MANY];
-  int size = test->height * test->width, worst[MANY], found = 0;
-  float *tiles = (float *)malloc((size_t)(MANY * size) * sizeof(float));
-  if (!tiles) nb_stop("out of memory for the grid of mistakes");
-  nb_cell("The worst mistakes: the true digit got the smallest probability");
-  for (int i = 0; i < test->count; i++) { /* keep the worst, in order */
-    int at = found;
-    if (guess[i] == test->labels[i]) continue;
-    while (at > 0 && p[i * 10 + test->labels[i]] <
-                         p[worst[at - 1] * 10 + test->labels[worst[at - 1]]])
-      at--;
-    if (at == MANY) continue;
-    if (found < MANY) found++;
-    for (int j = found - 1; j > at; j--) worst[j] = worst[j - 1];
-    worst[at] = i;
-  }
-  for (int i = 0; i < MANY; i++) {
-    titles[i] = NULL;
-    for (int j = 0; j < size; j++) tiles[i * size + j] = 0;
-    if (i >= found) continue;
-    vit_dataset_batch(test, worst + i, 1, tiles + i * size, NULL);
-    snprintf(text[i], sizeof text[i], "is %d, said %d: %.1f %%", test->labels[worst[i]],
-             guess[worst[i]], 100 * (double)p[worst[i] * 10 + guess[worst[i]]]);
-    titles[i] = text[i];
-  }
-  printf("  %d mistakes are drawn; the first: image %d %s\n", found, found ? worst[0] : -1,
-         found ? text[0] : "");
-  nb_figure(vit_plot_tiles(nb_out, "mistakes", "The worst mistakes on the test images: the true digit got the smallest probability", tiles,
-                           NULL, 0, 0, titles, ROWS, COLS, 1, test->height, test->width, 0, 0),
-            "mistakes");
-  free(tiles);
 }
 
 /* Attention of the class token in the last block: one row of pictures per
@@ -234,7 +197,7 @@ int main(int argc, char **argv) {
   if (!guess || !p) nb_stop("out of memory for the test results");
   nb_try(vit_evaluate(&m, &test, &loss, &accuracy, guess, p));
   show_confusion(&test, guess);
-  show_mistakes(&test, guess, p);
+  nb_show_mistakes(&test, guess, p);
   show_attention(&m, &test);
   printf("\ntest accuracy %.2f %%\n", 100 * accuracy);
   free(guess);

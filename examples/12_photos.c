@@ -68,11 +68,12 @@ static void say_skipped(const char *sentence, void *user) {
   if (++*said <= 10) printf("  skipped      %s\n", sentence);
 }
 
-/* DIR/SUB, if it is a folder. */
-static int is_folder(char path[300], const char *dir, const char *sub) {
+/* Is there a folder, or a file, DIR/SUB? */
+static int is_there(char path[600], const char *dir, const char *sub, int folder) {
   struct stat info;
-  snprintf(path, 300, "%.200s/%s", dir, sub);
-  return !stat(path, &info) && S_ISDIR(info.st_mode);
+  if (strlen(dir) > 500) nb_stop("the name of the folder of --data has more than 500 letters");
+  snprintf(path, 600, "%s/%s", dir, sub);
+  return !stat(path, &info) && (S_ISDIR(info.st_mode) != 0) == folder;
 }
 
 static void load_folder(vit_dataset *d, const char *path, const vit_config *c, const char *filter) {
@@ -92,33 +93,51 @@ static void load_folder(vit_dataset *d, const char *path, const vit_config *c, c
            c->image_height, c->image_width);
 }
 
+static void check_classes(const vit_dataset *train, const vit_dataset *test) {
+  char message[300];
+  int k = 0;
+  if (train->classes != test->classes) {
+    snprintf(message, sizeof message, "the training images have %d classes, the test images %d",
+             train->classes, test->classes);
+    nb_stop(message);
+  }
+  while (k < train->classes && !strcmp(vit_class_name(train, k), vit_class_name(test, k))) k++;
+  if (k == train->classes) return;
+  snprintf(message, sizeof message, "class %d is called %s in the training images, %s in the test images",
+           k, vit_class_name(train, k), vit_class_name(test, k));
+  nb_stop(message);
+}
+
 /* CIFAR-10's binary files, or DIR/train and DIR/test (or DIR/val), or DIR itself
    with a fifth of its images as the test. */
 static void load_data(vit_dataset *train, vit_dataset *test, const lab *l, const char *filter) {
-  const char *dir = nb_data ? nb_data : getenv("VIT_DATA") ? getenv("VIT_DATA") : "data";
-  char path[300], other[300];
+  const char *dir = nb_data ? nb_data : getenv("VIT_DATA");
+  char path[600], other[600];
   nb_cell("Data");
-  if (is_folder(path, dir, "train")) {
-    if (!is_folder(other, dir, "test") && !is_folder(other, dir, "val"))
+  if (!dir || !*dir) dir = "data";
+  if (is_there(path, dir, "train", 1)) {
+    if (!is_there(other, dir, "test", 1) && !is_there(other, dir, "val", 1))
       nb_stop("there is a folder train, but neither test nor val beside it");
     load_folder(train, path, &l->config, filter);
     load_folder(test, other, &l->config, filter);
-  } else if (!vit_dataset_cifar10(train, dir, VIT_TRAIN)) {
+  } else if (is_there(path, dir, "data_batch_1.bin", 0) ||
+             is_there(path, dir, "cifar-10-batches-bin/data_batch_1.bin", 0) ||
+             is_there(path, dir, "cifar10/data_batch_1.bin", 0)) {
+    nb_try(vit_dataset_cifar10(train, dir, VIT_TRAIN));
     nb_try(vit_dataset_cifar10(test, dir, VIT_TEST));
+    nb_try(vit_dataset_resize(train, l->config.image_height, l->config.image_width));
+    nb_try(vit_dataset_resize(test, l->config.image_height, l->config.image_width));
     printf("  data         %s\n  data         %s\n", train->source, test->source);
   } else if (nb_data) {
     load_folder(train, dir, &l->config, filter);
     nb_try(vit_dataset_split(train, train->count / 5, 1, test));
-    printf("  note         there is no folder train: a fifth of the images, %d, is the test\n", test->count);
+    printf("  note         there is no folder train: a fifth of the images, %d, is the test\n",
+           test->count);
   } else {
     nb_stop("--data DIR is needed: a folder with one folder of images for each class, or with\n"
             "train/ and test/ of that kind, or with the files of CIFAR-10's binary version");
   }
-  if (train->classes != test->classes)
-    nb_stop("the training and the test images have different classes");
-  for (int k = 0; train->names && test->names && k < train->classes; k++)
-    if (strcmp(train->names[k], test->names[k]))
-      nb_stop("the training and the test images have classes of different names");
+  check_classes(train, test);
 }
 
 /* Some training images as they are, and what the recipe makes of them. */
@@ -131,7 +150,7 @@ static void show_images(const lab *l, const vit_model *m, const vit_dataset *tra
   int n = train->count < COLS * ROWS / 2 ? train->count : COLS * ROWS / 2;
   nb_cell("Training images: above as they are, below as the recipe changes them");
   if (n < COLS * ROWS / 2) {
-    nb_say("too few images for the figure");
+    nb_say("There are too few images for the figure.");
     return;
   }
   nb_try(vit_loader_create(&loader, train, m, &l->fit.augment, n, l->fit.smoothing, l->fit.seed));
@@ -160,6 +179,7 @@ static void show_images(const lab *l, const vit_model *m, const vit_dataset *tra
 int main(int argc, char **argv) {
   lab l = recipe(lab_argument(argc, argv, "--preset", "best"));
   const char *filter = NULL;
+  char name[60];
   int size = 0;
   nb_flag flags[LAB_FLAGS + 3] = {
       {"--preset", "NAME", "best, cifar-cls (model C) or cifar-mean (model B)", NULL, NULL, &l.preset},
@@ -172,13 +192,15 @@ int main(int argc, char **argv) {
   l.argc = argc;
   l.argv = argv;
   lab_flags(&l, flags + 3);
-  nb_start("12-photos", "Train on photos: CIFAR-10, or a folder of images for each class.", argc, argv,
+  snprintf(name, sizeof name, "12-photos/%.20s", l.preset); /* a folder for each recipe */
+  nb_start(name, "Train on photos: CIFAR-10, or a folder of images for each class.", argc, argv,
            flags, LAB_FLAGS + 3);
+  if (filter && strcmp(filter, "bilinear") && strcmp(filter, "bicubic"))
+    nb_stop("--filter must be bilinear or bicubic");
   if (size) l.config.image_height = l.config.image_width = size;
   lab_settle(&l);
   load_data(&train, &test, &l, filter);
-  if (train.classes != l.config.classes) l.config.classes = train.classes;
-  if (train.count <= l.held) l.held = train.count / 10;
+  l.config.classes = train.classes;
   judge = lab_hold_back(&l, &train, &held);
   for (int c = 0; c < 3; c++) {
     train.mean[c] = train.std[c] = test.mean[c] = test.std[c] = 0.5f;
@@ -188,7 +210,7 @@ int main(int argc, char **argv) {
   m.threads = l.threads;
   show_images(&l, &m, &train);
   lab_print_plan(&l, &m, &train, judge, &test);
-  lab_train(&l, &m, &train, judge, &test, &h);
+  lab_train(&l, &m, &train, judge, &h);
   lab_report(&m, &test, &h);
   vit_history_free(&h);
   vit_model_free(&m);

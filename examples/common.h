@@ -58,14 +58,29 @@ NB_UNUSED static void nb_try(vit_result r) {
   if (r) nb_stop(vit_error());
 }
 
+/* One line of --help; the value in front of the flags is the one without it. */
+static void nb_help_line(const nb_flag *f, int wide, int values) {
+  printf("  %-*s %-*s %s", wide, f->name, values, f->value, f->help);
+  if (f->help[strlen(f->help) - 1] == ')' || !*f->value) printf("\n");
+  else if (f->number) printf(" (%d)\n", *f->number);
+  else if (f->real) printf(" (%g)\n", (double)*f->real);
+  else printf("\n");
+}
+
 static void nb_help(const char *title, const char *teaches,
                     const nb_flag *flags, int n) {
+  const nb_flag common[3] = {
+      {"--data", "DIR", "where the data is (else VIT_DATA, else ./data)", NULL, NULL, NULL},
+      {"--out", "DIR", "where figures and checkpoints go", NULL, NULL, NULL},
+      {"--help", "", "this list", NULL, NULL, NULL}};
+  int wide = 6, values = 3;
+  for (int i = 0; i < n; i++) {
+    if ((int)strlen(flags[i].name) > wide) wide = (int)strlen(flags[i].name);
+    if ((int)strlen(flags[i].value) > values) values = (int)strlen(flags[i].value);
+  }
   printf("%s: %s\n\n", title, teaches);
-  for (int i = 0; i < n; i++)
-    printf("  %-10s %-15s %s\n", flags[i].name, flags[i].value, flags[i].help);
-  printf("  %-10s %-15s %s\n", "--data", "DIR", "where mnist/ is (else VIT_DATA, else ./data)");
-  printf("  %-10s %-15s %s\n", "--out", "DIR", "where the figures go");
-  printf("  %-10s %-15s %s\n", "--help", "", "this list");
+  for (int i = 0; i < n; i++) nb_help_line(flags + i, wide, values);
+  for (int i = 0; i < 3; i++) nb_help_line(common + i, wide, values);
   exit(0);
 }
 
@@ -333,6 +348,58 @@ NB_UNUSED static void nb_digit(float *image, const vit_dataset *d, int digit) {
   int i = 0;
   while (i + 1 < d->count && d->labels[i] != digit) i++;
   vit_dataset_batch(d, &i, 1, image, NULL);
+}
+
+/* The pixels of images order[0..n-1] as they are, 0..1: [n,C,height,width]. */
+NB_UNUSED static float *nb_pixels(const vit_dataset *d, const int *order, int n) {
+  const int size = d->channels * d->height * d->width;
+  float *images = nb_floats(n * size);
+  for (int i = 0; i < n; i++)
+    for (int j = 0; j < size; j++)
+      images[i * size + j] = (float)d->pixels[(vit_idx)order[i] * size + j] / 255;
+  return images;
+}
+
+/* The images whose true class got the smallest probability. */
+NB_UNUSED static void nb_show_mistakes(const vit_dataset *test, const int *guess, const float *p) {
+  enum { ROWS = 4, COLS = 5, MANY = ROWS * COLS };
+  static char text[MANY][160];
+  const char *titles[MANY];
+  const int K = test->classes;
+  int worst[MANY + 1], found = 0, wrong = 0, rows;
+  float *images;
+  nb_cell("The worst mistakes: the true class got the smallest probability");
+  for (int i = 0; i < test->count; i++) { /* keep the worst, in order */
+    int at = found;
+    if (guess[i] == test->labels[i]) continue;
+    wrong++;
+    while (at > 0 && p[i * (vit_idx)K + test->labels[i]] <
+                         p[worst[at - 1] * (vit_idx)K + test->labels[worst[at - 1]]])
+      at--;
+    if (at == MANY) continue;
+    if (found < MANY) found++;
+    for (int j = found - 1; j > at; j--) worst[j] = worst[j - 1];
+    worst[at] = i;
+  }
+  printf("  %d of %d images are wrong\n", wrong, test->count);
+  if (!found) return;
+  for (int i = 0; i < found; i++) {
+    snprintf(text[i], sizeof text[i], "is %s, said %s", vit_class_name(test, test->labels[worst[i]]),
+             vit_class_name(test, guess[worst[i]]));
+    titles[i] = text[i];
+  }
+  rows = (found + COLS - 1) / COLS;
+  for (int i = found; i < rows * COLS; i++) titles[i] = NULL, worst[i] = worst[0];
+  images = nb_pixels(test, worst, rows * COLS);
+  for (int i = found * test->channels * test->height * test->width;
+       i < rows * COLS * test->channels * test->height * test->width; i++)
+    images[i] = 1;
+  nb_figure(vit_plot_tiles(nb_out, "mistakes",
+                           "The worst mistakes on the test images: the true class got the smallest probability",
+                           images, NULL, 0, 0, titles, rows, COLS, test->channels, test->height,
+                           test->width, 0, 1),
+            "mistakes");
+  free(images);
 }
 
 /* Palettes: white to blue for weights from 0 up; blue, white, orange for numbers

@@ -25,6 +25,7 @@ typedef struct {
   vit_fit_config fit;
   int held;                    /* training images held back to judge epochs */
   float warmup;                /* part of the run until the learning rate is reached */
+  int normalize;               /* 1: mean and std of the images become 0 and 1 */
   int limit;                   /* use only so many training images; 0: all */
   int seed, threads, live;
   const char *model, *augment; /* lists from the flags, or NULL */
@@ -99,10 +100,11 @@ static void lab_set_augment(lab *l, const char *name, const char *value) {
   for (int i = 0; vit_augment_field(&l->fit.augment, i, &field, &text, &number); i++) {
     if (strcmp(field, name)) continue;
     *number = strtof(value, &end);
-    if (*end) break;
-    return;
+    if (!*end) return;
+    snprintf(message, sizeof message, "--augment: %.60s needs a number, not \"%.60s\"", name, value);
+    nb_stop(message);
   }
-  snprintf(message, sizeof message, "--augment: there is no %.60s=%.60s; it may hold", name, value);
+  snprintf(message, sizeof message, "--augment: there is no %.60s; it may hold", name);
   for (int i = 0; vit_augment_field(&l->fit.augment, i, &field, &text, &number); i++)
     snprintf(message + strlen(message), sizeof message - strlen(message), "%s %s", i ? "," : "",
              field);
@@ -116,21 +118,35 @@ static void lab_settle(lab *l) {
   nb_try(vit_augment_check(&l->fit.augment));
   nb_try(vit_config_resolve(&l->config));
   if (l->threads < 0 || l->threads > 1024) nb_stop("--threads must be from 0 (all) to 1024");
-  if (l->fit.epochs < 1) nb_stop("--epochs must be at least 1");
-  if (l->fit.batch < 1) nb_stop("--batch must be at least 1");
+  if (l->fit.epochs < 1 || l->fit.epochs > 1000000) nb_stop("--epochs must be from 1 to 1000000");
+  if (l->fit.batch < 1 || l->fit.batch > 1000000) nb_stop("--batch must be from 1 to 1000000");
   if (l->held < 0) nb_stop("--held must be at least 0");
+  if (l->limit < 0) nb_stop("--limit must be at least 0");
+  if (l->fit.early_stop && !l->held)
+    nb_stop("--early-stop needs held-back images that judge the epochs: --held must be above 0");
   l->fit.seed = (uint64_t)(unsigned)l->seed;
   l->fit.dir = nb_out;
 }
 
 /* Hold some training images back: they judge the epochs, so that the test images
-   are looked at once, at the end. */
+   are looked at once, at the end. At most a fifth. */
 static const vit_dataset *lab_hold_back(lab *l, vit_dataset *train, vit_dataset *held) {
   if (l->limit && l->limit < train->count) { /* some of every class */
     vit_dataset part;
     nb_try(vit_dataset_split(train, l->limit, l->fit.seed, &part));
     vit_dataset_free(train);
     *train = part;
+  }
+  if (l->held > train->count / 5) {
+    printf("  note         %d images held back would be too many of %d: it is a fifth\n", l->held,
+           train->count);
+    l->held = train->count / 5;
+  }
+  if (l->config.classes != train->classes) {
+    char message[100];
+    snprintf(message, sizeof message, "the model has %d classes, the images have %d",
+             l->config.classes, train->classes);
+    nb_stop(message);
   }
   l->fit.keep_best = l->held > 0;
   if (l->held == 0) return NULL;
@@ -165,7 +181,8 @@ static void lab_print_plan(const lab *l, const vit_model *m, const vit_dataset *
                            const vit_dataset *held, const vit_dataset *test) {
   const vit_config *c = &m->config;
   const double MB = 1e6;
-  double data = 0;
+  const int copies = (l->fit.ema > 0) + (held != NULL); /* averaged, best */
+  double data;
   vit_memory need;
   nb_cell("What will run");
   nb_try(vit_memory_plan(c, l->fit.batch, &need));
@@ -178,15 +195,16 @@ static void lab_print_plan(const lab *l, const vit_model *m, const vit_dataset *
   lab_print_recipe(l);
   data = ((double)train->count + (held ? held->count : 0) + test->count) * c->channels *
          c->image_height * c->image_width;
-  printf("  memory       images %.1f MB as bytes; parameters, gradients and moments %.1f MB;\n"
+  printf("  memory       images %.1f MB as bytes; parameters, gradients, moments and %d copies %.1f MB;\n"
          "               activations of a batch %.1f MB\n",
-         data / MB, (double)(need.parameters + need.gradients + need.moments) / MB,
+         data / MB, copies,
+         ((double)(need.gradients + need.moments) + (1 + copies) * (double)need.parameters) / MB,
          (double)need.training / MB);
   printf("  kernels      %s%s%s\n", m->kernels->name, m->kernels == &vit_naive ? "" : ", ",
          m->kernels == &vit_naive ? "" : vit_simd_name());
-  printf("  threads      %d\n", m->threads ? m->threads : vit_max_threads());
-  printf("  written      %s/last.safetensors, best.safetensors and history.csv after each epoch\n",
-         nb_out);
+  printf("  threads      %d\n", vit__team(vit__shares(m)));
+  printf("  written      after each epoch: last.safetensors, %shistory.csv in %s\n",
+         held ? "best.safetensors, " : "", nb_out);
 }
 
 /* ---- while it trains ----------------------------------------------------- */
@@ -195,8 +213,20 @@ static volatile sig_atomic_t lab_interrupted = 0;
 
 /* The first Ctrl-C asks the run to stop; the second one ends the program. */
 static void lab_on_signal(int number) {
+  (void)number;
   lab_interrupted = 1;
-  signal(number, SIG_DFL);
+}
+
+static void lab_listen(int number) {
+#ifdef _WIN32
+  signal(number, lab_on_signal);
+#else
+  struct sigaction action;
+  memset(&action, 0, sizeof action);
+  action.sa_handler = lab_on_signal;
+  action.sa_flags = (int)(SA_RESTART | SA_RESETHAND);
+  sigaction(number, &action, NULL);
+#endif
 }
 
 static void lab_print_time(double seconds) {
@@ -222,7 +252,7 @@ static void lab_look(const vit_model *m, const vit_state *s, int image, float *g
   for (int i = 0; i < N; i++) glow[i] /= top > 0 ? top : 1;
 }
 
-/* The live view: a few test images and what it is drawn with. */
+/* The live view: a few images and what it is drawn with. */
 typedef struct {
   enum { LAB_NOT, LAB_WINDOW, LAB_TEXT } where;
   FILE *gnuplot;          /* an open window */
@@ -234,7 +264,6 @@ typedef struct {
 
 /* Everything that the callback needs. */
 typedef struct {
-  const lab *l;
   lab_view view;
   double drawn, line; /* seconds: last live picture, last progress line */
 } lab_watch;
@@ -254,11 +283,9 @@ static void lab_pixel(const lab_view *v, const vit_config *c, int image, int y, 
   }
 }
 
-static void lab_view_begin(lab_view *v, const lab *l, const vit_model *m, const vit_dataset *data) {
+static void lab_view_begin(lab_view *v, const vit_model *m, const vit_dataset *data) {
   const vit_config *c = &m->config;
   const int display = getenv("DISPLAY") || getenv("WAYLAND_DISPLAY");
-  memset(v, 0, sizeof *v);
-  if (!l->live) return;
 #ifdef SIGPIPE
   signal(SIGPIPE, SIG_IGN); /* a closed window does not end the training */
 #endif
@@ -415,17 +442,23 @@ static void lab_say_resume(const lab *l) {
   int there = 0;
   printf("  go on with: ");
   for (int i = 0; i < l->argc; i++) {
-    printf(" %s", l->argv[i]);
+    const char *quote = strpbrk(l->argv[i], " $&;()*") ? "'" : "";
+    printf(" %s%s%s", quote, l->argv[i], quote);
     there |= !strcmp(l->argv[i], "--resume");
   }
   printf("%s\n", there ? "" : " --resume");
 }
 
-/* A run that begins anew does not destroy the one before it. */
-static void lab_keep_before(const lab *l) {
+/* Is there a run in --out already? One that begins anew does not destroy it. */
+static void lab_say_before(const lab *l) {
   static const char *const names[] = {"last", "best"};
   char path[600], before[600];
+  struct stat info;
   int kept = 0;
+  snprintf(path, sizeof path, "%.500s/last.safetensors", nb_out);
+  if (l->fit.resume)
+    printf(stat(path, &info) ? "  there is no run in %s to go on with: it begins\n"
+                             : "  going on with the run in %s\n", nb_out);
   for (int i = 0; !l->fit.resume && i < 2; i++) {
     snprintf(path, sizeof path, "%.500s/%s.safetensors", nb_out, names[i]);
     snprintf(before, sizeof before, "%.500s/%s-before.safetensors", nb_out, names[i]);
@@ -435,23 +468,21 @@ static void lab_keep_before(const lab *l) {
     kept += !rename(path, before);
   }
   if (kept)
-    printf("  the run that was here is kept as %s/last-before.safetensors; --resume would go on with it\n",
+    printf("  the run that was in %s is kept as last-before.safetensors and best-before.safetensors\n",
            nb_out);
 }
 
 static void lab_train(lab *l, vit_model *m, const vit_dataset *train, const vit_dataset *held,
-                      const vit_dataset *test, vit_history *h) {
+                      vit_history *h) {
   lab_watch watch;
   vit_result r;
   nb_cell("Training");
   memset(&watch, 0, sizeof watch);
-  watch.l = l;
-  lab_keep_before(l);
-  lab_view_begin(&watch.view, l, m, test);
-  signal(SIGINT, lab_on_signal);
-  signal(SIGTERM, lab_on_signal);
-  l->fit.schedule.warmup = (int)(l->warmup * (float)l->fit.epochs * (float)train->count /
-                                 (float)l->fit.batch);
+  lab_say_before(l);
+  if (l->live) lab_view_begin(&watch.view, m, held ? held : train);
+  lab_listen(SIGINT);
+  lab_listen(SIGTERM);
+  l->fit.schedule.warmup = (int)fmin((double)l->warmup * l->fit.epochs * train->count / l->fit.batch, 1e9);
   l->fit.callback = lab_callback;
   l->fit.user = &watch;
   r = vit_fit(m, &l->fit, train, held, h);
@@ -464,7 +495,7 @@ static void lab_train(lab *l, vit_model *m, const vit_dataset *train, const vit_
     lab_say_resume(l);
     exit(130);
   }
-  if (r == VIT_ERR_DIVERGED && h->epochs)
+  if (r == VIT_ERR_DIVERGED && h->best)
     fprintf(stderr, "%s/best.safetensors is the best epoch until then\n", nb_out);
   nb_try(r);
   if (h->best) printf("  the best epoch was %d of %d: its weights are tested now\n", h->best, h->epochs);
@@ -475,7 +506,7 @@ static void lab_train(lab *l, vit_model *m, const vit_dataset *train, const vit_
 
 /* What each class was taken for, and how well each class is known. */
 static void lab_show_classes(const vit_dataset *test, const int *guess) {
-  const int K = test->classes;
+  const int K = test->classes; /* the model's as well: lab_hold_back saw to that */
   int *counts = (int *)calloc((size_t)(K * K), sizeof *counts), worst = 1;
   double f1 = 0;
   if (!counts) nb_stop("out of memory for the confusion matrix");
@@ -492,63 +523,11 @@ static void lab_show_classes(const vit_dataset *test, const int *guess) {
       if (j != k && counts[k * K + j] > counts[worst]) worst = k * K + j;
   }
   printf("  %-16s %7d %27.3f\n", "mean", test->count, f1);
-  printf("  most frequent mistake: %s taken for %s, %d times\n",
-         vit_class_name(test, worst / K), vit_class_name(test, worst % K),
-         counts[worst]);
+  if (counts[worst])
+    printf("  most frequent mistake: %s taken for %s, %d times\n", vit_class_name(test, worst / K),
+           vit_class_name(test, worst % K), counts[worst]);
   nb_figure(vit_plot_confusion(nb_out, "confusion", counts, K, test), "confusion");
   free(counts);
-}
-
-/* The pixels of images order[0..n-1] as they are, 0..1: [n,C,height,width]. */
-static float *lab_pixels(const vit_dataset *d, const int *order, int n) {
-  const int size = d->channels * d->height * d->width;
-  float *images = nb_floats(n * size);
-  for (int i = 0; i < n; i++)
-    for (int j = 0; j < size; j++)
-      images[i * size + j] = (float)d->pixels[(vit_idx)order[i] * size + j] / 255;
-  return images;
-}
-
-/* The images whose true class got the smallest probability. */
-static void lab_show_mistakes(const vit_dataset *test, const int *guess, const float *p) {
-  enum { ROWS = 4, COLS = 5, MANY = ROWS * COLS };
-  static char text[MANY][160];
-  const char *titles[MANY];
-  const int K = test->classes;
-  int worst[MANY + 1], found = 0, wrong = 0, rows;
-  float *images;
-  nb_cell("The worst mistakes: the true class got the smallest probability");
-  for (int i = 0; i < test->count; i++) { /* keep the worst, in order */
-    int at = found;
-    if (guess[i] == test->labels[i]) continue;
-    wrong++;
-    while (at > 0 && p[i * (vit_idx)K + test->labels[i]] <
-                         p[worst[at - 1] * (vit_idx)K + test->labels[worst[at - 1]]])
-      at--;
-    if (at == MANY) continue;
-    if (found < MANY) found++;
-    for (int j = found - 1; j > at; j--) worst[j] = worst[j - 1];
-    worst[at] = i;
-  }
-  printf("  %d of %d images are wrong\n", wrong, test->count);
-  if (!found) return;
-  for (int i = 0; i < found; i++) {
-    snprintf(text[i], sizeof text[i], "is %s, said %s", vit_class_name(test, test->labels[worst[i]]),
-             vit_class_name(test, guess[worst[i]]));
-    titles[i] = text[i];
-  }
-  rows = (found + COLS - 1) / COLS;
-  for (int i = found; i < rows * COLS; i++) titles[i] = NULL, worst[i] = worst[0];
-  images = lab_pixels(test, worst, rows * COLS);
-  for (int i = found * test->channels * test->height * test->width;
-       i < rows * COLS * test->channels * test->height * test->width; i++)
-    images[i] = 1;
-  nb_figure(vit_plot_tiles(nb_out, "mistakes",
-                           "The worst mistakes on the test images: the true class got the smallest probability",
-                           images, NULL, 0, 0, titles, rows, COLS, test->channels, test->height,
-                           test->width, 0, 1),
-            "mistakes");
-  free(images);
 }
 
 /* Images of the first classes, plain and with what the last block looks at. */
@@ -573,7 +552,7 @@ static void lab_show_attention(const vit_model *m, const vit_dataset *test) {
   nb_try(vit_state_create(&s, m, n, VIT_KEEP_ATTENTION, 0));
   nb_try(vit_forward(m, &s, batch, n));
   for (int k = 0; k < n; k++) lab_look(m, &s, k, glow + (n + k) * N);
-  images = lab_pixels(test, order, 2 * n);
+  images = nb_pixels(test, order, 2 * n);
   nb_figure(vit_plot_tiles(nb_out, "attention",
                            "Where the last block looks: full orange where it looks most",
                            images, glow, c->image_height / c->patch_height,
@@ -609,10 +588,12 @@ static void lab_report(const vit_model *m, const vit_dataset *test, const vit_hi
   if (!guess) nb_stop("out of memory for the test results");
   nb_try(vit_evaluate(m, test, &loss, &accuracy, guess, p));
   lab_show_classes(test, guess);
-  lab_show_mistakes(test, guess, p);
+  nb_show_mistakes(test, guess, p);
   lab_show_attention(m, test);
-  printf("\n  top 5        %.2f %% have their class among the five most probable\n",
-         100 * vit_top_accuracy(p, test->labels, test->count, m->config.classes, 5));
+  printf("\n");
+  if (m->config.classes > 5)
+    printf("  top 5        %.2f %% have their class among the five most probable\n",
+           100 * vit_top_accuracy(p, test->labels, test->count, m->config.classes, 5));
   printf("  training     ");
   lab_print_time(h->epochs ? h->epoch[h->epochs - 1].seconds : 0);
   printf(", peak memory %.0f MB\n", lab_peak_memory());
