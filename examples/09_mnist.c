@@ -1,4 +1,4 @@
-// The full MNIST training: augmentation, a held-back set, checkpoints, resume. make mnist-best reaches 99.5 %.
+// The full MNIST training: augmentation, a held-back set, checkpoints, resume; three recipes.
 #include "lab.h"
 
 /* The three recipes. quick and best were chosen on held-back training images. */
@@ -32,8 +32,15 @@ static lab recipe(const char *preset) {
   l.fit.augment.elastic = 1;
   l.fit.batch = 64;
   l.config.patch_height = l.config.patch_width = 7; /* 2.7 times as fast as 4 x 4 */
-  l.fit.epochs = 80;
-  if (!strcmp(preset, "quick")) l.fit.epochs = 5;
+  l.fit.epochs = 60;
+  if (!strcmp(preset, "quick")) { /* less is learnt from harder images in six epochs */
+    l.fit.epochs = 6;
+    l.fit.schedule.rate = 3e-3f;
+    l.fit.augment.rotate = l.fit.augment.shear = 7;
+    l.fit.augment.shift = 0.06f;
+    l.fit.augment.scale = 0.07f;
+    l.fit.augment.elastic = 0.5f;
+  }
   return l;
 }
 
