@@ -613,10 +613,10 @@ static void test_fit_errors(void) {
   FIT(&good, NULL, "batch is 0; it must be from 1 to 1048576");
   g = f;
   g.epochs = 0;
-  FIT(&good, NULL, "epochs is 0 and accumulate is 1; both must be at least 1");
+  FIT(&good, NULL, "epochs is 0 and accumulate is 1; both must be from 1 to 1048576");
   g = f;
   g.accumulate = -1;
-  FIT(&good, NULL, "epochs is 5 and accumulate is -1; both must be at least 1");
+  FIT(&good, NULL, "epochs is 5 and accumulate is -1; both must be from 1 to 1048576");
   g = f;
   g.schedule.rate = -1;
   FIT(&good, NULL, "the learning rate is -1 and its floor 0.0025; both must be from 0 to 1e6");
@@ -632,7 +632,7 @@ static void test_fit_errors(void) {
   g.schedule.kind = VIT_STEP;
   g.schedule.every = 0;
   FIT(&good, NULL, "the schedule lowers the rate every 0 steps or after 1 epochs; "
-                   "both must be at least 1");
+                   "both must be from 1 to 1048576");
   g = f;
   g.smoothing = 1.5f;
   CHECK(vit_fit(&m, &g, &good, NULL, &h) == VIT_ERR_CONFIG &&
