@@ -2,13 +2,8 @@
 #include "lab.h"
 
 /* The three recipes. quick and best were chosen on held-back training images. */
-static lab recipe(const char *preset) {
-  lab l;
-  memset(&l, 0, sizeof l);
-  l.preset = preset;
-  l.seed = 1;
-  l.held = 5000;
-  l.fit = vit_fit_defaults();
+static lab recipe(const char *preset, int argc, char **argv) {
+  lab l = lab_begin(preset, argc, argv);
   if (!strcmp(preset, "tutorial")) {
     l.config = vit_config_tutorial();
     return l;
@@ -47,7 +42,7 @@ static lab recipe(const char *preset) {
 /* The same digit, changed five times by each kind of change. A loader makes the
    batch as it does in training; mixup and cutmix pair image i with number
    9 - i, so another digit stands there. */
-static void show_augmentation(const vit_dataset *train, const vit_model *m) {
+static void show_augmentation(const lab *unused, const vit_model *m, const vit_dataset *train) {
   static const struct { const char *name; float strength; const char *says; } kind[] = {
       {"shift", 0.15f, "shift=0.15"},   {"rotate", 20, "rotate=20"},
       {"scale", 0.3f, "scale=0.3"},     {"shear", 20, "shear=20"},
@@ -60,6 +55,7 @@ static void show_augmentation(const vit_dataset *train, const vit_model *m) {
   const int size = train->height * train->width, shown = 4;
   const char *titles[ROWS * COLS], *field, *text;
   float *tiles = nb_floats(ROWS * COLS * size), *value;
+  (void)unused;
   nb_cell("Augmentation: each epoch sees every digit changed in a new way");
   if (train->count < 2 * TIMES) {
     nb_say("There are too few images for the figure.");
@@ -99,18 +95,13 @@ static void show_augmentation(const vit_dataset *train, const vit_model *m) {
 }
 
 int main(int argc, char **argv) {
-  lab l = recipe(lab_argument(argc, argv, "--preset", "quick"));
+  lab l = recipe(lab_argument(argc, argv, "--preset", "quick"), argc, argv);
   const char *test_from = NULL;
   char name[60];
   nb_flag flags[LAB_FLAGS + 2] = {
       {"--preset", "NAME", "tutorial, quick or best (quick)", NULL, NULL, &l.preset},
       {"--test", "DIR", "take the test images from another folder", NULL, NULL, &test_from}};
-  vit_dataset train, held, test;
-  const vit_dataset *judge;
-  vit_model m;
-  vit_history h;
-  l.argc = argc;
-  l.argv = argv;
+  vit_dataset train, test;
   lab_flags(&l, flags + 2);
   snprintf(name, sizeof name, "09-mnist/%.20s", l.preset); /* a folder for each recipe */
   nb_start(name, "The full MNIST training: a Vision Transformer that reads digits well.", argc,
@@ -123,21 +114,6 @@ int main(int argc, char **argv) {
   nb_try(vit_dataset_resize(&train, l.config.image_height, l.config.image_width));
   nb_try(vit_dataset_resize(&test, l.config.image_height, l.config.image_width));
   if (l.normalize) nb_try(vit_dataset_normalize(&train, &train));
-  judge = lab_hold_back(&l, &train, &held);
-  for (int c = 0; c < 3; c++) {
-    test.mean[c] = train.mean[c];
-    test.std[c] = train.std[c];
-  }
-  nb_try(vit_model_create(&m, &l.config, l.fit.seed));
-  m.threads = l.threads;
-  show_augmentation(&train, &m);
-  lab_print_plan(&l, &m, &train, judge, &test);
-  lab_train(&l, &m, &train, judge, &h);
-  lab_report(&m, &test, &h);
-  vit_history_free(&h);
-  vit_model_free(&m);
-  vit_dataset_free(&train);
-  vit_dataset_free(&test);
-  if (judge) vit_dataset_free(&held);
+  lab_run(&l, &train, &test, show_augmentation);
   return 0;
 }

@@ -2,13 +2,8 @@
 #include "lab.h"
 
 /* The recipes: two published walkthroughs as they are, and our own. */
-static lab recipe(const char *preset) {
-  lab l;
-  memset(&l, 0, sizeof l);
-  l.preset = preset;
-  l.seed = 1;
-  l.held = 5000;
-  l.fit = vit_fit_defaults();
+static lab recipe(const char *preset, int argc, char **argv) {
+  lab l = lab_begin(preset, argc, argv);
   l.fit.optimizer = vit_optimizer_defaults(VIT_ADAMW);
   if (!strcmp(preset, "cifar-cls")) { /* model C: 75.5 % in 100 epochs */
     l.config = vit_config_cifar_cls();
@@ -177,7 +172,7 @@ static void show_images(const lab *l, const vit_model *m, const vit_dataset *tra
 }
 
 int main(int argc, char **argv) {
-  lab l = recipe(lab_argument(argc, argv, "--preset", "best"));
+  lab l = recipe(lab_argument(argc, argv, "--preset", "best"), argc, argv);
   const char *filter = NULL;
   char name[60];
   int size = 0;
@@ -185,12 +180,7 @@ int main(int argc, char **argv) {
       {"--preset", "NAME", "best, cifar-cls (model C) or cifar-mean (model B)", NULL, NULL, &l.preset},
       {"--size", "N", "resize the shorter side to N pixels, cut out N x N", &size, NULL, NULL},
       {"--filter", "NAME", "bilinear or bicubic, for resizing", NULL, NULL, &filter}};
-  vit_dataset train, held, test;
-  const vit_dataset *judge;
-  vit_model m;
-  vit_history h;
-  l.argc = argc;
-  l.argv = argv;
+  vit_dataset train, test;
   lab_flags(&l, flags + 3);
   snprintf(name, sizeof name, "12-photos/%.20s", l.preset); /* a folder for each recipe */
   nb_start(name, "Train on photos: CIFAR-10, or a folder of images for each class.", argc, argv,
@@ -201,21 +191,7 @@ int main(int argc, char **argv) {
   lab_settle(&l);
   load_data(&train, &test, &l, filter);
   l.config.classes = train.classes;
-  judge = lab_hold_back(&l, &train, &held);
-  for (int c = 0; c < 3; c++) {
-    train.mean[c] = train.std[c] = test.mean[c] = test.std[c] = 0.5f;
-    if (judge) held.mean[c] = held.std[c] = 0.5f;
-  }
-  nb_try(vit_model_create(&m, &l.config, l.fit.seed));
-  m.threads = l.threads;
-  show_images(&l, &m, &train);
-  lab_print_plan(&l, &m, &train, judge, &test);
-  lab_train(&l, &m, &train, judge, &h);
-  lab_report(&m, &test, &h);
-  vit_history_free(&h);
-  vit_model_free(&m);
-  vit_dataset_free(&train);
-  vit_dataset_free(&test);
-  if (judge) vit_dataset_free(&held);
+  for (int c = 0; c < 3; c++) train.mean[c] = train.std[c] = 0.5f;
+  lab_run(&l, &train, &test, show_images);
   return 0;
 }

@@ -35,6 +35,19 @@ typedef struct {
 
 /* ---- settings ------------------------------------------------------------ */
 
+/* A recipe to start from. */
+static lab lab_begin(const char *preset, int argc, char **argv) {
+  lab l;
+  memset(&l, 0, sizeof l);
+  l.preset = preset;
+  l.argc = argc;
+  l.argv = argv;
+  l.seed = 1;
+  l.held = 5000;
+  l.fit = vit_fit_defaults();
+  return l;
+}
+
 /* The value of a flag that must be known before the others are read. */
 static const char *lab_argument(int argc, char **argv, const char *flag,
                                 const char *otherwise) {
@@ -600,6 +613,31 @@ static void lab_report(const vit_model *m, const vit_dataset *test, const vit_hi
   printf("\ntest accuracy %.2f %%\n", 100 * accuracy);
   free(guess);
   free(p);
+}
+
+/* Hold images back, say what will run, train, report. `show` draws some training
+   images first. Frees the datasets. */
+static void lab_run(lab *l, vit_dataset *train, vit_dataset *test,
+                    void (*show)(const lab *, const vit_model *, const vit_dataset *)) {
+  vit_dataset held;
+  const vit_dataset *judge = lab_hold_back(l, train, &held);
+  vit_model m;
+  vit_history h;
+  for (int c = 0; c < 3; c++) {
+    test->mean[c] = train->mean[c];
+    test->std[c] = train->std[c];
+  }
+  nb_try(vit_model_create(&m, &l->config, l->fit.seed));
+  m.threads = l->threads;
+  show(l, &m, train);
+  lab_print_plan(l, &m, train, judge, test);
+  lab_train(l, &m, train, judge, &h);
+  lab_report(&m, test, &h);
+  vit_history_free(&h);
+  vit_model_free(&m);
+  vit_dataset_free(train);
+  vit_dataset_free(test);
+  if (judge) vit_dataset_free(&held);
 }
 
 #endif
