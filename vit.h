@@ -26,7 +26,7 @@
          puts(vit_error());                         // one sentence
          return 1;
        }
-       printf("accuracy %.2f %%\n", 100 * h.epoch[h.epochs - 1].test_accuracy);
+       printf("accuracy %.2f %%\n", 100 * h.epoch[h.epochs - 1].val_accuracy);
 
    BEFORE YOU INCLUDE IT, YOU MAY
 
@@ -810,9 +810,9 @@ VIT_DEF void vit_loader_free(vit_loader *l);
 /* What is known of each epoch, once: field and meaning. */
 #define VIT_EPOCH_FIELDS(X)                                                    \
   X(train_loss, "mean over the epoch's batches, with their augmentation")      \
-  X(test_loss, "on the held-back images, after the epoch")                     \
-  X(test_accuracy, "the same: part of them that is right, 0..1")               \
-  X(test_top5, "the same: the true class is among the five most probable")     \
+  X(val_loss, "on the held-back images, after the epoch")                     \
+  X(val_accuracy, "the same: part of them that is right, 0..1")               \
+  X(val_top5, "the same: the true class is among the five most probable")     \
   X(rate, "learning rate of the last step")                                    \
   X(seconds, "since the training began")
 
@@ -933,7 +933,7 @@ VIT_DEF vit_result vit_plot_confusion(const char *dir, const char *name,
    colours; if they are equal, each picture goes from its own smallest value
    (black) to its largest (white). A weight per region,
    glow [rows*cols][glow_rows][glow_cols] in 0..1, shines orange over it: 1 is
-   full orange; glow and titles (below the pictures) may be NULL. */
+   full orange; glow and titles (one or two lines below each) may be NULL. */
 VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
                                   const char *title, const float *values,
                                   const float *glow, int glow_rows,
@@ -6044,19 +6044,19 @@ static vit_result vit__fit_epoch(vit__run *r, vit_epoch *e) {
 static vit_result vit__judge(vit__run *r, vit_epoch *e) {
   const vit_epoch *best = r->h->best ? r->h->epoch + r->h->best - 1 : NULL;
   vit_result result = VIT_OK;
-  e->test_loss = e->test_accuracy = e->test_top5 = NAN;
+  e->val_loss = e->val_accuracy = e->val_top5 = NAN;
   if (!r->test) return VIT_OK;
   vit__swap_average(r);
-  result = vit__test_run(&r->t, r->m, r->test, &e->test_loss, &e->test_accuracy,
-                         &e->test_top5, NULL, NULL);
-  if (!result && !(fabs(e->test_loss) <= 1e30))
+  result = vit__test_run(&r->t, r->m, r->test, &e->val_loss, &e->val_accuracy,
+                         &e->val_top5, NULL, NULL);
+  if (!result && !(fabs(e->val_loss) <= 1e30))
     result = vit__fail(VIT_ERR_DIVERGED,
                        "the test loss after epoch %d is %g: training diverged; "
                        "a smaller learning rate may help",
-                       r->epoch + 1, fabs(e->test_loss));
-  if (!result && (!best || e->test_accuracy > best->test_accuracy ||
-                  (e->test_accuracy == best->test_accuracy &&
-                   e->test_loss < best->test_loss))) {
+                       r->epoch + 1, fabs(e->val_loss));
+  if (!result && (!best || e->val_accuracy > best->val_accuracy ||
+                  (e->val_accuracy == best->val_accuracy &&
+                   e->val_loss < best->val_loss))) {
     r->h->best = r->epoch + 1;
     if (r->best)
       memcpy(r->best, r->m->params.block,
@@ -6072,7 +6072,7 @@ static vit_result vit__finish_epoch(vit__run *r, vit_epoch *e) {
   vit_result result = vit__judge(r, e);
   if (result) return result;
   e->seconds = r->before + vit_seconds() - r->start;
-  vit_schedule_observe(&r->schedule, r->test ? e->test_loss : e->train_loss);
+  vit_schedule_observe(&r->schedule, r->test ? e->val_loss : e->train_loss);
   memset(&p, 0, sizeof p);
   p.epoch = r->h->epochs = ++r->epoch;
   p.epoch_done = 1;
@@ -6135,11 +6135,15 @@ static vit_result vit__check_fit(const vit_model *m, const vit_fit_config *c,
                      "the decay of the averaged weights is %g; it must be from "
                      "0 to below 1",
                      (double)c->ema);
-  if (c->early_stop < 0 || ((c->early_stop || c->keep_best) && !test))
+  if (c->early_stop < 0)
+    return vit__fail(VIT_ERR_CONFIG, "early_stop is %d; it must be 0, never, or "
+                                     "the epochs to wait for a better one",
+                     c->early_stop);
+  if ((c->early_stop || c->keep_best) && !test)
     return vit__fail(VIT_ERR_CONFIG,
-                     "early_stop is %d and keep_best %d, with %s test images; "
-                     "to choose an epoch there must be some",
-                     c->early_stop, c->keep_best, test ? "some" : "no");
+                     "early_stop is %d and keep_best %d, but there are no "
+                     "images that judge an epoch; hold some back",
+                     c->early_stop, c->keep_best);
   return VIT_OK;
 }
 
@@ -6231,6 +6235,10 @@ VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
 /* What must be the same when a run goes on. */
 #define VIT__RECIPE(X)                                                         \
   X("images", r->train->count)                                                 \
+  X("epochs", falls ? c->epochs : 0)                                           \
+  X("seed", c->seed & 0xFFFFFF) /* in three parts that "%.9g" can hold */     \
+  X("seed_middle", c->seed >> 24 & 0xFFFFFF)                                   \
+  X("seed_high", c->seed >> 48)                                                \
   X("labels", vit__label_sum(r->train))                                        \
   X("mean", r->train->mean[0])                                                 \
   X("std", r->train->std[0])                                                   \
@@ -6239,9 +6247,6 @@ VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
   X("accumulate", c->accumulate)                                               \
   X("smoothing", c->smoothing)                                                 \
   X("ema", c->ema)                                                             \
-  X("seed", c->seed & 0xFFFFFF) /* in three parts that "%.9g" can hold */     \
-  X("seed_middle", c->seed >> 24 & 0xFFFFFF)                                   \
-  X("seed_high", c->seed >> 48)                                                \
   X("keep_best", c->keep_best)                                                 \
   X("optimizer", c->optimizer.algorithm)                                       \
   X("momentum", c->optimizer.momentum)                                         \
@@ -6657,41 +6662,52 @@ VIT_DEF vit_result vit_plot_history(const char *dir, const char *name,
                                     const vit_history *h, const char *test) {
   vit_plot p;
   vit_result r;
+  int judged = 0;
   if (h->epochs < 1)
     return vit__fail(VIT_ERR_CONFIG, "there is no finished epoch to draw");
-  r = vit_plot_begin(&p, dir, name, 960, 420);
+  for (int i = 0; i < h->epochs; i++)
+    judged |= h->epoch[i].val_loss >= 0; /* else NAN */
+  r = vit_plot_begin(&p, dir, name, judged ? 960 : 480, 420);
   if (r) return r;
-  fprintf(p.data, "# epoch  train_loss  test_loss  test_accuracy_percent  rate"
+  fprintf(p.data, "# epoch  train_loss  val_loss  val_accuracy_percent  rate"
                   "  seconds\n");
   for (int i = 0; i < h->epochs; i++)
     fprintf(p.data, "%d %.6f %.6f %.3f %g %.2f\n", i + 1, h->epoch[i].train_loss,
-            h->epoch[i].test_loss, 100 * h->epoch[i].test_accuracy,
+            h->epoch[i].val_loss, 100 * h->epoch[i].val_accuracy,
             h->epoch[i].rate, h->epoch[i].seconds);
   fprintf(p.script,
           "set grid ytics lc rgb '#dddddd'\n"
+          "set offsets 0, 0, graph 0.05, graph 0.05\n"
           "set xlabel 'epoch'\n"
           "set xrange [0.8:%d.2]\n"
           "set xtics %d\n"
-          "set multiplot layout 1,2\n"
+          "%s"
           "set title 'Loss'\n"
           "set ylabel 'cross entropy (nats)'\n"
           "plot '%s.dat' using 1:2 with linespoints title 'training (mean of "
-          "the epoch)', \\\n"
-          "     '' using 1:3 with linespoints title '%.60s'\n"
-          "set title 'Accuracy on the %.60s'\n"
-          "set ylabel 'right answers (%%)'\n"
-          "set key bottom right\n"
-          "plot '%s.dat' using 1:4 with linespoints lt 3 title '%.60s'\n"
-          "unset multiplot\n",
-          h->epochs, (h->epochs + 9) / 10, name, test, test, name, test);
+          "the epoch)'",
+          h->epochs, (h->epochs + 9) / 10,
+          judged ? "set multiplot layout 1,2\n" : "", name);
+  if (judged)
+    fprintf(p.script,
+            ", \\\n     '' using 1:3 with linespoints title '%.60s'\n"
+            "set title 'Accuracy on the %.60s'\n"
+            "set ylabel 'right answers (%%)'\n"
+            "set key bottom right\n"
+            "plot '%s.dat' using 1:4 with linespoints lt 3 title '%.60s'\n"
+            "unset multiplot",
+            test, test, name, test);
+  fprintf(p.script, "\n");
   return vit_plot_end(&p);
 }
 
 /* A text for gnuplot; a quote in it would end the string. */
 static void vit__plot_text(FILE *f, const char *command, const char *text) {
   fprintf(f, "%s \"", command);
-  for (; *text; text++) /* in quotes, gnuplot runs what backquotes enclose */
-    fputc(strchr("\"\\`\n", *text) ? '\'' : *text, f);
+  for (; *text; text++) { /* in quotes, gnuplot runs what backquotes enclose */
+    if (*text == '\n') fprintf(f, "\\n");
+    else fputc(strchr("\"\\`", *text) ? '\'' : *text, f);
+  }
   fprintf(f, "\"");
 }
 
@@ -6781,7 +6797,11 @@ VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
                                   int rows, int cols, int channels, int height,
                                   int width, float black, float white) {
   const vit_idx plane = (vit_idx)height * width, size = plane * channels;
-  const int gap = 1 + width / 16, band = titles ? 1 + height * 3 / 10 : gap;
+  const int gap = 1 + width / 16;
+  int two = 0; /* 1: a title has two lines */
+  for (int i = 0; titles && i < rows * cols; i++)
+    two |= titles[i] && strchr(titles[i], '\n');
+  const int band = titles ? 1 + height * (3 + two) / 10 : gap;
   const int across = width + gap, down = height + band;
   const double scale = (cols > 6 ? 100.0 : 150.0) / width; /* screen pixels */
   vit_plot p;
@@ -6812,7 +6832,8 @@ VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
     vit__plot_text(p.script, "set label", titles[i]);
     fprintf(p.script, " noenhanced at %g,%g center front font ',%d'\n",
             i % cols * across + (width - 1) / 2.0,
-            i / cols * down + height + band * 0.4, cols > 6 ? 9 : 11);
+            i / cols * down + height + band * (two ? 0.3 : 0.4),
+            cols > 6 ? 9 : 11);
   }
   vit__plot_text(p.script, "set title", title);
   fprintf(p.script,
@@ -7075,7 +7096,7 @@ static vit_result vit__decode(const char *path, const unsigned char *bytes,
                      path);
   return vit__fail(VIT_ERR_FORMAT,
                    "cannot read %.200s as a picture (%.60s); remove it, or get "
-                   "it again",
+                   "it as a PNG or JPEG",
                    path, why ? why : "no reason given");
 }
 
@@ -7351,8 +7372,8 @@ static vit_result vit__find_files(const vit_dataset *d, const char *dir,
     first[k + 1] = files->count;
     if (!r && first[k + 1] == first[k])
       r = vit__fail(VIT_ERR_CONFIG,
-                    "class %s in %.200s has no files; remove its folder, or "
-                    "put pictures into it",
+                    "class %s in %.200s has no files; put pictures into it, "
+                    "or move it elsewhere",
                     d->names[k], dir);
   }
   if (r) return r;
@@ -7458,7 +7479,8 @@ static vit_result vit__check_photos(const vit_dataset *d, const char *dir,
     if (!counts[k])
       return vit__fail(VIT_ERR_FORMAT,
                        "none of the %d files of class %s in %.200s can be read "
-                       "as a picture; remove its folder, or put others into it",
+                       "as a picture; is this a folder of photos? Put others "
+                       "into it, or move it elsewhere",
                        first[k + 1] - first[k], d->names[k], dir);
   return VIT_OK;
 }

@@ -46,7 +46,7 @@ static int show_progress(const vit_progress *p, void *user) {
   if (p->epoch_done) {
     printf("%s  epoch %d/%d   loss %.4f   test loss %.4f   accuracy %.2f %%   %6.0f images/s   %.1f s\n",
            nb_terminal() ? "\r\033[K" : "", p->epoch, p->epochs, p->result->train_loss,
-           p->result->test_loss, 100 * p->result->test_accuracy, p->images_per_second, p->seconds);
+           p->result->val_loss, 100 * p->result->val_accuracy, p->images_per_second, p->seconds);
     fflush(stdout);
   } else if (nb_terminal() && (p->seconds - *last > 0.1 || p->step == 1)) {
     int done = p->step * 24 / p->steps;

@@ -1,6 +1,8 @@
 // Train on photos: CIFAR-10 or any folder of images, one folder per class.
 #include "lab.h"
 
+#include <ctype.h>
+
 /* The recipes: two published walkthroughs as they are, and our own. */
 static lab recipe(const char *preset, int argc, char **argv) {
   lab l = lab_begin(preset, argc, argv);
@@ -91,16 +93,34 @@ static void load_folder(vit_dataset *d, const char *path, const vit_config *c, c
 static void check_classes(const vit_dataset *train, const vit_dataset *test) {
   char message[300];
   int k = 0;
-  if (train->classes != test->classes) {
-    snprintf(message, sizeof message, "the training images have %d classes, the test images %d",
-             train->classes, test->classes);
-    nb_stop(message);
-  }
-  while (k < train->classes && !strcmp(vit_class_name(train, k), vit_class_name(test, k))) k++;
-  if (k == train->classes) return;
-  snprintf(message, sizeof message, "class %d is called %s in the training images, %s in the test images",
-           k, vit_class_name(train, k), vit_class_name(test, k));
+  const int most = train->classes < test->classes ? train->classes : test->classes;
+  while (k < most && !strcmp(vit_class_name(train, k), vit_class_name(test, k))) k++;
+  if (k == train->classes && k == test->classes) return;
+  snprintf(message, sizeof message,
+           "the training images have %d classes, the test images %d; the first that differs is %s here, "
+           "%s there", train->classes, test->classes,
+           k < train->classes ? vit_class_name(train, k) : "none",
+           k < test->classes ? vit_class_name(test, k) : "none");
   nb_stop(message);
+}
+
+/* Folders that hold no class, in any case of their letters: a part of the data that
+   was named or put wrongly. */
+static void check_folders(const vit_dataset *d) {
+  static const char *const parts[] = {"train", "training", "test", "val", "valid", "validation"};
+  for (int k = 0; k < d->classes; k++) {
+    char name[VIT_NAME_SIZE], message[VIT_NAME_SIZE + 100];
+    int i = 0;
+    for (const char *c = vit_class_name(d, k); *c; c++) name[i++] = (char)tolower((unsigned char)*c);
+    name[i] = '\0';
+    for (size_t p = 0; p < sizeof parts / sizeof *parts; p++) {
+      if (strcmp(name, parts[p])) continue;
+      snprintf(message, sizeof message,
+               "the folder %s would be a class; call the folders of --data train and test",
+               vit_class_name(d, k));
+      nb_stop(message);
+    }
+  }
 }
 
 /* CIFAR-10's binary files, or DIR/train and DIR/test (or DIR/val), or DIR itself
@@ -124,7 +144,10 @@ static void load_data(vit_dataset *train, vit_dataset *test, const lab *l, const
     nb_try(vit_dataset_resize(test, l->config.image_height, l->config.image_width));
     printf("  data         %s\n  data         %s\n", train->source, test->source);
   } else if (nb_data) {
+    if (is_there(path, dir, "test", 1) || is_there(path, dir, "val", 1))
+      nb_stop("there is a folder test or val in --data, but no train beside it");
     load_folder(train, dir, &l->config, filter);
+    check_folders(train);
     nb_try(vit_dataset_split(train, train->count / 5, 1, test));
     printf("  note         there is no folder train: a fifth of the images, %d, is the test\n",
            test->count);
@@ -135,11 +158,25 @@ static void load_data(vit_dataset *train, vit_dataset *test, const lab *l, const
   check_classes(train, test);
 }
 
+/* What mixup and cutmix made of an image's class; NULL if it is one class. */
+static const char *mixture(char text[160], const vit_dataset *d, const float *target) {
+  int first = 0, second = -1;
+  for (int k = 1; k < d->classes; k++)
+    if (target[k] > target[first]) first = k;
+  for (int k = 0; k < d->classes; k++)
+    if (k != first && (second < 0 || target[k] > target[second])) second = k;
+  if (second < 0 || target[second] < 0.005f) return NULL;
+  snprintf(text, 160, "%.0f %% %s,\n%.0f %% %s", 100 * (double)target[first], vit_class_name(d, first),
+           100 * (double)target[second], vit_class_name(d, second));
+  return text;
+}
+
 /* Some training images as they are, and what the recipe makes of them. */
 static void show_images(const lab *l, const vit_model *m, const vit_dataset *train) {
   enum { ROWS = 4, COLS = 8 };
   const int size = train->channels * train->height * train->width;
   const char *titles[ROWS * COLS];
+  static char text[ROWS * COLS][160];
   float *tiles;
   vit_loader loader;
   int n = train->count < COLS * ROWS / 2 ? train->count : COLS * ROWS / 2;
@@ -148,7 +185,7 @@ static void show_images(const lab *l, const vit_model *m, const vit_dataset *tra
     nb_say("There are too few images for the figure.");
     return;
   }
-  nb_try(vit_loader_create(&loader, train, m, &l->fit.augment, n, l->fit.smoothing, l->fit.seed));
+  nb_try(vit_loader_create(&loader, train, m, &l->fit.augment, n, 0, l->fit.seed));
   vit_loader_batch(&loader, 0, n);
   tiles = (float *)malloc((size_t)(2 * n * size) * sizeof *tiles);
   if (!tiles) nb_stop("out of memory for the figure");
@@ -161,7 +198,7 @@ static void show_images(const lab *l, const vit_model *m, const vit_dataset *tra
       tiles[below * size + j] = loader.images[i * size + j] * train->std[c] + train->mean[c];
     }
     titles[above] = vit_class_name(train, train->labels[index]);
-    titles[below] = NULL;
+    titles[below] = mixture(text[i], train, loader.targets + i * m->config.classes);
   }
   nb_figure(vit_plot_tiles(nb_out, "images", "Training images as they are, and below each what the recipe makes of it",
                            tiles, NULL, 0, 0, titles, ROWS, COLS, train->channels, train->height,

@@ -384,7 +384,8 @@ NB_UNUSED static void nb_show_mistakes(const vit_dataset *test, const int *guess
   printf("  %d of %d images are wrong\n", wrong, test->count);
   if (!found) return;
   for (int i = 0; i < found; i++) {
-    snprintf(text[i], sizeof text[i], "is %s, said %s", vit_class_name(test, test->labels[worst[i]]),
+    snprintf(text[i], sizeof text[i], test->names ? "is %s,\nsaid %s" : "is %s, said %s",
+             vit_class_name(test, test->labels[worst[i]]),
              vit_class_name(test, guess[worst[i]]));
     titles[i] = text[i];
   }

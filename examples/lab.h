@@ -135,6 +135,7 @@ static void lab_settle(lab *l) {
   if (l->fit.batch < 1 || l->fit.batch > 1000000) nb_stop("--batch must be from 1 to 1000000");
   if (l->held < 0) nb_stop("--held must be at least 0");
   if (l->limit < 0) nb_stop("--limit must be at least 0");
+  if (l->fit.early_stop < 0) nb_stop("--early-stop must be 0, never, or a number of epochs");
   if (l->fit.early_stop && !l->held)
     nb_stop("--early-stop needs held-back images that judge the epochs: --held must be above 0");
   l->fit.seed = (uint64_t)(unsigned)l->seed;
@@ -151,8 +152,8 @@ static const vit_dataset *lab_hold_back(lab *l, vit_dataset *train, vit_dataset 
     *train = part;
   }
   if (l->held > train->count / 5) {
-    printf("  note         %d images held back would be too many of %d: it is a fifth\n", l->held,
-           train->count);
+    printf("  note         %d images are held back instead of %d: a fifth of %d\n", train->count / 5,
+           l->held, train->count);
     l->held = train->count / 5;
   }
   if (l->config.classes != train->classes) {
@@ -178,7 +179,8 @@ static void lab_print_recipe(const lab *l) {
   const char *name, *text;
   float *value;
   int any = 0;
-  printf("  recipe       %d epochs, batch %d, %s, rate %g %s, weight decay %g", f->epochs, f->batch,
+  printf("  recipe       %d epoch%s, batch %d, %s, rate %g %s, weight decay %g", f->epochs,
+         f->epochs == 1 ? "" : "s", f->batch,
          algorithms[f->optimizer.algorithm], (double)f->schedule.rate, schedules[f->schedule.kind],
          (double)f->optimizer.weight_decay);
   if (f->smoothing > 0) printf(", label smoothing %g", (double)f->smoothing);
@@ -208,16 +210,16 @@ static void lab_print_plan(const lab *l, const vit_model *m, const vit_dataset *
   lab_print_recipe(l);
   data = ((double)train->count + (held ? held->count : 0) + test->count) * c->channels *
          c->image_height * c->image_width;
-  printf("  memory       images %.1f MB as bytes; parameters, gradients, moments and %d copies %.1f MB;\n"
+  printf("  memory       images %.1f MB as bytes; parameters, gradients, moments and %s %.1f MB;\n"
          "               activations of a batch %.1f MB\n",
-         data / MB, copies,
+         data / MB, copies == 0 ? "no copy" : copies == 1 ? "a copy" : "2 copies",
          ((double)(need.gradients + need.moments) + (1 + copies) * (double)need.parameters) / MB,
          (double)need.training / MB);
   printf("  kernels      %s%s%s\n", m->kernels->name, m->kernels == &vit_naive ? "" : ", ",
          m->kernels == &vit_naive ? "" : vit_simd_name());
   printf("  threads      %d\n", vit__team(vit__shares(m)));
   printf("  written      after each epoch: last.safetensors, %shistory.csv in %s\n",
-         held ? "best.safetensors, " : "", nb_out);
+         held ? "best.safetensors (an epoch with *), " : "", nb_out);
 }
 
 /* ---- while it trains ----------------------------------------------------- */
@@ -279,21 +281,27 @@ typedef struct {
 typedef struct {
   lab_view view;
   double drawn, line; /* seconds: last live picture, last progress line */
+  int resumed, begun;
 } lab_watch;
 
-/* Red, green and blue of a pixel, 0..255, with a glow of orange. */
+/* How bright pixel i of planes [C,plane] is (ITU-R BT.601): the glow is seen best on
+   a grey picture. */
+static float lab_grey(const float *image, int channels, int plane, int i) {
+  if (channels == 1) return image[i];
+  return 0.299f * image[i] + 0.587f * image[plane + i] + 0.114f * image[2 * plane + i];
+}
+
+/* Red, green and blue of a pixel, 0..255: grey with a glow of orange. */
 static void lab_pixel(const lab_view *v, const vit_config *c, int image, int y, int x, int rgb[3]) {
   static const double orange[3] = {255, 170, 0};
   const int plane = c->image_height * c->image_width;
-  const float *p = v->images + image * c->channels * plane + y * c->image_width + x;
+  const float bright = lab_grey(v->images + image * c->channels * plane, c->channels, plane,
+                                y * c->image_width + x);
+  const double grey = (double)(bright * v->data->std[0] + v->data->mean[0]);
   const int N = vit_config_patches(c), across = c->image_width / c->patch_width;
   const double w =
       0.75 * (double)v->glow[image * N + y / c->patch_height * across + x / c->patch_width];
-  for (int k = 0; k < 3; k++) {
-    int ch = c->channels == 3 ? k : 0;
-    double grey = ((double)p[ch * plane] * (double)v->data->std[ch] + (double)v->data->mean[ch]);
-    rgb[k] = (int)(0.5 + 255 * grey * (1 - w) + w * orange[k]);
-  }
+  for (int k = 0; k < 3; k++) rgb[k] = (int)(0.5 + 255 * grey * (1 - w) + w * orange[k]);
 }
 
 static void lab_view_begin(lab_view *v, const vit_model *m, const vit_dataset *data) {
@@ -355,8 +363,8 @@ static void lab_print_images(const lab_view *v, const vit_config *c) {
 static void lab_send_history(FILE *f, const vit_history *h) {
   fprintf(f, "$history << END\n");
   for (int i = 0; i < h->epochs; i++)
-    fprintf(f, "%d %g %g %g\n", i + 1, h->epoch[i].train_loss, h->epoch[i].test_loss,
-            100 * h->epoch[i].test_accuracy);
+    fprintf(f, "%d %g %g %g\n", i + 1, h->epoch[i].train_loss, h->epoch[i].val_loss,
+            100 * h->epoch[i].val_accuracy);
   fprintf(f, "END\n");
 }
 
@@ -367,7 +375,8 @@ static void lab_draw_text(lab_view *v, const vit_config *c, const vit_history *h
   f = h->epochs ? popen("gnuplot 2>/dev/null", "w") : NULL;
   if (f) {
     fprintf(f, "set terminal dumb size 78,15\nset xlabel 'epoch'\nset key outside\n"
-               "set title 'loss' offset 0,-1\nset xrange [0.5:%d.5]\n", h->epochs < 2 ? 2 : h->epochs);
+               "set title 'loss' offset 0,-1\nset xrange [0.5:%d.5]\nset xtics 1,%d\n",
+            h->epochs < 2 ? 2 : h->epochs, 1 + h->epochs / 10);
     lab_send_history(f, h);
     fprintf(f, "plot $history using 1:2 with linespoints pt 'o' title 'training', "
                "'' using 1:3 with linespoints pt '*' title 'held back'\n");
@@ -422,8 +431,8 @@ static void lab_print_progress(lab_watch *w, const vit_progress *p) {
     const vit_epoch *e = p->result;
     printf("%s  epoch %3d/%d   loss %.4f", nb_terminal() ? "\r\033[K" : "", p->epoch, p->epochs,
            e->train_loss);
-    if (e->test_loss == e->test_loss)
-      printf("   held back: loss %.4f, accuracy %.2f %%%s", e->test_loss, 100 * e->test_accuracy,
+    if (e->val_loss == e->val_loss)
+      printf("   held back: loss %.4f, accuracy %.2f %%%s", e->val_loss, 100 * e->val_accuracy,
              p->history->best == p->epoch ? " *" : "  ");
     printf("   %5.0f images/s   ", p->images_per_second);
     lab_print_time(p->seconds);
@@ -440,8 +449,36 @@ static void lab_print_progress(lab_watch *w, const vit_progress *p) {
   fflush(stdout);
 }
 
+/* Is there a run in --out? */
+static int lab_is_run(void) {
+  char path[600];
+  struct stat info;
+  snprintf(path, sizeof path, "%.500s/last.safetensors", nb_out);
+  return !stat(path, &info);
+}
+
+/* A run that begins anew does not destroy the one before: it moves to a folder of
+   its own. That is done after the first step, when nothing is refused any more. */
+static void lab_put_aside(void) {
+  static const char *const names[] = {"last.safetensors", "best.safetensors", "history.csv"};
+  char folder[600], from[700], to[700];
+  struct stat info;
+  int n = 1;
+  if (!lab_is_run()) return;
+  do snprintf(folder, sizeof folder, "%.500s/before-%d", nb_out, n++);
+  while (!stat(folder, &info));
+  nb_try(vit_make_dir(folder));
+  for (int i = 0; i < 3; i++) {
+    snprintf(from, sizeof from, "%.500s/%s", nb_out, names[i]);
+    snprintf(to, sizeof to, "%s/%s", folder, names[i]);
+    if (rename(from, to) && i == 0) nb_stop("cannot move the run that is in --out; name another folder");
+  }
+  printf("%s  the run that was here is kept in %s\n", nb_terminal() ? "\r\033[K" : "", folder);
+}
+
 static int lab_callback(const vit_progress *p, void *user) {
   lab_watch *w = (lab_watch *)user;
+  if (!w->begun++ && !w->resumed) lab_put_aside();
   if (p->epoch_done || p->seconds - w->drawn > 10 || (p->epoch == 1 && p->step == 1)) {
     lab_draw(&w->view, p);
     w->drawn = p->seconds;
@@ -462,36 +499,16 @@ static void lab_say_resume(const lab *l) {
   printf("%s\n", there ? "" : " --resume");
 }
 
-/* Is there a run in --out already? One that begins anew does not destroy it. */
-static void lab_say_before(const lab *l) {
-  static const char *const names[] = {"last", "best"};
-  char path[600], before[600];
-  struct stat info;
-  int kept = 0;
-  snprintf(path, sizeof path, "%.500s/last.safetensors", nb_out);
-  if (l->fit.resume)
-    printf(stat(path, &info) ? "  there is no run in %s to go on with: it begins\n"
-                             : "  going on with the run in %s\n", nb_out);
-  for (int i = 0; !l->fit.resume && i < 2; i++) {
-    snprintf(path, sizeof path, "%.500s/%s.safetensors", nb_out, names[i]);
-    snprintf(before, sizeof before, "%.500s/%s-before.safetensors", nb_out, names[i]);
-#ifdef _WIN32
-    remove(before);
-#endif
-    kept += !rename(path, before);
-  }
-  if (kept)
-    printf("  the run that was in %s is kept as last-before.safetensors and best-before.safetensors\n",
-           nb_out);
-}
-
 static void lab_train(lab *l, vit_model *m, const vit_dataset *train, const vit_dataset *held,
                       vit_history *h) {
   lab_watch watch;
   vit_result r;
   nb_cell("Training");
   memset(&watch, 0, sizeof watch);
-  lab_say_before(l);
+  watch.resumed = l->fit.resume;
+  if (l->fit.resume)
+    printf(lab_is_run() ? "  going on with the run in %s\n"
+                        : "  there is no run in %s to go on with: it begins\n", nb_out);
   if (l->live) lab_view_begin(&watch.view, m, held ? held : train);
   lab_listen(SIGINT);
   lab_listen(SIGTERM);
@@ -513,6 +530,9 @@ static void lab_train(lab *l, vit_model *m, const vit_dataset *train, const vit_
   nb_try(r);
   if (h->best) printf("  the best epoch was %d of %d: its weights are tested now\n", h->best, h->epochs);
   nb_figure(vit_plot_history(nb_out, "curves", h, "held-back images"), "curves");
+  if (held && l->fit.ema > 0)
+    nb_say("The held-back loss may be lower than the training's: its images are not changed, and it "
+           "is of the averaged weights at an epoch's end, not of the weights on the way.");
 }
 
 /* ---- after the training -------------------------------------------------- */
@@ -529,8 +549,11 @@ static void lab_show_classes(const vit_dataset *test, const int *guess) {
          nb_plain());
   for (int k = 0; k < K; k++) {
     vit_class_score s = vit_score_class(counts, K, k);
-    printf("  %-16s %7d %9.2f%% %7.2f%% %6.3f\n", vit_class_name(test, k), s.count,
-           100 * s.precision, 100 * s.recall, s.f1);
+    const char *name = vit_class_name(test, k);
+    int column = 16; /* and a byte more for each that continues a letter of UTF-8 */
+    for (const char *c = name; *c; c++) column += (*c & 0xC0) == 0x80;
+    printf("  %-*s %7d %9.2f%% %7.2f%% %6.3f\n", column, name, s.count, 100 * s.precision,
+           100 * s.recall, s.f1);
     f1 += s.f1 / K;
     for (int j = 0; j < K; j++)
       if (j != k && counts[k * K + j] > counts[worst]) worst = k * K + j;
@@ -566,6 +589,12 @@ static void lab_show_attention(const vit_model *m, const vit_dataset *test) {
   nb_try(vit_forward(m, &s, batch, n));
   for (int k = 0; k < n; k++) lab_look(m, &s, k, glow + (n + k) * N);
   images = nb_pixels(test, order, 2 * n);
+  for (int k = n; k < 2 * n && c->channels == 3; k++) {
+    float *image = images + k * size;
+    const int plane = size / 3;
+    for (int i = 0; i < plane; i++)
+      image[i] = image[plane + i] = image[2 * plane + i] = lab_grey(image, 3, plane, i);
+  }
   nb_figure(vit_plot_tiles(nb_out, "attention",
                            "Where the last block looks: full orange where it looks most",
                            images, glow, c->image_height / c->patch_height,

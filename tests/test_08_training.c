@@ -345,9 +345,9 @@ static void test_fit_reaches_everything(void) {
     f.schedule = vit_schedule_constant(0.01f);
     CHECK(!vit_fit(&m, &f, &d, &d, &h), "%s", vit_error());
     if (!CHECK(h.epochs == 150, "%d epochs", h.epochs)) return;
-    CHECK(h.epoch[149].test_accuracy == 1 && h.epoch[149].train_loss < 0.1,
+    CHECK(h.epoch[149].val_accuracy == 1 && h.epoch[149].train_loss < 0.1,
           "after 150 epochs: loss %g, accuracy %g", h.epoch[149].train_loss,
-          h.epoch[149].test_accuracy);
+          h.epoch[149].val_accuracy);
     CHECK(h.epoch[0].train_loss > 1, "loss %g at first", h.epoch[0].train_loss);
     for (int e = 0; e < 150; e++) {
       CHECK(fabs(h.epoch[e].rate - 0.01) < 1e-7, "rate %g", h.epoch[e].rate);
@@ -412,7 +412,7 @@ static void test_callback(void) {
           told.calls);
     CHECK(h.epochs == stops[i].epochs, "%d epochs in the history", h.epochs);
     for (int e = 0; e < h.epochs; e++)
-      CHECK(h.epoch[e].train_loss > 0 && isnan(h.epoch[e].test_accuracy),
+      CHECK(h.epoch[e].train_loss > 0 && isnan(h.epoch[e].val_accuracy),
             "epoch %d of the history", e);
     vit_history_free(&h);
     vit_model_free(&m);
@@ -724,7 +724,7 @@ static void train(outcome *r, const vit_config *c, const vit_kernels *kernels,
   r->m.kernels = kernels;
   r->m.threads = threads;
   CHECK(!vit_fit(&r->m, &f, &d, &d, &h), "%s", vit_error());
-  r->loss = h.epoch[1].test_loss;
+  r->loss = h.epoch[1].val_loss;
   vit_history_free(&h);
   CHECK(!vit_state_create(&r->s, &r->m, 13, VIT_FOR_TRAINING | VIT_INPUT_GRADIENT, 3),
         "%s", vit_error());

@@ -1039,10 +1039,10 @@ static void test_average_by_hand(void) {
       vit_model judged = sized_model(&d, 1);
       memcpy(judged.params.block, seen.weights[e], n * sizeof(float));
       vit_evaluate(&judged, &t, &loss, &accuracy, NULL, NULL);
-      CHECK(fabs(loss - h.epoch[e].test_loss) < 1e-9 && accuracy == h.epoch[e].test_accuracy,
-            "epoch %d: judged by %g, %g, not %g, %g", e, h.epoch[e].test_loss,
-            h.epoch[e].test_accuracy, loss, accuracy);
-      CHECK(h.epoch[e].test_top5 == 1, "four classes are all among five");
+      CHECK(fabs(loss - h.epoch[e].val_loss) < 1e-9 && accuracy == h.epoch[e].val_accuracy,
+            "epoch %d: judged by %g, %g, not %g, %g", e, h.epoch[e].val_loss,
+            h.epoch[e].val_accuracy, loss, accuracy);
+      CHECK(h.epoch[e].val_top5 == 1, "four classes are all among five");
       vit_model_free(&judged);
     }
   }
@@ -1072,9 +1072,9 @@ static void test_keep_best(void) {
     f.callback = watch;
     CHECK(!vit_fit(&m, &f, &d, &t, &h), "%s", vit_error());
     for (int e = 1; e < h.epochs; e++)
-      if (h.epoch[e].test_accuracy > h.epoch[best].test_accuracy ||
-          (h.epoch[e].test_accuracy == h.epoch[best].test_accuracy &&
-           h.epoch[e].test_loss < h.epoch[best].test_loss))
+      if (h.epoch[e].val_accuracy > h.epoch[best].val_accuracy ||
+          (h.epoch[e].val_accuracy == h.epoch[best].val_accuracy &&
+           h.epoch[e].val_loss < h.epoch[best].val_loss))
         best = e;
     CHECK(h.best == best + 1, "best epoch %d, not %d", h.best, best + 1);
     not_last += f.keep_best && best < h.epochs - 1;
@@ -1123,17 +1123,16 @@ static void test_fit_refuses(void) {
   f = short_run(2, 0.01f);
   f.keep_best = 1;
   fails(vit_fit(&m, &f, &d, NULL, &h), VIT_ERR_CONFIG,
-        "early_stop is 0 and keep_best 1, with no test images; to choose an epoch there "
-        "must be some");
+        "early_stop is 0 and keep_best 1, but there are no images that judge an epoch; hold "
+        "some back");
   f.keep_best = 0;
   f.early_stop = 3;
   fails(vit_fit(&m, &f, &d, NULL, &h), VIT_ERR_CONFIG,
-        "early_stop is 3 and keep_best 0, with no test images; to choose an epoch there "
-        "must be some");
+        "early_stop is 3 and keep_best 0, but there are no images that judge an epoch; hold "
+        "some back");
   f.early_stop = -1;
   fails(vit_fit(&m, &f, &d, &d, &h), VIT_ERR_CONFIG,
-        "early_stop is -1 and keep_best 0, with some test images; to choose an epoch there "
-        "must be some");
+        "early_stop is -1; it must be 0, never, or the epochs to wait for a better one");
   f.early_stop = 0;
   f.augment.rotate = 181;
   fails(vit_fit(&m, &f, &d, &d, &h), VIT_ERR_CONFIG,

@@ -401,10 +401,10 @@ static void test_picture_errors(void) {
         "channels is 2; a picture has 1 (grey) or 3 (RGB)", "");
   image_fails(write_file("bad.png", "", 0), VIT_ERR_FORMAT,
               "cannot read %s as a picture (unknown image type); remove it, or get it "
-              "again");
+              "as a PNG or JPEG");
   image_fails(write_file("bad.png", "hello, this is no picture", 25), VIT_ERR_FORMAT,
               "cannot read %s as a picture (unknown image type); remove it, or get it "
-              "again");
+              "as a PNG or JPEG");
   for (size_t n = 0; n + 12 < png.count; n++) { /* the end marker is not needed */
     CHECK(vit_image_load(write_file("bad.png", png.data, n), 3, &pixels, &h, &w) ==
               VIT_ERR_FORMAT && !pixels,
@@ -582,7 +582,7 @@ static void test_folder(void) {
   snprintf(want, sizeof want, "cannot open %s/Zebra/lost.png: No such file or directory", dir);
   CHECK(!strcmp(told.sentence[0], want), "%s", told.sentence[0]);
   snprintf(want, sizeof want, "cannot read %s/cat/a.png as a picture (unknown image type); "
-                              "remove it, or get it again", dir);
+                              "remove it, or get it as a PNG or JPEG", dir);
   CHECK(!strcmp(told.sentence[1], want), "%s", told.sentence[1]);
   snprintf(want, sizeof want, "%s/cat/z.jpg is cut off: its 3 bytes have no end marker; "
                               "get it again", dir);
@@ -655,13 +655,13 @@ static void test_folder_errors(void) {
                "%s holds 1 folders; it needs one for each class, at least 2");
   folder_of("wrong/bat");
   folder_fails(dir, &c, VIT_ERR_CONFIG,
-               "class Cat in %s has no files; remove its folder, or put pictures into it");
+               "class Cat in %s has no files; put pictures into it, or move it elsewhere");
   write_file("wrong/Cat/1", "x", 1);
   write_file("wrong/Cat/2", "x", 1);
   picture("rgb.png", "wrong/bat/1.png");
   folder_fails(dir, &c, VIT_ERR_FORMAT,
-               "none of the 2 files of class Cat in %s can be read as a picture; remove "
-               "its folder, or put others into it");
+               "none of the 2 files of class Cat in %s can be read as a picture; is this "
+               "a folder of photos? Put others into it, or move it elsewhere");
   CHECK(told.count == 2, "told of %d", told.count);
   folder_of("wrong/cat");
   folder_fails(dir, &c, VIT_ERR_CONFIG,

@@ -237,7 +237,7 @@ static void same_history(const char *what, const vit_history *a, const vit_histo
 /* The clock of history.csv, which must go forward; returns the lines after the
    first. */
 static int read_history(const char *dir, const vit_history *h) {
-  static const char first[] = "epoch,train_loss,test_loss,test_accuracy,test_top5,rate,"
+  static const char first[] = "epoch,train_loss,val_loss,val_accuracy,val_top5,rate,"
                               "seconds\n";
   char path[300], line[400];
   double before = 0;
@@ -262,8 +262,8 @@ static int read_history(const char *dir, const vit_history *h) {
     before = value[5];
     if (h && epoch <= h->epochs) {
       const vit_epoch *e = h->epoch + epoch - 1;
-      const double want[6] = {e->train_loss, e->test_loss, e->test_accuracy,
-                              e->test_top5,  e->rate,      e->seconds};
+      const double want[6] = {e->train_loss, e->val_loss, e->val_accuracy,
+                              e->val_top5,  e->rate,      e->seconds};
       for (int i = 0; i < 6; i++)
         CHECK(isnan(want[i]) ? isnan(value[i]) : fabs(value[i] - want[i]) <= 1e-8 * want[i],
               "line %d, number %d: %.9g, not %.9g", lines, i, value[i], want[i]);
@@ -1018,7 +1018,7 @@ static const change changes[] = {{"recipe.batch", "4", "5", NULL},
                                  {"recipe.schedule", "2", "1", NULL},
                                  {"recipe.rate", "0.0199999996", "0.0299999993", NULL},
                                  {"recipe.warmup_steps", "3", "2", NULL},
-                                 {"recipe.total_steps", "12", "15", NULL},
+                                 {"recipe.epochs", "4", "5", NULL},
                                  {"recipe.images", "26", "25", NULL},
                                  {"recipe.test_images", "12", "11", NULL},
                                  {"config.width", "8", "16", "width=16"},

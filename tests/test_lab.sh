@@ -69,6 +69,12 @@ at_least 60 $dir/log # there is nothing left to train
 refuses 'its recipe.batch is 64, here it is 32' $quick --out $dir/stopped --resume --batch 32
 refuses 'config.depth' $quick --out $dir/stopped --resume --model depth=2
 same stopped "after two refusals"
+refuses 'decay of the averaged weights is 2' $quick --out $dir/stopped --ema 2
+same stopped "a new run that is refused"
+$quick --epochs 1 --limit 500 --held 0 --out $dir/stopped >$dir/log 2>&1
+[ -s $dir/stopped/curves.gp ] && cmp $dir/a/last.safetensors $dir/stopped/before-1/last.safetensors &&
+  cmp $dir/a/best.safetensors $dir/stopped/before-1/best.safetensors && [ -s $dir/stopped/before-1/history.csv ]
+tell $? "a new run in the same folder: $(tail -n 2 $dir/log)"
 head -c 5000 $dir/a/last.safetensors >$dir/stopped/last.safetensors
 refuses 'last.safetensors' $quick --out $dir/stopped --resume
 
@@ -79,7 +85,7 @@ cp $dir/a/last.safetensors $dir/full
 (trap '' XFSZ && ulimit -f 5000 && refuses 'cannot write .*last.safetensors: .*what was there before is still there' \
   $quick --epochs 1 --limit 500 --held 100 --model depth=12 --out $dir/full && [ $failed = 0 ])
 tell $? "a full disk"
-cmp -s $dir/a/last.safetensors $dir/full/last-before.safetensors && [ ! -e $dir/full/last.safetensors.tmp ]
+cmp -s $dir/a/last.safetensors $dir/full/before-1/last.safetensors && [ ! -e $dir/full/last.safetensors.tmp ]
 tell $? "a full disk destroyed the run before, or left a part of a file"
 
 # A rate that diverges leaves the last good checkpoint.
@@ -124,6 +130,10 @@ mkdir -p $dir/bad/one/a && cp $dir/photos/digit_1/*.pgm $dir/bad/one/a
 refuses 'class' build/12_photos --data $dir/bad/one --out $dir/x
 mkdir -p $dir/bad/one/b
 refuses 'class b .* has no files' build/12_photos --data $dir/bad/one --out $dir/x
+mkdir -p $dir/bad/Train $dir/bad/part/test && cp -r $dir/photos/digit_[12] $dir/bad/Train &&
+  cp -r $dir/photos/digit_[12] $dir/bad/part/test
+refuses 'call the folders' build/12_photos --data $dir/bad --out $dir/x
+refuses 'no train beside it' build/12_photos --data $dir/bad/part --out $dir/x
 mkdir -p $dir/bad/case/cat $dir/bad/case/Cat && cp $dir/photos/digit_1/*.pgm $dir/bad/case/cat &&
   cp $dir/photos/digit_2/*.pgm $dir/bad/case/Cat
 if [ "$(ls $dir/bad/case | wc -l)" = 2 ]; then
