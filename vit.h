@@ -2889,7 +2889,10 @@ VIT_DEF vit_result vit_config_set(vit_config *c, const char *name,
   }
   VIT_CONFIG_FIELDS(VIT__WRITE)
 #undef VIT__WRITE
-  return vit__fail(VIT_ERR_CONFIG, "the config has no field \"%.40s\"", name);
+#define VIT__LIST(type, field, start, about) " " #field
+  return vit__fail(VIT_ERR_CONFIG, "the config has no field \"%.40s\"; it has"
+                                   VIT_CONFIG_FIELDS(VIT__LIST), name);
+#undef VIT__LIST
 }
 
 VIT_DEF int vit_config_patches(const vit_config *c) {
