@@ -810,9 +810,9 @@ VIT_DEF void vit_loader_free(vit_loader *l);
 /* What is known of each epoch, once: field and meaning. */
 #define VIT_EPOCH_FIELDS(X)                                                    \
   X(train_loss, "mean over the epoch's batches, with their augmentation")      \
-  X(val_loss, "on the held-back images, after the epoch")                     \
-  X(val_accuracy, "the same: part of them that is right, 0..1")               \
-  X(val_top5, "the same: the true class is among the five most probable")     \
+  X(val_loss, "on the images that judge the epochs, after the epoch")          \
+  X(val_accuracy, "the same: part of them that is right, 0..1")                \
+  X(val_top5, "the same: the true class is among the five most probable")      \
   X(rate, "learning rate of the last step")                                    \
   X(seconds, "since the training began")
 
@@ -920,7 +920,7 @@ VIT_DEF vit_result vit_plot_begin(vit_plot *p, const char *dir,
                                   const char *name, int width, int height);
 VIT_DEF vit_result vit_plot_end(vit_plot *p);
 /* Loss and accuracy over the epochs; `test` names what they were judged by, such
-   as "test images". */
+   as "test images". If nothing judged them, only the loss in training is drawn. */
 VIT_DEF vit_result vit_plot_history(const char *dir, const char *name,
                                     const vit_history *h, const char *test);
 /* counts [K,K]: row true class, column predicted class; d, or NULL, knows the
@@ -2872,13 +2872,14 @@ VIT_DEF vit_result vit_config_set(vit_config *c, const char *name,
                                   const char *value) {
   char *end;
   double number = strtod(value, &end);
-  if (end == value || *end || !(fabs(number) < 1e9))
-    return vit__fail(VIT_ERR_CONFIG,
-                     "config field %.40s needs a number, not \"%.40s\"", name,
-                     value);
+  const int bad = end == value || *end || !(fabs(number) < 1e9);
 #define VIT__WRITE(type, field, start, about)                                  \
   if (!strcmp(name, #field)) {                                                 \
     const int whole = (double)(type)0.5f == 0; /* all but float */             \
+    if (bad)                                                                   \
+      return vit__fail(VIT_ERR_CONFIG,                                         \
+                       "config field %.40s needs a number, not \"%.40s\"",     \
+                       name, value);                                           \
     if (whole && number != floor(number))                                      \
       return vit__fail(VIT_ERR_CONFIG,                                         \
                        "config field %.40s needs a whole number, not "         \
@@ -6054,8 +6055,8 @@ static vit_result vit__judge(vit__run *r, vit_epoch *e) {
                          &e->val_top5, NULL, NULL);
   if (!result && !(fabs(e->val_loss) <= 1e30))
     result = vit__fail(VIT_ERR_DIVERGED,
-                       "the test loss after epoch %d is %g: training diverged; "
-                       "a smaller learning rate may help",
+                       "the loss on the images that judge epoch %d is %g: training "
+                       "diverged; a smaller learning rate may help",
                        r->epoch + 1, fabs(e->val_loss));
   if (!result && (!best || e->val_accuracy > best->val_accuracy ||
                   (e->val_accuracy == best->val_accuracy &&
@@ -6238,7 +6239,7 @@ VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
 /* What must be the same when a run goes on. */
 #define VIT__RECIPE(X)                                                         \
   X("images", r->train->count)                                                 \
-  X("epochs", falls ? c->epochs : 0)                                           \
+  X("epochs", falls && !c->schedule.total ? c->epochs : 0)                     \
   X("seed", c->seed & 0xFFFFFF) /* in three parts that "%.9g" can hold */     \
   X("seed_middle", c->seed >> 24 & 0xFFFFFF)                                   \
   X("seed_high", c->seed >> 48)                                                \

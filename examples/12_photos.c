@@ -1,8 +1,6 @@
 // Train on photos: CIFAR-10 or any folder of images, one folder per class.
 #include "lab.h"
 
-#include <ctype.h>
-
 /* The recipes: two published walkthroughs as they are, and our own. */
 static lab recipe(const char *preset, int argc, char **argv) {
   lab l = lab_begin(preset, argc, argv);
@@ -97,29 +95,23 @@ static void check_classes(const vit_dataset *train, const vit_dataset *test) {
   while (k < most && !strcmp(vit_class_name(train, k), vit_class_name(test, k))) k++;
   if (k == train->classes && k == test->classes) return;
   snprintf(message, sizeof message,
-           "the training images have %d classes, the test images %d; the first that differs is %s here, "
-           "%s there", train->classes, test->classes,
-           k < train->classes ? vit_class_name(train, k) : "none",
-           k < test->classes ? vit_class_name(test, k) : "none");
+           "class %d is %s in the training images and %s in the test images, which have %d and %d classes",
+           k, k < train->classes ? vit_class_name(train, k) : "missing",
+           k < test->classes ? vit_class_name(test, k) : "missing", train->classes, test->classes);
   nb_stop(message);
 }
 
-/* Folders that hold no class, in any case of their letters: a part of the data that
-   was named or put wrongly. */
-static void check_folders(const vit_dataset *d) {
-  static const char *const parts[] = {"train", "training", "test", "val", "valid", "validation"};
-  for (int k = 0; k < d->classes; k++) {
-    char name[VIT_NAME_SIZE], message[VIT_NAME_SIZE + 100];
-    int i = 0;
-    for (const char *c = vit_class_name(d, k); *c; c++) name[i++] = (char)tolower((unsigned char)*c);
-    name[i] = '\0';
-    for (size_t p = 0; p < sizeof parts / sizeof *parts; p++) {
-      if (strcmp(name, parts[p])) continue;
-      snprintf(message, sizeof message,
-               "the folder %s would be a class; call the folders of --data train and test",
-               vit_class_name(d, k));
-      nb_stop(message);
-    }
+/* A folder with the name of a part of the data would be taken for a class. */
+static void check_parts(const char *dir) {
+  static const char *const parts[] = {"test", "val", "Train", "TRAIN", "training", "Training",
+                                      "Test", "TEST", "Val", "valid", "validation", "Validation"};
+  char path[600], message[300];
+  for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+    if (!is_there(path, dir, parts[i], 1)) continue;
+    snprintf(message, sizeof message,
+             "the folder %s looks like a part of the data, and there is no folder train beside it; call the "
+             "parts train and test (if it is a class, put all classes into train/ and test/)", parts[i]);
+    nb_stop(message);
   }
 }
 
@@ -144,10 +136,8 @@ static void load_data(vit_dataset *train, vit_dataset *test, const lab *l, const
     nb_try(vit_dataset_resize(test, l->config.image_height, l->config.image_width));
     printf("  data         %s\n  data         %s\n", train->source, test->source);
   } else if (nb_data) {
-    if (is_there(path, dir, "test", 1) || is_there(path, dir, "val", 1))
-      nb_stop("there is a folder test or val in --data, but no train beside it");
+    check_parts(dir);
     load_folder(train, dir, &l->config, filter);
-    check_folders(train);
     nb_try(vit_dataset_split(train, train->count / 5, 1, test));
     printf("  note         there is no folder train: a fifth of the images, %d, is the test\n",
            test->count);

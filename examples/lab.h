@@ -210,9 +210,9 @@ static void lab_print_plan(const lab *l, const vit_model *m, const vit_dataset *
   lab_print_recipe(l);
   data = ((double)train->count + (held ? held->count : 0) + test->count) * c->channels *
          c->image_height * c->image_width;
-  printf("  memory       images %.1f MB as bytes; parameters, gradients, moments and %s %.1f MB;\n"
+  printf("  memory       images %.1f MB as bytes; parameters, gradients, moments%s %.1f MB;\n"
          "               activations of a batch %.1f MB\n",
-         data / MB, copies == 0 ? "no copy" : copies == 1 ? "a copy" : "2 copies",
+         data / MB, copies == 0 ? "" : copies == 1 ? " and another copy" : " and 2 more copies",
          ((double)(need.gradients + need.moments) + (1 + copies) * (double)need.parameters) / MB,
          (double)need.training / MB);
   printf("  kernels      %s%s%s\n", m->kernels->name, m->kernels == &vit_naive ? "" : ", ",
@@ -274,7 +274,7 @@ typedef struct {
   const vit_dataset *data;
   int order[4], count;
   vit_state s;
-  float *images, *glow;
+  float *images, *pixels, *glow; /* as the model takes them; 0..1; attention */
 } lab_view;
 
 /* Everything that the callback needs. */
@@ -282,6 +282,7 @@ typedef struct {
   lab_view view;
   double drawn, line; /* seconds: last live picture, last progress line */
   int resumed, begun;
+  char before[600]; /* where the run went that was in --out, or "" */
 } lab_watch;
 
 /* How bright pixel i of planes [C,plane] is (ITU-R BT.601): the glow is seen best on
@@ -295,9 +296,8 @@ static float lab_grey(const float *image, int channels, int plane, int i) {
 static void lab_pixel(const lab_view *v, const vit_config *c, int image, int y, int x, int rgb[3]) {
   static const double orange[3] = {255, 170, 0};
   const int plane = c->image_height * c->image_width;
-  const float bright = lab_grey(v->images + image * c->channels * plane, c->channels, plane,
-                                y * c->image_width + x);
-  const double grey = (double)(bright * v->data->std[0] + v->data->mean[0]);
+  const double grey = (double)lab_grey(v->pixels + image * c->channels * plane, c->channels, plane,
+                                       y * c->image_width + x);
   const int N = vit_config_patches(c), across = c->image_width / c->patch_width;
   const double w =
       0.75 * (double)v->glow[image * N + y / c->patch_height * across + x / c->patch_width];
@@ -326,6 +326,7 @@ static void lab_view_begin(lab_view *v, const vit_model *m, const vit_dataset *d
   nb_try(vit_state_create(&v->s, m, v->count, VIT_KEEP_ATTENTION, 0));
   v->images = nb_floats(v->count * c->channels * c->image_height * c->image_width);
   v->glow = nb_floats(v->count * vit_config_patches(c));
+  v->pixels = nb_pixels(data, v->order, v->count);
   vit_dataset_batch(data, v->order, v->count, v->images, NULL);
 }
 
@@ -334,6 +335,7 @@ static void lab_view_end(lab_view *v) {
   if (v->where == LAB_NOT) return;
   vit_state_free(&v->s);
   free(v->images);
+  free(v->pixels);
   free(v->glow);
 }
 
@@ -449,36 +451,39 @@ static void lab_print_progress(lab_watch *w, const vit_progress *p) {
   fflush(stdout);
 }
 
-/* Is there a run in --out? */
-static int lab_is_run(void) {
-  char path[600];
+/* The files of a run; from the last one it goes on, so that one is moved last. */
+static const char *const lab_files[] = {"best.safetensors", "history.csv", "last.safetensors"};
+
+static int lab_is_there(const char *name) {
+  char path[700];
   struct stat info;
-  snprintf(path, sizeof path, "%.500s/last.safetensors", nb_out);
+  snprintf(path, sizeof path, "%.500s/%s", nb_out, name);
   return !stat(path, &info);
 }
 
 /* A run that begins anew does not destroy the one before: it moves to a folder of
-   its own. That is done after the first step, when nothing is refused any more. */
-static void lab_put_aside(void) {
-  static const char *const names[] = {"last.safetensors", "best.safetensors", "history.csv"};
-  char folder[600], from[700], to[700];
-  struct stat info;
-  int n = 1;
-  if (!lab_is_run()) return;
-  do snprintf(folder, sizeof folder, "%.500s/before-%d", nb_out, n++);
-  while (!stat(folder, &info));
+   its own. That is done after the first step: a flag that is refused moves nothing. */
+static void lab_put_aside(char folder[600]) {
+  char name[20], from[700], to[700];
+  int any = 0, n = 1;
+  for (int i = 0; i < 3; i++) any |= lab_is_there(lab_files[i]);
+  if (!any) return;
+  do snprintf(name, sizeof name, "before-%d", n++);
+  while (lab_is_there(name));
+  snprintf(folder, 600, "%.500s/%s", nb_out, name);
   nb_try(vit_make_dir(folder));
   for (int i = 0; i < 3; i++) {
-    snprintf(from, sizeof from, "%.500s/%s", nb_out, names[i]);
-    snprintf(to, sizeof to, "%s/%s", folder, names[i]);
-    if (rename(from, to) && i == 0) nb_stop("cannot move the run that is in --out; name another folder");
+    if (!lab_is_there(lab_files[i])) continue;
+    snprintf(from, sizeof from, "%.500s/%s", nb_out, lab_files[i]);
+    snprintf(to, sizeof to, "%.600s/%s", folder, lab_files[i]);
+    if (rename(from, to))
+      nb_stop("cannot move the files of the run that is in --out; is one open elsewhere? Name another --out");
   }
-  printf("%s  the run that was here is kept in %s\n", nb_terminal() ? "\r\033[K" : "", folder);
 }
 
 static int lab_callback(const vit_progress *p, void *user) {
   lab_watch *w = (lab_watch *)user;
-  if (!w->begun++ && !w->resumed) lab_put_aside();
+  if (!w->begun++ && !w->resumed) lab_put_aside(w->before);
   if (p->epoch_done || p->seconds - w->drawn > 10 || (p->epoch == 1 && p->step == 1)) {
     lab_draw(&w->view, p);
     w->drawn = p->seconds;
@@ -505,10 +510,10 @@ static void lab_train(lab *l, vit_model *m, const vit_dataset *train, const vit_
   vit_result r;
   nb_cell("Training");
   memset(&watch, 0, sizeof watch);
-  watch.resumed = l->fit.resume;
+  watch.resumed = l->fit.resume && lab_is_there("last.safetensors");
   if (l->fit.resume)
-    printf(lab_is_run() ? "  going on with the run in %s\n"
-                        : "  there is no run in %s to go on with: it begins\n", nb_out);
+    printf(watch.resumed ? "  going on with the run in %s\n"
+                         : "  there is no run in %s to go on with: a new one begins\n", nb_out);
   if (l->live) lab_view_begin(&watch.view, m, held ? held : train);
   lab_listen(SIGINT);
   lab_listen(SIGTERM);
@@ -520,6 +525,7 @@ static void lab_train(lab *l, vit_model *m, const vit_dataset *train, const vit_
   signal(SIGTERM, SIG_DFL);
   lab_view_end(&watch.view);
   if (r && nb_terminal()) printf("\n");
+  if (*watch.before) printf("  the run that was in %s is kept in %s\n", nb_out, watch.before);
   if (r == VIT_STOPPED) {
     printf("  %s; everything is saved in %s\n", vit_error(), nb_out);
     lab_say_resume(l);
@@ -530,9 +536,9 @@ static void lab_train(lab *l, vit_model *m, const vit_dataset *train, const vit_
   nb_try(r);
   if (h->best) printf("  the best epoch was %d of %d: its weights are tested now\n", h->best, h->epochs);
   nb_figure(vit_plot_history(nb_out, "curves", h, "held-back images"), "curves");
-  if (held && l->fit.ema > 0)
-    nb_say("The held-back loss may be lower than the training's: its images are not changed, and it "
-           "is of the averaged weights at an epoch's end, not of the weights on the way.");
+  if (held)
+    nb_say("The held-back loss may be lower than the training's: it is measured at the end of an epoch on "
+           "images as they are; the training's is a mean over the epoch, of images that were changed.");
 }
 
 /* ---- after the training -------------------------------------------------- */

@@ -554,7 +554,7 @@ static void test_divergence(void) {
   vit_model_free(&m);
 }
 
-/* The plateau lowers the rate when the test loss does not sink. */
+/* The plateau lowers the rate when the loss that judges an epoch does not sink. */
 static void test_fit_plateau(void) {
   vit_dataset d = pictures(8);
   vit_fit_config f = vit_fit_defaults();

@@ -662,18 +662,20 @@ static void test_plot_errors(void) {
 
 /* All three plots; each leaves its script and its data. */
 static void check_plots(const char *dir, vit_result want, const char *sentence) {
-  static const char *const names[] = {"history", "confusion", "tiles"};
+  static const char *const names[] = {"history", "confusion", "tiles", "unjudged"};
   const float values[8] = {0, 1, 2, 3, 3, 2, 1, 0}, glow[2] = {0.5f, 1};
-  const char *const titles[2] = {"a", "it's"};
+  const char *const titles[2] = {"a", "it's\n\"two\" lines"};
   const int counts[4] = {1, 2, 0, 0};
   vit_epoch e[2] = {{2, 2, 0.1, 0.5, 0.1, 1}, {1, 1, 0.9, 1, 0.1, 2}};
   vit_history h;
   h.epochs = 2;
   h.epoch = e;
-  for (int i = 0; i < 3; i++) {
+  for (int i = 0; i < 4; i++) {
     char path[400], full[700];
+    if (i == 3) /* no images judged the epochs */
+      for (int k = 0; k < 2; k++) e[k].val_loss = e[k].val_accuracy = NAN;
     vit_result r =
-        i == 0   ? vit_plot_history(dir, names[i], &h, "test images")
+        i % 3 == 0 ? vit_plot_history(dir, names[i], &h, "test images")
         : i == 1 ? vit_plot_confusion(dir, names[i], counts, 2, NULL)
                  : vit_plot_tiles(dir, names[i], "two 'tiles'", values, glow, 1, 1,
                                   titles, 1, 2, 1, 2, 2, 0, 0);
