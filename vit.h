@@ -6681,20 +6681,23 @@ VIT_DEF vit_result vit_plot_history(const char *dir, const char *name,
             h->epoch[i].rate, h->epoch[i].seconds);
   fprintf(p.script,
           "set grid ytics lc rgb '#dddddd'\n"
-          "set offsets 0, 0, graph 0.05, graph 0.05\n"
+          "set offsets 0, 0, graph 0.05, 0\n"
           "set xlabel 'epoch'\n"
-          "set xrange [0.8:%d.2]\n"
+          "set xrange [%g:%g]\n"
+          "set yrange [0:*]\n"
           "set xtics %d\n"
           "%s"
           "set title 'Loss'\n"
           "set ylabel 'cross entropy (nats)'\n"
           "plot '%s.dat' using 1:2 with linespoints title 'training (mean of "
           "the epoch)'",
-          h->epochs, (h->epochs + 9) / 10,
-          judged ? "set multiplot layout 1,2\n" : "", name);
+          0.8 - h->epochs / 50.0, 1.02 * h->epochs + 0.2,
+          (h->epochs + 9) / 10, judged ? "set multiplot layout 1,2\n" : "", name);
   if (judged)
     fprintf(p.script,
             ", \\\n     '' using 1:3 with linespoints title '%.60s'\n"
+            "set offsets 0, 0, 0, graph 0.05\n"
+            "set yrange [*:*<100]\n"
             "set title 'Accuracy on the %.60s'\n"
             "set ylabel 'right answers (%%)'\n"
             "set key bottom right\n"
