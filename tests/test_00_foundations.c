@@ -50,10 +50,12 @@ static void test_error_sentence(void) {
   c.image_height = 32;
   CHECK(vit_config_resolve(&c) == VIT_OK, "%s", vit_error());
   CHECK(strstr(vit_error(), "30") != NULL, "%s", vit_error());
-  /* Whatever the user passes, the sentence fits. */
+  /* Whatever the user passes, the sentence fits: its end is there. */
   memset(longest, 'x', sizeof longest - 1);
   longest[sizeof longest - 1] = 0;
   CHECK(vit_config_set(&c, longest, longest) == VIT_ERR_CONFIG, "a long name");
+  CHECK(!strcmp(vit_error() + strlen(vit_error()) - 10, " zero_head"), "%s", vit_error());
+  CHECK(vit_config_set(&c, "width", longest) == VIT_ERR_CONFIG, "a long value");
   CHECK(strlen(vit_error()) < 200, "%lu characters",
         (unsigned long)strlen(vit_error()));
 }
