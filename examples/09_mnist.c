@@ -86,8 +86,8 @@ static void show_augmentation(const lab *unused, const vit_model *m, const vit_d
     vit_loader_free(&l);
   }
   nb_figure(vit_plot_tiles(nb_out, "augmentation",
-                           "One digit, changed five times by each kind of augmentation, more than a recipe would", tiles, NULL,
-                           0, 0, titles, ROWS, COLS, 1, train->height, train->width, 0, 1),
+                           "One digit, changed five times by each kind of augmentation, more than a recipe would",
+                           tiles, NULL, 0, 0, titles, ROWS, COLS, 1, train->height, train->width, 0, 1),
             "augmentation");
   free(tiles);
 }

@@ -71,7 +71,8 @@ static void lab_flags(lab *l, nb_flag flags[LAB_FLAGS]) {
       {"--early-stop", "N", "end after N epochs without a better one; 0 = never",
        &l->fit.early_stop, NULL, NULL},
       {"--limit", "N", "use N training images only; 0 = all", &l->limit, NULL, NULL},
-      {"--model", "LIST", "change the model, such as depth=4,width=48; a wrong name lists all", NULL, NULL, &l->model},
+      {"--model", "LIST", "change the model, such as depth=4,width=48; a wrong name lists all", NULL, NULL,
+       &l->model},
       {"--augment", "LIST", "change the augmentation, such as rotate=15; a wrong name lists all", NULL, NULL,
        &l->augment},
       {"--seed", "N", "of all random numbers", &l->seed, NULL, NULL},
@@ -271,7 +272,6 @@ static void lab_look(const vit_model *m, const vit_state *s, int image, float *g
 typedef struct {
   enum { LAB_NOT, LAB_WINDOW, LAB_TEXT } where;
   FILE *gnuplot;          /* an open window */
-  const vit_dataset *data;
   int order[4], count;
   vit_state s;
   float *images, *pixels, *glow; /* as the model takes them; 0..1; attention */
@@ -317,7 +317,6 @@ static void lab_view_begin(lab_view *v, const vit_model *m, const vit_dataset *d
   if (v->where == LAB_NOT)
     printf("  live         no display and no terminal: look at %s/history.csv instead\n", nb_out);
   if (v->where == LAB_NOT) return;
-  v->data = data;
   v->count = v->where == LAB_TEXT && c->image_width > 24 ? 2 : 4;
   for (int i = 0; i < v->count; i++) { /* the first image of four classes */
     v->order[i] = 0;
