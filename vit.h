@@ -860,7 +860,7 @@ typedef struct {
    then keeps it dead; with the shorter memory it comes back. And the rate sinks
    to its half during the run, which steadies the last epochs. */
 VIT_DEF vit_fit_config vit_fit_defaults(void);
-/* Train. `test` holds the images that judge each epoch; if it is NULL, their
+/* Train. `val` holds the images that judge each epoch; if it is NULL, their
    losses and accuracies are NAN. To choose among epochs or settings (keep_best,
    early_stop, VIT_PLATEAU) hold back training images for it with
    vit_dataset_split, and look at the real test set once, at the end.
@@ -870,13 +870,13 @@ VIT_DEF vit_fit_config vit_fit_defaults(void);
 
    With `dir` three files are kept up to date after each epoch and when the
    callback stops it: last.safetensors, from which `resume` goes on as if it had
-   never stopped, history.csv, and, with `test`, best.safetensors, the model of
+   never stopped, history.csv, and, with `val`, best.safetensors, the model of
    the best epoch. Each is replaced as a whole: a crash leaves the old one.
 
    The history (its old content is not freed) holds the finished epochs, also
    when the callback stopped it (VIT_STOPPED) or the loss went bad. */
 VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
-                           const vit_dataset *train, const vit_dataset *test,
+                           const vit_dataset *train, const vit_dataset *val,
                            vit_history *h);
 /* Loss and accuracy (0..1) over a dataset; classes [count] and p [count,K] may
    be NULL. */
@@ -919,10 +919,10 @@ VIT_DEF vit_result vit_make_dir(const char *dir); /* with its parents */
 VIT_DEF vit_result vit_plot_begin(vit_plot *p, const char *dir,
                                   const char *name, int width, int height);
 VIT_DEF vit_result vit_plot_end(vit_plot *p);
-/* Loss and accuracy over the epochs; `test` names what they were judged by, such
+/* Loss and accuracy over the epochs; `judge` names what judged them, such
    as "test images". If nothing judged them, only the loss in training is drawn. */
 VIT_DEF vit_result vit_plot_history(const char *dir, const char *name,
-                                    const vit_history *h, const char *test);
+                                    const vit_history *h, const char *judge);
 /* counts [K,K]: row true class, column predicted class; d, or NULL, knows the
    names of the classes. */
 VIT_DEF vit_result vit_plot_confusion(const char *dir, const char *name,
@@ -5926,7 +5926,7 @@ VIT_DEF vit_result vit_history_write(const vit_history *h, const char *path) {
 typedef struct {
   vit_model *m;
   const vit_fit_config *c;
-  const vit_dataset *train, *test;
+  const vit_dataset *train, *val;
   vit_schedule schedule;
   vit_state s;
   vit_optimizer o;
@@ -6049,9 +6049,9 @@ static vit_result vit__judge(vit__run *r, vit_epoch *e) {
   const vit_epoch *best = r->h->best ? r->h->epoch + r->h->best - 1 : NULL;
   vit_result result = VIT_OK;
   e->val_loss = e->val_accuracy = e->val_top5 = NAN;
-  if (!r->test) return VIT_OK;
+  if (!r->val) return VIT_OK;
   vit__swap_average(r);
-  result = vit__test_run(&r->t, r->m, r->test, &e->val_loss, &e->val_accuracy,
+  result = vit__test_run(&r->t, r->m, r->val, &e->val_loss, &e->val_accuracy,
                          &e->val_top5, NULL, NULL);
   if (!result && !(fabs(e->val_loss) <= 1e30))
     result = vit__fail(VIT_ERR_DIVERGED,
@@ -6076,7 +6076,7 @@ static vit_result vit__finish_epoch(vit__run *r, vit_epoch *e) {
   vit_result result = vit__judge(r, e);
   if (result) return result;
   e->seconds = r->before + vit_seconds() - r->start;
-  vit_schedule_observe(&r->schedule, r->test ? e->val_loss : e->train_loss);
+  vit_schedule_observe(&r->schedule, r->val ? e->val_loss : e->train_loss);
   memset(&p, 0, sizeof p);
   p.epoch = r->h->epochs = ++r->epoch;
   p.epoch_done = 1;
@@ -6118,10 +6118,10 @@ enum { VIT__RUN_DIR = 440 }; /* letters; leaves room for the names in it */
 
 static vit_result vit__check_fit(const vit_model *m, const vit_fit_config *c,
                                  const vit_dataset *train,
-                                 const vit_dataset *test) {
+                                 const vit_dataset *val) {
   vit_result r = vit__check_batch(c->batch);
   if (!r) r = vit__check_dataset(m, train, "training");
-  if (!r && test) r = vit__check_dataset(m, test, "test");
+  if (!r && val) r = vit__check_dataset(m, val, "validation");
   if (r) return r;
   if (c->epochs < 1 || c->epochs > VIT__MOST || c->accumulate < 1 ||
       c->accumulate > VIT__MOST)
@@ -6143,7 +6143,7 @@ static vit_result vit__check_fit(const vit_model *m, const vit_fit_config *c,
     return vit__fail(VIT_ERR_CONFIG, "early_stop is %d; it must be 0, never, or "
                                      "the epochs to wait for a better one",
                      c->early_stop);
-  if ((c->early_stop || c->keep_best) && !test)
+  if ((c->early_stop || c->keep_best) && !val)
     return vit__fail(VIT_ERR_CONFIG,
                      "early_stop is %d and keep_best %d, but there are no "
                      "images that judge an epoch; hold some back",
@@ -6168,8 +6168,8 @@ static vit_result vit__run_create(vit__run *r) {
   if (!result)
     result = vit_state_create(&r->s, r->m, c->batch, VIT_FOR_TRAINING, c->seed);
   if (!result) result = vit_optimizer_create(&r->o, r->m, &c->optimizer);
-  if (!result && r->test)
-    result = vit__test_create(&r->t, r->m, r->test,
+  if (!result && r->val)
+    result = vit__test_create(&r->t, r->m, r->val,
                               vit__min(c->batch, VIT__EVALUATE_BATCH));
   if (result) return result;
   vit__plan_run(r, &r->arena);
@@ -6197,17 +6197,17 @@ static void vit__run_free(vit__run *r) {
 }
 
 VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
-                           const vit_dataset *train, const vit_dataset *test,
+                           const vit_dataset *train, const vit_dataset *val,
                            vit_history *h) {
   vit__run r;
-  vit_result result = vit__check_fit(m, c, train, test);
+  vit_result result = vit__check_fit(m, c, train, val);
   memset(&r, 0, sizeof r);
   memset(h, 0, sizeof *h);
   if (result) return result;
   r.m = m;
   r.c = c;
   r.train = train;
-  r.test = test;
+  r.val = val;
   r.h = h;
   r.schedule = c->schedule;
   if (r.schedule.total == 0)
@@ -6246,7 +6246,7 @@ VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
   X("labels", vit__label_sum(r->train))                                        \
   X("mean", r->train->mean[0])                                                 \
   X("std", r->train->std[0])                                                   \
-  X("test_images", r->test ? r->test->count : 0)                               \
+  X("val_images", r->val ? r->val->count : 0)                                 \
   X("batch", c->batch)                                                         \
   X("accumulate", c->accumulate)                                               \
   X("smoothing", c->smoothing)                                                 \
@@ -6663,7 +6663,7 @@ VIT_DEF vit_result vit_plot_end(vit_plot *p) {
 }
 
 VIT_DEF vit_result vit_plot_history(const char *dir, const char *name,
-                                    const vit_history *h, const char *test) {
+                                    const vit_history *h, const char *judge) {
   vit_plot p;
   vit_result r;
   int judged = 0;
@@ -6703,7 +6703,7 @@ VIT_DEF vit_result vit_plot_history(const char *dir, const char *name,
             "set key bottom right\n"
             "plot '%s.dat' using 1:4 with linespoints lt 3 title '%.60s'\n"
             "unset multiplot",
-            test, test, name, test);
+            judge, judge, name, judge);
   fprintf(p.script, "\n");
   return vit_plot_end(&p);
 }

@@ -592,15 +592,15 @@ static void test_fit_errors(void) {
   bad = good;
   bad.count = 0;
   FIT(&bad, &good, "the training set is empty");
-  FIT(&good, &bad, "the test set is empty");
+  FIT(&good, &bad, "the validation set is empty");
   bad = good;
   bad.height = 28;
   FIT(&bad, NULL,
       "the training images are 1 x 28 x 8 (channels, height, width), the model "
       "wants 1 x 6 x 8; vit_dataset_resize can help");
   FIT(&good, &bad,
-      "the test images are 1 x 28 x 8 (channels, height, width), the model wants "
-      "1 x 6 x 8; vit_dataset_resize can help");
+      "the validation images are 1 x 28 x 8 (channels, height, width), the model "
+      "wants 1 x 6 x 8; vit_dataset_resize can help");
   bad = good;
   bad.channels = 3;
   FIT(&bad, NULL,
