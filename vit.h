@@ -6772,23 +6772,28 @@ static void vit__range(const float *v, vit_idx n, double *low, double *high) {
   }
 }
 
+/* A colour, 0..1, under a glow of orange: red, green and blue, 0..255. Weight 0
+   leaves it as it is, weight 1 lets a quarter of it through. */
+static void vit__glow(const double color[3], double weight, int rgb[3]) {
+  static const double orange[3] = {255, 170, 0};
+  const double w = 0.75 * fmin(fmax(weight, 0), 1);
+  for (int c = 0; c < 3; c++)
+    rgb[c] = (int)(0.5 + 255 * color[c] * (1 - w) + w * orange[c]);
+}
+
 /* One line of pixels of one tile; its second and third colour, if it has them,
-   are `plane` and 2 `plane` floats further on. Where `glow` [columns] is given, a
-   glow of orange over the darkened picture, full at weight 1. */
+   are `plane` and 2 `plane` floats further on. glow [columns], or NULL. */
 static void vit__tile_line(FILE *f, int x0, int y0, const float *line,
                            vit_idx plane, double low, double high, int width,
                            const float *glow, int columns) {
-  const double orange[3] = {255, 170, 0};
   for (int x = 0; x < width; x++) {
-    double w = glow ? 0.75 * (double)glow[(vit_idx)x * columns / width] : 0;
-    w = w < 0 ? 0 : w > 0.75 ? 0.75 : w;
-    fprintf(f, "%d %d", x0 + x, y0);
-    for (int c = 0; c < 3; c++) {
-      double v = (double)line[x + c * plane], part = 0;
-      if (high > low) part = fmin(fmax((v - low) / (high - low), 0), 1);
-      fprintf(f, " %d", (int)(0.5 + 255 * part * (1 - w) + w * orange[c]));
-    }
-    fputc('\n', f);
+    double color[3] = {0, 0, 0};
+    int rgb[3];
+    for (int c = 0; c < 3 && high > low; c++)
+      color[c] = fmin(
+          fmax(((double)line[x + c * plane] - low) / (high - low), 0), 1);
+    vit__glow(color, glow ? (double)glow[(vit_idx)x * columns / width] : 0, rgb);
+    fprintf(f, "%d %d %d %d %d\n", x0 + x, y0, rgb[0], rgb[1], rgb[2]);
   }
 }
 

@@ -294,14 +294,13 @@ static float lab_grey(const float *image, int channels, int plane, int i) {
 
 /* Red, green and blue of a pixel, 0..255: grey with a glow of orange. */
 static void lab_pixel(const lab_view *v, const vit_config *c, int image, int y, int x, int rgb[3]) {
-  static const double orange[3] = {255, 170, 0};
   const int plane = c->image_height * c->image_width;
   const double grey = (double)lab_grey(v->pixels + image * c->channels * plane, c->channels, plane,
                                        y * c->image_width + x);
+  const double color[3] = {grey, grey, grey};
   const int N = vit_config_patches(c), across = c->image_width / c->patch_width;
-  const double w =
-      0.75 * (double)v->glow[image * N + y / c->patch_height * across + x / c->patch_width];
-  for (int k = 0; k < 3; k++) rgb[k] = (int)(0.5 + 255 * grey * (1 - w) + w * orange[k]);
+  const int patch = y / c->patch_height * across + x / c->patch_width;
+  vit__glow(color, (double)v->glow[image * N + patch], rgb);
 }
 
 static void lab_view_begin(lab_view *v, const vit_model *m, const vit_dataset *data) {
