@@ -238,9 +238,9 @@ NB_UNUSED static void nb_bar(double part, int width) {
   }
 }
 
-/* Text with line breaks before column 96; `first` and `next` start the lines. */
+/* Text with line breaks before column 80; `first` and `next` start the lines. */
 static void nb_wrap(const char *text, const char *first, const char *next) {
-  size_t room = 96 - strlen(next);
+  size_t room = 80 - strlen(next);
   printf("%s", first);
   while (strlen(text) > room) {
     size_t n = room;

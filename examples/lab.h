@@ -171,25 +171,38 @@ static const vit_dataset *lab_hold_back(lab *l, vit_dataset *train, vit_dataset 
 
 /* ---- before the start ---------------------------------------------------- */
 
+static void lab_print_augmentation(const vit_augment *augment) {
+  vit_augment a = *augment;
+  const char *name, *text;
+  char item[60];
+  float *value;
+  int column = 15, any = 0;
+  printf("  augmentation ");
+  for (int i = 0; vit_augment_field(&a, i, &name, &text, &value); i++) {
+    if (!(*value > 0)) continue;
+    snprintf(item, sizeof item, "%s %g", name, (double)*value);
+    column += (int)strlen(item) + 2;
+    if (any) printf(column > 78 ? ",\n               " : ", ");
+    if (column > 78) column = 17 + (int)strlen(item);
+    printf("%s", item);
+    any = 1;
+  }
+  printf("%s\n", any ? "" : "none");
+}
+
 static void lab_print_recipe(const lab *l) {
   static const char *const algorithms[] = {"SGD", "Adam", "AdamW"};
   static const char *const schedules[] = {"constant", "falling in a line", "falling as a cosine",
                                           "falling in steps", "lowered on a plateau"};
   const vit_fit_config *f = &l->fit;
-  vit_augment a = f->augment;
-  const char *name, *text;
-  float *value;
-  int any = 0;
-  printf("  recipe       %d epoch%s, batch %d, %s, rate %g %s, weight decay %g", f->epochs,
-         f->epochs == 1 ? "" : "s", f->batch,
-         algorithms[f->optimizer.algorithm], (double)f->schedule.rate, schedules[f->schedule.kind],
-         (double)f->optimizer.weight_decay);
+  printf("  recipe       %d epoch%s, batch %d, %s, rate %g %s,\n               weight decay %g",
+         f->epochs, f->epochs == 1 ? "" : "s", f->batch, algorithms[f->optimizer.algorithm],
+         (double)f->schedule.rate, schedules[f->schedule.kind], (double)f->optimizer.weight_decay);
   if (f->smoothing > 0) printf(", label smoothing %g", (double)f->smoothing);
-  if (f->ema > 0) printf(", weights averaged with decay %g", (double)f->ema);
-  printf(", seed %d\n  augmentation", l->seed);
-  for (int i = 0; vit_augment_field(&a, i, &name, &text, &value); i++)
-    if (*value > 0) printf("%s %s %g", any++ ? "," : "", name, (double)*value);
-  printf("%s\n", any ? "" : " none");
+  if (f->ema > 0) printf(", averaged weights %g", (double)f->ema);
+  printf("\n");
+  lab_print_augmentation(&f->augment);
+  printf("  seed         %d\n", l->seed);
 }
 
 /* Everything that a run will use, before it is used. */
@@ -202,25 +215,26 @@ static void lab_print_plan(const lab *l, const vit_model *m, const vit_dataset *
   vit_memory need;
   nb_cell("What will run");
   nb_try(vit_memory_plan(c, l->fit.batch, &need));
-  printf("  images       %d to learn from, %d held back to choose the best epoch, %d for the test\n",
+  printf("  images       %d to learn from, %d held back to judge, %d to test\n",
          train->count, held ? held->count : 0, test->count);
-  printf("  model        %d x %d x %d, patches of %d x %d, width %d, %d blocks of %d heads, MLP %d\n",
+  printf("  model        %d x %d x %d, patches %d x %d, width %d, %d blocks, %d heads, MLP %d\n",
          c->image_height, c->image_width, c->channels, c->patch_height, c->patch_width, c->width,
          c->depth, c->heads, c->mlp_width);
   printf("  parameters   %.0f\n", (double)m->params.count);
   lab_print_recipe(l);
   data = ((double)train->count + (held ? held->count : 0) + test->count) * c->channels *
          c->image_height * c->image_width;
-  printf("  memory       images %.1f MB as bytes; parameters, gradients, moments%s %.1f MB;\n"
-         "               activations of a batch %.1f MB\n",
-         data / MB, copies == 0 ? "" : copies == 1 ? " and another copy" : " and 2 more copies",
-         ((double)(need.gradients + need.moments) + (1 + copies) * (double)need.parameters) / MB,
-         (double)need.training / MB);
+  printf("  memory       images %.1f MB as bytes, activations of a batch %.1f MB,\n"
+         "               parameters, gradients, moments%s %.1f MB\n",
+         data / MB, (double)need.training / MB,
+         copies == 0 ? "" : copies == 1 ? " and another copy" : " and 2 more copies",
+         ((double)(need.gradients + need.moments) + (1 + copies) * (double)need.parameters) / MB);
   printf("  kernels      %s%s%s\n", m->kernels->name, m->kernels == &vit_naive ? "" : ", ",
          m->kernels == &vit_naive ? "" : vit_simd_name());
   printf("  threads      %d\n", vit__team(vit__shares(m)));
-  printf("  written      after each epoch: last.safetensors, %shistory.csv in %s\n",
-         held ? "best.safetensors (an epoch with *), " : "", nb_out);
+  printf("  written      after each epoch in %s:\n"
+         "               last.safetensors, history.csv%s\n",
+         nb_out, held ? ", best.safetensors (an epoch with *)" : "");
 }
 
 /* ---- while it trains ----------------------------------------------------- */
@@ -272,7 +286,7 @@ static void lab_look(const vit_model *m, const vit_state *s, int image, float *g
 typedef struct {
   enum { LAB_NOT, LAB_WINDOW, LAB_TEXT } where;
   FILE *gnuplot;          /* an open window */
-  int order[4], count;
+  int order[4], count, lines; /* lines: of the terminal, under the last picture */
   vit_state s;
   float *images, *pixels, *glow; /* as the model takes them; 0..1; attention */
 } lab_view;
@@ -281,7 +295,7 @@ typedef struct {
 typedef struct {
   lab_view view;
   double drawn, line; /* seconds: last live picture, last progress line */
-  int resumed, begun;
+  int resumed, begun, judged;
   char before[600]; /* where the run went that was in --out, or "" */
 } lab_watch;
 
@@ -368,22 +382,28 @@ static void lab_send_history(FILE *f, const vit_history *h) {
   fprintf(f, "END\n");
 }
 
+/* The picture in the terminal is wiped away; what stood above it stays. */
+static void lab_erase(lab_view *v) {
+  if (v->lines) printf("\r\033[%dA\033[J", v->lines);
+  v->lines = 0;
+}
+
 static void lab_draw_text(lab_view *v, const vit_config *c, const vit_history *h) {
-  FILE *f;
-  printf("\033[H\033[2J");
+  FILE *f = h->epochs ? popen("gnuplot 2>/dev/null", "w") : NULL;
   fflush(stdout);
-  f = h->epochs ? popen("gnuplot 2>/dev/null", "w") : NULL;
   if (f) {
-    fprintf(f, "set terminal dumb size 78,15\nset xlabel 'epoch'\nset key outside\n"
+    const int lines = 15; /* and the form feed that gnuplot begins with */
+    fprintf(f, "set terminal dumb size 78,%d\nset xlabel 'epoch'\nset key outside\n"
                "set title 'loss' offset 0,-1\nset xrange [0.5:%d.5]\nset xtics 1,%d\n",
-            h->epochs < 2 ? 2 : h->epochs, 1 + h->epochs / 10);
+            lines, h->epochs < 2 ? 2 : h->epochs, 1 + h->epochs / 10);
     lab_send_history(f, h);
     fprintf(f, "plot $history using 1:2 with linespoints pt 'o' title 'training', "
                "'' using 1:3 with linespoints pt '*' title 'held back'\n");
-    pclose(f);
+    if (!pclose(f)) v->lines = 1 + lines;
   }
   printf("  What it looks at in the last block (orange)\n\n");
   lab_print_images(v, c);
+  v->lines += 2 + c->image_height / 2;
 }
 
 static void lab_draw_window(lab_view *v, const vit_config *c, const vit_history *h) {
@@ -424,28 +444,33 @@ static void lab_draw(lab_view *v, const vit_progress *p) {
     lab_draw_window(v, &p->model->config, p->history);
 }
 
-/* One line per epoch; in a terminal, between them, one line that is written over
-   and over. */
-static void lab_print_progress(lab_watch *w, const vit_progress *p) {
-  if (p->epoch_done) {
-    const vit_epoch *e = p->result;
-    printf("%s  epoch %3d/%d   loss %.4f", nb_terminal() ? "\r\033[K" : "", p->epoch, p->epochs,
-           e->train_loss);
-    if (e->val_loss == e->val_loss)
-      printf("   held back: loss %.4f, accuracy %.2f %%%s", e->val_loss, 100 * e->val_accuracy,
-             p->history->best == p->epoch ? " *" : "  ");
-    printf("   %5.0f images/s   ", p->images_per_second);
-    lab_print_time(p->seconds);
-    printf("\n");
-  } else if (nb_terminal() && (p->seconds - w->line > 0.2 || p->step == 1)) {
-    int done = p->step * 20 / p->steps;
-    printf("\r\033[K  epoch %3d/%d   [%.*s%.*s]   loss %.4f   %5.0f images/s   ", p->epoch, p->epochs,
-           done, "####################", 20 - done, "....................", p->loss,
-           p->images_per_second);
-    lab_print_time(p->seconds_left);
-    printf(" left");
-    w->line = p->seconds;
-  }
+/* The epochs as a table that fits into 80 columns. A * marks the best so far. */
+static void lab_print_head(int judged) {
+  printf("  %s  epoch   training loss%s   images/s   time%s\n", nb_dim(),
+         judged ? "   held back: loss   accuracy  " : "", nb_plain());
+}
+
+static void lab_print_epoch(const vit_progress *p) {
+  const vit_epoch *e = p->result;
+  printf("%s  %3d/%-4d  %12.4f", nb_terminal() ? "\r\033[K" : "", p->epoch, p->epochs, e->train_loss);
+  if (e->val_loss == e->val_loss)
+    printf("   %15.4f   %6.2f %%%s", e->val_loss, 100 * e->val_accuracy,
+           p->history->best == p->epoch ? " *" : "  ");
+  printf("   %8.0f   ", p->images_per_second);
+  lab_print_time(p->seconds);
+  printf("\n");
+  fflush(stdout);
+}
+
+/* In a terminal, between the epochs: one line that is written over and over. */
+static void lab_print_step(lab_watch *w, const vit_progress *p) {
+  const int done = p->step * 10 / p->steps;
+  if (!nb_terminal() || (p->seconds - w->line <= 0.2 && p->step > 1)) return;
+  printf("\r\033[K  %3d/%-4d  %12.4f   [%.*s%.*s]   %.0f images/s   ", p->epoch, p->epochs, p->loss,
+         done, "##########", 10 - done, "..........", p->images_per_second);
+  lab_print_time(p->seconds_left);
+  printf(" left");
+  w->line = p->seconds;
   fflush(stdout);
 }
 
@@ -481,12 +506,14 @@ static void lab_put_aside(char folder[600]) {
 
 static int lab_callback(const vit_progress *p, void *user) {
   lab_watch *w = (lab_watch *)user;
-  if (!w->begun++ && !w->resumed) lab_put_aside(w->before);
-  if (p->epoch_done || p->seconds - w->drawn > 10 || (p->epoch == 1 && p->step == 1)) {
-    lab_draw(&w->view, p);
-    w->drawn = p->seconds;
-  }
-  lab_print_progress(w, p);
+  const int draw = p->epoch_done || p->seconds - w->drawn > 10 || (p->epoch == 1 && p->step == 1);
+  if (!w->begun && !w->resumed) lab_put_aside(w->before);
+  if (!w->begun++) lab_print_head(w->judged);
+  if (draw) lab_erase(&w->view);
+  if (p->epoch_done) lab_print_epoch(p);
+  if (draw) lab_draw(&w->view, p);
+  if (draw) w->drawn = p->seconds;
+  if (!p->epoch_done) lab_print_step(w, p);
   return lab_interrupted;
 }
 
@@ -508,6 +535,7 @@ static void lab_train(lab *l, vit_model *m, const vit_dataset *train, const vit_
   vit_result r;
   nb_cell("Training");
   memset(&watch, 0, sizeof watch);
+  watch.judged = held != NULL;
   watch.resumed = l->fit.resume && lab_is_there("last.safetensors");
   if (l->fit.resume)
     printf(watch.resumed ? "  going on with the run in %s\n"
