@@ -919,8 +919,8 @@ VIT_DEF vit_result vit_make_dir(const char *dir); /* with its parents */
 VIT_DEF vit_result vit_plot_begin(vit_plot *p, const char *dir,
                                   const char *name, int width, int height);
 VIT_DEF vit_result vit_plot_end(vit_plot *p);
-/* Loss and accuracy over the epochs; `judge` names what judged them, such
-   as "test images". If nothing judged them, only the loss in training is drawn. */
+/* Loss and accuracy over the epochs; `judge` names what judged them, such as
+   "held-back images". If nothing did, only the loss in training is drawn. */
 VIT_DEF vit_result vit_plot_history(const char *dir, const char *name,
                                     const vit_history *h, const char *judge);
 /* counts [K,K]: row true class, column predicted class; d, or NULL, knows the
@@ -5814,30 +5814,30 @@ typedef struct {
   int n;
   vit_state s;
   vit__batch batch;
-} vit__test;
+} vit__evaluation;
 
-static void vit__test_free(vit__test *t) {
+static void vit__evaluation_free(vit__evaluation *t) {
   vit_arena_free(&t->batch.arena);
   vit_state_free(&t->s);
 }
 
-static vit_result vit__test_create(vit__test *t, const vit_model *m,
-                                   const vit_dataset *d, int batch) {
+static vit_result vit__evaluation_create(vit__evaluation *t, const vit_model *m,
+                                         const vit_dataset *d, int batch) {
   vit_result r;
   memset(t, 0, sizeof *t);
   t->n = vit__min(batch, d->count);
   r = vit__batch_create(&t->batch, d, t->n);
   if (!r) r = vit_state_create(&t->s, m, t->n, VIT_FOR_INFERENCE, 0);
-  if (r) vit__test_free(t);
+  if (r) vit__evaluation_free(t);
   return r;
 }
 
 static int vit__among_best(const float *p, int label, int K, int n_best);
 
-static vit_result vit__test_run(vit__test *t, const vit_model *m,
-                                const vit_dataset *d, double *loss,
-                                double *accuracy, double *top5, int *classes,
-                                float *p) {
+static vit_result vit__evaluation_run(vit__evaluation *t, const vit_model *m,
+                                      const vit_dataset *d, double *loss,
+                                      double *accuracy, double *top5,
+                                      int *classes, float *p) {
   const vit_idx K = m->config.classes;
   double total = 0;
   int right = 0, near = 0;
@@ -5868,13 +5868,13 @@ static vit_result vit__test_run(vit__test *t, const vit_model *m,
 VIT_DEF vit_result vit_evaluate(const vit_model *m, const vit_dataset *d,
                                 double *loss, double *accuracy, int *classes,
                                 float *p) {
-  vit__test t;
+  vit__evaluation t;
   double top5;
   vit_result r = vit__check_dataset(m, d, "test");
-  if (!r) r = vit__test_create(&t, m, d, VIT__EVALUATE_BATCH);
+  if (!r) r = vit__evaluation_create(&t, m, d, VIT__EVALUATE_BATCH);
   if (r) return r;
-  r = vit__test_run(&t, m, d, loss, accuracy, &top5, classes, p);
-  vit__test_free(&t);
+  r = vit__evaluation_run(&t, m, d, loss, accuracy, &top5, classes, p);
+  vit__evaluation_free(&t);
   return r;
 }
 
@@ -5931,7 +5931,7 @@ typedef struct {
   vit_state s;
   vit_optimizer o;
   vit_loader loader;
-  vit__test t;
+  vit__evaluation t;
   vit_history *h;
   int epoch, batch;      /* epochs finished; batches done of the next one */
   double total;          /* sum of the losses of those batches */
@@ -6051,8 +6051,8 @@ static vit_result vit__judge(vit__run *r, vit_epoch *e) {
   e->val_loss = e->val_accuracy = e->val_top5 = NAN;
   if (!r->val) return VIT_OK;
   vit__swap_average(r);
-  result = vit__test_run(&r->t, r->m, r->val, &e->val_loss, &e->val_accuracy,
-                         &e->val_top5, NULL, NULL);
+  result = vit__evaluation_run(&r->t, r->m, r->val, &e->val_loss,
+                               &e->val_accuracy, &e->val_top5, NULL, NULL);
   if (!result && !(fabs(e->val_loss) <= 1e30))
     result = vit__fail(VIT_ERR_DIVERGED,
                        "the loss on the images that judge epoch %d is %g: training "
@@ -6169,8 +6169,8 @@ static vit_result vit__run_create(vit__run *r) {
     result = vit_state_create(&r->s, r->m, c->batch, VIT_FOR_TRAINING, c->seed);
   if (!result) result = vit_optimizer_create(&r->o, r->m, &c->optimizer);
   if (!result && r->val)
-    result = vit__test_create(&r->t, r->m, r->val,
-                              vit__min(c->batch, VIT__EVALUATE_BATCH));
+    result = vit__evaluation_create(&r->t, r->m, r->val,
+                                    vit__min(c->batch, VIT__EVALUATE_BATCH));
   if (result) return result;
   vit__plan_run(r, &r->arena);
   result = vit_arena_allocate(&r->arena, "training run");
@@ -6192,7 +6192,7 @@ static void vit__run_free(vit__run *r) {
   vit_loader_free(&r->loader);
   vit_state_free(&r->s);
   vit_optimizer_free(&r->o);
-  vit__test_free(&r->t);
+  vit__evaluation_free(&r->t);
   vit_arena_free(&r->arena);
 }
 

@@ -238,7 +238,7 @@ NB_UNUSED static void nb_bar(double part, int width) {
   }
 }
 
-/* Text with line breaks before column 80; `first` and `next` start the lines. */
+/* Text in lines of at most 80 columns; `first` and `next` start the lines. */
 static void nb_wrap(const char *text, const char *first, const char *next) {
   size_t room = 80 - strlen(next);
   printf("%s", first);

@@ -171,23 +171,23 @@ static const vit_dataset *lab_hold_back(lab *l, vit_dataset *train, vit_dataset 
 
 /* ---- before the start ---------------------------------------------------- */
 
+/* A line of the plan: its name, and text that goes on below itself. */
+static void lab_print_row(const char *name, const char *text) {
+  char first[20];
+  snprintf(first, sizeof first, "  %-12s ", name);
+  nb_wrap(text, first, "               ");
+}
+
 static void lab_print_augmentation(const vit_augment *augment) {
   vit_augment a = *augment;
-  const char *name, *text;
-  char item[60];
+  const char *name, *meaning;
+  char text[1000] = "";
   float *value;
-  int column = 15, any = 0;
-  printf("  augmentation ");
-  for (int i = 0; vit_augment_field(&a, i, &name, &text, &value); i++) {
-    if (!(*value > 0)) continue;
-    snprintf(item, sizeof item, "%s %g", name, (double)*value);
-    column += (int)strlen(item) + 2;
-    if (any) printf(column > 78 ? ",\n               " : ", ");
-    if (column > 78) column = 17 + (int)strlen(item);
-    printf("%s", item);
-    any = 1;
+  for (int i = 0; vit_augment_field(&a, i, &name, &meaning, &value); i++) {
+    size_t n = strlen(text);
+    if (*value > 0) snprintf(text + n, sizeof text - n, "%s%s %g", n ? ", " : "", name, (double)*value);
   }
-  printf("%s\n", any ? "" : "none");
+  lab_print_row("augmentation", *text ? text : "none");
 }
 
 static void lab_print_recipe(const lab *l) {
@@ -195,12 +195,14 @@ static void lab_print_recipe(const lab *l) {
   static const char *const schedules[] = {"constant", "falling in a line", "falling as a cosine",
                                           "falling in steps", "lowered on a plateau"};
   const vit_fit_config *f = &l->fit;
-  printf("  recipe       %d epoch%s, batch %d, %s, rate %g %s,\n               weight decay %g",
-         f->epochs, f->epochs == 1 ? "" : "s", f->batch, algorithms[f->optimizer.algorithm],
-         (double)f->schedule.rate, schedules[f->schedule.kind], (double)f->optimizer.weight_decay);
-  if (f->smoothing > 0) printf(", label smoothing %g", (double)f->smoothing);
-  if (f->ema > 0) printf(", averaged weights %g", (double)f->ema);
-  printf("\n");
+  char text[300], smoothing[50] = "", ema[60] = "";
+  if (f->smoothing > 0) snprintf(smoothing, sizeof smoothing, ", label smoothing %g", (double)f->smoothing);
+  if (f->ema > 0) snprintf(ema, sizeof ema, ", weights averaged with decay %g", (double)f->ema);
+  snprintf(text, sizeof text, "%d epoch%s, batch %d, %s, rate %g %s, weight decay %g%s%s", f->epochs,
+           f->epochs == 1 ? "" : "s", f->batch, algorithms[f->optimizer.algorithm],
+           (double)f->schedule.rate, schedules[f->schedule.kind], (double)f->optimizer.weight_decay,
+           smoothing, ema);
+  lab_print_row("recipe", text);
   lab_print_augmentation(&f->augment);
   printf("  seed         %d\n", l->seed);
 }
@@ -210,31 +212,37 @@ static void lab_print_plan(const lab *l, const vit_model *m, const vit_dataset *
                            const vit_dataset *held, const vit_dataset *test) {
   const vit_config *c = &m->config;
   const double MB = 1e6;
+  static const char *const sets[] = {"", " twice", " three times"};
   const int copies = (l->fit.ema > 0) + (held != NULL); /* averaged, best */
+  char text[1000];
   double data;
   vit_memory need;
   nb_cell("What will run");
   nb_try(vit_memory_plan(c, l->fit.batch, &need));
-  printf("  images       %d to learn from, %d held back to judge, %d to test\n",
-         train->count, held ? held->count : 0, test->count);
-  printf("  model        %d x %d x %d, patches %d x %d, width %d, %d blocks, %d heads, MLP %d\n",
-         c->image_height, c->image_width, c->channels, c->patch_height, c->patch_width, c->width,
-         c->depth, c->heads, c->mlp_width);
+  snprintf(text, sizeof text, "%d to learn from, %d held back to choose the best epoch, %d for the test",
+           train->count, held ? held->count : 0, test->count);
+  lab_print_row("images", text);
+  snprintf(text, sizeof text,
+           "%d x %d x %d, patches of %d x %d, width %d, %d blocks of %d heads, MLP %d", c->image_height,
+           c->image_width, c->channels, c->patch_height, c->patch_width, c->width, c->depth, c->heads,
+           c->mlp_width);
+  lab_print_row("model", text);
   printf("  parameters   %.0f\n", (double)m->params.count);
   lab_print_recipe(l);
   data = ((double)train->count + (held ? held->count : 0) + test->count) * c->channels *
          c->image_height * c->image_width;
-  printf("  memory       images %.1f MB as bytes, activations of a batch %.1f MB,\n"
-         "               parameters, gradients, moments%s %.1f MB\n",
-         data / MB, (double)need.training / MB,
-         copies == 0 ? "" : copies == 1 ? " and another copy" : " and 2 more copies",
-         ((double)(need.gradients + need.moments) + (1 + copies) * (double)need.parameters) / MB);
+  snprintf(text, sizeof text,
+           "images %.1f MB as bytes, activations of a batch %.1f MB, parameters%s, gradients and moments "
+           "%.1f MB",
+           data / MB, (double)need.training / MB, sets[copies],
+           ((double)(need.gradients + need.moments) + (1 + copies) * (double)need.parameters) / MB);
+  lab_print_row("memory", text);
   printf("  kernels      %s%s%s\n", m->kernels->name, m->kernels == &vit_naive ? "" : ", ",
          m->kernels == &vit_naive ? "" : vit_simd_name());
   printf("  threads      %d\n", vit__team(vit__shares(m)));
-  printf("  written      after each epoch in %s:\n"
-         "               last.safetensors, history.csv%s\n",
-         nb_out, held ? ", best.safetensors (an epoch with *)" : "");
+  snprintf(text, sizeof text, "after each epoch in %.600s: last.safetensors, history.csv%s", nb_out,
+           held ? ", and best.safetensors where a * marks the best so far" : "");
+  lab_print_row("written", text);
 }
 
 /* ---- while it trains ----------------------------------------------------- */
@@ -286,7 +294,8 @@ static void lab_look(const vit_model *m, const vit_state *s, int image, float *g
 typedef struct {
   enum { LAB_NOT, LAB_WINDOW, LAB_TEXT } where;
   FILE *gnuplot;          /* an open window */
-  int order[4], count, lines; /* lines: of the terminal, under the last picture */
+  int order[4], count;
+  int lines; /* of the terminal that the last picture fills */
   vit_state s;
   float *images, *pixels, *glow; /* as the model takes them; 0..1; attention */
 } lab_view;
@@ -317,9 +326,20 @@ static void lab_pixel(const lab_view *v, const vit_config *c, int image, int y, 
   vit__glow(color, (double)v->glow[image * N + patch], rgb);
 }
 
+/* Lines and columns of the terminal. */
+static void lab_terminal(int *rows, int *columns) {
+  FILE *f = popen("stty size </dev/tty 2>/dev/null", "r");
+  if (!f || fscanf(f, "%d %d", rows, columns) != 2 || *rows < 1 || *columns < 1) {
+    *rows = 24;
+    *columns = 80;
+  }
+  if (f) pclose(f);
+}
+
 static void lab_view_begin(lab_view *v, const vit_model *m, const vit_dataset *data) {
   const vit_config *c = &m->config;
   const int display = getenv("DISPLAY") || getenv("WAYLAND_DISPLAY");
+  int rows, columns;
 #ifdef SIGPIPE
   signal(SIGPIPE, SIG_IGN); /* a closed window does not end the training */
 #endif
@@ -330,8 +350,16 @@ static void lab_view_begin(lab_view *v, const vit_model *m, const vit_dataset *d
   if (v->where == LAB_NOT)
     printf("  live         no display and no terminal: look at %s/history.csv instead\n", nb_out);
   if (v->where == LAB_NOT) return;
-  v->count = v->where == LAB_TEXT && c->image_width > 24 ? 2 : 4;
-  for (int i = 0; i < v->count; i++) { /* the first image of four classes */
+  lab_terminal(&rows, &columns);
+  v->count = v->where == LAB_WINDOW ? 4 : (columns - 2) / (c->image_width + 2);
+  if (v->count > 4) v->count = 4;
+  if (v->count > data->classes) v->count = data->classes;
+  if (v->count < 1) {
+    printf("  live         the terminal is too narrow for an image: look at %s/history.csv instead\n", nb_out);
+    v->where = LAB_NOT;
+    return;
+  }
+  for (int i = 0; i < v->count; i++) { /* the first image of each of these classes */
     v->order[i] = 0;
     while (v->order[i] + 1 < data->count && data->labels[v->order[i]] != i) v->order[i]++;
   }
@@ -374,6 +402,8 @@ static void lab_print_images(const lab_view *v, const vit_config *c) {
 
 /* Columns of the history for gnuplot: epoch, training loss, held-back loss,
    accuracy in %. */
+static int lab_judged(const vit_history *h) { return h->epoch[0].val_loss >= 0; /* else NAN */ }
+
 static void lab_send_history(FILE *f, const vit_history *h) {
   fprintf(f, "$history << END\n");
   for (int i = 0; i < h->epochs; i++)
@@ -388,22 +418,36 @@ static void lab_erase(lab_view *v) {
   v->lines = 0;
 }
 
+/* Lines of the terminal for the losses; gnuplot begins with a form feed, which
+   moves down one of them. */
+enum { LAB_LOSSES = 16 };
+
+/* The losses in letters. Returns the lines that they took: none without gnuplot. */
+static int lab_draw_losses(const vit_history *h) {
+  FILE *f = popen("gnuplot 2>/dev/null", "w");
+  if (!f) return 0;
+  fprintf(f, "set terminal dumb size 78,%d\nset xlabel 'epoch'\nset key outside\n"
+             "set title 'loss' offset 0,-1\nset xrange [0.5:%d.5]\nset xtics 1,%d\n",
+          LAB_LOSSES - 1, h->epochs < 2 ? 2 : h->epochs, 1 + h->epochs / 10);
+  lab_send_history(f, h);
+  fprintf(f, "plot $history using 1:2 with linespoints pt 'o' title 'training'");
+  if (lab_judged(h)) fprintf(f, ", '' using 1:3 with linespoints pt '*' title 'held back'");
+  fprintf(f, "\n");
+  return pclose(f) ? 0 : LAB_LOSSES;
+}
+
+/* The picture under the table, as much of it as the terminal has room for: else it
+   could not be wiped away again. */
 static void lab_draw_text(lab_view *v, const vit_config *c, const vit_history *h) {
-  FILE *f = h->epochs ? popen("gnuplot 2>/dev/null", "w") : NULL;
+  const int images = 2 + c->image_height / 2;
+  int rows, columns;
+  lab_terminal(&rows, &columns);
+  if (images >= rows || columns < 2 + v->count * (c->image_width + 2)) return;
   fflush(stdout);
-  if (f) {
-    const int lines = 15; /* and the form feed that gnuplot begins with */
-    fprintf(f, "set terminal dumb size 78,%d\nset xlabel 'epoch'\nset key outside\n"
-               "set title 'loss' offset 0,-1\nset xrange [0.5:%d.5]\nset xtics 1,%d\n",
-            lines, h->epochs < 2 ? 2 : h->epochs, 1 + h->epochs / 10);
-    lab_send_history(f, h);
-    fprintf(f, "plot $history using 1:2 with linespoints pt 'o' title 'training', "
-               "'' using 1:3 with linespoints pt '*' title 'held back'\n");
-    if (!pclose(f)) v->lines = 1 + lines;
-  }
+  if (h->epochs && images + LAB_LOSSES < rows && columns > 78) v->lines = lab_draw_losses(h);
   printf("  What it looks at in the last block (orange)\n\n");
   lab_print_images(v, c);
-  v->lines += 2 + c->image_height / 2;
+  v->lines += images;
 }
 
 static void lab_draw_window(lab_view *v, const vit_config *c, const vit_history *h) {
@@ -421,11 +465,12 @@ static void lab_draw_window(lab_view *v, const vit_config *c, const vit_history 
   if (h->epochs)
     fprintf(f, "set xlabel 'epoch'\nset xrange [0.5:%d.5]\nset grid\nset offsets 0,0,graph 0.1,graph 0.1\n"
                "set size 0.5,0.55\nset origin 0,0.45\nset ylabel 'loss'\n"
-               "plot $history using 1:2 with linespoints title 'training', "
-               "'' using 1:3 with linespoints title 'held back'\n"
-               "set origin 0.5,0.45\nset ylabel 'right answers (%%)'\nset key bottom right\n"
-               "plot $history using 1:4 with linespoints title 'held back'\n",
-            h->epochs < 2 ? 2 : h->epochs);
+               "plot $history using 1:2 with linespoints title 'training'%s",
+            h->epochs < 2 ? 2 : h->epochs,
+            lab_judged(h) ? ", '' using 1:3 with linespoints title 'held back'\n"
+                            "set origin 0.5,0.45\nset ylabel 'right answers (%)'\nset key bottom right\n"
+                            "plot $history using 1:4 with linespoints title 'held back'\n"
+                          : "\n");
   fprintf(f, "unset grid\nset offsets\nset title 'What it looks at in the last block (orange)'\n"
              "unset xlabel\nunset ylabel\nunset tics\nset origin 0,0\nset size ratio -1 1,0.45\n"
              "set xrange [-0.5:%d.5]\nset yrange [%d.5:-0.5]\n"
@@ -452,7 +497,7 @@ static void lab_print_head(int judged) {
 
 static void lab_print_epoch(const vit_progress *p) {
   const vit_epoch *e = p->result;
-  printf("%s  %3d/%-4d  %12.4f", nb_terminal() ? "\r\033[K" : "", p->epoch, p->epochs, e->train_loss);
+  printf("%s  %3d/%-4d  %13.4f", nb_terminal() ? "\r\033[K" : "", p->epoch, p->epochs, e->train_loss);
   if (e->val_loss == e->val_loss)
     printf("   %15.4f   %6.2f %%%s", e->val_loss, 100 * e->val_accuracy,
            p->history->best == p->epoch ? " *" : "  ");
@@ -466,7 +511,7 @@ static void lab_print_epoch(const vit_progress *p) {
 static void lab_print_step(lab_watch *w, const vit_progress *p) {
   const int done = p->step * 10 / p->steps;
   if (!nb_terminal() || (p->seconds - w->line <= 0.2 && p->step > 1)) return;
-  printf("\r\033[K  %3d/%-4d  %12.4f   [%.*s%.*s]   %.0f images/s   ", p->epoch, p->epochs, p->loss,
+  printf("\r\033[K  %3d/%-4d  %13.4f   [%.*s%.*s]   %.0f images/s   ", p->epoch, p->epochs, p->loss,
          done, "##########", 10 - done, "..........", p->images_per_second);
   lab_print_time(p->seconds_left);
   printf(" left");
@@ -506,7 +551,7 @@ static void lab_put_aside(char folder[600]) {
 
 static int lab_callback(const vit_progress *p, void *user) {
   lab_watch *w = (lab_watch *)user;
-  const int draw = p->epoch_done || p->seconds - w->drawn > 10 || (p->epoch == 1 && p->step == 1);
+  const int draw = p->epoch_done || p->seconds - w->drawn > 10 || !w->begun;
   if (!w->begun && !w->resumed) lab_put_aside(w->before);
   if (!w->begun++) lab_print_head(w->judged);
   if (draw) lab_erase(&w->view);
@@ -557,14 +602,18 @@ static void lab_train(lab *l, vit_model *m, const vit_dataset *train, const vit_
     lab_say_resume(l);
     exit(130);
   }
-  if (r == VIT_ERR_DIVERGED && h->best)
-    fprintf(stderr, "%s/best.safetensors is the best epoch until then\n", nb_out);
+  if (r == VIT_ERR_DIVERGED && h->best) {
+    char message[1200];
+    snprintf(message, sizeof message, "%.500s; %.500s/best.safetensors holds the best epoch before that",
+             vit_error(), nb_out);
+    nb_stop(message);
+  }
   nb_try(r);
   if (h->best) printf("  the best epoch was %d of %d: its weights are tested now\n", h->best, h->epochs);
   nb_figure(vit_plot_history(nb_out, "curves", h, "held-back images"), "curves");
   if (held)
     nb_say("The held-back loss may be lower than the training's: it is measured at the end of an epoch on "
-           "images as they are; the training's is a mean over the epoch, of images that were changed.");
+           "images as they are; the training's is a mean over the epoch, with its augmentation if there is any.");
 }
 
 /* ---- after the training -------------------------------------------------- */
@@ -590,7 +639,7 @@ static void lab_show_classes(const vit_dataset *test, const int *guess) {
     for (int j = 0; j < K; j++)
       if (j != k && counts[k * K + j] > counts[worst]) worst = k * K + j;
   }
-  printf("  %-16s %7d %27.3f\n", "mean", test->count, f1);
+  printf("  %-16s %7d %26.3f\n", "mean", test->count, f1);
   if (counts[worst])
     printf("  most frequent mistake: %s taken for %s, %d times\n", vit_class_name(test, worst / K),
            vit_class_name(test, worst % K), counts[worst]);

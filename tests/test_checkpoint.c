@@ -147,8 +147,8 @@ static vit_augment every_change(void) {
   return a;
 }
 
-/* Four kinds of run: everything on with AdamW; SGD and a plateau; Adam without a
-   test set; and as little as there can be. */
+/* Four kinds of run: everything on with AdamW; SGD and a plateau; Adam without
+   images that judge; and as little as there can be. */
 enum { KINDS = 4 };
 static int judged(int kind) { return kind != 2; }
 static vit_fit_config recipe(int kind, const char *dir) {
