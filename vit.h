@@ -5374,6 +5374,15 @@ VIT_DEF vit_result vit_augment_check(const vit_augment *a) {
                        "augmentation: %s is %g; it must be from 0 to %g", name,
                        (double)*value, most);
   }
+  if (a->rand_ops != floorf(a->rand_ops))
+    return vit__fail(VIT_ERR_CONFIG, "augmentation: rand_ops is %g; it must be a "
+                                     "whole number",
+                     (double)a->rand_ops);
+  if (a->rand_ops > 0 && !(a->rand_strength > 0))
+    return vit__fail(VIT_ERR_CONFIG,
+                     "augmentation: rand_ops is %g, but rand_strength is 0 and "
+                     "changes nothing; set it to 1 to 10",
+                     (double)a->rand_ops);
   return VIT_OK;
 }
 
@@ -6395,17 +6404,22 @@ static vit_result vit__save_best(const vit__run *r) {
 /* Is the checkpoint of this recipe, and where does it stand? */
 static vit_result vit__read_numbers(vit__run *r, const vit_safetensors *f,
                                     const char *path) {
-  char name[64], text[64];
+  char name[64], text[64], before[64];
   double value = 0;
   for (int i = 0; vit__recipe_at(r, i, name, &value); i++) {
     const char *was = vit_safetensors_metadata(f, name);
     snprintf(text, sizeof text, "%.9g", value);
-    if (!was || strcmp(was, text))
-      return vit__fail(VIT_ERR_CONFIG,
-                       "cannot resume from %.200s: its %s is %.40s, here it is "
-                       "%s; use the settings that it was made with, or another "
-                       "folder",
-                       path, name, was ? was : "not there", text);
+    if (was && !strcmp(was, text)) continue;
+    snprintf(before, sizeof before, "%.40s", was ? was : "not there");
+    for (int digits = 6; was && digits < 10; digits++) { /* as many as differ */
+      snprintf(before, sizeof before, "%.*g", digits, strtod(was, NULL));
+      snprintf(text, sizeof text, "%.*g", digits, value);
+      if (strcmp(before, text)) break;
+    }
+    return vit__fail(VIT_ERR_CONFIG,
+                     "cannot resume from %.200s: its %s is %s, here it is %s; "
+                     "use the settings that it was made with, or another folder",
+                     path, name, before, text);
   }
 #define VIT__FIELD(type, key, place)                                           \
   {                                                                            \
@@ -6654,6 +6668,8 @@ VIT_DEF vit_result vit_plot_end(vit_plot *p) {
 #endif
   status = system(command);
   if (status == 0) return VIT_OK;
+  if (status == 2 || status == 130 << 8) /* Ctrl-C reaches gnuplot alone */
+    return vit__fail(VIT_STOPPED, "stopped while gnuplot drew %s", p->name);
   return vit__fail(VIT_ERR_GNUPLOT, "no picture: gnuplot %s `gnuplot %s.gp` in "
                                     "%s",
                    status == 127 << 8 || status == 127
@@ -6667,10 +6683,13 @@ VIT_DEF vit_result vit_plot_history(const char *dir, const char *name,
   vit_plot p;
   vit_result r;
   int judged = 0;
+  double most = 0;
   if (h->epochs < 1)
     return vit__fail(VIT_ERR_CONFIG, "there is no finished epoch to draw");
   for (int i = 0; i < h->epochs; i++)
     judged |= h->epoch[i].val_loss >= 0; /* else NAN */
+  for (int i = 0; i < h->epochs && judged; i++)
+    most = fmax(most, h->epoch[i].val_accuracy);
   r = vit_plot_begin(&p, dir, name, judged ? 960 : 480, 420);
   if (r) return r;
   fprintf(p.data, "# epoch  train_loss  val_loss  val_accuracy_percent  rate"
@@ -6682,6 +6701,7 @@ VIT_DEF vit_result vit_plot_history(const char *dir, const char *name,
   fprintf(p.script,
           "set grid ytics lc rgb '#dddddd'\n"
           "set offsets 0, 0, graph 0.05, 0\n"
+          "set key tmargin center horizontal\n"
           "set xlabel 'epoch'\n"
           "set xrange [%g:%g]\n"
           "set yrange [0:*]\n"
@@ -6696,14 +6716,13 @@ VIT_DEF vit_result vit_plot_history(const char *dir, const char *name,
   if (judged)
     fprintf(p.script,
             ", \\\n     '' using 1:3 with linespoints title '%.60s'\n"
-            "set offsets 0, 0, 0, graph 0.05\n"
+            "set offsets 0, 0, graph %g, graph 0.05\n"
             "set yrange [*:*<100]\n"
             "set title 'Accuracy on the %.60s'\n"
             "set ylabel 'right answers (%%)'\n"
-            "set key bottom right\n"
             "plot '%s.dat' using 1:4 with linespoints lt 3 title '%.60s'\n"
             "unset multiplot",
-            judge, judge, name, judge);
+            judge, most < 0.95 ? 0.05 : 0.0, judge, name, judge);
   fprintf(p.script, "\n");
   return vit_plot_end(&p);
 }
@@ -6722,9 +6741,8 @@ VIT_DEF vit_result vit_plot_confusion(const char *dir, const char *name,
                                       const int *counts, int K,
                                       const vit_dataset *d) {
   vit_plot p;
-  int size = 150 + 55 * K;
-  vit_result r = vit_plot_begin(&p, dir, name, size < 420 ? 420 : size,
-                                size < 420 ? 420 : size);
+  const int size = K < 6 ? 480 : 150 + 55 * K;
+  vit_result r = vit_plot_begin(&p, dir, name, size, size);
   if (r) return r;
   fprintf(p.data, "# predicted  true  count  percent_of_true_class\n");
   for (int t = 0; t < K; t++) {
@@ -6736,7 +6754,7 @@ VIT_DEF vit_result vit_plot_confusion(const char *dir, const char *name,
   }
   fprintf(p.script,
           "set termoption noenhanced\n"
-          "set title 'Which class was taken for which (number of images)'\n"
+          "set title 'Which class was taken for which (images)'\n"
           "set xlabel 'predicted class'\n"
           "set ylabel 'true class'\n"
           "set cblabel '%% of the true class'\n"

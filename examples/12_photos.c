@@ -148,16 +148,16 @@ static void load_data(vit_dataset *train, vit_dataset *test, const lab *l, const
   check_classes(train, test);
 }
 
-/* What mixup and cutmix made of an image's class; NULL if it is one class. */
-static const char *mixture(char text[160], const vit_dataset *d, const float *target) {
-  int first = 0, second = -1;
-  for (int k = 1; k < d->classes; k++)
-    if (target[k] > target[first]) first = k;
+/* What mixup and cutmix made of an image's class: its own one and another. */
+static const char *mixture(char text[160], const vit_dataset *d, const float *target, int own) {
+  int other = -1;
   for (int k = 0; k < d->classes; k++)
-    if (k != first && (second < 0 || target[k] > target[second])) second = k;
-  if (second < 0 || target[second] < 0.005f) return NULL;
-  snprintf(text, 160, "%.0f %% %s,\n%.0f %% %s", 100 * (double)target[first], vit_class_name(d, first),
-           100 * (double)target[second], vit_class_name(d, second));
+    if (k != own && (other < 0 || target[k] > target[other])) other = k;
+  if (other < 0 || target[other] < 0.005f)
+    snprintf(text, 160, "%s", vit_class_name(d, own));
+  else
+    snprintf(text, 160, "%.0f %% %s,\n%.0f %% %s", 100 * (double)target[own], vit_class_name(d, own),
+             100 * (double)target[other], vit_class_name(d, other));
   return text;
 }
 
@@ -171,6 +171,8 @@ static void show_images(const lab *l, const vit_model *m, const vit_dataset *tra
   vit_loader loader;
   int n = train->count < COLS * ROWS / 2 ? train->count : COLS * ROWS / 2;
   nb_cell("Training images: above as they are, below as the recipe changes them");
+  if (l->fit.augment.mixup > 0 || l->fit.augment.cutmix > 0)
+    nb_say("mixup and cutmix bring in another image, sometimes of the same class.");
   if (n < COLS * ROWS / 2) {
     nb_say("There are too few images for the figure.");
     return;
@@ -188,7 +190,7 @@ static void show_images(const lab *l, const vit_model *m, const vit_dataset *tra
       tiles[below * size + j] = loader.images[i * size + j] * train->std[c] + train->mean[c];
     }
     titles[above] = vit_class_name(train, train->labels[index]);
-    titles[below] = mixture(text[i], train, loader.targets + i * m->config.classes);
+    titles[below] = mixture(text[i], train, loader.targets + i * m->config.classes, train->labels[index]);
   }
   nb_figure(vit_plot_tiles(nb_out, "images", "Training images as they are, and below each what the recipe makes of it",
                            tiles, NULL, 0, 0, titles, ROWS, COLS, train->channels, train->height,

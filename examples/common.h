@@ -322,6 +322,7 @@ NB_UNUSED static void nb_normal(float *x, int n, uint32_t seed) {
 
 /* Say where a figure is, or why there is no picture. Other failures stop. */
 NB_UNUSED static void nb_figure(vit_result r, const char *name) {
+  if (r == VIT_STOPPED) exit(130); /* Ctrl-C */
   if (r == VIT_ERR_GNUPLOT)
     printf("  %s\n", vit_error());
   else if (r)

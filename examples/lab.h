@@ -90,7 +90,10 @@ static void lab_list(lab *l, const char *flag, const char *list,
   if (strlen(list) >= sizeof text) nb_stop("a list in a flag has more than 499 letters");
   strcpy(text, list);
   while (*at) {
-    char *end = at + strcspn(at, ","), *value = strchr(at, '=');
+    char *end, *value;
+    while (*at == ' ') at++;
+    end = at + strcspn(at, ",");
+    value = strchr(at, '=');
     int last = !*end;
     *end = '\0';
     if (!value || value > end || value[1] == '\0') {
@@ -195,13 +198,18 @@ static void lab_print_recipe(const lab *l) {
   static const char *const schedules[] = {"constant", "falling in a line", "falling as a cosine",
                                           "falling in steps", "lowered on a plateau"};
   const vit_fit_config *f = &l->fit;
-  char text[300], smoothing[50] = "", ema[60] = "";
+  char text[500], warmup[50] = "", lowest[50] = "", clip[50] = "", smoothing[50] = "", ema[60] = "";
+  if (l->warmup > 0)
+    snprintf(warmup, sizeof warmup, " after a warm-up of %g %% of the steps", 100 * (double)l->warmup);
+  if (f->schedule.floor > 0) snprintf(lowest, sizeof lowest, " to %g", (double)f->schedule.floor);
+  if (f->optimizer.clip_norm > 0)
+    snprintf(clip, sizeof clip, ", gradient norm at most %g", (double)f->optimizer.clip_norm);
   if (f->smoothing > 0) snprintf(smoothing, sizeof smoothing, ", label smoothing %g", (double)f->smoothing);
   if (f->ema > 0) snprintf(ema, sizeof ema, ", weights averaged with decay %g", (double)f->ema);
-  snprintf(text, sizeof text, "%d epoch%s, batch %d, %s, rate %g %s, weight decay %g%s%s", f->epochs,
+  snprintf(text, sizeof text, "%d epoch%s, batch %d, %s, rate %g %s%s%s, weight decay %g%s%s%s", f->epochs,
            f->epochs == 1 ? "" : "s", f->batch, algorithms[f->optimizer.algorithm],
-           (double)f->schedule.rate, schedules[f->schedule.kind], (double)f->optimizer.weight_decay,
-           smoothing, ema);
+           (double)f->schedule.rate, schedules[f->schedule.kind], lowest, warmup,
+           (double)f->optimizer.weight_decay, clip, smoothing, ema);
   lab_print_row("recipe", text);
   lab_print_augmentation(&f->augment);
   printf("  seed         %d\n", l->seed);
@@ -219,8 +227,9 @@ static void lab_print_plan(const lab *l, const vit_model *m, const vit_dataset *
   vit_memory need;
   nb_cell("What will run");
   nb_try(vit_memory_plan(c, l->fit.batch, &need));
-  snprintf(text, sizeof text, "%d to learn from, %d held back to choose the best epoch, %d for the test",
-           train->count, held ? held->count : 0, test->count);
+  snprintf(text, sizeof text, "%d to learn from (%d steps per epoch), %d held back%s, %d for the test",
+           train->count, (train->count + l->fit.batch - 1) / l->fit.batch, held ? held->count : 0,
+           held ? " to choose the best epoch" : "", test->count);
   lab_print_row("images", text);
   snprintf(text, sizeof text,
            "%d x %d x %d, patches of %d x %d, width %d, %d blocks of %d heads, MLP %d", c->image_height,
@@ -305,6 +314,7 @@ typedef struct {
   lab_view view;
   double drawn, line; /* seconds: last live picture, last progress line */
   int resumed, begun, judged;
+  int columns; /* of the terminal: a line that breaks cannot be written over */
   char before[600]; /* where the run went that was in --out, or "" */
 } lab_watch;
 
@@ -326,9 +336,13 @@ static void lab_pixel(const lab_view *v, const vit_config *c, int image, int y, 
   vit__glow(color, (double)v->glow[image * N + patch], rgb);
 }
 
+/* Lines of the terminal for the losses; gnuplot begins with a form feed, which
+   moves down one of them. */
+enum { LAB_LOSSES = 16 };
+
 /* Lines and columns of the terminal. */
 static void lab_terminal(int *rows, int *columns) {
-  FILE *f = popen("stty size </dev/tty 2>/dev/null", "r");
+  FILE *f = popen("(stty size </dev/tty) 2>/dev/null", "r");
   if (!f || fscanf(f, "%d %d", rows, columns) != 2 || *rows < 1 || *columns < 1) {
     *rows = 24;
     *columns = 80;
@@ -359,6 +373,9 @@ static void lab_view_begin(lab_view *v, const vit_model *m, const vit_dataset *d
     v->where = LAB_NOT;
     return;
   }
+  if (v->where == LAB_TEXT && rows <= 2 + c->image_height / 2 + LAB_LOSSES)
+    printf("  live         images need more than %d lines of the terminal, losses too more than %d; it has %d\n",
+           2 + c->image_height / 2, 2 + c->image_height / 2 + LAB_LOSSES, rows);
   for (int i = 0; i < v->count; i++) { /* the first image of each of these classes */
     v->order[i] = 0;
     while (v->order[i] + 1 < data->count && data->labels[v->order[i]] != i) v->order[i]++;
@@ -379,20 +396,40 @@ static void lab_view_end(lab_view *v) {
   free(v->glow);
 }
 
-/* The images as half blocks: two pixels in each letter, 216 colours. */
+/* The nearest of a terminal's 216 colours, which are not equally spaced. */
+static int lab_color(const int rgb[3]) {
+  static const int level[] = {0, 95, 135, 175, 215, 255};
+  int code = 0;
+  for (int k = 0; k < 3; k++) {
+    int n = 0;
+    while (n < 5 && 2 * rgb[k] > level[n] + level[n + 1]) n++;
+    code = 6 * code + n;
+  }
+  return 16 + code;
+}
+
+/* Colour of the letter (38) or behind it (48); all colours where the terminal says
+   that it has them. */
+static void lab_print_color(int where, const int rgb[3]) {
+  const char *depth = getenv("COLORTERM");
+  if (depth && (!strcmp(depth, "truecolor") || !strcmp(depth, "24bit")))
+    printf("\033[%d;2;%d;%d;%dm", where, rgb[0], rgb[1], rgb[2]);
+  else
+    printf("\033[%d;5;%dm", where, lab_color(rgb));
+}
+
+/* The images as half blocks: two pixels in each letter. */
 static void lab_print_images(const lab_view *v, const vit_config *c) {
   for (int y = 0; y + 1 < c->image_height; y += 2) {
     printf("  ");
     for (int i = 0; i < v->count; i++) {
       for (int x = 0; x < c->image_width; x++) {
-        int code[2];
         for (int half = 0; half < 2; half++) {
           int rgb[3];
           lab_pixel(v, c, i, y + half, x, rgb);
-          code[half] = 16 + 36 * ((rgb[0] * 5 + 127) / 255) + 6 * ((rgb[1] * 5 + 127) / 255) +
-                       (rgb[2] * 5 + 127) / 255;
+          lab_print_color(half ? 48 : 38, rgb);
         }
-        printf("\033[38;5;%d;48;5;%dm\xE2\x96\x80", code[0], code[1]);
+        printf("\xE2\x96\x80");
       }
       printf("\033[0m  ");
     }
@@ -418,20 +455,17 @@ static void lab_erase(lab_view *v) {
   v->lines = 0;
 }
 
-/* Lines of the terminal for the losses; gnuplot begins with a form feed, which
-   moves down one of them. */
-enum { LAB_LOSSES = 16 };
-
 /* The losses in letters. Returns the lines that they took: none without gnuplot. */
 static int lab_draw_losses(const vit_history *h) {
   FILE *f = popen("gnuplot 2>/dev/null", "w");
   if (!f) return 0;
   fprintf(f, "set terminal dumb size 78,%d\nset xlabel 'epoch'\nset key outside\n"
-             "set title 'loss' offset 0,-1\nset xrange [0.5:%d.5]\nset xtics 1,%d\n",
+             "set title 'loss' offset 0,-1\nset xrange [0.5:%d.5]\nset xtics 1,%d\n"
+             "set offsets 0,0,graph 0.1,graph 0.1\n",
           LAB_LOSSES - 1, h->epochs < 2 ? 2 : h->epochs, 1 + h->epochs / 10);
   lab_send_history(f, h);
-  fprintf(f, "plot $history using 1:2 with linespoints pt 'o' title 'training'");
-  if (lab_judged(h)) fprintf(f, ", '' using 1:3 with linespoints pt '*' title 'held back'");
+  fprintf(f, "plot $history using 1:2 with points pt 't' title 'training'");
+  if (lab_judged(h)) fprintf(f, ", '' using 1:3 with points pt 'h' title 'held back'");
   fprintf(f, "\n");
   return pclose(f) ? 0 : LAB_LOSSES;
 }
@@ -491,7 +525,7 @@ static void lab_draw(lab_view *v, const vit_progress *p) {
 
 /* The epochs as a table that fits into 80 columns. A * marks the best so far. */
 static void lab_print_head(int judged) {
-  printf("  %s  epoch   training loss%s   images/s   time%s\n", nb_dim(),
+  printf("  %s  epoch   training loss%s   images/s   so far%s\n", nb_dim(),
          judged ? "   held back: loss   accuracy  " : "", nb_plain());
 }
 
@@ -510,7 +544,7 @@ static void lab_print_epoch(const vit_progress *p) {
 /* In a terminal, between the epochs: one line that is written over and over. */
 static void lab_print_step(lab_watch *w, const vit_progress *p) {
   const int done = p->step * 10 / p->steps;
-  if (!nb_terminal() || (p->seconds - w->line <= 0.2 && p->step > 1)) return;
+  if (!nb_terminal() || w->columns < 72 || (p->seconds - w->line <= 0.2 && p->step > 1)) return;
   printf("\r\033[K  %3d/%-4d  %13.4f   [%.*s%.*s]   %.0f images/s   ", p->epoch, p->epochs, p->loss,
          done, "##########", 10 - done, "..........", p->images_per_second);
   lab_print_time(p->seconds_left);
@@ -520,7 +554,9 @@ static void lab_print_step(lab_watch *w, const vit_progress *p) {
 }
 
 /* The files of a run; from the last one it goes on, so that one is moved last. */
-static const char *const lab_files[] = {"best.safetensors", "history.csv", "last.safetensors"};
+static const char *const lab_files[] = {"best.safetensors", "model.safetensors", "history.csv",
+                                        "last.safetensors"};
+enum { LAB_FILES = (int)(sizeof lab_files / sizeof *lab_files) };
 
 static int lab_is_there(const char *name) {
   char path[700];
@@ -534,13 +570,13 @@ static int lab_is_there(const char *name) {
 static void lab_put_aside(char folder[600]) {
   char name[20], from[700], to[700];
   int any = 0, n = 1;
-  for (int i = 0; i < 3; i++) any |= lab_is_there(lab_files[i]);
+  for (int i = 0; i < LAB_FILES; i++) any |= lab_is_there(lab_files[i]);
   if (!any) return;
   do snprintf(name, sizeof name, "before-%d", n++);
   while (lab_is_there(name));
   snprintf(folder, 600, "%.500s/%s", nb_out, name);
   nb_try(vit_make_dir(folder));
-  for (int i = 0; i < 3; i++) {
+  for (int i = 0; i < LAB_FILES; i++) {
     if (!lab_is_there(lab_files[i])) continue;
     snprintf(from, sizeof from, "%.500s/%s", nb_out, lab_files[i]);
     snprintf(to, sizeof to, "%.600s/%s", folder, lab_files[i]);
@@ -553,6 +589,7 @@ static int lab_callback(const vit_progress *p, void *user) {
   lab_watch *w = (lab_watch *)user;
   const int draw = p->epoch_done || p->seconds - w->drawn > 10 || !w->begun;
   if (!w->begun && !w->resumed) lab_put_aside(w->before);
+  if (!w->begun && w->resumed) printf("  it stands at epoch %d, step %d of %d\n", p->epoch, p->step, p->steps);
   if (!w->begun++) lab_print_head(w->judged);
   if (draw) lab_erase(&w->view);
   if (p->epoch_done) lab_print_epoch(p);
@@ -574,13 +611,24 @@ static void lab_say_resume(const lab *l) {
   printf("%s\n", there ? "" : " --resume");
 }
 
+/* Without held-back images there is no best epoch: the end of the run is the model. */
+static void lab_save_end(const lab *l, const vit_model *m, const vit_dataset *train) {
+  char path[600];
+  snprintf(path, sizeof path, "%.500s/model.safetensors", nb_out);
+  nb_try(vit_model_save(m, train, path));
+  printf("  %s of the last epoch are tested now, and kept in %s\n",
+         l->fit.ema > 0 ? "the averaged weights" : "the weights", path);
+}
+
 static void lab_train(lab *l, vit_model *m, const vit_dataset *train, const vit_dataset *held,
                       vit_history *h) {
   lab_watch watch;
   vit_result r;
+  int rows;
   nb_cell("Training");
   memset(&watch, 0, sizeof watch);
   watch.judged = held != NULL;
+  lab_terminal(&rows, &watch.columns);
   watch.resumed = l->fit.resume && lab_is_there("last.safetensors");
   if (l->fit.resume)
     printf(watch.resumed ? "  going on with the run in %s\n"
@@ -609,7 +657,9 @@ static void lab_train(lab *l, vit_model *m, const vit_dataset *train, const vit_
     nb_stop(message);
   }
   nb_try(r);
+  if (!watch.begun) printf("  that run is finished: it is only tested again\n");
   if (h->best) printf("  the best epoch was %d of %d: its weights are tested now\n", h->best, h->epochs);
+  if (!held) lab_save_end(l, m, train);
   nb_figure(vit_plot_history(nb_out, "curves", h, "held-back images"), "curves");
   if (held)
     nb_say("The held-back loss may be lower than the training's: it is measured at the end of an epoch on "

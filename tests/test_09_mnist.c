@@ -171,6 +171,7 @@ static void test_refused_fields(void) {
                "field %d", i))
       return;
     *value = limits[i].most;
+    if (!strcmp(name, "rand_ops")) a.rand_strength = 1;
     CHECK(!vit_augment_check(&a), "%s", vit_error());
     for (int j = 0; j < 5; j++) {
       *value = bad[j];
@@ -180,6 +181,15 @@ static void test_refused_fields(void) {
     }
   }
   CHECK(!vit_augment_field(&a, fields, &name, &text, &value), "more fields");
+  a = no_change();
+  a.rand_ops = 2;
+  fails(vit_augment_check(&a), VIT_ERR_CONFIG,
+        "augmentation: rand_ops is 2, but rand_strength is 0 and changes nothing; "
+        "set it to 1 to 10");
+  a.rand_strength = 3;
+  a.rand_ops = 1.5f;
+  fails(vit_augment_check(&a), VIT_ERR_CONFIG,
+        "augmentation: rand_ops is 1.5; it must be a whole number");
 }
 
 static void test_mirrors(void) {
