@@ -369,13 +369,14 @@ static void lab_view_begin(lab_view *v, const vit_model *m, const vit_dataset *d
   if (v->count > 4) v->count = 4;
   if (v->count > data->classes) v->count = data->classes;
   if (v->count < 1) {
-    printf("  live         the terminal is too narrow for an image: look at %s/history.csv instead\n", nb_out);
+    printf("  live         the terminal is too narrow for an image: look at %s/history.csv instead\n",
+           nb_out);
     v->where = LAB_NOT;
     return;
   }
   if (v->where == LAB_TEXT && rows <= 2 + c->image_height / 2 + LAB_LOSSES)
-    printf("  live         images need more than %d lines of the terminal, losses too more than %d; it has %d\n",
-           2 + c->image_height / 2, 2 + c->image_height / 2 + LAB_LOSSES, rows);
+    printf("  live         the terminal has %d lines; the images want more than %d, with the losses %d\n",
+           rows, 2 + c->image_height / 2, 2 + c->image_height / 2 + LAB_LOSSES);
   for (int i = 0; i < v->count; i++) { /* the first image of each of these classes */
     v->order[i] = 0;
     while (v->order[i] + 1 < data->count && data->labels[v->order[i]] != i) v->order[i]++;
@@ -437,10 +438,11 @@ static void lab_print_images(const lab_view *v, const vit_config *c) {
   }
 }
 
+/* Were there held-back images? Else the losses on them are NAN. */
+static int lab_judged(const vit_history *h) { return h->epoch[0].val_loss >= 0; }
+
 /* Columns of the history for gnuplot: epoch, training loss, held-back loss,
    accuracy in %. */
-static int lab_judged(const vit_history *h) { return h->epoch[0].val_loss >= 0; /* else NAN */ }
-
 static void lab_send_history(FILE *f, const vit_history *h) {
   fprintf(f, "$history << END\n");
   for (int i = 0; i < h->epochs; i++)
@@ -589,7 +591,8 @@ static int lab_callback(const vit_progress *p, void *user) {
   lab_watch *w = (lab_watch *)user;
   const int draw = p->epoch_done || p->seconds - w->drawn > 10 || !w->begun;
   if (!w->begun && !w->resumed) lab_put_aside(w->before);
-  if (!w->begun && w->resumed) printf("  it stands at epoch %d, step %d of %d\n", p->epoch, p->step, p->steps);
+  if (!w->begun && w->resumed)
+    printf("  it stands at epoch %d, step %d of %d\n", p->epoch, p->step, p->steps);
   if (!w->begun++) lab_print_head(w->judged);
   if (draw) lab_erase(&w->view);
   if (p->epoch_done) lab_print_epoch(p);
