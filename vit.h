@@ -146,7 +146,7 @@ typedef ptrdiff_t vit_idx;
   X(VIT_ERR_FORMAT, "a file does not hold what it should")                     \
   X(VIT_ERR_DIVERGED, "the loss is not a finite number any more")              \
   X(VIT_ERR_GNUPLOT, "gnuplot is missing or failed")                           \
-  X(VIT_STOPPED, "the callback asked to stop")
+  X(VIT_STOPPED, "the callback, or Ctrl-C, asked to stop")
 
 #define VIT__ENUM(name, text) name,
 typedef enum { VIT_RESULTS(VIT__ENUM) VIT_RESULT_COUNT } vit_result;
@@ -918,6 +918,8 @@ typedef struct {
 VIT_DEF vit_result vit_make_dir(const char *dir); /* with its parents */
 VIT_DEF vit_result vit_plot_begin(vit_plot *p, const char *dir,
                                   const char *name, int width, int height);
+/* Close both files and run gnuplot. VIT_ERR_GNUPLOT: there is no picture, but both
+   files are there; VIT_STOPPED: Ctrl-C ended gnuplot. */
 VIT_DEF vit_result vit_plot_end(vit_plot *p);
 /* Loss and accuracy over the epochs; `judge` names what judged them, such as
    "held-back images". If nothing did, only the loss in training is drawn. */
@@ -6255,7 +6257,7 @@ VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
   X("labels", vit__label_sum(r->train))                                        \
   X("mean", r->train->mean[0])                                                 \
   X("std", r->train->std[0])                                                   \
-  X("val_images", r->val ? r->val->count : 0)                                 \
+  X("val_images", r->val ? r->val->count : 0)                                  \
   X("batch", c->batch)                                                         \
   X("accumulate", c->accumulate)                                               \
   X("smoothing", c->smoothing)                                                 \
@@ -6668,8 +6670,10 @@ VIT_DEF vit_result vit_plot_end(vit_plot *p) {
 #endif
   status = system(command);
   if (status == 0) return VIT_OK;
-  if (status == 2 || status == 130 << 8) /* Ctrl-C reaches gnuplot alone */
+#ifndef _WIN32
+  if (status == 2 || status == 130 << 8) /* SIGINT, which system() ignores here */
     return vit__fail(VIT_STOPPED, "stopped while gnuplot drew %s", p->name);
+#endif
   return vit__fail(VIT_ERR_GNUPLOT, "no picture: gnuplot %s `gnuplot %s.gp` in "
                                     "%s",
                    status == 127 << 8 || status == 127
@@ -6686,10 +6690,10 @@ VIT_DEF vit_result vit_plot_history(const char *dir, const char *name,
   double most = 0;
   if (h->epochs < 1)
     return vit__fail(VIT_ERR_CONFIG, "there is no finished epoch to draw");
-  for (int i = 0; i < h->epochs; i++)
+  for (int i = 0; i < h->epochs; i++) {
     judged |= h->epoch[i].val_loss >= 0; /* else NAN */
-  for (int i = 0; i < h->epochs && judged; i++)
     most = fmax(most, h->epoch[i].val_accuracy);
+  }
   r = vit_plot_begin(&p, dir, name, judged ? 960 : 480, 420);
   if (r) return r;
   fprintf(p.data, "# epoch  train_loss  val_loss  val_accuracy_percent  rate"

@@ -15,7 +15,7 @@ static lab recipe(const char *preset, int argc, char **argv) {
     l.fit.schedule = vit_schedule_constant(0.01f);
     l.fit.augment.flip = 0.5f;
     l.fit.augment.crop = 0.8f;
-    if (!strcmp(preset, "best")) l.fit.ema = 0.999f; /* a rate so high wants a mean */
+    if (!strcmp(preset, "best")) l.fit.ema = 0.999f; /* the mean over the last steps of so high a rate */
   } else if (!strcmp(preset, "cifar-mean")) { /* model B: 53 % */
     l.config = vit_config_cifar_mean();
     l.held = 10000;

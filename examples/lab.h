@@ -342,7 +342,7 @@ enum { LAB_LOSSES = 16 };
 
 /* Lines and columns of the terminal. */
 static void lab_terminal(int *rows, int *columns) {
-  FILE *f = popen("(stty size </dev/tty) 2>/dev/null", "r");
+  FILE *f = nb_terminal() ? popen("(stty size </dev/tty) 2>/dev/null", "r") : NULL;
   if (!f || fscanf(f, "%d %d", rows, columns) != 2 || *rows < 1 || *columns < 1) {
     *rows = 24;
     *columns = 80;

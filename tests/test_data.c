@@ -711,6 +711,19 @@ static void test_plots_without_gnuplot(void) {
   setenv("PATH", path, 1);
 }
 
+/* A gnuplot that Ctrl-C ends is no failure: the program should end too. */
+static void test_plots_stopped(void) {
+  char path[4000], here[2000], with[7000];
+  const char *was = getenv("PATH"), *bin = folder_of("bin");
+  const char *fake = write_file("bin/gnuplot", "#!/bin/sh\nexit 130\n", 19);
+  snprintf(path, sizeof path, "%s", was ? was : "");
+  if (!CHECK(getcwd(here, sizeof here) && !chmod(fake, 0700), "%s", fake)) return;
+  snprintf(with, sizeof with, "%s/%s:%s", here, bin, path);
+  setenv("PATH", with, 1);
+  check_plots(folder_of("plots"), VIT_STOPPED, "stopped while gnuplot drew %s%.0s");
+  setenv("PATH", path, 1);
+}
+
 /* A run that was stopped in its first epoch has nothing to draw. */
 static void test_plot_of_nothing(void) {
   vit_history h;
@@ -1065,6 +1078,7 @@ int main(void) {
   RUN(test_plot_errors);
   RUN(test_plots);
   RUN(test_plots_without_gnuplot);
+  RUN(test_plots_stopped);
   RUN(test_plot_of_nothing);
   RUN(test_safetensors);
   RUN(test_safetensors_errors);
