@@ -1,38 +1,70 @@
 // Train on photos: CIFAR-10 or any folder of images, one folder per class.
 #include "lab.h"
 
-/* The recipes: two published walkthroughs as they are, and the first of them with
-   averaged weights, which is the best so far. */
+/* Model C as published: 75.5 % in 100 epochs. */
+static void recipe_cifar_cls(lab *l) {
+  l->config = vit_config_cifar_cls();
+  l->fit.epochs = 100;
+  l->fit.batch = 256;
+  l->fit.optimizer = vit_optimizer_defaults(VIT_ADAMW);
+  l->fit.optimizer.weight_decay = 0.01f;
+  l->fit.optimizer.decay_all = 1;
+  l->fit.schedule = vit_schedule_constant(0.01f);
+  l->fit.augment.flip = 0.5f;
+  l->fit.augment.crop = 0.8f;
+}
+
+/* Model B as published: 53 % in 120 epochs. */
+static void recipe_cifar_mean(lab *l) {
+  l->config = vit_config_cifar_mean();
+  l->held = 10000;
+  l->fit.epochs = 120;
+  l->fit.optimizer = vit_optimizer_defaults(VIT_ADAM);
+  l->fit.schedule = vit_schedule_constant(2e-3f);
+  l->fit.schedule.kind = VIT_PLATEAU;
+  l->fit.schedule.factor = 0.8f;
+  l->fit.schedule.patience = 5;
+  l->fit.schedule.floor = 1e-5f;
+  l->fit.augment.flip = 0.5f;
+  l->fit.augment.rotate = 7.2f; /* Keras: 0.02 of a turn */
+  l->fit.augment.scale = 0.2f;
+  l->fit.augment.shift = 0.1f;
+}
+
+/* Our own: model C with more blocks and a mean over the patches, trained for
+   longer, at a low rate that falls to 0. */
+static void recipe_best(lab *l) {
+  l->config = vit_config_cifar_cls();
+  l->config.class_token = 0;
+  l->config.pool = VIT_POOL_MEAN;
+  l->config.width = 80;
+  l->config.depth = 6;
+  l->config.heads = 5;
+  l->config.mlp_width = 160;
+  l->config.final_norm = 1;
+  l->config.init = VIT_INIT_TORCH;
+  l->fit.epochs = 140;
+  l->fit.batch = 128;
+  l->fit.optimizer = vit_optimizer_defaults(VIT_ADAMW);
+  l->fit.optimizer.weight_decay = 0.05f;
+  l->fit.optimizer.clip_norm = 1;
+  l->fit.schedule = vit_schedule_constant(2e-3f);
+  l->fit.schedule.kind = VIT_COSINE;
+  l->warmup = 0.04f;
+  l->fit.smoothing = 0.1f;
+  l->fit.ema = 0.9995f;
+  l->fit.augment.flip = 0.5f;
+  l->fit.augment.crop = 0.7f;
+  l->fit.augment.rand_ops = 1;
+  l->fit.augment.rand_strength = 4;
+}
+
 static lab recipe(const char *preset, int argc, char **argv) {
   lab l = lab_begin(preset, argc, argv);
-  l.fit.optimizer = vit_optimizer_defaults(VIT_ADAMW);
-  if (!strcmp(preset, "cifar-cls") || !strcmp(preset, "best")) { /* model C: 75.5 % in 100 epochs */
-    l.config = vit_config_cifar_cls();
-    l.fit.epochs = 100;
-    l.fit.batch = 256;
-    l.fit.optimizer.weight_decay = 0.01f;
-    l.fit.optimizer.decay_all = 1;
-    l.fit.schedule = vit_schedule_constant(0.01f);
-    l.fit.augment.flip = 0.5f;
-    l.fit.augment.crop = 0.8f;
-    if (!strcmp(preset, "best")) l.fit.ema = 0.999f; /* the mean over the last steps of so high a rate */
-  } else if (!strcmp(preset, "cifar-mean")) { /* model B: 53 % */
-    l.config = vit_config_cifar_mean();
-    l.held = 10000;
-    l.fit.epochs = 120;
-    l.fit.optimizer = vit_optimizer_defaults(VIT_ADAM);
-    l.fit.schedule = vit_schedule_constant(2e-3f);
-    l.fit.schedule.kind = VIT_PLATEAU;
-    l.fit.schedule.factor = 0.8f;
-    l.fit.schedule.patience = 5;
-    l.fit.schedule.floor = 1e-5f;
-    l.fit.augment.flip = 0.5f;
-    l.fit.augment.rotate = 7.2f; /* Keras: 0.02 of a turn */
-    l.fit.augment.scale = 0.2f;
-    l.fit.augment.shift = 0.1f;
-  } else {
-    nb_stop("--preset must be best, cifar-cls or cifar-mean");
-  }
+  if (!strcmp(preset, "best")) recipe_best(&l);
+  else if (!strcmp(preset, "cifar-cls")) recipe_cifar_cls(&l);
+  else if (!strcmp(preset, "cifar-mean")) recipe_cifar_mean(&l);
+  else nb_stop("--preset must be best, cifar-cls or cifar-mean");
   return l;
 }
 
