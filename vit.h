@@ -860,6 +860,9 @@ typedef struct {
    then keeps it dead; with the shorter memory it comes back. And the rate sinks
    to its half during the run, which steadies the last epochs. */
 VIT_DEF vit_fit_config vit_fit_defaults(void);
+/* Are the settings possible? Asks what can be known before there are a model and
+   images; vit_fit asks it as well. */
+VIT_DEF vit_result vit_fit_check(const vit_fit_config *c);
 /* Train. `val` holds the images that judge each epoch; if it is NULL, their
    losses and accuracies are NAN. To choose among epochs or settings (keep_best,
    early_stop, VIT_PLATEAU) hold back training images for it with
@@ -6127,19 +6130,13 @@ static int vit__optimizer_steps(const vit_fit_config *c, int images) {
 
 enum { VIT__RUN_DIR = 440 }; /* letters; leaves room for the names in it */
 
-static vit_result vit__check_fit(const vit_model *m, const vit_fit_config *c,
-                                 const vit_dataset *train,
-                                 const vit_dataset *val) {
-  vit_result r = vit__check_batch(c->batch);
-  if (!r) r = vit__check_dataset(m, train, "training");
-  if (!r && val) r = vit__check_dataset(m, val, "validation");
-  if (r) return r;
-  if (c->epochs < 1 || c->epochs > VIT__MOST || c->accumulate < 1 ||
-      c->accumulate > VIT__MOST)
-    return vit__fail(VIT_ERR_CONFIG,
-                     "epochs is %d and accumulate is %d; both must be from 1 to "
-                     "%d",
-                     c->epochs, c->accumulate, (int)VIT__MOST);
+static vit_result vit__check_run(const vit_fit_config *c) {
+  const struct { const char *name; int value; } counts[] = {
+      {"epochs", c->epochs}, {"accumulate", c->accumulate}};
+  for (int i = 0; i < 2; i++)
+    if (counts[i].value < 1 || counts[i].value > VIT__MOST)
+      return vit__fail(VIT_ERR_CONFIG, "%s is %d; it must be from 1 to %d",
+                       counts[i].name, counts[i].value, (int)VIT__MOST);
   if (c->dir && strlen(c->dir) > VIT__RUN_DIR)
     return vit__fail(VIT_ERR_CONFIG,
                      "the folder of the checkpoints has %.0f letters; it must "
@@ -6154,6 +6151,27 @@ static vit_result vit__check_fit(const vit_model *m, const vit_fit_config *c,
     return vit__fail(VIT_ERR_CONFIG, "early_stop is %d; it must be 0, never, or "
                                      "the epochs to wait for a better one",
                      c->early_stop);
+  return VIT_OK;
+}
+
+VIT_DEF vit_result vit_fit_check(const vit_fit_config *c) {
+  vit_schedule schedule = c->schedule;
+  vit_result r = vit__check_batch(c->batch);
+  if (schedule.total == 0) schedule.total = INT_MAX; /* the images decide */
+  if (!r) r = vit__check_smoothing(c->smoothing);
+  if (!r) r = vit_augment_check(&c->augment);
+  if (!r) r = vit__check_optimizer(&c->optimizer);
+  if (!r) r = vit__check_schedule(&schedule);
+  return r ? r : vit__check_run(c);
+}
+
+static vit_result vit__check_fit(const vit_model *m, const vit_fit_config *c,
+                                 const vit_dataset *train,
+                                 const vit_dataset *val) {
+  vit_result r = vit_fit_check(c);
+  if (!r) r = vit__check_dataset(m, train, "training");
+  if (!r && val) r = vit__check_dataset(m, val, "validation");
+  if (r) return r;
   if ((c->early_stop || c->keep_best) && !val)
     return vit__fail(VIT_ERR_CONFIG,
                      "early_stop is %d and keep_best %d, but there are no "

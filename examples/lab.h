@@ -132,18 +132,15 @@ static void lab_set_augment(lab *l, const char *name, const char *value) {
 static void lab_settle(lab *l) {
   lab_list(l, "--model", l->model, lab_set_config);
   lab_list(l, "--augment", l->augment, lab_set_augment);
-  nb_try(vit_augment_check(&l->fit.augment));
   nb_try(vit_config_resolve(&l->config));
   if (l->threads < 0 || l->threads > 1024) nb_stop("--threads must be from 0 (all) to 1024");
-  if (l->fit.epochs < 1 || l->fit.epochs > 1000000) nb_stop("--epochs must be from 1 to 1000000");
-  if (l->fit.batch < 1 || l->fit.batch > 1000000) nb_stop("--batch must be from 1 to 1000000");
   if (l->held < 0) nb_stop("--held must be at least 0");
   if (l->limit < 0) nb_stop("--limit must be at least 0");
-  if (l->fit.early_stop < 0) nb_stop("--early-stop must be 0, never, or a number of epochs");
-  if (l->fit.early_stop && !l->held)
+  if (l->fit.early_stop > 0 && !l->held)
     nb_stop("--early-stop needs held-back images that judge the epochs: --held must be above 0");
   l->fit.seed = (uint64_t)(unsigned)l->seed;
   l->fit.dir = nb_out;
+  nb_try(vit_fit_check(&l->fit));
 }
 
 /* Hold some training images back: they judge the epochs, so that the test images

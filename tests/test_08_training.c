@@ -613,10 +613,10 @@ static void test_fit_errors(void) {
   FIT(&good, NULL, "batch is 0; it must be from 1 to 1048576");
   g = f;
   g.epochs = 0;
-  FIT(&good, NULL, "epochs is 0 and accumulate is 1; both must be from 1 to 1048576");
+  FIT(&good, NULL, "epochs is 0; it must be from 1 to 1048576");
   g = f;
   g.accumulate = -1;
-  FIT(&good, NULL, "epochs is 5 and accumulate is -1; both must be from 1 to 1048576");
+  FIT(&good, NULL, "accumulate is -1; it must be from 1 to 1048576");
   g = f;
   g.schedule.rate = -1;
   FIT(&good, NULL, "the learning rate is -1 and its floor 0.0025; both must be from 0 to 1e6");
@@ -641,6 +641,8 @@ static void test_fit_errors(void) {
   vit_history_free(&h);
   g = f;
   g.optimizer.beta1 = 2;
+  CHECK(vit_fit_check(&f) == VIT_OK, "good settings: %s", vit_error());
+  CHECK(vit_fit_check(&g) == VIT_ERR_CONFIG && strstr(vit_error(), "beta1 is 2"), "%s", vit_error());
   CHECK(vit_fit(&m, &g, &good, NULL, &h) == VIT_ERR_CONFIG, "beta1 2");
   vit_history_free(&h);
   CHECK(m.params.block[0] == was, "a failure changed the model");
