@@ -92,7 +92,7 @@ static void load_folder(vit_dataset *d, const char *path, const vit_config *c, c
   f.skipped = say_skipped;
   f.user = &said;
   nb_try(vit_dataset_folder(d, path, &f));
-  printf("  data         %s\n", d->source);
+  nb_row("data", d->source);
   if (said > 10) printf("  skipped      and %d more\n", said - 10);
   if (d->enlarged)
     printf("  note         %d images are smaller than %d x %d and were enlarged\n", d->enlarged,
@@ -145,7 +145,8 @@ static void load_data(vit_dataset *train, vit_dataset *test, const lab *l, const
     nb_try(vit_dataset_cifar10(test, dir, VIT_TEST));
     nb_try(vit_dataset_resize(train, l->config.image_height, l->config.image_width));
     nb_try(vit_dataset_resize(test, l->config.image_height, l->config.image_width));
-    printf("  data         %s\n  data         %s\n", train->source, test->source);
+    nb_row("data", train->source);
+    nb_row("data", test->source);
   } else if (nb_data) {
     check_parts(dir);
     load_folder(train, dir, &l->config, filter);

@@ -244,11 +244,20 @@ static void nb_wrap(const char *text, const char *first, const char *next) {
   printf("%s", first);
   while (strlen(text) > room) {
     size_t n = room;
-    while (n > 1 && text[n] != ' ') n--;
+    while (n > 0 && text[n] != ' ') n--;
+    if (n == 0) n = strcspn(text, " "); /* a longer word, such as a path, stays whole */
+    if (!text[n]) break;
     printf("%.*s\n%s", (int)n, text, next);
-    text += n + (text[n] == ' ');
+    text += n + 1;
   }
   printf("%s\n", text);
+}
+
+/* A line with a name in front; text that is too long goes on below itself. */
+NB_UNUSED static void nb_row(const char *name, const char *text) {
+  char first[20];
+  snprintf(first, sizeof first, "  %-12s ", name);
+  nb_wrap(text, first, "               ");
 }
 
 /* A sentence or two about what is seen. */
@@ -334,7 +343,7 @@ NB_UNUSED static void nb_figure(vit_result r, const char *name) {
 /* The test images, as 28x28 bytes; says which data it is. */
 NB_UNUSED static void nb_load(vit_dataset *d, vit_split split) {
   nb_try(vit_dataset_mnist(d, nb_data, split));
-  printf("  data         %s\n", d->source);
+  nb_row("data", d->source);
 }
 
 /* A few test images, resized to size x size pixels. */

@@ -171,13 +171,6 @@ static const vit_dataset *lab_hold_back(lab *l, vit_dataset *train, vit_dataset 
 
 /* ---- before the start ---------------------------------------------------- */
 
-/* A line of the plan: its name, and text that goes on below itself. */
-static void lab_print_row(const char *name, const char *text) {
-  char first[20];
-  snprintf(first, sizeof first, "  %-12s ", name);
-  nb_wrap(text, first, "               ");
-}
-
 static void lab_print_augmentation(const vit_augment *augment) {
   vit_augment a = *augment;
   const char *name, *meaning;
@@ -187,7 +180,7 @@ static void lab_print_augmentation(const vit_augment *augment) {
     size_t n = strlen(text);
     if (*value > 0) snprintf(text + n, sizeof text - n, "%s%s %g", n ? ", " : "", name, (double)*value);
   }
-  lab_print_row("augmentation", *text ? text : "none");
+  nb_row("augmentation", *text ? text : "none");
 }
 
 static void lab_print_recipe(const lab *l) {
@@ -207,7 +200,7 @@ static void lab_print_recipe(const lab *l) {
            f->epochs == 1 ? "" : "s", f->batch, algorithms[f->optimizer.algorithm],
            (double)f->schedule.rate, schedules[f->schedule.kind], lowest, warmup,
            (double)f->optimizer.weight_decay, clip, smoothing, ema);
-  lab_print_row("recipe", text);
+  nb_row("recipe", text);
   lab_print_augmentation(&f->augment);
   printf("  seed         %d\n", l->seed);
 }
@@ -227,12 +220,12 @@ static void lab_print_plan(const lab *l, const vit_model *m, const vit_dataset *
   snprintf(text, sizeof text, "%d to learn from (%d steps per epoch), %d held back%s, %d for the test",
            train->count, (train->count + l->fit.batch - 1) / l->fit.batch, held ? held->count : 0,
            held ? " to choose the best epoch" : "", test->count);
-  lab_print_row("images", text);
+  nb_row("images", text);
   snprintf(text, sizeof text,
            "%d x %d x %d, patches of %d x %d, width %d, %d blocks of %d heads, MLP %d", c->image_height,
            c->image_width, c->channels, c->patch_height, c->patch_width, c->width, c->depth, c->heads,
            c->mlp_width);
-  lab_print_row("model", text);
+  nb_row("model", text);
   printf("  parameters   %.0f\n", (double)m->params.count);
   lab_print_recipe(l);
   data = ((double)train->count + (held ? held->count : 0) + test->count) * c->channels *
@@ -242,13 +235,13 @@ static void lab_print_plan(const lab *l, const vit_model *m, const vit_dataset *
            "%.1f MB",
            data / MB, (double)need.training / MB, sets[copies],
            ((double)(need.gradients + need.moments) + (1 + copies) * (double)need.parameters) / MB);
-  lab_print_row("memory", text);
+  nb_row("memory", text);
   printf("  kernels      %s%s%s\n", m->kernels->name, m->kernels == &vit_naive ? "" : ", ",
          m->kernels == &vit_naive ? "" : vit_simd_name());
   printf("  threads      %d\n", vit__team(vit__shares(m)));
   snprintf(text, sizeof text, "after each epoch in %.600s: last.safetensors, history.csv%s", nb_out,
            held ? ", and best.safetensors where a * marks the best so far" : "");
-  lab_print_row("written", text);
+  nb_row("written", text);
 }
 
 /* ---- while it trains ----------------------------------------------------- */
