@@ -40,7 +40,7 @@ help: ## this list
 	@$(PROBE) report '$(OPENMP_FLAGS)' '$(STB_DIR)'
 
 mnist: PRESET = quick
-mnist: train-mnist ## train on MNIST, at most two minutes: accuracy and figures
+mnist: train-mnist ## train on MNIST, a minute or two: accuracy and figures
 
 mnist-best: PRESET = best
 mnist-best: train-mnist ## the same, longer: 80 epochs instead of 6
@@ -56,11 +56,11 @@ examples: $(EXAMPLES) ## build all examples and say what each one shows
 	  sed -n '1{s|^/[/*] *||;s| *\*/$$||;p;}' examples/$${program##*/}.c | \
 	  while read -r line; do printf '  %-22s %s\n' $$program "$$line"; done; done
 
-figures: data examples ## run all examples but 12; pictures and text go to out/NN-name/
+figures: data examples ## run all examples but 12; pictures and text go below out/NN-name/
 	@for program in $(filter-out %/12_photos,$(EXAMPLES)); do name=$${program##*/}; \
 	  dir=out/$$(echo $$name | tr _ -); mkdir -p $$dir; \
 	  $$program >$$dir/output.txt 2>&1 || { cat $$dir/output.txt; exit 1; }; \
-	  echo "  $$dir: $$(ls $$dir | grep -c 'png$$') figures, output.txt"; done
+	  echo "  $$dir: $$(find $$dir -name '*.png' | wc -l) figures, output.txt"; done
 
 data: $(BUILD)/digits ## get MNIST, or draw digits where there is no network
 	@sh data/get.sh data $(BUILD)/digits

@@ -17,6 +17,7 @@
        vit_fit_config f = vit_fit_defaults();
        vit_history h;
 
+       c.head = VIT_HEAD_LOGITS;                    // learns better: chapter 07
        if (vit_dataset_mnist(&train, "data", VIT_TRAIN) ||
            vit_dataset_mnist(&test, "data", VIT_TEST) ||
            vit_dataset_resize(&train, 32, 32) ||
@@ -49,8 +50,8 @@
        >>05 encoder       layer norm, GELU, dropout, residuals
        >>06 model         config, tensor table, memory plan, forward
        >>07 gradients     the loss, backward through the model, gradient check
-       >>08 training      optimisers, schedules, data, the loop
-       >>09 mnist         augmentation, batches, checkpoints, resume
+       >>08 training      optimisers, schedules, data
+       >>09 mnist         augmentation, batches, the loop, checkpoints, resume
        >>10 inside        pictures: plots through gnuplot
        >>11 speed         the matrix product, from registers to caches
        >>12 photos        CIFAR-10, folders of pictures, held-back images
@@ -365,7 +366,7 @@ typedef enum {
 typedef struct vit_config { VIT_CONFIG_FIELDS(VIT__FIELD) } vit_config;
 #undef VIT__FIELD
 
-/* Presets: five published walkthroughs, the MNIST recipe, the ViT family. */
+/* Presets: five published walkthroughs, a model for MNIST, the ViT family. */
 VIT_DEF vit_config vit_config_tutorial(void);    /* A: 5,689 parameters */
 VIT_DEF vit_config vit_config_cifar_mean(void);  /* B: 507,210 parameters */
 VIT_DEF vit_config vit_config_cifar_cls(void);   /* C: 119,098 parameters */
@@ -858,7 +859,8 @@ typedef struct {
    not the published ones. beta2 is 0.95 instead of 0.999: the tutorial's softmax
    lets a class die early, and Adam's long memory of its first, large gradients
    then keeps it dead; with the shorter memory it comes back. And the rate sinks
-   to its half during the run, which steadies the last epochs. */
+   to its half during the run, which steadies the last epochs: if you change
+   schedule.rate, change schedule.floor, 0.0025, too. */
 VIT_DEF vit_fit_config vit_fit_defaults(void);
 /* Are the settings possible? Asks what can be known before there are a model and
    images; vit_fit asks it as well. */
@@ -4786,6 +4788,11 @@ static vit_result vit__check_schedule(const vit_schedule *s) {
     return vit__fail(VIT_ERR_CONFIG,
                      "the learning rate is %g and its floor %g; both must be "
                      "from 0 to 1e6",
+                     (double)s->rate, (double)s->floor);
+  if (s->kind != VIT_CONSTANT && s->kind != VIT_STEP && s->floor > s->rate)
+    return vit__fail(VIT_ERR_CONFIG,
+                     "the learning rate is %g, below its floor %g; lower "
+                     "schedule.floor too",
                      (double)s->rate, (double)s->floor);
   if (!(s->factor >= 0 && s->factor <= 1) || (int)s->kind < VIT_CONSTANT ||
       (int)s->kind > VIT_PLATEAU)

@@ -3,7 +3,7 @@
 #
 #   DEST          folder for the data, normally `data`
 #   DIGITS        the program built from digits.c
-#   VIT_DATA      data that is already there: if it holds MNIST, nothing is fetched
+#   VIT_DATA      data that is already there, MNIST or drawn digits: nothing is fetched
 #   VIT_MIRRORS   addresses to fetch from, instead of those below, separated by spaces
 #
 # A file gets its final name only after the SHA-256 of its unpacked bytes was right. What was fetched before an
@@ -104,10 +104,10 @@ get_all() {
 dest=$1 digits=$2 mnist=$1/mnist
 
 if [ "$VIT_DATA" ]; then
-    for folder in "$VIT_DATA/mnist" "$VIT_DATA"; do
-        if all "$folder" there; then echo "MNIST: using $folder (from VIT_DATA), nothing to fetch"; exit 0; fi
+    for folder in "$VIT_DATA/mnist" "$VIT_DATA" "$VIT_DATA/digits"; do
+        if all "$folder" there; then echo "data: using $folder (from VIT_DATA), nothing to fetch"; exit 0; fi
     done
-    echo "MNIST: none in $VIT_DATA (from VIT_DATA), so looking further"
+    fail "VIT_DATA is $VIT_DATA, which holds neither MNIST nor digits; unset it to fetch MNIST into ./$dest"
 fi
 
 has sha256sum || has shasum || has openssl || fail "sha256sum, shasum or openssl is needed to check what is fetched"

@@ -160,7 +160,7 @@ static void load_data(vit_dataset *train, vit_dataset *test, const lab *l, const
   check_classes(train, test);
 }
 
-/* What mixup and cutmix made of an image's class: its own one and another. */
+/* What mixup and cutmix made of an image's class: its own and another. */
 static const char *mixture(char text[160], const vit_dataset *d, const float *target, int own) {
   int other = -1;
   for (int k = 0; k < d->classes; k++)
@@ -218,9 +218,9 @@ int main(int argc, char **argv) {
   char name[60];
   int size = 0;
   nb_flag flags[LAB_FLAGS + 3] = {
-      {"--preset", "NAME", "best, cifar-cls (model C) or cifar-mean (model B)", NULL, NULL, &l.preset},
-      {"--size", "N", "resize the shorter side to N pixels, cut out N x N", &size, NULL, NULL},
-      {"--filter", "NAME", "bilinear or bicubic, for resizing", NULL, NULL, &filter}};
+      {"--preset", "NAME", "best, cifar-cls (model C) or cifar-mean (model B) (best)", NULL, NULL, &l.preset},
+      {"--size", "N", "resize the shorter side to N pixels, cut out N x N (32)", &size, NULL, NULL},
+      {"--filter", "NAME", "for resizing: bilinear or bicubic (bilinear)", NULL, NULL, &filter}};
   vit_dataset train, test;
   lab_flags(&l, flags + 3);
   snprintf(name, sizeof name, "12-photos/%.20s", l.preset); /* a folder for each recipe */

@@ -25,6 +25,7 @@ typedef struct {
   vit_fit_config fit;
   int held;                    /* training images held back to judge epochs */
   float warmup;                /* part of the run until the learning rate is reached */
+  float rate;                  /* the preset's: --lr changes the floor of the schedule with it */
   int normalize;               /* 1: mean and std of the images become 0 and 1 */
   int limit;                   /* use only so many training images; 0: all */
   int seed, threads, live;
@@ -80,6 +81,7 @@ static void lab_flags(lab *l, nb_flag flags[LAB_FLAGS]) {
       {"--resume", "", "go on with the run in --out", &l->fit.resume, NULL, NULL},
       {"--live", "", "show curves and attention while it trains", &l->live, NULL, NULL}};
   memcpy(flags, all, sizeof all);
+  l->rate = l->fit.schedule.rate;
 }
 
 /* "name=value,name=value": calls set for each pair. */
@@ -138,6 +140,7 @@ static void lab_settle(lab *l) {
   if (l->limit < 0) nb_stop("--limit must be at least 0");
   if (l->fit.early_stop > 0 && !l->held)
     nb_stop("--early-stop needs held-back images that judge the epochs: --held must be above 0");
+  l->fit.schedule.floor *= l->fit.schedule.rate / l->rate;
   l->fit.seed = (uint64_t)(unsigned)l->seed;
   l->fit.dir = nb_out;
   nb_try(vit_fit_check(&l->fit));
@@ -272,17 +275,17 @@ static void lab_print_time(double seconds) {
   else printf("%.1f h", seconds / 3600);
 }
 
-/* How much the class token, or the mean over all tokens, looks at each patch in
+/* How much the class token, or the mean over the patches, looks at each patch in
    the last block, mean over the heads; the largest is 1. glow [N] */
 static void lab_look(const vit_model *m, const vit_state *s, int image, float *glow) {
   const vit_config *c = &m->config;
   const int N = vit_config_patches(c), T = vit_config_tokens(c);
-  const int rows = c->pool == VIT_POOL_CLS ? 1 : T;
+  const int from = c->pool == VIT_POOL_CLS ? 0 : T - N, to = c->pool == VIT_POOL_CLS ? 1 : T;
   float top = 0;
   memset(glow, 0, (size_t)N * sizeof *glow);
   for (int h = 0; h < c->heads; h++) {
     const float *p = vit_attention(m, s, c->depth - 1, image, h);
-    for (int r = 0; r < rows; r++)
+    for (int r = from; r < to; r++)
       for (int i = 0; i < N; i++) glow[i] += p[r * T + T - N + i];
   }
   for (int i = 0; i < N; i++) top = glow[i] > top ? glow[i] : top;

@@ -620,6 +620,8 @@ static void test_fit_errors(void) {
   g = f;
   g.schedule.rate = -1;
   FIT(&good, NULL, "the learning rate is -1 and its floor 0.0025; both must be from 0 to 1e6");
+  g.schedule.rate = 0.001f;
+  FIT(&good, NULL, "the learning rate is 0.001, below its floor 0.0025; lower schedule.floor too");
   g.schedule.rate = (float)NAN;
   CHECK(vit_fit(&m, &g, &good, NULL, &h) == VIT_ERR_CONFIG, "rate NaN");
   g = f;

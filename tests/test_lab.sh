@@ -94,6 +94,9 @@ tell $? "a full disk destroyed the run before, or left a part of a file"
 
 # A rate that diverges leaves the last good checkpoint.
 refuses 'diverged' $quick --out $dir/wild --lr 1000000 --model init=0
+$quick --preset tutorial --limit 500 --lr 0.001 --out $dir/slow >$dir/log 2>&1
+tr -s ' \n' ' ' <$dir/log | grep -q 'rate 0.001 falling in a line to 0.0005,'
+tell $? "--lr and the floor: $(grep -A1 recipe $dir/log)"
 refuses 'NAME\|there is no squeeze' $quick --augment squeeze=1
 refuses 'rotate is 400' $quick --augment rotate=400
 refuses 'tutorial, quick or best' $quick --preset slow
