@@ -85,6 +85,8 @@
    Pointers  No alignment is required. Outputs must not overlap inputs, except
              where a kernel's comment says "in place".
    Numbers   Naive kernels carry a sum over a row, or for one output, in double.
+   Locale    Files and settings are written with a decimal point. A program that
+             calls setlocale keeps LC_NUMERIC at "C", or gets a sentence.
 
    Licence: MIT or public domain, as you like; see the end of the file. */
 
@@ -815,7 +817,7 @@ VIT_DEF void vit_loader_free(vit_loader *l);
   X(val_accuracy, "the same: part of them that is right, 0..1")                \
   X(val_top5, "the same: the true class is among the five most probable")      \
   X(rate, "learning rate of the last step")                                    \
-  X(seconds, "since the training began")
+  X(seconds, "since the training began, without unfinished epochs")
 
 #define VIT__FIELD(name, text) double name;
 typedef struct vit_epoch { VIT_EPOCH_FIELDS(VIT__FIELD) } vit_epoch;
@@ -1001,6 +1003,7 @@ VIT_DEF vit_result vit_model_load(vit_model *m, const vit_safetensors *f,
 #include <errno.h>
 #include <float.h>
 #include <limits.h>
+#include <locale.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -2875,11 +2878,22 @@ VIT_DEF int vit_config_field(const vit_config *c, int i, const char **name,
   return 0;
 }
 
+/* Files and settings have a point in their numbers. */
+static vit_result vit__check_point(void) {
+  const char *point = localeconv()->decimal_point;
+  if (!strcmp(point, ".")) return VIT_OK;
+  return vit__fail(VIT_ERR_CONFIG,
+                   "this program's locale writes numbers with \"%.8s\" instead "
+                   "of a point; call setlocale(LC_NUMERIC, \"C\") first",
+                   point);
+}
+
 VIT_DEF vit_result vit_config_set(vit_config *c, const char *name,
                                   const char *value) {
   char *end;
   double number = strtod(value, &end);
   const int bad = end == value || *end || !(fabs(number) < 1e9);
+  if (vit__check_point()) return VIT_ERR_CONFIG;
 #define VIT__WRITE(type, field, start, about)                                  \
   if (!strcmp(name, #field)) {                                                 \
     const int whole = (double)(type)0.5f == 0; /* all but float */             \
@@ -4938,8 +4952,13 @@ static vit_result vit__gunzip(const char *path, unsigned char **bytes,
     if (header) crc = vit__little32(*bytes + *size - 8);
     if (header) length = vit__little32(*bytes + *size - 4);
     /* a byte of deflate gives at most 1032 bytes */
-    if (*size > INT_MAX / 2 || length > INT_MAX / 2 || length / 1032 > *size)
+    if (!header || length / 1032 > *size)
       return vit__fail(VIT_ERR_FORMAT, "%.200s is a damaged gzip file", path);
+    if (*size > INT_MAX / 2 || length > INT_MAX / 2)
+      return vit__fail(VIT_ERR_FORMAT,
+                       "%.200s is too large to be unpacked here; unpack it "
+                       "with gunzip",
+                       path);
     out = (unsigned char *)vit__allocate(length, 1, path);
     if (!out) return VIT_ERR_NO_MEMORY;
     /* The last 8 bytes go along: stb_image wants to look ahead at the end. */
@@ -5050,12 +5069,24 @@ VIT_DEF vit_result vit_dataset_idx(vit_dataset *d, const char *images,
   return VIT_OK;
 }
 
+/* The folder of the data: dir, or VIT_DATA, or ./data; NULL with a sentence if its
+   name is too long. */
+static const char *vit__data_dir(const char *dir) {
+  if (!dir) dir = getenv("VIT_DATA");
+  if (!dir || !*dir) dir = "data";
+  if (strlen(dir) <= 200) return dir;
+  vit__fail(VIT_ERR_FILE, "the name of the folder of the data has %.0f letters; "
+                          "it must have at most 200",
+            (double)strlen(dir));
+  return NULL;
+}
+
 /* DIR/FOLDER/NAME or DIR/FOLDER/NAME.gz, where it is. */
 static int vit__find_data(char *path, size_t size, const char *dir,
                           const char *folder, const char *name) {
   for (int packed = 0; packed < 2; packed++) {
     FILE *f;
-    snprintf(path, size, "%.200s%s/%s%s", dir, folder, name,
+    snprintf(path, size, "%s%s/%s%s", dir, folder, name,
              packed ? ".gz" : "");
     f = fopen(path, "rb");
     if (f) {
@@ -5077,8 +5108,8 @@ VIT_DEF vit_result vit_dataset_mnist(vit_dataset *d, const char *dir,
   int i = 0;
   vit_result r;
   memset(d, 0, sizeof *d);
-  if (!dir) dir = getenv("VIT_DATA");
-  if (!dir || !*dir) dir = "data";
+  dir = vit__data_dir(dir);
+  if (!dir) return VIT_ERR_FILE;
   snprintf(name, sizeof name, "%s-images-idx3-ubyte", stem);
   while (i < 3 && !vit__find_data(images, sizeof images, dir, folders[i], name))
     i++;
@@ -5221,6 +5252,7 @@ static vit_result vit__resize(uint8_t *out, const uint8_t *in, vit_idx planes,
   const size_t between = (size_t)(down_first ? down.out * width : height * row);
   uint8_t *half = NULL; /* the result of the first pass, for each thread */
   vit_arena a;
+  threads = (int)vit__least(threads, planes > 0 ? planes : 1);
   memset(&a, 0, sizeof a);
   for (int walk = 0; walk < 2; walk++) {
     vit__plan_axis(&across, filter, &a);
@@ -5266,7 +5298,7 @@ VIT_DEF vit_result vit_resize(uint8_t *out, const uint8_t *in, int planes,
                      (int)filter);
   return vit__resize(out, in, planes, vit__whole_axis(height, out_height),
                      vit__whole_axis(width, out_width), filter,
-                     vit_max_threads());
+                     vit__team(vit_max_threads()));
 }
 
 VIT_DEF vit_result vit_resize_bilinear(uint8_t *out, const uint8_t *in,
@@ -5292,7 +5324,7 @@ VIT_DEF vit_result vit_dataset_resize(vit_dataset *d, int height, int width) {
   if (!pixels) return VIT_ERR_NO_MEMORY;
   r = vit__resize(pixels, d->pixels, planes, vit__whole_axis(d->height, height),
                   vit__whole_axis(d->width, width), VIT_BILINEAR,
-                  vit_max_threads());
+                  vit__team(vit_max_threads()));
   if (r) {
     VIT_FREE(pixels);
     return r;
@@ -5922,7 +5954,8 @@ VIT_DEF void vit_history_free(vit_history *h) {
 VIT_DEF vit_result vit_history_write(const vit_history *h, const char *path) {
   vit__text t;
   vit__piece piece;
-  vit_result r;
+  vit_result r = vit__check_point();
+  if (r) return r;
   memset(&t, 0, sizeof t);
   vit__text_print(&t, "epoch");
 #define VIT__FIELD(name, text) vit__text_print(&t, "," #name);
@@ -5960,6 +5993,7 @@ typedef struct {
   double *table;         /* the history as it stands in a checkpoint */
   double images;         /* shown since this start */
   double start, before;  /* clock; seconds of finished epochs before a resume */
+  uint32_t train_sum, val_sum; /* of the images: a run goes on with the same */
   vit_arena arena;
 } vit__run;
 
@@ -6169,6 +6203,7 @@ VIT_DEF vit_result vit_fit_check(const vit_fit_config *c) {
   if (!r) r = vit_augment_check(&c->augment);
   if (!r) r = vit__check_optimizer(&c->optimizer);
   if (!r) r = vit__check_schedule(&schedule);
+  if (!r && c->dir) r = vit__check_point();
   return r ? r : vit__check_run(c);
 }
 
@@ -6185,6 +6220,18 @@ static vit_result vit__check_fit(const vit_model *m, const vit_fit_config *c,
                      "images that judge an epoch; hold some back",
                      c->early_stop, c->keep_best);
   return VIT_OK;
+}
+
+/* A checksum (FNV-1a, 24 bits) that tells one set of images from another: all
+   labels, and every 97th byte of the pixels, which walks through all columns. */
+static uint32_t vit__checksum(const vit_dataset *d) {
+  const vit_idx bytes =
+      (vit_idx)d->count * d->channels * d->height * d->width;
+  uint32_t sum = 0x811C9DC5u;
+  for (int i = 0; i < d->count; i++) sum = (sum ^ d->labels[i]) * 0x01000193u;
+  for (vit_idx i = 0; i < bytes; i += 97)
+    sum = (sum ^ d->pixels[i]) * 0x01000193u;
+  return sum >> 8;
 }
 
 static void vit__plan_run(vit__run *r, vit_arena *a) {
@@ -6246,6 +6293,8 @@ VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
   r.val = val;
   r.h = h;
   r.schedule = c->schedule;
+  if (c->dir) r.train_sum = vit__checksum(train);
+  if (c->dir && val) r.val_sum = vit__checksum(val);
   if (r.schedule.total == 0)
     r.schedule.total = vit__optimizer_steps(c, train->count);
   result = vit__run_create(&r);
@@ -6279,10 +6328,15 @@ VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
   X("seed", c->seed & 0xFFFFFF) /* in three parts that "%.9g" can hold */     \
   X("seed_middle", c->seed >> 24 & 0xFFFFFF)                                   \
   X("seed_high", c->seed >> 48)                                                \
-  X("labels", vit__label_sum(r->train))                                        \
+  X("checksum", r->train_sum)                                                  \
   X("mean", r->train->mean[0])                                                 \
+  X("mean_1", r->train->mean[1])                                               \
+  X("mean_2", r->train->mean[2])                                               \
   X("std", r->train->std[0])                                                   \
+  X("std_1", r->train->std[1])                                                 \
+  X("std_2", r->train->std[2])                                                 \
   X("val_images", r->val ? r->val->count : 0)                                  \
+  X("val_checksum", r->val_sum)                                                \
   X("batch", c->batch)                                                         \
   X("accumulate", c->accumulate)                                               \
   X("smoothing", c->smoothing)                                                 \
@@ -6304,13 +6358,6 @@ VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
   X("total_steps", falls ? r->schedule.total : 0)                              \
   X("rate_every", r->schedule.every)                                           \
   X("rate_patience", r->schedule.patience)
-
-/* A checksum (FNV-1a, 24 bits) that tells one set of images from another. */
-static uint32_t vit__label_sum(const vit_dataset *d) {
-  uint32_t sum = 0x811C9DC5u;
-  for (int i = 0; i < d->count; i++) sum = (sum ^ d->labels[i]) * 0x01000193u;
-  return sum >> 8;
-}
 
 /* Number i of the recipe, the config and the augmentation; 0 past the end. */
 static int vit__recipe_at(const vit__run *r, int i, char name[64],
@@ -6445,7 +6492,7 @@ static vit_result vit__read_numbers(vit__run *r, const vit_safetensors *f,
     }
     return vit__fail(VIT_ERR_CONFIG,
                      "cannot resume from %.200s: its %s is %s, here it is %s; "
-                     "use the settings that it was made with, or another folder",
+                     "use the settings and images that it was made with, or another folder",
                      path, name, before, text);
   }
 #define VIT__FIELD(type, key, place)                                           \
@@ -6622,8 +6669,9 @@ VIT_DEF vit_result vit_plot_begin(vit_plot *p, const char *dir,
   /* colours that also differ for the colour-blind (Okabe and Ito 2008) */
   static const char *const colours[] = {"0072B2", "D55E00", "009E73", "CC79A7",
                                         "E69F00", "56B4E9", "000000"};
-  vit_result r = vit_make_dir(dir);
+  vit_result r = vit__check_point();
   memset(p, 0, sizeof *p);
+  if (!r) r = vit_make_dir(dir);
   if (r) return r;
   if (name[strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
                         "0123456789_-")])
@@ -7027,8 +7075,8 @@ VIT_DEF vit_result vit_dataset_cifar10(vit_dataset *d, const char *dir,
   int f = 0;
   vit_result r;
   memset(d, 0, sizeof *d);
-  if (!dir) dir = getenv("VIT_DATA");
-  if (!dir || !*dir) dir = "data";
+  dir = vit__data_dir(dir);
+  if (!dir) return VIT_ERR_FILE;
   while (f < 3 && !vit__find_data(path, sizeof path, dir, folders[f], name))
     f++;
   if (f == 3)
@@ -7119,13 +7167,14 @@ static int vit__scan_jpeg(const unsigned char *p, size_t size,
 }
 
 static vit_result vit__check_picture(const char *path, int h, int w) {
-  if (h <= VIT__MOST_SIDE && w <= VIT__MOST_SIDE &&
-      (vit_idx)h * w <= VIT__MOST_PIXELS)
+  const double rows = fabs((double)h); /* a BMP may stand on its head */
+  if (rows <= VIT__MOST_SIDE && w <= VIT__MOST_SIDE &&
+      rows * w <= VIT__MOST_PIXELS)
     return VIT_OK;
   return vit__fail(VIT_ERR_FORMAT,
-                   "%.200s is too large: %d x %d pixels; at most %d on a side "
+                   "%.200s is too large: %.0f x %d pixels; at most %d on a side "
                    "and %d in all can be read",
-                   path, h, w, VIT__MOST_SIDE, VIT__MOST_PIXELS);
+                   path, rows, w, VIT__MOST_SIDE, VIT__MOST_PIXELS);
 }
 
 /* The picture in the bytes of a file, image [h,w,parts] as stb_image gives it:
@@ -7948,17 +7997,17 @@ static void vit__forget(const vit_safetensors *f, const void *data,
 
 VIT_DEF vit_result vit_safetensors_open(vit_safetensors *f, const char *path) {
   double header = 0;
-  size_t colons = 0;
+  size_t colons = 0, most;
   vit__json j;
   vit_result r;
   memset(f, 0, sizeof *f);
   r = vit__map_file(f, path);
   if (r) return r;
   for (int i = 7; i >= 0 && f->size >= 8; i--) header = header * 256 + f->bytes[i];
-  if (f->size < 8 || header > (double)f->size - 8) {
+  if (f->size < 8 || header > (double)f->size - 8 || header > 1e8) {
     r = vit__fail(VIT_ERR_FORMAT,
                   "%.200s is not a safetensors file, or is cut off: its header "
-                  "should have %.0f bytes, the file has %.0f",
+                  "should have %.0f bytes (at most 1e8), the file has %.0f",
                   path, header, (double)f->size);
     vit_safetensors_close(f);
     return r;
@@ -7968,10 +8017,12 @@ VIT_DEF vit_result vit_safetensors_open(vit_safetensors *f, const char *path) {
   j.bad = 0;
   f->data = 8 + (size_t)header;
   for (char *c = j.at; c < j.end; c++) colons += *c == ':';
+  /* an entry has a colon and at least six letters, "":"", */
+  most = (size_t)vit__least((vit_idx)colons, (vit_idx)(header / 6)) + 2;
   f->entries = (struct vit__entry *)vit__allocate(
-      colons + 1, sizeof(struct vit__entry), "the list of tensors");
+      most, sizeof(struct vit__entry), "the list of tensors");
   if (!f->entries) r = VIT_ERR_NO_MEMORY;
-  if (!r) memset(f->entries, 0, (colons + 1) * sizeof(struct vit__entry));
+  if (!r) memset(f->entries, 0, most * sizeof(struct vit__entry));
   if (!r) f->count = vit__json_header(&j, f->entries);
   vit__json_space(&j);
   if (!r && (j.bad || j.at != j.end))
@@ -8091,6 +8142,12 @@ static size_t vit__utf8(const char *s) {
                    : c < 0xF5 ? 4 : 0;
   for (size_t i = 1; i < n; i++)
     if (((unsigned char)s[i] & 0xC0) != 0x80) return 0;
+  if (n > 2) { /* longer than needed, half of a pair, or past the last letter */
+    const unsigned char d = (unsigned char)s[1];
+    if ((c == 0xE0 && d < 0xA0) || (c == 0xED && d > 0x9F) ||
+        (c == 0xF0 && d < 0x90) || (c == 0xF4 && d > 0x8F))
+      return 0;
+  }
   return n;
 }
 
@@ -8262,6 +8319,7 @@ VIT_DEF vit_result vit_model_save(const vit_model *m, const vit_dataset *d,
   double value;
   vit__text notes;
   vit_result r = vit__check_unpacked(m);
+  if (!r) r = vit__check_point();
   if (r) return r;
   memset(&notes, 0, sizeof notes);
   for (int i = 0; vit_config_field(&m->config, i, &name, &text, &value); i++) {
@@ -8308,6 +8366,10 @@ VIT_DEF vit_result vit_model_open(vit_model *m, const char *path, float *mean,
   if (!r) r = vit_model_load(m, &f, "");
   vit__read_three(vit_safetensors_metadata(&f, "mean"), mean, 0);
   vit__read_three(vit_safetensors_metadata(&f, "std"), std, 1);
+  for (int k = 0; !r && mean && k < 3; k++)
+    if (!(fabsf(mean[k]) <= FLT_MAX))
+      r = vit__fail(VIT_ERR_FORMAT, "%.200s: its mean of channel %d is %g", path,
+                    k, (double)mean[k]);
   for (int k = 0; !r && std && k < 3; k++)
     if (!(std[k] > 0 && std[k] <= FLT_MAX))
       r = vit__fail(VIT_ERR_FORMAT, "%.200s: its std of channel %d is %g", path,

@@ -597,11 +597,13 @@ static int lab_callback(const vit_progress *p, void *user) {
 
 /* The command that this program was started with, and --resume. */
 static void lab_say_resume(const lab *l) {
+  static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=./,:@%";
+  char quoted[1000];
   int there = 0;
   printf("  go on with: ");
   for (int i = 0; i < l->argc; i++) {
-    const char *quote = strpbrk(l->argv[i], " $&;()*") ? "'" : "";
-    printf(" %s%s%s", quote, l->argv[i], quote);
+    vit__shell_quote(quoted, sizeof quoted, l->argv[i]);
+    printf(" %s", l->argv[i][strspn(l->argv[i], plain)] ? quoted : l->argv[i]);
     there |= !strcmp(l->argv[i], "--resume");
   }
   printf("%s\n", there ? "" : " --resume");

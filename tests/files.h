@@ -32,9 +32,13 @@ static void *test_realloc(void *p, size_t n);
 
 /* ---- an allocator that counts, and that fails on demand ------------------ */
 
-static struct { int calls, live, fail_at; } heap; /* threads share it */
+static struct {
+  int calls, live, fail_at;
+  size_t largest; /* bytes of the largest block that was asked for */
+} heap; /* threads share it */
 
 static int heap_refuses(size_t n) {
+  if (n > heap.largest) heap.largest = n;
   return __sync_add_and_fetch(&heap.calls, 1) == heap.fail_at ||
          n > ((size_t)1 << 30);
 }
@@ -57,6 +61,7 @@ static void test_free(void *p) {
 static inline void no_leak(const char *what) {
   CHECK(heap.live == 0, "%s: %d blocks were not freed", what, heap.live);
   heap.live = heap.calls = heap.fail_at = 0;
+  heap.largest = 0;
 }
 
 /* ---- files --------------------------------------------------------------- */

@@ -435,6 +435,16 @@ static void test_picture_errors(void) {
                 "%s is too large: 16000 x 10000 pixels; at most 32768 on a side and "
                 "134217728 in all can be read");
   }
+  { /* a BMP whose height is negative: its first row is the top one */
+    unsigned char big[54] = "BM";
+    memcpy(big + 10, "\x36\0\0\0\x28\0\0\0", 8);
+    memcpy(big + 18, "\0\x7D\0\0\xF8\xAD\xFF\xFF\1\0\x18\0", 12); /* 32000 x -21000 */
+    heap.largest = 0;
+    image_fails(write_file("bad.bmp", big, sizeof big), VIT_ERR_FORMAT,
+                "%s is too large: 21000 x 32000 pixels; at most 32768 on a side and "
+                "134217728 in all can be read");
+    CHECK(heap.largest < 1 << 20, "it was unpacked: %.0f bytes", (double)heap.largest);
+  }
 }
 
 /* Any bytes at all: they may be read or not, but nothing may crash or leak. JPEG is

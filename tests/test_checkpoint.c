@@ -503,7 +503,10 @@ static void test_write_refuses(void) {
   no_leak("refused");
 }
 
+#define BAD "\xEF\xBF\xBD" /* the sign for a byte that is no letter */
 static void test_model_file(void) {
+  char names[4][VIT_NAME_SIZE] = {"\xE0\x80\x80", "\xED\xA0\x80", "\xF4\x90\x80\x80",
+                                  "\xF0\x9F\x90\xB1 \xE4\xB8\xAD"};
   const char *path = path_of("model.safetensors");
   vit_dataset d = pictures(5, 0);
   vit_config c = changed(small_config(), "norm_eps=1e-6 gelu=1 head=1 layer_drop=0.123456789");
@@ -540,6 +543,21 @@ static void test_model_file(void) {
   vit_model_free(&again);
   CHECK(!vit_safetensors_open(&f, path), "%s", vit_error());
   CHECK(!strcmp(vit_safetensors_metadata(&f, "format"), "pt"), "format");
+  vit_safetensors_close(&f);
+  /* a mean that is no number; names that are no UTF-8: overlong, half a pair, too high */
+  d.mean[1] = (float)NAN;
+  d.names = names;
+  CHECK(!vit_model_save(&m, &d, path), "%s", vit_error());
+  fails(vit_model_open(&again, path, mean, std), VIT_ERR_FORMAT, "%s: its mean of channel 1 is nan", path);
+  CHECK(!again.params.block, "a model is left");
+  CHECK(!vit_safetensors_open(&f, path), "%s", vit_error());
+  for (int i = 0; i < 3; i++) {
+    char key[20];
+    snprintf(key, sizeof key, "class.%d", i);
+    CHECK(!strcmp(vit_safetensors_metadata(&f, key), i < 2 ? BAD BAD BAD : BAD BAD BAD BAD), "class %d is %s",
+          i, vit_safetensors_metadata(&f, key));
+  }
+  CHECK(!strcmp(vit_safetensors_metadata(&f, "class.3"), names[3]), "a good name has changed");
   vit_safetensors_close(&f);
   /* what is not such a file */
   CHECK(!vit_safetensors_write(path, &alone, 1, NULL), "%s", vit_error());
@@ -1083,8 +1101,8 @@ static void test_another_recipe(void) {
                (double)*number);
     }
     snprintf(want, sizeof want,
-             "cannot resume from %s: its %s; use the settings that it was made with, or "
-             "another folder",
+             "cannot resume from %s: its %s; use the settings and images that it was made "
+             "with, or another folder",
              path, key);
     CHECK(!vit_model_create(&o.m, &c, 3), "%s", vit_error());
     before = (float *)malloc(o.m.params.count * sizeof *before);
@@ -1102,6 +1120,76 @@ static void test_another_recipe(void) {
   free(was.at);
   clear(dir);
   no_leak("another recipe");
+}
+
+/* As many images as before, but others. */
+static void test_other_images(void) {
+  static const struct { const char *key; int of_val, pixel, label, mean, std; } other[] = {
+      {"recipe.checksum", 0, 1, 0, 0, 0},     {"recipe.checksum", 0, 0, 1, 0, 0},
+      {"recipe.val_checksum", 1, 1, 0, 0, 0}, {"recipe.val_checksum", 1, 0, 1, 0, 0},
+      {"recipe.mean_1", 0, 0, 0, 1, 0},       {"recipe.std_2", 0, 0, 0, 0, 2}};
+  const char *dir = path_of("other");
+  char want[500];
+  stopper s = {0, 10};
+  vit_fit_config f = recipe(0, dir);
+  outcome o;
+  f.callback = stop;
+  f.user = &s;
+  start(&o, &f, 0, 1, 1);
+  CHECK(o.result == VIT_STOPPED, "%s", vit_error());
+  outcome_free(&o);
+  for (size_t i = 0; i < sizeof other / sizeof *other; i++) {
+    vit_dataset d = pictures(IMAGES, 0), t = pictures(HELD_BACK, IMAGES);
+    vit_dataset *of = other[i].of_val ? &t : &d;
+    f = recipe(0, dir);
+    of->pixels[97 * 3] ^= (uint8_t)other[i].pixel;
+    of->labels[5] ^= (uint8_t)other[i].label;
+    if (other[i].mean) of->mean[other[i].mean] += 0.5f;
+    if (other[i].std) of->std[other[i].std] += 0.5f;
+    make_model(&o.m, 3, 1);
+    o.result = vit_fit(&o.m, &f, &d, &t, &o.h);
+    snprintf(want, sizeof want, "its %s is ", other[i].key);
+    CHECK(o.result == VIT_ERR_CONFIG && strstr(vit_error(), want), "result %d: %s, wanted %s",
+          o.result, vit_error(), want);
+    outcome_free(&o);
+  }
+  clear(dir);
+  no_leak("other images");
+}
+
+/* A program may have chosen a language that writes numbers with a comma. */
+static void test_comma(void) {
+  static const char *const locales[] = {"de_DE.UTF-8", "de_DE.utf8", "fr_FR.UTF-8", "de_DE"};
+  static const char *const sentence =
+      "this program's locale writes numbers with \",\" instead of a point; call "
+      "setlocale(LC_NUMERIC, \"C\") first";
+  const char *path = path_of("comma");
+  vit_config c = small_config();
+  vit_fit_config f = recipe(0, path);
+  vit_model m, again;
+  vit_history h;
+  vit_plot p;
+  int found = 0;
+  for (int i = 0; !found && i < 4; i++) found = setlocale(LC_NUMERIC, locales[i]) ? i + 1 : 0;
+  setlocale(LC_NUMERIC, "C");
+  if (!found) SKIP("no locale with a comma is installed");
+  memset(&h, 0, sizeof h);
+  make_model(&m, 3, 1);
+  setlocale(LC_NUMERIC, locales[found - 1]);
+  fails(vit_model_save(&m, NULL, path), VIT_ERR_CONFIG, sentence, "");
+  CHECK(!exists(path), "a file is left");
+  fails(vit_config_set(&c, "norm_eps", "0.1"), VIT_ERR_CONFIG, sentence, "");
+  fails(vit_history_write(&h, path), VIT_ERR_CONFIG, sentence, "");
+  fails(vit_plot_begin(&p, folder, "comma", 9, 9), VIT_ERR_CONFIG, sentence, "");
+  fails(vit_fit_check(&f), VIT_ERR_CONFIG, sentence, "");
+  setlocale(LC_NUMERIC, "C");
+  CHECK(!vit_model_save(&m, NULL, path), "%s", vit_error());
+  setlocale(LC_NUMERIC, locales[found - 1]);
+  fails(vit_model_open(&again, path, NULL, NULL), VIT_ERR_CONFIG, sentence, "");
+  setlocale(LC_NUMERIC, "C");
+  vit_model_free(&m);
+  remove(path);
+  no_leak("comma");
 }
 
 /* Resume from these bytes. */
@@ -1163,7 +1251,7 @@ static void test_broken_checkpoints(void) {
   in_folder(path, dir, "last.safetensors");
   snprintf(text, sizeof text,
            "cannot resume from %s: its recipe.images is not there, here it is 26; use the "
-           "settings that it was made with, or another folder",
+           "settings and images that it was made with, or another folder",
            path);
   CHECK(!strcmp(vit_error(), text), "%s", vit_error());
   /* without the best model, or with another's: last.safetensors knows it too */
@@ -1343,6 +1431,8 @@ int main(void) {
   RUN(test_resume);
   RUN(test_finished);
   RUN(test_another_recipe);
+  RUN(test_other_images);
+  RUN(test_comma);
   RUN(test_broken_checkpoints);
   RUN(test_wrong_numbers);
   RUN(test_resume_without_memory);

@@ -288,6 +288,7 @@ static void test_gzip_errors(void) {
                         "the checksum that it promises; get it again";
   const bytes x = idx_images(5), good = gzip(&x, 0);
   bytes y = idx_labels(5), z;
+  unsigned char *long_file;
   vit_dataset d;
   z = good;
   z.at[40] ^= 1; /* a pixel */
@@ -308,6 +309,16 @@ static void test_gzip_errors(void) {
     CHECK(vit_dataset_idx(&d, write_file("images.gz", cut.at, cut.size),
                           folder, 10) == VIT_ERR_FORMAT,
           "%d bytes of a gzip file", (int)cut.size);
+  }
+  z = good;
+  z.at[z.size - 1] = 0x7F; /* 2 GB, and a file that might hold them */
+  long_file = (unsigned char *)calloc(1, 4 << 20);
+  if (long_file) {
+    memcpy(long_file, z.at, 10);
+    memcpy(long_file + (4 << 20) - 4, "\xFF\xFF\xFF\x7F", 4);
+    fails(vit_dataset_idx(&d, write_file("images.gz", long_file, 4 << 20), folder, 10), VIT_ERR_FORMAT,
+          "%s is too large to be unpacked here; unpack it with gunzip", path_of("images.gz"));
+    free(long_file);
   }
   z = good;
   z.at[2] = 7; /* another method of compression */
@@ -420,6 +431,11 @@ static void test_mnist_folders(void) {
            "%s/digits; run `make data` in vit.h's folder and set VIT_DATA to its "
            "data/", top, top, top);
   fails(vit_dataset_mnist(&d, top, VIT_TEST), VIT_ERR_FILE, text, "");
+
+  memset(text, 'd', 201);
+  text[201] = '\0';
+  fails(vit_dataset_mnist(&d, text, VIT_TEST), VIT_ERR_FILE,
+        "the name of the folder of the data has 201 letters; it must have at most 200", "");
 
   folder_of("data/mnist");
   images = write_file("data/mnist/train-images-idx3-ubyte", x.at, x.size);
@@ -883,12 +899,12 @@ static void test_safetensors_errors(void) {
   b = safetensors("{}", 0);
   b.at[0] = 3;
   fails(open_bytes(&f, &b), VIT_ERR_FORMAT,
-        "%s is not a safetensors file, or is cut off: its header should have 3 bytes, "
-        "the file has 10", path);
+        "%s is not a safetensors file, or is cut off: its header should have 3 bytes "
+        "(at most 1e8), the file has 10", path);
   memset(b.at, 255, 8);
   fails(open_bytes(&f, &b), VIT_ERR_FORMAT,
         "%s is not a safetensors file, or is cut off: its header should have "
-        "18446744073709551616 bytes, the file has 10", path);
+        "18446744073709551616 bytes (at most 1e8), the file has 10", path);
   b = safetensors("{}", 0);
   CHECK(!open_bytes(&f, &b) && f.count == 0, "an empty header: %s", vit_error());
   vit_safetensors_close(&f);
@@ -909,6 +925,11 @@ static void test_safetensors_errors(void) {
                 VIT_ERR_FORMAT,
             "deep nesting");
     }
+    memset(deep + 8, ':', 1000000 - 8); /* not an entry for each of them */
+    heap.largest = 0;
+    CHECK(vit_safetensors_open(&f, write_file("file.safetensors", deep, 1000000)) == VIT_ERR_FORMAT &&
+              heap.largest < 20 << 20,
+          "a header of colons takes %.0f bytes", (double)heap.largest);
     free(deep);
   }
   no_leak("safetensors");
