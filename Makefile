@@ -60,7 +60,7 @@ figures: data examples ## run all examples but 12; pictures and text go below ou
 	@for program in $(filter-out %/12_photos,$(EXAMPLES)); do name=$${program##*/}; \
 	  dir=out/$$(echo $$name | tr _ -); mkdir -p $$dir; \
 	  $$program >$$dir/output.txt 2>&1 || { cat $$dir/output.txt; exit 1; }; \
-	  echo "  $$dir: $$(find $$dir -name '*.png' | wc -l) figures, output.txt"; done
+	  echo "  $$dir: $$(find $$dir -name '*.png' | grep -c .) figures, output.txt"; done
 
 data: $(BUILD)/digits ## get MNIST, or draw digits where there is no network
 	@sh data/get.sh data $(BUILD)/digits

@@ -86,7 +86,7 @@
              where a kernel's comment says "in place".
    Numbers   Naive kernels carry a sum over a row, or for one output, in double.
    Locale    Files and settings are written with a decimal point. A program that
-             calls setlocale keeps LC_NUMERIC at "C", or gets a sentence.
+             calls setlocale must keep LC_NUMERIC at "C".
 
    Licence: MIT or public domain, as you like; see the end of the file. */
 
@@ -808,7 +808,7 @@ VIT_DEF void vit_loader_epoch(vit_loader *l, int epoch); /* shuffle */
 VIT_DEF void vit_loader_batch(vit_loader *l, int first, int n);
 VIT_DEF void vit_loader_free(vit_loader *l);
 
-/* ---- 08 training: the loop --------------------------------------------- */
+/* ---- 09 mnist: the loop ------------------------------------------------ */
 
 /* What is known of each epoch, once: field and meaning. */
 #define VIT_EPOCH_FIELDS(X)                                                    \
@@ -817,7 +817,7 @@ VIT_DEF void vit_loader_free(vit_loader *l);
   X(val_accuracy, "the same: part of them that is right, 0..1")                \
   X(val_top5, "the same: the true class is among the five most probable")      \
   X(rate, "learning rate of the last step")                                    \
-  X(seconds, "since the training began, without unfinished epochs")
+  X(seconds, "since the training began, less what was cut off")
 
 #define VIT__FIELD(name, text) double name;
 typedef struct vit_epoch { VIT_EPOCH_FIELDS(VIT__FIELD) } vit_epoch;
@@ -6222,16 +6222,23 @@ static vit_result vit__check_fit(const vit_model *m, const vit_fit_config *c,
   return VIT_OK;
 }
 
-/* A checksum (FNV-1a, 24 bits) that tells one set of images from another: all
-   labels, and every 97th byte of the pixels, which walks through all columns. */
+/* FNV-1a over bytes 0, step, 2 step, ... */
+static uint32_t vit__fnv(uint32_t sum, const void *bytes, vit_idx n, int step) {
+  const uint8_t *b = (const uint8_t *)bytes;
+  for (vit_idx i = 0; i < n; i += step) sum = (sum ^ b[i]) * 0x01000193u;
+  return sum;
+}
+
+/* A checksum of 24 bits that tells one set of images from another: the labels, the
+   normalisation, and about every 100th byte of the pixels, in all columns. */
 static uint32_t vit__checksum(const vit_dataset *d) {
   const vit_idx bytes =
       (vit_idx)d->count * d->channels * d->height * d->width;
-  uint32_t sum = 0x811C9DC5u;
-  for (int i = 0; i < d->count; i++) sum = (sum ^ d->labels[i]) * 0x01000193u;
-  for (vit_idx i = 0; i < bytes; i += 97)
-    sum = (sum ^ d->pixels[i]) * 0x01000193u;
-  return sum >> 8;
+  const int floats = d->channels * (int)sizeof(float);
+  uint32_t sum = vit__fnv(0x811C9DC5u, d->labels, d->count, 1);
+  sum = vit__fnv(sum, d->mean, floats, 1);
+  sum = vit__fnv(sum, d->std, floats, 1);
+  return vit__fnv(sum, d->pixels, bytes, d->width % 97 ? 97 : 101) >> 8;
 }
 
 static void vit__plan_run(vit__run *r, vit_arena *a) {
@@ -6328,13 +6335,9 @@ VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
   X("seed", c->seed & 0xFFFFFF) /* in three parts that "%.9g" can hold */     \
   X("seed_middle", c->seed >> 24 & 0xFFFFFF)                                   \
   X("seed_high", c->seed >> 48)                                                \
-  X("checksum", r->train_sum)                                                  \
   X("mean", r->train->mean[0])                                                 \
-  X("mean_1", r->train->mean[1])                                               \
-  X("mean_2", r->train->mean[2])                                               \
   X("std", r->train->std[0])                                                   \
-  X("std_1", r->train->std[1])                                                 \
-  X("std_2", r->train->std[2])                                                 \
+  X("checksum", r->train_sum)                                                  \
   X("val_images", r->val ? r->val->count : 0)                                  \
   X("val_checksum", r->val_sum)                                                \
   X("batch", c->batch)                                                         \
@@ -6492,7 +6495,8 @@ static vit_result vit__read_numbers(vit__run *r, const vit_safetensors *f,
     }
     return vit__fail(VIT_ERR_CONFIG,
                      "cannot resume from %.200s: its %s is %s, here it is %s; "
-                     "use the settings and images that it was made with, or another folder",
+                     "use the settings and images that it was made with, or "
+                     "another folder",
                      path, name, before, text);
   }
 #define VIT__FIELD(type, key, place)                                           \
@@ -7167,7 +7171,7 @@ static int vit__scan_jpeg(const unsigned char *p, size_t size,
 }
 
 static vit_result vit__check_picture(const char *path, int h, int w) {
-  const double rows = fabs((double)h); /* a BMP may stand on its head */
+  const double rows = fabs((double)h); /* below 0: a BMP, top row first */
   if (rows <= VIT__MOST_SIDE && w <= VIT__MOST_SIDE &&
       rows * w <= VIT__MOST_PIXELS)
     return VIT_OK;

@@ -141,7 +141,8 @@ static void load_data(vit_dataset *train, vit_dataset *test, const lab *l, const
   } else if (is_there(path, dir, "data_batch_1.bin", 0) ||
              is_there(path, dir, "cifar-10-batches-bin/data_batch_1.bin", 0) ||
              is_there(path, dir, "cifar10/data_batch_1.bin", 0)) {
-    if (filter) nb_stop("--filter is for folders of images; CIFAR-10's own files are resized as bilinear");
+    if (filter && strcmp(filter, "bilinear"))
+      nb_stop("--filter bicubic is for folders of images; CIFAR-10's own files are always resized with bilinear");
     nb_try(vit_dataset_cifar10(train, dir, VIT_TRAIN));
     nb_try(vit_dataset_cifar10(test, dir, VIT_TEST));
     nb_try(vit_dataset_resize(train, l->config.image_height, l->config.image_width));

@@ -140,7 +140,7 @@ static void lab_settle(lab *l) {
   if (l->limit < 0) nb_stop("--limit must be at least 0");
   if (l->fit.early_stop > 0 && !l->held)
     nb_stop("--early-stop needs held-back images that judge the epochs: --held must be above 0");
-  l->fit.schedule.floor *= l->fit.schedule.rate / l->rate;
+  if (l->fit.schedule.rate >= 0) l->fit.schedule.floor *= l->fit.schedule.rate / l->rate;
   l->fit.seed = (uint64_t)(unsigned)l->seed;
   l->fit.dir = nb_out;
   nb_try(vit_fit_check(&l->fit));
@@ -597,7 +597,11 @@ static int lab_callback(const vit_progress *p, void *user) {
 
 /* The command that this program was started with, and --resume. */
 static void lab_say_resume(const lab *l) {
-  static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=./,:@%";
+  static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=./,:@%"
+#ifdef _WIN32
+      "\\"
+#endif
+      ;
   char quoted[1000];
   int there = 0;
   printf("  go on with: ");

@@ -148,7 +148,7 @@ mkdir -p $dir/bad/few/train $dir/bad/few/test && cp -r $dir/photos/digit_[123] $
   cp -r $dir/photos/digit_[13] $dir/bad/few/test
 refuses 'class 1 is digit_2 .* and digit_3 .* 3 and 2' build/12_photos --data $dir/bad/few --out $dir/x
 mkdir -p $dir/bad/binary && : >$dir/bad/binary/data_batch_1.bin
-refuses 'filter is for folders' build/12_photos --data $dir/bad/binary --filter bicubic
+refuses 'filter bicubic is for folders' build/12_photos --data $dir/bad/binary --filter bicubic
 refuses 'early_stop is -1' $quick --early-stop -1
 refuses 'learning rate is -1' build/09_mnist --data $dir/nowhere --lr -1 # before data are read
 mkdir -p $dir/bad/case/cat $dir/bad/case/Cat && cp $dir/photos/digit_1/*.pgm $dir/bad/case/cat &&

@@ -62,6 +62,7 @@ for program in examples/[0-9]*.c; do
   $program --help >$dir/log 2>&1 && grep -q -- '--out' $dir/log
   tell $? "$program --help"
 done
+VIT_DATA=$dir/nowhere refuses 'holds neither MNIST nor digits' sh data/get.sh $dir/get build/digits
 refuses 'found no train-images' $train --data $dir/nowhere
 refuses 'epochs must be' $train --epochs 0
 refuses 'needs a whole number' $train --epochs many
