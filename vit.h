@@ -460,6 +460,7 @@ typedef struct {
   size_t training;                       /* activations and scratch, batch B */
   size_t inference;                      /* the same without a backward */
 } vit_memory;
+/* Fails where a training with this batch could not be created. */
 VIT_DEF vit_result vit_memory_plan(const vit_config *c, int batch,
                                    vit_memory *m);
 
@@ -543,6 +544,7 @@ typedef struct vit_state {
   int input_gradient; /* 1: backward also fills dimages */
   int keep_probs;     /* inference: keep every layer's attention */
   int dropout;        /* 1: dropout is on (training only); set 0 to evaluate */
+  int dropped_out;    /* 1: it was on in the last forward */
   uint32_t key, pass; /* of the dropout masks: seed, forward passes done */
   int batch;          /* of the last forward, 0 before the first */
   int loss_known;     /* of the last forward */
@@ -596,8 +598,9 @@ VIT_DEF vit_result vit_backward(const vit_model *m, vit_state *s, float factor);
 /* Analytic against numeric gradient, tensor by tensor, on random images.
    error = |analytic - numeric| / (largest |analytic| of the tensor + 0.001).
    Up to 24 elements of each tensor are looked at. Below 0.01 is right; a wrong
-   sign gives about 2. The model gets random parameters of healthy size, and
-   the loss a label smoothing of 0.1. */
+   sign gives about 2. (A layer norm of fewer than 6 numbers bends so much that a
+   right gradient may seem wrong.) The model gets random parameters of healthy
+   size, and the loss a label smoothing of 0.1. */
 typedef struct {
   int tensors, elements; /* how many were compared */
   double worst;          /* largest error */
@@ -657,11 +660,13 @@ VIT_DEF vit_schedule vit_schedule_constant(float rate);
 /* Others start from a constant one:
      vit_schedule s = vit_schedule_constant(3e-4f);
      s.kind = VIT_COSINE; s.warmup = 500; s.total = 0;
-   total 0 is the whole run of vit_fit. With a warm-up the rate of step 0 is 0.
-   VIT_STEP knows no warm-up and no floor. */
+   total 0 is the whole run of vit_fit; in a loop of your own the rate then does
+   not fall. With a warm-up the rate of step 0 is 0. Only VIT_LINEAR and VIT_COSINE
+   know a warm-up; VIT_CONSTANT and VIT_STEP know no floor. */
 /* Rate of step 0, 1, 2, ... */
 VIT_DEF float vit_schedule_rate(const vit_schedule *s, int step);
-/* Tell the plateau the loss of an epoch; 1 if the rate was lowered. */
+/* Tell the plateau the loss of an epoch; 1 if the rate is lowered, though not below
+   the floor. */
 VIT_DEF int vit_schedule_observe(vit_schedule *s, double loss);
 
 /* Images as bytes, labels 0 .. classes-1. */
@@ -738,7 +743,7 @@ VIT_DEF vit_result vit_dataset_split(vit_dataset *d, int held_back,
    for a test set take the training set. A std of 0 becomes 1. */
 VIT_DEF vit_result vit_dataset_normalize(vit_dataset *d,
                                          const vit_dataset *from);
-/* Keep only the first n images. */
+/* Keep only the first n images; 0 keeps all. */
 VIT_DEF void vit_dataset_limit(vit_dataset *d, int n);
 VIT_DEF void vit_dataset_free(vit_dataset *d);
 /* images [n,C,height,width] = (pixel/255 - mean) / std, labels [n], of the
@@ -2918,6 +2923,7 @@ VIT_DEF vit_result vit_config_set(vit_config *c, const char *name,
 }
 
 VIT_DEF int vit_config_patches(const vit_config *c) {
+  if (c->patch_height < 1 || c->patch_width < 1) return 0;
   return (c->image_height / c->patch_height) *
          (c->image_width / c->patch_width);
 }
@@ -3132,9 +3138,12 @@ VIT_DEF int vit_tensor_at(const vit_config *config, int i, vit_tensor *t) {
   return i >= 0 && !vit_config_resolve(&c) && vit__walk_tensors(&c, i, t) < 0;
 }
 
-VIT_DEF vit_result vit_tensor_find(const vit_config *c, const char *name,
+VIT_DEF vit_result vit_tensor_find(const vit_config *config, const char *name,
                                    vit_tensor *t) {
-  for (int i = 0; vit_tensor_at(c, i, t); i++)
+  vit_config c = *config;
+  vit_result r = vit_config_resolve(&c);
+  if (r) return r;
+  for (int i = 0; vit_tensor_at(&c, i, t); i++)
     if (!strcmp(t->name, name)) return VIT_OK;
   return vit__fail(VIT_ERR_CONFIG, "this model has no tensor \"%.60s\"", name);
 }
@@ -3868,6 +3877,9 @@ static vit_result vit__check_state(const vit_model *m, const vit_state *s) {
       a->head_dim != b->head_dim || a->mlp_width != b->mlp_width ||
       a->class_token != b->class_token || a->norm != b->norm ||
       a->final_norm != b->final_norm || a->mlp_last_gelu != b->mlp_last_gelu ||
+      a->qkv_bias != b->qkv_bias || /* these two: where gradients are */
+      (a->positions == VIT_POSITIONS_LEARNED) !=
+          (b->positions == VIT_POSITIONS_LEARNED) ||
       (a->attn_drop > 0 && b->attn_drop <= 0))
     return vit__fail(VIT_ERR_STATE, "this state was made for another model; "
                                     "make one with vit_state_create");
@@ -3888,6 +3900,7 @@ VIT_DEF vit_result vit_forward(const vit_model *m, vit_state *s,
                      "%d",
                      B, s->capacity);
   s->pass++;
+  s->dropped_out = s->dropout;
   s->batch = B;
   s->loss_known = 0;
   p = vit__begin(m, s);
@@ -3902,7 +3915,8 @@ VIT_DEF vit_result vit_forward(const vit_model *m, vit_state *s,
 VIT_DEF const float *vit_attention(const vit_model *m, const vit_state *s,
                                    int layer, int image, int head) {
   const vit_config *c = &m->config;
-  vit_idx T = vit_config_tokens(c);
+  vit_idx T;
+  if (vit__check_state(m, s)) return NULL;
   if (!s->trains && !s->keep_probs) {
     vit__fail(VIT_ERR_STATE, "this state keeps no attention; create it with "
                              "VIT_FOR_TRAINING or VIT_KEEP_ATTENTION");
@@ -3916,6 +3930,7 @@ VIT_DEF const float *vit_attention(const vit_model *m, const vit_state *s,
               layer, image, head, c->depth, s->batch, c->heads);
     return NULL;
   }
+  T = vit_config_tokens(c);
   return s->probs + (size_t)layer * s->probs_stride +
          ((vit_idx)image * c->heads + head) * T * T;
 }
@@ -4398,6 +4413,7 @@ VIT_DEF vit_result vit_backward(const vit_model *m, vit_state *s,
     return vit__fail(VIT_ERR_STATE, "there is no loss to differentiate; call "
                                     "vit_forward and vit_loss first");
   p = vit__begin(m, s);
+  p.s.dropout = s->dropped_out; /* vit_predict turns it off and on again */
   p.factor = factor;
   if (!s->part_grads) {
     vit__backward_pass(&p);
@@ -4760,9 +4776,15 @@ VIT_DEF vit_result vit_optimizer_step(vit_optimizer *o, vit_model *m,
   if (r) return r;
   if (!s->trains || s->grads.count != o->m.count ||
       m->params.count != o->m.count)
-    return vit__fail(VIT_ERR_STATE, "this optimiser was made for %.0f "
-                                    "parameters, the state has %.0f gradients",
-                     (double)o->m.count, (double)s->grads.count);
+    return vit__fail(VIT_ERR_STATE,
+                     "this optimiser was made for %.0f parameters, the model "
+                     "has %.0f, the state %.0f gradients",
+                     (double)o->m.count, (double)m->params.count,
+                     (double)s->grads.count);
+  if (!(rate >= 0 && rate <= FLT_MAX))
+    return vit__fail(VIT_ERR_CONFIG,
+                     "the learning rate is %g; it must be at least 0",
+                     (double)rate);
   o->norm = vit_clip_gradients(m, s, c->clip_norm > 0 ? c->clip_norm : FLT_MAX);
   if (!(o->norm <= (double)FLT_MAX)) /* before it reaches the weights */
     return vit__fail(VIT_ERR_DIVERGED,
@@ -4841,6 +4863,7 @@ VIT_DEF float vit_schedule_rate(const vit_schedule *s, int step) {
     return (float)(rate * pow((double)s->factor, step / s->every));
   if (s->kind == VIT_CONSTANT) return s->rate;
   if (step < s->warmup) return (float)(rate * step / s->warmup);
+  if (s->total <= s->warmup) return s->rate; /* no end is known */
   part = (double)(step - s->warmup) / (double)(s->total - s->warmup);
   if (part > 1) part = 1;
   if (s->kind == VIT_LINEAR) return (float)(floor + (rate - floor) * (1 - part));
@@ -5356,6 +5379,8 @@ VIT_DEF void vit_dataset_batch(const vit_dataset *d, const int *order, int n,
 static vit_result vit__check_dataset(const vit_model *m, const vit_dataset *d,
                                      const char *what) {
   const vit_config *c = &m->config;
+  vit_result r = vit__check_model(m);
+  if (r) return r;
   if (d->count < 1)
     return vit__fail(VIT_ERR_CONFIG, "the %s set is empty", what);
   if (d->channels != c->channels || d->height != c->image_height ||
@@ -6742,8 +6767,8 @@ VIT_DEF vit_result vit_plot_end(vit_plot *p) {
            p->name);
 #else
   vit__shell_quote(dir, sizeof dir, p->dir);
-  snprintf(command, sizeof command, "cd %s && gnuplot %s.gp 2>/dev/null", dir,
-           p->name);
+  snprintf(command, sizeof command, "CDPATH= cd -- %s && gnuplot %s.gp 2>/dev/null",
+           dir, p->name);
 #endif
   status = system(command);
   if (status == 0) return VIT_OK;
@@ -6757,6 +6782,35 @@ VIT_DEF vit_result vit_plot_end(vit_plot *p) {
                        ? "is missing; install it, then run"
                        : "failed; to see why, run",
                    p->name, p->dir);
+}
+
+/* A text for gnuplot; a quote in it would end the string. */
+static void vit__plot_text(FILE *f, const char *command, const char *text) {
+  fprintf(f, "%s \"", command);
+  for (; *text; text++) { /* in quotes, gnuplot runs what backquotes enclose */
+    if (*text == '\n') fprintf(f, "\\n");
+    else fputc(strchr("\"\\`", *text) ? '\'' : *text, f);
+  }
+  fprintf(f, "\"");
+}
+
+/* The rest of the plot of the losses, and one of the accuracy. */
+static void vit__plot_judged(vit_plot *p, const char *judge, double above) {
+  char title[100];
+  if (!judge) judge = "images that judge the epochs";
+  snprintf(title, sizeof title, "Accuracy on the %.60s", judge);
+  vit__plot_text(p->script, ", \\\n     '' using 1:3 with linespoints title",
+                 judge);
+  fprintf(p->script,
+          "\nset offsets 0, 0, graph %g, graph 0.05\n"
+          "set yrange [*:*<100]\n"
+          "set ylabel 'right answers (%%)'\n",
+          above);
+  vit__plot_text(p->script, "set title", title);
+  fprintf(p->script, "\nplot '%s.dat' using 1:4 with linespoints lt 3",
+          p->name);
+  vit__plot_text(p->script, " title", judge);
+  fprintf(p->script, "\nunset multiplot");
 }
 
 VIT_DEF vit_result vit_plot_history(const char *dir, const char *name,
@@ -6780,6 +6834,7 @@ VIT_DEF vit_result vit_plot_history(const char *dir, const char *name,
             h->epoch[i].val_loss, 100 * h->epoch[i].val_accuracy,
             h->epoch[i].rate, h->epoch[i].seconds);
   fprintf(p.script,
+          "set termoption noenhanced\n"
           "set grid ytics lc rgb '#dddddd'\n"
           "set offsets 0, 0, graph 0.05, 0\n"
           "set key tmargin center horizontal\n"
@@ -6794,35 +6849,17 @@ VIT_DEF vit_result vit_plot_history(const char *dir, const char *name,
           "the epoch)'",
           0.8 - h->epochs / 50.0, 1.02 * h->epochs + 0.2,
           (h->epochs + 9) / 10, judged ? "set multiplot layout 1,2\n" : "", name);
-  if (judged)
-    fprintf(p.script,
-            ", \\\n     '' using 1:3 with linespoints title '%.60s'\n"
-            "set offsets 0, 0, graph %g, graph 0.05\n"
-            "set yrange [*:*<100]\n"
-            "set title 'Accuracy on the %.60s'\n"
-            "set ylabel 'right answers (%%)'\n"
-            "plot '%s.dat' using 1:4 with linespoints lt 3 title '%.60s'\n"
-            "unset multiplot",
-            judge, most < 0.95 ? 0.05 : 0.0, judge, name, judge);
+  if (judged) vit__plot_judged(&p, judge, most < 0.95 ? 0.05 : 0.0);
   fprintf(p.script, "\n");
   return vit_plot_end(&p);
-}
-
-/* A text for gnuplot; a quote in it would end the string. */
-static void vit__plot_text(FILE *f, const char *command, const char *text) {
-  fprintf(f, "%s \"", command);
-  for (; *text; text++) { /* in quotes, gnuplot runs what backquotes enclose */
-    if (*text == '\n') fprintf(f, "\\n");
-    else fputc(strchr("\"\\`", *text) ? '\'' : *text, f);
-  }
-  fprintf(f, "\"");
 }
 
 VIT_DEF vit_result vit_plot_confusion(const char *dir, const char *name,
                                       const int *counts, int K,
                                       const vit_dataset *d) {
   vit_plot p;
-  const int size = K < 6 ? 480 : 150 + 55 * K;
+  const int few = K <= 70; /* there is room for names and numbers */
+  const int size = K < 6 ? 480 : vit__min(150 + 55 * K, 4000);
   vit_result r = vit_plot_begin(&p, dir, name, size, size);
   if (r) return r;
   fprintf(p.data, "# predicted  true  count  percent_of_true_class\n");
@@ -6841,25 +6878,26 @@ VIT_DEF vit_result vit_plot_confusion(const char *dir, const char *name,
           "set cblabel '%% of the true class'\n"
           "set xrange [-0.5:%d.5]\n"
           "set yrange [%d.5:-0.5]\n"
-          "set xtics 1 scale 0\n"
-          "set ytics 1 scale 0\n"
+          "set xtics %d scale 0\n"
+          "set ytics %d scale 0\n"
           "set cbrange [0:100]\n"
           "set palette defined (0 '#ffffff', 2 '#d5e6f3', 30 '#56b4e9', "
           "100 '#0072b2')\n"
           "set size ratio 1\n"
           "unset key\n",
-          K - 1, K - 1);
-  for (int k = 0; d && d->names && k < K; k++)
+          K - 1, K - 1, few ? 1 : K / 10, few ? 1 : K / 10);
+  for (int k = 0; few && d && d->names && k < vit__min(K, d->classes); k++)
     for (int axis = 0; axis < 2; axis++) {
       vit__plot_text(p.script, axis ? "set ytics add (" : "set xtics add (",
                      d->names[k]);
       fprintf(p.script, " %d)%s\n", k, axis ? "" : " rotate by 45 right");
     }
-  fprintf(p.script,
-          "plot '%s.dat' using 1:2:4 with image, \\\n"
-          "     '' using 1:2:(sprintf('%%d', int($3))):($4 > 50 ? 0xffffff : "
-          "0x000000) with labels tc rgb variable font ',10'\n",
-          name);
+  fprintf(p.script, "plot '%s.dat' using 1:2:4 with image", name);
+  if (few)
+    fprintf(p.script,
+            ", \\\n     '' using 1:2:(sprintf('%%d', int($3))):($4 > 50 ? "
+            "0xffffff : 0x000000) with labels tc rgb variable font ',10'");
+  fprintf(p.script, "\n");
   return vit_plot_end(&p);
 }
 

@@ -964,8 +964,40 @@ static void test_attention(void) {
         CHECK(fabs(sum - 1) < 1e-5, "row %d sums to %g", i, sum);
       }
     }
+  vit_model_free(&m);
+  CHECK(!vit_attention(&m, &s, 0, 0, 0), "attention of no model");
+  c.depth = 30;
+  CHECK(!vit_model_create(&m, &c, 3), "%s", vit_error());
+  CHECK(!vit_attention(&m, &s, 29, 0, 0) && strstr(vit_error(), "another model"), "%s", vit_error());
   vit_state_free(&s);
   vit_model_free(&m);
+  memset(&c, 0, sizeof c);
+  CHECK(vit_config_patches(&c) == 0 && vit_config_tokens(&c) == 0, "patches of nothing");
+  heap_reset(0);
+}
+
+/* As many numbers, but elsewhere: the gradients would go to the wrong tensors. */
+static void test_state_of_another_model(void) {
+  static const char *const other[] = {"qkv_bias=0", "positions=0", "depth=2", "head_dim=6"};
+  static float images[2 * 120];
+  vit_config c = small_config();
+  vit_model m, n;
+  vit_state s;
+  vit_tensor t;
+  heap_reset(0);
+  CHECK(!vit_model_create(&m, &c, 3) && !vit_state_create(&s, &m, 2, VIT_FOR_TRAINING, 1), "%s",
+        vit_error());
+  for (size_t i = 0; i < sizeof other / sizeof *other; i++) {
+    vit_config d = changed(small_config(), other[i]);
+    CHECK(!vit_model_create(&n, &d, 3), "%s", vit_error());
+    CHECK(vit_forward(&n, &s, images, 1) == VIT_ERR_STATE, "%s is taken", other[i]);
+    vit_model_free(&n);
+  }
+  vit_state_free(&s);
+  vit_model_free(&m);
+  c.heads = 5;
+  c.head_dim = 0;
+  CHECK(vit_tensor_find(&c, "head.weight", &t) && !strstr(vit_error(), "no tensor"), "%s", vit_error());
   heap_reset(0);
 }
 
@@ -1086,6 +1118,7 @@ int main(void) {
   RUN(test_dropout_scale);
   RUN(test_predict);
   RUN(test_attention);
+  RUN(test_state_of_another_model);
   RUN(test_packed);
   RUN(test_many_tokens);
   return test_end("06_model");

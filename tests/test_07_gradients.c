@@ -541,6 +541,42 @@ static void test_loss(void) {
   vit_model_free(&m);
 }
 
+/* vit_predict turns dropout off for its own pass: a loss of that pass goes back
+   without masks, also in a state that trains. And the other way round. */
+static void test_dropout_of_the_last_pass(void) {
+  vit_config c = changed(vit_config_tutorial(), ODD " pos_drop=0.3 attn_drop=0.3 "
+                                                "proj_drop=0.3 hidden_drop=0.3 mlp_drop=0.3 "
+                                                "layer_drop=0.3 drop_path=0.3");
+  static float images[2 * 96];
+  const int labels[2] = {0, 6};
+  int classes[2];
+  vit_model m;
+  vit_state s, t;
+  double loss;
+  test_random(images, 2 * 96, 1, 5);
+  CHECK(!vit_model_create(&m, &c, 2) && !vit_state_create(&s, &m, 2, VIT_FOR_TRAINING, 1) &&
+            !vit_state_create(&t, &m, 2, VIT_FOR_TRAINING, 1),
+        "%s", vit_error());
+  for (int on = 0; on < 2; on++) {
+    s.dropout = t.dropout = on;
+    vit_zero_gradients(&s);
+    vit_zero_gradients(&t);
+    vit_forward(&m, &s, images, 2);
+    vit_loss(&m, &s, labels, 0, &loss);
+    vit_backward(&m, &s, 1);
+    t.dropout = 1;
+    if (on) vit_forward(&m, &t, images, 2);
+    else vit_predict(&m, &t, images, 2, classes, NULL);
+    t.dropout = !on; /* does not matter now */
+    vit_loss(&m, &t, labels, 0, &loss);
+    CHECK(!vit_backward(&m, &t, 1), "%s", vit_error());
+    CHECK_SAME_BITS("gradients", t.grads.block, s.grads.block, s.grads.count);
+  }
+  vit_state_free(&s);
+  vit_state_free(&t);
+  vit_model_free(&m);
+}
+
 /* ---- calls in the wrong order -------------------------------------------- */
 
 static void test_order_errors(void) {
@@ -603,6 +639,7 @@ int main(void) {
   RUN(test_check_sees_nan);
   RUN(test_accumulation);
   RUN(test_loss);
+  RUN(test_dropout_of_the_last_pass);
   RUN(test_order_errors);
   return test_end("07_gradients");
 }

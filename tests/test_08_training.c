@@ -263,6 +263,12 @@ static void test_optimizer_errors(void) {
               !vit_state_create(&infer, &m, 1, VIT_FOR_INFERENCE, 1),
           "%s", vit_error());
     CHECK(vit_optimizer_step(&o, &m, &s, 1) == VIT_ERR_STATE, "another model");
+    vit_state_free(&s);
+    CHECK(!vit_state_create(&s, &m, 1, VIT_FOR_TRAINING, 1), "%s", vit_error());
+    CHECK(vit_optimizer_step(&o, &m, &s, (float)NAN) == VIT_ERR_CONFIG &&
+              vit_optimizer_step(&o, &m, &s, -1) == VIT_ERR_CONFIG &&
+              !strcmp(vit_error(), "the learning rate is -1; it must be at least 0"),
+          "%s", vit_error());
     CHECK(vit_optimizer_step(&o, &m, &infer, 1) == VIT_ERR_STATE && o.step == 0,
           "no gradients");
   }
@@ -310,6 +316,15 @@ static void test_schedules(void) {
   s.kind = VIT_LINEAR; /* without a warm-up it starts at the top */
   s.warmup = 0;
   CHECK((double)vit_schedule_rate(&s, 0) == 1, "first rate");
+  for (int kind = VIT_LINEAR; kind <= VIT_COSINE; kind++) { /* no end: it does not fall */
+    s.kind = (vit_schedule_kind)kind;
+    s.total = 0;
+    s.warmup = 0;
+    CHECK((double)vit_schedule_rate(&s, 0) == 1 && (double)vit_schedule_rate(&s, 99) == 1, "total 0");
+    s.warmup = 4;
+    CHECK((double)vit_schedule_rate(&s, 2) == 0.5 && (double)vit_schedule_rate(&s, 99) == 1,
+          "a warm-up, then no end");
+  }
 }
 
 static void test_plateau(void) {
@@ -649,6 +664,8 @@ static void test_fit_errors(void) {
   vit_history_free(&h);
   CHECK(m.params.block[0] == was, "a failure changed the model");
   vit_model_free(&m);
+  CHECK(vit_fit(&m, &f, &good, NULL, &h) == VIT_ERR_STATE && strstr(vit_error(), "there is no model"), "%s",
+        vit_error());
 }
 
 /* ---- evaluate ------------------------------------------------------------ */

@@ -681,7 +681,12 @@ static void check_plots(const char *dir, vit_result want, const char *sentence) 
   const char *const titles[2] = {"a", "it's\n\"two\" lines"};
   const int counts[4] = {1, 2, 0, 0};
   vit_epoch e[2] = {{2, 2, 0.1, 0.5, 0.1, 1}, {1, 1, 0.9, 1, 0.1, 2}};
+  char class_names[1][VIT_NAME_SIZE] = {"a cat_2"}; /* fewer than the model has */
+  vit_dataset one_class;
   vit_history h;
+  memset(&one_class, 0, sizeof one_class);
+  one_class.classes = 1;
+  one_class.names = class_names;
   h.epochs = 2;
   h.epoch = e;
   for (int i = 0; i < 4; i++) {
@@ -689,8 +694,8 @@ static void check_plots(const char *dir, vit_result want, const char *sentence) 
     if (i == 3) /* no images judged the epochs */
       for (int k = 0; k < 2; k++) e[k].val_loss = e[k].val_accuracy = NAN;
     vit_result r =
-        i % 3 == 0 ? vit_plot_history(dir, names[i], &h, "test images")
-        : i == 1 ? vit_plot_confusion(dir, names[i], counts, 2, NULL)
+        i % 3 == 0 ? vit_plot_history(dir, names[i], &h, i ? NULL : "the teacher's \"test_images\"")
+        : i == 1 ? vit_plot_confusion(dir, names[i], counts, 2, &one_class)
                  : vit_plot_tiles(dir, names[i], "two 'tiles'", values, glow, 1, 1,
                                   titles, 1, 2, 1, 2, 2, 0, 0);
     snprintf(full, sizeof full, sentence, names[i], dir);
@@ -712,6 +717,34 @@ static void test_plots(void) {
   if (system("gnuplot --version >/dev/null 2>&1") != 0) SKIP("gnuplot is missing");
   check_plots(folder_of("plots"), VIT_OK, "%s%s");
   check_plots(folder_of("it's a \"folder\" $HOME"), VIT_OK, "%s%s");
+}
+
+/* The shell's cd looks through CDPATH first, where another folder has this name. */
+static void test_plots_with_cdpath(void) {
+  char decoy[400], *slash;
+  if (system("gnuplot --version >/dev/null 2>&1") != 0) SKIP("gnuplot is missing");
+  folder_of("decoy");
+  snprintf(decoy, sizeof decoy, "decoy/%s/plots", folder);
+  for (slash = decoy; (slash = strchr(slash + 1, '/')) != NULL; *slash = '/') {
+    *slash = '\0';
+    folder_of(decoy);
+  }
+  folder_of(decoy);
+  setenv("CDPATH", path_of("decoy"), 1);
+  check_plots(folder_of("plots"), VIT_OK, "%s%s");
+  unsetenv("CDPATH");
+}
+
+static void test_plot_of_many_classes(void) {
+  enum { K = 71 };
+  int *counts = (int *)calloc(K * K, sizeof *counts);
+  path_of("plots/many.gp");
+  path_of("plots/many.dat");
+  path_of("plots/many.png");
+  if (system("gnuplot --version >/dev/null 2>&1") != 0 || !counts) SKIP("gnuplot is missing");
+  for (int k = 0; k < K; k++) counts[k * K + k] = 5;
+  CHECK(!vit_plot_confusion(folder_of("plots"), "many", counts, K, NULL), "%s", vit_error());
+  free(counts);
 }
 
 static void test_plots_without_gnuplot(void) {
@@ -1096,6 +1129,8 @@ int main(void) {
   RUN(test_make_dir);
   RUN(test_plot_errors);
   RUN(test_plots);
+  RUN(test_plots_with_cdpath);
+  RUN(test_plot_of_many_classes);
   RUN(test_plots_without_gnuplot);
   RUN(test_plots_stopped);
   RUN(test_plot_of_nothing);
