@@ -7210,8 +7210,8 @@ static int vit__scan_jpeg(const unsigned char *p, size_t size,
 
 static vit_result vit__check_picture(const char *path, int h, int w) {
   const double rows = fabs((double)h); /* below 0: a BMP, top row first */
-  if (rows <= VIT__MOST_SIDE && w <= VIT__MOST_SIDE &&
-      rows * w <= VIT__MOST_PIXELS)
+  if (rows <= (double)VIT__MOST_SIDE && w <= VIT__MOST_SIDE &&
+      rows * w <= (double)VIT__MOST_PIXELS)
     return VIT_OK;
   return vit__fail(VIT_ERR_FORMAT,
                    "%.200s is too large: %.0f x %d pixels; at most %d on a side "
