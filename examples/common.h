@@ -46,10 +46,26 @@ NB_UNUSED static const char *nb_bold(void) { return nb_terminal() ? "\033[1m" : 
 NB_UNUSED static const char *nb_dim(void) { return nb_terminal() ? "\033[2m" : ""; }
 NB_UNUSED static const char *nb_plain(void) { return nb_terminal() ? "\033[0m" : ""; }
 
+/* Text in lines of at most 80 columns; `first` and `next` start the lines. */
+static void nb_wrap(FILE *f, const char *text, const char *first, const char *next) {
+  size_t room = 80 - strlen(next);
+  fprintf(f, "%s", first);
+  while (strlen(text) > room) {
+    size_t n = room;
+    while (n > 0 && text[n] != ' ') n--;
+    if (n == 0) n = strcspn(text, " "); /* a longer word, such as a path, stays whole */
+    if (!text[n]) break;
+    fprintf(f, "%.*s\n%s", (int)n, text, next);
+    text += n + 1;
+  }
+  fprintf(f, "%s\n", text);
+}
+
 /* One sentence to stderr, and the exit status that says "failed". */
 NB_UNUSED static void nb_stop(const char *sentence) {
   fflush(stdout);
-  fprintf(stderr, "%s\n", sentence);
+  if (isatty(2)) nb_wrap(stderr, sentence, "", "");
+  else fprintf(stderr, "%s\n", sentence);
   exit(1);
 }
 
@@ -238,26 +254,11 @@ NB_UNUSED static void nb_bar(double part, int width) {
   }
 }
 
-/* Text in lines of at most 80 columns; `first` and `next` start the lines. */
-static void nb_wrap(const char *text, const char *first, const char *next) {
-  size_t room = 80 - strlen(next);
-  printf("%s", first);
-  while (strlen(text) > room) {
-    size_t n = room;
-    while (n > 0 && text[n] != ' ') n--;
-    if (n == 0) n = strcspn(text, " "); /* a longer word, such as a path, stays whole */
-    if (!text[n]) break;
-    printf("%.*s\n%s", (int)n, text, next);
-    text += n + 1;
-  }
-  printf("%s\n", text);
-}
-
 /* A line with a name in front; text that is too long goes on below itself. */
 NB_UNUSED static void nb_row(const char *name, const char *text) {
   char first[20];
   snprintf(first, sizeof first, "  %-12s ", name);
-  nb_wrap(text, first, "               ");
+  nb_wrap(stdout, text, first, "               ");
 }
 
 /* A sentence or two about what is seen. */
@@ -270,7 +271,7 @@ NB_UNUSED static void nb_say(const char *format, ...) {
   va_start(args, format);
   vsnprintf(text, sizeof text, format, args);
   va_end(args);
-  nb_wrap(text, "  ", "  ");
+  nb_wrap(stdout, text, "  ", "  ");
 }
 
 /* Show a line of code, then run it: the reader sees which call made the numbers
@@ -282,7 +283,7 @@ NB_UNUSED static void nb_say(const char *format, ...) {
   } while (0)
 NB_UNUSED static void nb_code(const char *code) {
   printf("%s", nb_terminal() ? "\033[36m" : "");
-  nb_wrap(code, "  > ", "      ");
+  nb_wrap(stdout, code, "  > ", "      ");
   printf("%s", nb_plain());
 }
 
