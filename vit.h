@@ -460,7 +460,8 @@ typedef struct {
   size_t training;                       /* activations and scratch, batch B */
   size_t inference;                      /* the same without a backward */
 } vit_memory;
-/* Fails where a training with this batch could not be created. */
+/* Fails where the config or the batch is impossible, also if only for training. It
+   does not ask whether there is so much memory. */
 VIT_DEF vit_result vit_memory_plan(const vit_config *c, int batch,
                                    vit_memory *m);
 
@@ -665,8 +666,7 @@ VIT_DEF vit_schedule vit_schedule_constant(float rate);
    know a warm-up; VIT_CONSTANT and VIT_STEP know no floor. */
 /* Rate of step 0, 1, 2, ... */
 VIT_DEF float vit_schedule_rate(const vit_schedule *s, int step);
-/* Tell the plateau the loss of an epoch; 1 if the rate is lowered, though not below
-   the floor. */
+/* Tell the plateau the loss of an epoch; 1 if that lowered the rate. */
 VIT_DEF int vit_schedule_observe(vit_schedule *s, double loss);
 
 /* Images as bytes, labels 0 .. classes-1. */
@@ -938,7 +938,8 @@ VIT_DEF vit_result vit_plot_end(vit_plot *p);
 VIT_DEF vit_result vit_plot_history(const char *dir, const char *name,
                                     const vit_history *h, const char *judge);
 /* counts [K,K]: row true class, column predicted class; d, or NULL, knows the
-   names of the classes. */
+   names of the classes. Above 100 classes there is no room for names and
+   numbers. */
 VIT_DEF vit_result vit_plot_confusion(const char *dir, const char *name,
                                       const int *counts, int K,
                                       const vit_dataset *d);
@@ -4781,9 +4782,12 @@ VIT_DEF vit_result vit_optimizer_step(vit_optimizer *o, vit_model *m,
                      "has %.0f, the state %.0f gradients",
                      (double)o->m.count, (double)m->params.count,
                      (double)s->grads.count);
+  r = vit__check_state(m, s);
+  if (r) return r;
   if (!(rate >= 0 && rate <= FLT_MAX))
     return vit__fail(VIT_ERR_CONFIG,
-                     "the learning rate is %g; it must be at least 0",
+                     "the learning rate is %g; it must be finite and at "
+                     "least 0",
                      (double)rate);
   o->norm = vit_clip_gradients(m, s, c->clip_norm > 0 ? c->clip_norm : FLT_MAX);
   if (!(o->norm <= (double)FLT_MAX)) /* before it reaches the weights */
@@ -4871,6 +4875,7 @@ VIT_DEF float vit_schedule_rate(const vit_schedule *s, int step) {
 }
 
 VIT_DEF int vit_schedule_observe(vit_schedule *s, double loss) {
+  float was;
   if (s->kind != VIT_PLATEAU) return 0;
   if (!s->started || loss < s->best) {
     s->started = 1;
@@ -4880,8 +4885,9 @@ VIT_DEF int vit_schedule_observe(vit_schedule *s, double loss) {
   }
   if (++s->waited < s->patience) return 0;
   s->waited = 0;
+  was = vit_schedule_rate(s, 0);
   s->scale *= s->factor;
-  return 1;
+  return vit_schedule_rate(s, 0) < was;
 }
 
 /* -- data: IDX files, plain and gzip ------------------------------------- */
@@ -6858,8 +6864,8 @@ VIT_DEF vit_result vit_plot_confusion(const char *dir, const char *name,
                                       const int *counts, int K,
                                       const vit_dataset *d) {
   vit_plot p;
-  const int few = K <= 70; /* there is room for names and numbers */
-  const int size = K < 6 ? 480 : vit__min(150 + 55 * K, 4000);
+  const int few = K <= 100; /* there is room for names and numbers */
+  const int size = K < 6 ? 480 : few ? 150 + 55 * K : 1200;
   vit_result r = vit_plot_begin(&p, dir, name, size, size);
   if (r) return r;
   fprintf(p.data, "# predicted  true  count  percent_of_true_class\n");

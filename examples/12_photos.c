@@ -160,7 +160,7 @@ static void load_data(vit_dataset *train, vit_dataset *test, const lab *l, const
     printf("  note         there is no folder train: a fifth of the images, %d, is the test\n",
            test->count);
   } else {
-    nb_stop("--data DIR is needed: a folder with one folder of images for each class, or with\n"
+    nb_stop("--data DIR is needed: a folder with one folder of images for each class, or with "
             "train/ and test/ of that kind, or with the files of CIFAR-10's binary version");
   }
   check_classes(train, test);

@@ -72,7 +72,7 @@ static void lab_flags(lab *l, nb_flag flags[LAB_FLAGS]) {
       {"--early-stop", "N", "end after N epochs without a better one; 0 = never",
        &l->fit.early_stop, NULL, NULL},
       {"--limit", "N", "use N training images only; 0 = all", &l->limit, NULL, NULL},
-      {"--model", "LIST", "change the model, such as depth=4,width=48; a wrong name lists all", NULL, NULL,
+      {"--model", "LIST", "change the model, such as depth=4,width=40; a wrong name lists all", NULL, NULL,
        &l->model},
       {"--augment", "LIST", "change the augmentation, such as rotate=15; a wrong name lists all", NULL, NULL,
        &l->augment},

@@ -976,7 +976,7 @@ static void test_attention(void) {
   heap_reset(0);
 }
 
-/* As many numbers, but elsewhere: the gradients would go to the wrong tensors. */
+/* Its gradients would go to tensors that are not there, or to the wrong ones. */
 static void test_state_of_another_model(void) {
   static const char *const other[] = {"qkv_bias=0", "positions=0", "depth=2", "head_dim=6"};
   static float images[2 * 120];

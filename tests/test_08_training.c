@@ -267,7 +267,7 @@ static void test_optimizer_errors(void) {
     CHECK(!vit_state_create(&s, &m, 1, VIT_FOR_TRAINING, 1), "%s", vit_error());
     CHECK(vit_optimizer_step(&o, &m, &s, (float)NAN) == VIT_ERR_CONFIG &&
               vit_optimizer_step(&o, &m, &s, -1) == VIT_ERR_CONFIG &&
-              !strcmp(vit_error(), "the learning rate is -1; it must be at least 0"),
+              !strcmp(vit_error(), "the learning rate is -1; it must be finite and at least 0"),
           "%s", vit_error());
     CHECK(vit_optimizer_step(&o, &m, &infer, 1) == VIT_ERR_STATE && o.step == 0,
           "no gradients");
@@ -331,7 +331,7 @@ static void test_plateau(void) {
   static const struct { double loss; int lowered; double rate; } epochs[] = {
       {3, 0, 1},   {2, 0, 1},   {2.5, 0, 1}, {1.9, 0, 1}, /* waited once: forgotten */
       {1.9, 0, 1}, {2, 1, 0.5}, {5, 0, 0.5}, {6, 1, 0.25}, {1, 0, 0.25},
-      {1, 0, 0.25}, {1, 1, 0.2}, {1, 0, 0.2}}; /* not below the floor */
+      {1, 0, 0.25}, {1, 1, 0.2}, {1, 0, 0.2}, {1, 0, 0.2}}; /* not below the floor */
   vit_schedule s = vit_schedule_constant(1);
   s.kind = VIT_PLATEAU;
   s.factor = 0.5f;
