@@ -24,6 +24,8 @@ LINK = $(OPENMP_FLAGS) $(LDFLAGS) -lm
 EXAMPLES := $(patsubst examples/%.c,$(BUILD)/%,$(sort $(wildcard examples/[0-9][0-9]_*.c)))
 TESTS := $(patsubst tests/%.c,$(BUILD)/%,$(sort $(wildcard tests/test_*.c)))
 SUBMAKE = $(MAKE) --no-print-directory
+# under this name, a dry run does not run the tests
+GNU_MAKE := $(MAKE)
 
 help: ## this list
 	@echo 'vit.h: a Vision Transformer in one C header'
@@ -47,8 +49,8 @@ mnist-best: train-mnist ## the same, longer: 80 epochs instead of 6
 
 train-mnist:
 	@[ '$(DEPS)' = 0 ] || sh .ci/deps.sh install quiet
-	@$(SUBMAKE) data
-	@$(SUBMAKE) $(BUILD)/09_mnist
+	@+$(SUBMAKE) data
+	@+$(SUBMAKE) $(BUILD)/09_mnist
 	@$(BUILD)/09_mnist --preset $(PRESET) $(ARGS)
 
 examples: $(EXAMPLES) ## build all examples and say what each one shows
@@ -70,14 +72,14 @@ deps: ## install what is missing: compiler, stb_image, gnuplot, OpenMP, curl
 
 test: ## every test, in every way that vit.h can be compiled
 	@[ '$(DEPS)' = 0 ] || sh .ci/deps.sh install test quiet
-	@MAKE='$(MAKE)' sh tests/run.sh
+	@MAKE='$(GNU_MAKE)' sh tests/run.sh
 
 asan: ## the tests with AddressSanitizer and UBSan alone
-	@MAKE='$(MAKE)' sh tests/run.sh asan
+	@MAKE='$(GNU_MAKE)' sh tests/run.sh asan
 
 # OpenBLAS' idle threads fall asleep after 2^20 cycles: they would disturb others.
 bench: ## time every kernel and model against the machine and its peers
-	@$(SUBMAKE) $(BUILD)/bench
+	@+$(SUBMAKE) $(BUILD)/bench
 	@OPENBLAS_THREAD_TIMEOUT=20 $(BUILD)/bench $(ARGS)
 
 clean: ## remove build/ and out/; data/ stays

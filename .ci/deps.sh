@@ -79,8 +79,8 @@ updated=0
 # A command as root; a password is asked for only where somebody can type it.
 as_root() {
   if [ "$(id -u)" = 0 ]; then "$@"
-  elif ! have sudo; then return 1
-  elif [ -t 0 ]; then sudo "$@"
+  elif ! have sudo || [ "${refused:-}" ]; then return 1
+  elif [ -t 0 ]; then sudo true || { refused=1; return 1; }; sudo "$@"
   else sudo -n "$@"; fi
 }
 
@@ -163,7 +163,7 @@ install_parts() {
   fi
   part OpenMP has_openmp "the programs run on one thread" \
     libomp-dev "libgomp libomp-devel" openmp libomp
-  part stb_image has_stb "no .gz files; STB=DIR says where stb_image.h is" \
+  [ "${STB:-}" = 0 ] || part stb_image has_stb "no photos, no .gz files; STB=DIR says where stb_image.h is" \
     libstb-dev stb-devel stb stb
   part gnuplot has_gnuplot "figures stay scripts beside their data" \
     gnuplot-nox gnuplot gnuplot gnuplot
@@ -195,7 +195,7 @@ report)
   printf '  %-14s %s\n' \
     "compiler" "$version" \
     "OpenMP" "${2:-no: one thread}" \
-    "stb_image" "${3:-no: no .gz files}" \
+    "stb_image" "${3:-no: no photos, no .gz files}" \
     "gnuplot" "$(gnuplot --version 2>/dev/null || echo 'no: figures stay scripts')" ;;
 install)
   for_tests=0 quiet=0

@@ -73,6 +73,7 @@ forget() { mirrors=$(for m in $mirrors; do [ "$m" = "$1" ] || echo "$m"; done); 
 
 # Fetches $1 from the first mirror that has it; one that does not answer, or gives wrong bytes, is not asked again.
 get() {
+    if [ -f "$mnist/$1.kept" ]; then mv -f "$mnist/$1.kept" "$mnist/$1"; right "$1" && return 0; fi
     if [ -s "$mnist/$1.part" ] && unpack "$1"; then return 0; fi
     for mirror in $mirrors; do
         for attempt in 1 2; do
@@ -121,6 +122,8 @@ else
     echo "MNIST: neither curl nor wget is here to fetch it"
 fi
 
+# MNIST as a whole or not at all: a half of it would be mixed with digits. The next run goes on with what is there.
+for n in $names; do [ ! -f "$mnist/$n" ] || mv -f "$mnist/$n" "$mnist/$n.kept"; done
 rmdir "$mnist" 2>/dev/null
 if all "$dest/digits" complete; then
     echo "MNIST could not be fetched; the drawn digits in $dest/digits will do"

@@ -66,13 +66,13 @@ cxx() {
 # case_run COMPILER STANDARD OPTIMISATION KIND
 case_run() {
   cc=$1 std=$2 opt=$3 kind=$4
-  flags="-std=$std $opt -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror -I$root"
+  flags="-std=$std $opt -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror -I."
   suffix=c
   case $std in c++*) cc=$(cxx "$cc") suffix=cpp ;; esac
   link=-lm
   dir=$(mktemp -d) || return 1
   trap 'rm -rf "$dir"' EXIT
-  cd "$dir" || return 1
+  cd "$dir" && ln -s "$root/vit.h" . || return 1
 
   before= again=
   case $kind in
@@ -154,8 +154,12 @@ case_lab() {
   ./lab >output 2>&1 </dev/null
   status=$?
   cat output
-  if [ $status = 1 ] && [ -s output ] && [ ! -d "$VIT_DATA/mnist" ] && [ ! -d "$VIT_DATA/digits" ]; then
-    return 0 # it has said that there is no data
+  if [ $status = 1 ] && grep -q '^found no train-images' output; then # no data here: draw some
+    mkdir -p data/digits && $1 -O2 "$root/data/digits.c" -o digits || return 1
+    ./digits data/digits --train 4000 --test 500 >/dev/null || return 1
+    VIT_DATA=$dir/data ./lab >output 2>&1 </dev/null
+    status=$?
+    cat output
   fi
   [ $status = 0 ] || { echo "lab: exit status $status"; return 1; }
   if grep -q avx2 /proc/cpuinfo 2>/dev/null && grep -q fma /proc/cpuinfo; then
@@ -183,6 +187,7 @@ if [ -z "${COMPILERS:-}" ]; then
   : "${COMPILERS:=cc}"
 fi
 STB_DIR=$(sh .ci/deps.sh stb)
+case $STB_DIR in '' | /*) ;; *) STB_DIR=$root/$STB_DIR ;; esac
 export STB_DIR
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

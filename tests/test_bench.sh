@@ -36,7 +36,7 @@ awk -F , '$2 == "B/16" && $8 == "MB" { mb[$3] = $5 } END { exit !(mb["weights"] 
   $out/results.csv
 tell $? "B/16 on one image uses more than 1.25 times its weights: $(grep 'B/16' $out/results.csv)"
 $out/0/bench --only nonsense >$out/log 2>&1
-[ $? = 1 ] && [ "$(wc -l <$out/log)" = 1 ]
+[ $? = 1 ] && [ "$(wc -l <$out/log)" -eq 1 ]
 tell $? "an unknown group: $(cat $out/log)"
 
 echo "bench: $passed passed, $failed failed"

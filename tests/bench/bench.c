@@ -352,8 +352,8 @@ static void introduce(void) {
 
 int main(int argc, char **argv) {
   bench.self = argv[0];
-  bench.threads = vit_max_threads();
   setenv("KMP_BLOCKTIME", "5", 0); /* clang's OpenMP: idle threads fall asleep */
+  bench.threads = vit_max_threads(); /* reads it */
   if (argc == 3 && !strcmp(argv[1], "--memory-of")) return memory_case(argv[2]);
   read_flags(argc, argv);
   bench_try(vit_make_dir(bench.out));
