@@ -41,10 +41,11 @@ mirror=$PWD/$dir/mirror real=${VIT_DATA:-data}/mnist
 fetch() { VIT_DATA='' VIT_MIRRORS=file://$mirror sh data/get.sh $dir/fetched $dir/draw >$dir/log 2>&1; }
 mkdir -p "$mirror"
 echo '#!/bin/sh' >$dir/draw && chmod +x $dir/draw
-if command -v curl >/dev/null 2>&1 && cp $real/train-*.gz "$mirror" 2>/dev/null; then
+if [ "$mirror" = "${mirror% *}" ] && # a blank cannot stand in an address
+  command -v curl >/dev/null 2>&1 && cp "$real"/train-*.gz "$mirror" 2>/dev/null; then
   fetch && grep -q 'drawing digits' $dir/log && [ ! -e $dir/fetched/mnist/train-images-idx3-ubyte ]
   tell $? "half a mirror: $(cat $dir/log)"
-  cp $real/t10k-*.gz "$mirror"
+  cp "$real"/t10k-*.gz "$mirror"
   fetch && ! grep -q 'train' $dir/log && [ -s $dir/fetched/mnist/train-labels-idx1-ubyte ] &&
     [ -s $dir/fetched/mnist/t10k-images-idx3-ubyte ]
   tell $? "the rest of a mirror: $(cat $dir/log)"
