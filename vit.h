@@ -300,7 +300,8 @@ VIT_DEF void vit_conv2d_patches(float *y, const float *image, const float *w,
    an odd D the last column is a sine. */
 VIT_DEF void vit_positions_sinusoid(float *pos, int T, int D);
 /* 2-D sine-cosine of a rows x cols grid (MoCo v3, Chen et al. 2021): quarters
-   sin x, cos x, sin y, cos y; D % 4 == 0. With `class_token`, a row of zeros
+   sin x, cos x, sin y, cos y with x the column, as in MAE's code (MoCo v3's has
+   x and y the other way round); D % 4 == 0. With `class_token`, a row of zeros
    comes first. pos [class_token + rows*cols, D]. */
 VIT_DEF void vit_positions_sincos2d(float *pos, int rows, int cols, int D,
                                     int class_token);
@@ -451,6 +452,7 @@ typedef struct {
 VIT_DEF int vit_tensor_at(const vit_config *c, int i, vit_tensor *t);
 VIT_DEF vit_result vit_tensor_find(const vit_config *c, const char *name,
                                    vit_tensor *t);
+/* 0 when the config is wrong. */
 VIT_DEF size_t vit_parameter_count(const vit_config *c);
 
 /* What a config will need, in bytes, before anything is allocated. */
@@ -479,10 +481,12 @@ typedef struct vit_model {
 VIT_DEF vit_result vit_model_create(vit_model *m, const vit_config *c,
                                     uint64_t seed);
 VIT_DEF void vit_model_free(vit_model *m);
+/* On how many threads m runs: as many as m->threads asks for and cores allow. */
+VIT_DEF int vit_model_threads(const vit_model *m);
 /* For inference alone: rearrange the weights of the linear layers, in place, as
    the matrix product reads them. The results are the same to the bit, and come
    sooner; layers whose outputs are no multiple of VIT_PANEL stay as they are.
-   What trains or loads refuses a packed model. */
+   What trains, loads or saves refuses a packed model. */
 VIT_DEF vit_result vit_model_pack(vit_model *m);
 VIT_DEF vit_result vit_model_unpack(vit_model *m);
 
@@ -638,7 +642,8 @@ VIT_DEF vit_result vit_optimizer_create(vit_optimizer *o, const vit_model *m,
 VIT_DEF void vit_optimizer_free(vit_optimizer *o);
 VIT_DEF vit_result vit_optimizer_step(vit_optimizer *o, vit_model *m,
                                       vit_state *s, float rate);
-/* Norm over all gradients; scales them so that it is at most `limit`. */
+/* Norm over all gradients, 0 in a state without; scales them so that it is at
+   most `limit`, 0 or more. */
 VIT_DEF double vit_clip_gradients(const vit_model *m, vit_state *s, float limit);
 
 typedef enum {
@@ -691,7 +696,7 @@ VIT_DEF vit_result vit_dataset_mnist(vit_dataset *d, const char *dir,
 /* Resize as Pillow 13 does, to the bit: the filter grows when shrinking.
    in [planes,height,width] -> out [planes,out_height,out_width], sizes from 1
    to 32768. VIT_BICUBIC is Pillow's BICUBIC (a = -0.5); the two functions
-   below are VIT_BILINEAR, the first for one plane. */
+   below are VIT_BILINEAR, the first for one plane, the second up to 4096. */
 typedef enum { VIT_BILINEAR, VIT_BICUBIC } vit_filter;
 VIT_DEF vit_result vit_resize(uint8_t *out, const uint8_t *in, int planes,
                               int height, int width, int out_height,
@@ -796,7 +801,7 @@ typedef struct {
   const vit_dataset *data;
   vit_augment augment;
   int batch, classes;  /* most images in a batch; K of the model */
-  int threads;         /* as vit_model's */
+  int threads;         /* that `scratch` was made for: not to be changed */
   float smoothing;     /* of the labels */
   uint64_t seed;
   int epoch, *order;   /* [count] of this epoch */
@@ -809,8 +814,9 @@ VIT_DEF vit_result vit_loader_create(vit_loader *l, const vit_dataset *d,
                                      const vit_model *m, const vit_augment *a,
                                      int batch, float smoothing, uint64_t seed);
 VIT_DEF void vit_loader_epoch(vit_loader *l, int epoch); /* shuffle */
-/* Fill images and targets with number first .. first + n - 1 of the order. */
-VIT_DEF void vit_loader_batch(vit_loader *l, int first, int n);
+/* Fill images and targets with number first .. first + n - 1 of the order; fails
+   where n is more than `batch` or the order ends before. */
+VIT_DEF vit_result vit_loader_batch(vit_loader *l, int first, int n);
 VIT_DEF void vit_loader_free(vit_loader *l);
 
 /* ---- 09 mnist: the loop ------------------------------------------------ */
@@ -947,8 +953,8 @@ VIT_DEF vit_result vit_plot_confusion(const char *dir, const char *name,
    grey, 3 are red, green and blue. `black` and `white` are the values of these
    colours; if they are equal, each picture goes from its own smallest value
    (black) to its largest (white). A weight per region,
-   glow [rows*cols][glow_rows][glow_cols] in 0..1, shines orange over it: 1 is
-   full orange; glow and titles (one or two lines below each) may be NULL. */
+   glow [rows*cols][glow_rows][glow_cols] in 0..1, shines orange over it: 1 lets
+   a quarter of the picture through; glow and titles (one or two lines below each) may be NULL. */
 VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
                                   const char *title, const float *values,
                                   const float *glow, int glow_rows,
@@ -2425,14 +2431,22 @@ static void vit_naive_layernorm_backward(float *dx, float *dw, float *db,
                                          const float *dy, const float *x,
                                          const float *w, const float *mean,
                                          const float *rstd, int rows, int D) {
+  for (vit_idx d = 0; d < D; d++) {
+    double sum_w = 0, sum_b = 0;
+    for (vit_idx r = 0; r < rows; r++) {
+      double n = ((double)x[r * D + d] - (double)mean[r]) * (double)rstd[r];
+      sum_w += (double)dy[r * D + d] * n;
+      sum_b += (double)dy[r * D + d];
+    }
+    dw[d] += (float)sum_w;
+    db[d] += (float)sum_b;
+  }
   for (vit_idx r = 0; r < rows; r++, dx += D, dy += D, x += D) {
     double m = (double)mean[r], s = (double)rstd[r], sum_g = 0, sum_gn = 0;
     for (vit_idx d = 0; d < D; d++) {
       double n = ((double)x[d] - m) * s, g = (double)dy[d] * (double)w[d];
       sum_g += g;
       sum_gn += g * n;
-      dw[d] += (float)((double)dy[d] * n);
-      db[d] += dy[d];
     }
     for (vit_idx d = 0; d < D; d++) {
       double n = ((double)x[d] - m) * s, g = (double)dy[d] * (double)w[d];
@@ -2905,8 +2919,9 @@ VIT_DEF vit_result vit_config_set(vit_config *c, const char *name,
     const int whole = (double)(type)0.5f == 0; /* all but float */             \
     if (bad)                                                                   \
       return vit__fail(VIT_ERR_CONFIG,                                         \
-                       "config field %.40s needs a number, not \"%.40s\"",     \
-                       name, value);                                           \
+                       "config field %.40s needs a number, not \"%.40s\"%s",   \
+                       name, value, end == value || *end || number != number   \
+                         ? "" : ", which is too large");                       \
     if (whole && number != floor(number))                                      \
       return vit__fail(VIT_ERR_CONFIG,                                         \
                        "config field %.40s needs a whole number, not "         \
@@ -2933,8 +2948,16 @@ VIT_DEF int vit_config_tokens(const vit_config *c) {
   return vit_config_patches(c) + (c->class_token ? 1 : 0);
 }
 
-/* A size is a whole number from 1 to this; products stay far below 2^53. */
+/* A size is a whole number from 1 to this. */
 enum { VIT__MOST = 1 << 20 };
+
+static vit_result vit__check_int(const char *what, double floats) {
+  if (floats <= (double)INT_MAX) return VIT_OK;
+  return vit__fail(VIT_ERR_OVERFLOW,
+                   "%s would hold %.0f numbers; the most is %d: make the "
+                   "batch, the image or the model smaller",
+                   what, floats, INT_MAX);
+}
 
 static vit_result vit__check_sizes(const vit_config *c) {
   const struct { const char *name; int value; } sizes[] = {
@@ -2956,7 +2979,8 @@ static vit_result vit__check_sizes(const vit_config *c) {
     return vit__fail(VIT_ERR_CONFIG,
                      "image width %d is not a multiple of patch width %d",
                      c->image_width, c->patch_width);
-  return VIT_OK;
+  return vit__check_int("an image", (double)c->image_height * c->image_width *
+                                        c->channels);
 }
 
 static vit_result vit__check_options(const vit_config *c) {
@@ -3006,9 +3030,11 @@ static vit_result vit__check_options(const vit_config *c) {
   return VIT_OK;
 }
 
+static double vit__walk_tensors(const vit_config *c, int i, vit_tensor *t);
+
 VIT_DEF vit_result vit_config_resolve(vit_config *c) {
   vit_result r;
-  if (c->head_dim == 0 && c->heads > 0) {
+  if (c->head_dim == 0 && c->heads > 0 && c->width > 0) {
     if (c->width % c->heads)
       return vit__fail(VIT_ERR_CONFIG,
                        "width %d is not a multiple of heads %d; set head_dim "
@@ -3019,7 +3045,9 @@ VIT_DEF vit_result vit_config_resolve(vit_config *c) {
   if (c->mlp_width == 0 && c->width > 0 && c->width <= VIT__MOST)
     c->mlp_width = 4 * c->width;
   r = vit__check_sizes(c);
-  return r ? r : vit__check_options(c);
+  if (!r) r = vit__check_options(c);
+  if (!r) r = vit__check_int("the model", vit__walk_tensors(c, -1, NULL));
+  return r;
 }
 
 /* -- the tensor table ---------------------------------------------------- */
@@ -3266,14 +3294,6 @@ static void vit__plan_model(vit_model *m, vit_arena *a) {
                 : NULL;
 }
 
-static vit_result vit__check_int(const char *what, double floats) {
-  if (floats <= (double)INT_MAX) return VIT_OK;
-  return vit__fail(VIT_ERR_OVERFLOW,
-                   "%s would hold %.0f numbers; the most is %d: make the "
-                   "batch, the image or the model smaller",
-                   what, floats, INT_MAX);
-}
-
 static vit_result vit__plan_state(vit_state *s, const vit_config *c,
                                   vit_arena *a) {
   const int grad = s->trains, batch = s->capacity;
@@ -3345,7 +3365,6 @@ VIT_DEF vit_result vit_model_create(vit_model *m, const vit_config *config,
   vit_config c = *config;
   vit_result r = vit_config_resolve(&c);
   memset(m, 0, sizeof *m);
-  if (!r) r = vit__check_int("the model", vit__walk_tensors(&c, -1, NULL));
   if (r) return r;
   m->config = c;
   m->kernels = vit_best_kernels();
@@ -3390,6 +3409,10 @@ static vit_result vit__check_model(const vit_model *m) {
 static int vit__shares(const vit_model *m) {
   return vit__min(m->threads > 0 ? m->threads : vit_max_threads(),
                   VIT__MOST_THREADS);
+}
+
+VIT_DEF int vit_model_threads(const vit_model *m) {
+  return vit__team(vit__shares(m));
 }
 
 /* Which weights vit_model_pack rearranges. */
@@ -4669,6 +4692,11 @@ static vit_result vit__check_optimizer(const vit_optimizer_config *c) {
       {"beta2", c->beta2, 1},
       {"weight_decay", c->weight_decay, 1e6f},
       {"clip_norm", c->clip_norm, 1e30f}};
+  if ((int)c->algorithm < 0 || c->algorithm > VIT_ADAMW)
+    return vit__fail(VIT_ERR_CONFIG,
+                     "the optimiser's algorithm is %d; it must be VIT_SGD, "
+                     "VIT_ADAM or VIT_ADAMW",
+                     (int)c->algorithm);
   for (size_t i = 0; i < sizeof values / sizeof *values; i++)
     if (!(values[i].value >= 0 && values[i].value < values[i].limit))
       return vit__fail(VIT_ERR_CONFIG,
@@ -4676,9 +4704,9 @@ static vit_result vit__check_optimizer(const vit_optimizer_config *c) {
                        "below %g",
                        values[i].name, (double)values[i].value,
                        (double)values[i].limit);
-  if (!(c->eps > 0))
+  if (!(c->eps > 0 && c->eps <= FLT_MAX))
     return vit__fail(VIT_ERR_CONFIG,
-                     "the optimiser's eps is %g; it must be above 0",
+                     "the optimiser's eps is %g; it must be above 0 and finite",
                      (double)c->eps);
   return VIT_OK;
 }
@@ -4713,6 +4741,7 @@ VIT_DEF double vit_clip_gradients(const vit_model *m, vit_state *s,
                                   float limit) {
   const int shares = vit__shares(m), threads = vit__team(shares);
   double sums[VIT__PARTS], total = 0;
+  if (vit__check_model(m) || !s->grads.block) return 0;
   VIT__PARALLEL_FOR
   for (int i = 0; i < VIT__PARTS; i++) {
     int first, n;
@@ -4721,7 +4750,7 @@ VIT_DEF double vit_clip_gradients(const vit_model *m, vit_state *s,
   }
   for (int i = 0; i < VIT__PARTS; i++) total += sums[i];
   total = sqrt(total);
-  if (total > (double)limit) {
+  if (limit >= 0 && total > (double)limit) {
     float factor = (float)((double)limit / (total + 1e-6)); /* as PyTorch */
     VIT__PARALLEL_FOR
     for (int i = 0; i < shares; i++) {
@@ -4784,6 +4813,11 @@ VIT_DEF vit_result vit_optimizer_step(vit_optimizer *o, vit_model *m,
                      (double)s->grads.count);
   r = vit__check_state(m, s);
   if (r) return r;
+  if ((c->algorithm == VIT_SGD) != !o->v.block)
+    return vit__fail(VIT_ERR_STATE,
+                     "this optimiser was made for %s; to change that, make "
+                     "another",
+                     o->v.block ? "Adam or AdamW" : "SGD");
   if (!(rate >= 0 && rate <= FLT_MAX))
     return vit__fail(VIT_ERR_CONFIG,
                      "the learning rate is %g; it must be finite and at "
@@ -4864,7 +4898,8 @@ VIT_DEF float vit_schedule_rate(const vit_schedule *s, int step) {
     return (float)(rate > floor ? rate : floor);
   }
   if (s->kind == VIT_STEP)
-    return (float)(rate * pow((double)s->factor, step / s->every));
+    return (float)(rate * pow((double)s->factor,
+                              s->every > 0 ? step / s->every : 0));
   if (s->kind == VIT_CONSTANT) return s->rate;
   if (step < s->warmup) return (float)(rate * step / s->warmup);
   if (s->total <= s->warmup) return s->rate; /* no end is known */
@@ -4877,7 +4912,7 @@ VIT_DEF float vit_schedule_rate(const vit_schedule *s, int step) {
 VIT_DEF int vit_schedule_observe(vit_schedule *s, double loss) {
   float was;
   if (s->kind != VIT_PLATEAU) return 0;
-  if (!s->started || loss < s->best) {
+  if (loss == loss && (!s->started || loss < s->best)) { /* not NaN */
     s->started = 1;
     s->best = loss;
     s->waited = 0;
@@ -5033,10 +5068,11 @@ static vit_result vit__read_idx(const char *path, int dims, int *shape,
                   path, dims == 3 ? "images" : "labels",
                   size < 4 ? 0u : vit__big32(*bytes), 0x800u + (unsigned)dims);
   for (int d = 0; !r && d < dims; d++) {
-    uint32_t n = vit__big32(*bytes + 4 + 4 * d);
-    if (n < 1 || n > (d ? 4096u : 100000000u))
-      r = vit__fail(VIT_ERR_FORMAT, "%.200s says its dimension %d is %u", path,
-                    d, n);
+    uint32_t n = vit__big32(*bytes + 4 + 4 * d), most = d ? 4096 : 100000000;
+    if (n < 1 || n > most)
+      r = vit__fail(VIT_ERR_FORMAT, "%.200s says its dimension %d is %u; it "
+                                    "must be from 1 to %u",
+                    path, d, n, most);
     shape[d] = (int)n;
     if (!r && !vit_checked_mul(expected, n, &expected))
       r = vit__fail(VIT_ERR_OVERFLOW, "%.200s says it is larger than memory",
@@ -5393,10 +5429,11 @@ static vit_result vit__check_dataset(const vit_model *m, const vit_dataset *d,
       d->width != c->image_width)
     return vit__fail(VIT_ERR_CONFIG,
                      "the %s images are %d x %d x %d (channels, height, "
-                     "width), the model wants %d x %d x %d; "
-                     "vit_dataset_resize can help",
+                     "width), the model wants %d x %d x %d%s",
                      what, d->channels, d->height, d->width, c->channels,
-                     c->image_height, c->image_width);
+                     c->image_height, c->image_width,
+                     d->channels == c->channels ? "; vit_dataset_resize can help"
+                                                : "");
   for (int k = 0; k < vit__min(d->channels, 3); k++)
     if (!(d->std[k] > 0))
       return vit__fail(VIT_ERR_CONFIG,
@@ -5580,7 +5617,8 @@ static vit__draw vit__draw_changes(const vit_augment *a, double aspect,
 
 /* out[x][y] = sum over i of weight[|y - i|] in[i][x]: along the columns, and
    turned round, so that the same once more goes along the rows. in [h,w],
-   out [w,h]. Four columns at a time; w % 4 of the last four are done twice. */
+   out [w,h]. Four columns at a time; if w % 4, some of the last four are done
+   twice. */
 static void vit__smooth(float *out, const float *in, int h, int w,
                         const float *weight, int reach) {
   const int step = vit__min(4, w), one = step > 1, two = 2 * (step > 2);
@@ -5662,8 +5700,7 @@ static void vit__warp(float *out, const uint8_t *pixels, const vit_dataset *d,
     }
 }
 
-/* Brightness multiplies, contrast stretches from the mean grey (as torchvision's
-   ColorJitter); then the levels are cut off at 0 and 255. */
+/* Brightness multiplies, contrast stretches from the mean of all channels; then the levels are cut off at 0 and 255. */
 static void vit__colour(float *image, vit_idx n, const vit__draw *w) {
   double mean = 0;
   for (vit_idx i = 0; i < n; i++) {
@@ -5807,7 +5844,7 @@ VIT_DEF vit_result vit_loader_create(vit_loader *l, const vit_dataset *d,
   l->augment = *a;
   l->batch = batch;
   l->classes = m->config.classes;
-  l->threads = vit__team(vit__shares(m));
+  l->threads = vit_model_threads(m);
   l->smoothing = smoothing;
   l->seed = seed;
   vit__plan_loader(l, &l->arena);
@@ -5846,20 +5883,26 @@ static void vit__load_image(vit_loader *l, int first, int i, float *scratch) {
   vit__set_targets(targets, d->labels[index], l->smoothing, l->classes);
 }
 
-VIT_DEF void vit_loader_batch(vit_loader *l, int first, int n) {
+VIT_DEF vit_result vit_loader_batch(vit_loader *l, int first, int n) {
   const int threads = l->threads;
   const size_t room = vit_augment_scratch(l->data);
+  if (first < 0 || n < 1 || n > l->batch || first > l->data->count - n)
+    return vit__fail(VIT_ERR_CONFIG,
+                     "images %d to %.0f are no batch: there are %d, and room "
+                     "for 1 to %d at a time",
+                     first, (double)first + n - 1, l->data->count, l->batch);
   VIT__PARALLEL_FOR
   for (int t = 0; t < threads; t++)
     for (int i = t; i < n; i += threads)
       vit__load_image(l, first, i, l->scratch + (size_t)t * room);
-  if (!(l->augment.mixup > 0) && !(l->augment.cutmix > 0)) return;
+  if (!(l->augment.mixup > 0) && !(l->augment.cutmix > 0)) return VIT_OK;
   VIT__PARALLEL_FOR
   for (int t = 0; t < threads; t++)
     for (int i = t; i < n / 2; i += threads) {
       vit_rng rng = vit__place_rng(l, VIT__SALT_MIX, first + i);
       vit__mix(l, i, n, &rng);
     }
+  return VIT_OK;
 }
 
 /* -- evaluate and fit ---------------------------------------------------- */
@@ -5936,10 +5979,10 @@ static vit_result vit__evaluation_run(vit__evaluation *t, const vit_model *m,
     if (r) return r;
     total += mean * B;
     for (vit_idx b = 0; b < B; b++) {
-      int guess = vit__argmax(t->s.logits + b * K, (int)K);
-      right += guess == t->batch.labels[b];
-      near += vit__among_best(t->s.logits + b * K, t->batch.labels[b], (int)K, 5);
-      if (classes) classes[i + b] = guess;
+      const float *logits = t->s.logits + b * K;
+      right += vit__among_best(logits, t->batch.labels[b], (int)K, 1);
+      near += vit__among_best(logits, t->batch.labels[b], (int)K, 5);
+      if (classes) classes[i + b] = vit__argmax(logits, (int)K);
     }
     if (p) memcpy(p + i * K, t->s.softmax, (size_t)(B * K) * sizeof *p);
   }
@@ -6214,6 +6257,9 @@ static vit_result vit__check_run(const vit_fit_config *c) {
                      "the folder of the checkpoints has %.0f letters; it must "
                      "have at most %d",
                      (double)strlen(c->dir), VIT__RUN_DIR);
+  if (c->resume && !c->dir)
+    return vit__fail(VIT_ERR_CONFIG, "resume is set, but not dir, the folder of "
+                                     "the run to go on with");
   if (!(c->ema >= 0 && c->ema < 1))
     return vit__fail(VIT_ERR_CONFIG,
                      "the decay of the averaged weights is %g; it must be from "
@@ -6643,12 +6689,12 @@ VIT_DEF vit_class_score vit_score_class(const int *counts, int K, int k) {
 }
 
 /* Is p[label] among the n_best? Of equals, the lower class is the better one,
-   as for vit_predict. */
+   as for vit_predict. What is not a number is never among them. */
 static int vit__among_best(const float *p, int label, int K, int n_best) {
   int better = 0;
   for (int k = 0; k < K; k++)
     better += p[k] > p[label] || (p[k] == p[label] && k < label);
-  return better < n_best;
+  return p[label] == p[label] && better < n_best;
 }
 
 VIT_DEF double vit_top_accuracy(const float *p, const uint8_t *labels, int n,
@@ -6667,6 +6713,7 @@ VIT_DEF vit_result vit_make_dir(const char *dir) {
   char path[512];
   size_t n = strlen(dir);
   struct stat info;
+  int why = 0; /* the first thing that went wrong */
   if (n == 0 || n >= sizeof path)
     return vit__fail(VIT_ERR_FILE, "a folder's name has %.0f letters; it must "
                                    "have 1 to 511",
@@ -6676,15 +6723,15 @@ VIT_DEF vit_result vit_make_dir(const char *dir) {
     if (dir[i] != '/' && dir[i] != '\0') continue;
     path[i] = '\0';
 #ifdef _WIN32
-    (void)_mkdir(path);
+    if (_mkdir(path) && errno != EEXIST && !why) why = errno;
 #else
-    (void)mkdir(path, 0777); /* may be there already: looked at below */
+    if (mkdir(path, 0777) && errno != EEXIST && !why) why = errno;
 #endif
     path[i] = dir[i];
   }
   if (stat(dir, &info) || !S_ISDIR(info.st_mode))
     return vit__fail(VIT_ERR_FILE, "cannot make the folder %.200s: %.100s", dir,
-                     strerror(errno ? errno : ENOTDIR));
+                     strerror(why ? why : ENOTDIR));
   return VIT_OK;
 }
 
@@ -6759,7 +6806,11 @@ static void vit__shell_quote(char *to, size_t size, const char *text) {
 
 VIT_DEF vit_result vit_plot_end(vit_plot *p) {
   char dir[1100], command[1400];
-  int status, bad = ferror(p->script) || ferror(p->data);
+  int status, bad;
+  if (!p->script)
+    return vit__fail(VIT_ERR_STATE, "there is no figure: vit_plot_begin failed "
+                                    "or was not called");
+  bad = ferror(p->script) || ferror(p->data);
   bad |= fclose(p->script) != 0;
   bad |= fclose(p->data) != 0;
   p->script = p->data = NULL;
@@ -6959,8 +7010,9 @@ VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
   const int band = titles ? 1 + height * (3 + two) / 10 : gap;
   const int across = width + gap, down = height + band;
   const double scale = (cols > 6 ? 100.0 : 150.0) / width; /* screen pixels */
+  const double wide = fmax(cols * across * scale, 8.0 * (double)strlen(title));
   vit_plot p;
-  vit_result r = vit_plot_begin(&p, dir, name, (int)(cols * across * scale) + 30,
+  vit_result r = vit_plot_begin(&p, dir, name, (int)wide + 30,
                                 (int)(rows * down * scale) + 60);
   if (r) return r;
   fprintf(p.data, "# x y red green blue\n");
@@ -8167,7 +8219,8 @@ static vit_result vit__check_tensors(const vit_config *c,
 VIT_DEF vit_result vit_model_load(vit_model *m, const vit_safetensors *f,
                                   const char *prefix) {
   vit_tensor want;
-  vit_result r = vit__check_unpacked(m);
+  vit_result r = vit__check_model(m);
+  if (!r) r = vit__check_unpacked(m);
   if (!r) r = vit__check_tensors(&m->config, f, prefix);
   for (int i = 0; !r && vit_tensor_at(&m->config, i, &want); i++) {
     char name[128];
@@ -8296,6 +8349,10 @@ VIT_DEF vit_result vit_safetensors_write(const char *path,
                                          const char *const *metadata) {
   vit__text notes;
   vit_result r = VIT_OK;
+  if (count < 0)
+    return vit__fail(VIT_ERR_CONFIG, "cannot write %.150s: it would hold %d "
+                                     "tensors",
+                     path, count);
   memset(&notes, 0, sizeof notes);
   for (int i = 0; metadata && metadata[i] && metadata[i + 1]; i += 2)
     vit__note_text(&notes, metadata[i], metadata[i + 1]);
@@ -8366,7 +8423,8 @@ VIT_DEF vit_result vit_model_save(const vit_model *m, const vit_dataset *d,
   const char *name, *text;
   double value;
   vit__text notes;
-  vit_result r = vit__check_unpacked(m);
+  vit_result r = vit__check_model(m);
+  if (!r) r = vit__check_unpacked(m);
   if (!r) r = vit__check_point();
   if (r) return r;
   memset(&notes, 0, sizeof notes);

@@ -129,7 +129,7 @@ static void neighbours(void) {
   NB_RUN(vit_positions_sincos2d(plane, 9, 9, 64, 0); similarity(near_plane, plane, 9, 64));
   nb_table(near_plane, GRID, GRID, " %5.2f", NULL, NULL, 1);
   nb_say("The sinusoid counts patches in reading order: left and right are near, above and below "
-         "are 9 steps away. The 2-D form is alike in all directions.");
+         "are 9 steps away. The 2-D form falls alike along rows and along columns.");
   nb_try(vit_plot_begin(&p, nb_out, "positions", 1200, 430));
   fprintf(p.script, "set multiplot layout 1,3\nset tics scale 0\n" NB_SIGNS
                     "set cbrange [-1:1]\nset cblabel 'value'\n"

@@ -155,7 +155,8 @@ static void train_and_look(const vit_dataset *train, const float *image) {
     for (int j = 1; j < T; j++) best = row[j] > row[best] ? j : best;
     printf("%s %s (head %d)", h ? "," : "", names[best], h);
   }
-  printf(":\n  compare the rows: before training all heads look alike, now each has its own spread\n");
+  printf(".\n");
+  nb_say("Compare the rows of a head: before training they are nearly alike, now each token has its own.");
   nb_try(vit_plot_begin(&p, nb_out, "heads", 1250, 370));
   fprintf(p.script, "set multiplot layout 1,4\nset xtics 8\nset ytics 8\n"
                     "set xlabel 'P1 P2 above, P3 P4 below'\n");

@@ -79,7 +79,7 @@ static void layer_norm(void) {
     printf("\n");
   }
   nb_say("Scale and shift are taken away: the first three rows come out the same. One outlier "
-         "flattens its whole row, so norm works on tokens one by one.");
+         "flattens its own row, and no other: norm works on tokens one by one.");
 }
 
 /* ---- [3] ---------------------------------------------------------------- */

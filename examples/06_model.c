@@ -50,12 +50,13 @@ static void compare_presets(void) {
     snprintf(image, sizeof image, "%dx%dx%d", c.channels, c.image_height, c.image_width);
     snprintf(patch, sizeof patch, "%dx%d", c.patch_height, c.patch_width);
     snprintf(batch, sizeof batch, "%.1f (B %d)",
-             (double)(train.parameters + train.gradients + train.moments + train.training) / 1e6, B);
+             (double)(train.parameters + train.constants + train.gradients + train.moments + train.training) / 1e6,
+             B);
     nb_try(vit_config_resolve(&c));
     printf("  %-11s%-11s%-8s%4d%5d%4d%4d%12.0f%9.2f%16s%11.2f\n", vit_preset_at(i)->name,
            image, patch, vit_config_tokens(&c), c.width, c.depth, c.heads,
            (double)vit_parameter_count(&c), (double)one.parameters / 1e6, batch,
-           (double)one.inference / 1e6);
+           (double)(one.constants + one.inference) / 1e6);
   }
   nb_say("Training holds the weights, as many gradients, Adam's two moments, and the activations of "
          "a batch of B; a forward pass alone needs the weights and the last column.");

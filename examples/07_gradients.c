@@ -101,9 +101,9 @@ static void gelu_without_bell(float *dx, const float *dy, const float *x, int n)
 static void norm_of_constants(float *dx, float *dw, float *db, const float *dy, const float *x,
                               const float *w, const float *mean, const float *rstd, int rows,
                               int D) {
-  (void)mean, (void)x, (void)dw;
   for (int i = 0; i < rows * D; i++) { /* takes mean and deviation for constants */
     dx[i] += rstd[i / D] * dy[i] * w[i % D];
+    dw[i % D] += dy[i] * (x[i] - mean[i / D]) * rstd[i / D];
     db[i % D] += dy[i];
   }
 }

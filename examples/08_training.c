@@ -36,7 +36,7 @@ static void make_model(vit_model *m) {
          (double)need.training / 1e6);
   printf("  kernels      %s%s%s\n", m->kernels->name, m->kernels == &vit_naive ? "" : ", ",
          m->kernels == &vit_naive ? "" : vit_simd_name());
-  printf("  threads      %d\n", threads ? threads : vit_max_threads());
+  printf("  threads      %d\n", vit_model_threads(m));
 }
 
 /* Called after every step. In a terminal one line is written over and over;
@@ -118,26 +118,23 @@ static void show_attention(const vit_model *m, const vit_dataset *test) {
   static char text[HEADS * DIGITS][40];
   const char *titles[HEADS * DIGITS];
   int size = test->height * test->width, order[DIGITS];
+  const int n = nb_one_of_each(order, test, DIGITS);
   float *images = (float *)malloc((size_t)(HEADS * DIGITS * size) * sizeof(float));
   vit_state s;
   if (!images) nb_stop("out of memory for the attention figure");
   nb_cell("What does the class token look at? Attention in the last block, in % per patch");
-  for (int k = 0; k < DIGITS; k++) { /* the first image of each digit */
-    order[k] = 0;
-    while (order[k] + 1 < test->count && test->labels[order[k]] != k) order[k]++;
-  }
-  vit_dataset_batch(test, order, DIGITS, images, NULL);
-  nb_try(vit_state_create(&s, m, DIGITS, VIT_KEEP_ATTENTION, 0));
-  nb_try(vit_forward(m, &s, images, DIGITS));
+  vit_dataset_batch(test, order, n, images, NULL);
+  nb_try(vit_state_create(&s, m, n, VIT_KEEP_ATTENTION, 0));
+  nb_try(vit_forward(m, &s, images, n));
   printf("  %-7s %-26s %-26s %-26s\n", "digit", "head 0", "head 1", "head 2");
   printf("  %-7s", "");
   for (int h = 0; h < HEADS; h++) printf(" %s%-26s%s", nb_dim(), "self   TL   TR   BL   BR", nb_plain());
   printf("\n");
-  for (int k = 0; k < DIGITS; k++) {
-    printf("  %-7d", k);
+  for (int k = 0; k < n; k++) {
+    printf("  %-7d", test->labels[order[k]]);
     for (int h = 0; h < HEADS; h++) {
       const float *row = vit_attention(m, &s, m->config.depth - 1, k, h);
-      int tile = h * DIGITS + k;
+      int tile = h * n + k;
       for (int j = 0; j <= PATCHES; j++) printf("%5.0f", 100 * (double)row[j]);
       printf("  ");
       memcpy(glow + tile * PATCHES, row + 1, PATCHES * sizeof(float));
@@ -150,9 +147,9 @@ static void show_attention(const vit_model *m, const vit_dataset *test) {
   printf("  %sself: on the class token itself; TL, TR, BL, BR: top left ... bottom right patch%s\n",
          nb_dim(), nb_plain());
   nb_figure(vit_plot_tiles(nb_out, "attention",
-                           "Where the class token looks in the last block: black 0 %, full orange 100 % of its attention. "
+                           "Where the class token looks in the last block: no orange 0 %, bright orange 100 % of its attention. "
                            "Below: the sum over the patches",
-                           images, glow, 2, 2, titles, HEADS, DIGITS, 1, test->height, test->width, 0, 0),
+                           images, glow, 2, 2, titles, HEADS, n, 1, test->height, test->width, 0, 0),
             "attention");
   vit_state_free(&s);
   free(images);

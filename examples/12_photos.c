@@ -160,8 +160,10 @@ static void load_data(vit_dataset *train, vit_dataset *test, const lab *l, const
     printf("  note         there is no folder train: a fifth of the images, %d, is the test\n",
            test->count);
   } else {
-    nb_stop("--data DIR is needed: a folder with one folder of images for each class, or with "
-            "train/ and test/ of that kind, or with the files of CIFAR-10's binary version");
+    snprintf(other, sizeof other,
+             "%.200s has neither train/ and test/ nor the files of CIFAR-10's binary version; --data DIR names a "
+             "folder that has, or one with a folder of images for each class", dir);
+    nb_stop(other);
   }
   check_classes(train, test);
 }

@@ -103,7 +103,7 @@ static void nb_help(const char *title, const char *teaches,
 static void nb_set_flag(const nb_flag *f, const char *value) {
   char message[300], *end;
   double v = strtod(value, &end);
-  int bad = end == value || *end || !(v > -2e9 && v < 2e9);
+  const int small = v > -2e9 && v < 2e9, bad = end == value || *end || !small;
   if (f->text) {
     if (!*value) {
       snprintf(message, sizeof message, "%s needs a value; see --help", f->name);
@@ -113,8 +113,8 @@ static void nb_set_flag(const nb_flag *f, const char *value) {
     return;
   }
   if (bad || (f->number && v != (double)(int)v)) {
-    snprintf(message, sizeof message, "%s needs a %snumber, not \"%.100s\"; see --help",
-             f->name, f->number ? "whole " : "", value);
+    snprintf(message, sizeof message, "%s needs a %snumber%s, not \"%.100s\"; see --help", f->name,
+             f->number ? "whole " : "", small ? "" : " between -2000000000 and 2000000000", value);
     nb_stop(message);
   }
   if (f->number) *f->number = (int)v;
@@ -354,10 +354,27 @@ NB_UNUSED static void nb_load_few(vit_dataset *d, int count, int size) {
   nb_try(vit_dataset_resize(d, size, size));
 }
 
+/* The first image of class k; d->count where there is none. */
+NB_UNUSED static int nb_first(const vit_dataset *d, int k) {
+  int i = 0;
+  while (i < d->count && d->labels[i] != k) i++;
+  return i;
+}
+
+/* order: the first image of each class that has one, `most` at most. Returns how many. */
+NB_UNUSED static int nb_one_of_each(int *order, const vit_dataset *d, int most) {
+  int n = 0;
+  for (int k = 0; k < d->classes && n < most; k++) {
+    order[n] = nb_first(d, k);
+    if (order[n] < d->count) n++;
+  }
+  return n;
+}
+
 /* The first image of a digit, as floats from 0 to 1. */
 NB_UNUSED static void nb_digit(float *image, const vit_dataset *d, int digit) {
-  int i = 0;
-  while (i + 1 < d->count && d->labels[i] != digit) i++;
+  const int i = nb_first(d, digit);
+  if (i == d->count) nb_stop("a digit is missing among the test images that were loaded");
   vit_dataset_batch(d, &i, 1, image, NULL);
 }
 

@@ -241,7 +241,7 @@ static void lab_print_plan(const lab *l, const vit_model *m, const vit_dataset *
   nb_row("memory", text);
   printf("  kernels      %s%s%s\n", m->kernels->name, m->kernels == &vit_naive ? "" : ", ",
          m->kernels == &vit_naive ? "" : vit_simd_name());
-  printf("  threads      %d\n", vit__team(vit__shares(m)));
+  printf("  threads      %d\n", vit_model_threads(m));
   snprintf(text, sizeof text, "after each epoch in %.600s: last.safetensors, history.csv%s", nb_out,
            held ? ", and best.safetensors where a * marks the best so far" : "");
   nb_row("written", text);
@@ -360,7 +360,7 @@ static void lab_view_begin(lab_view *v, const vit_model *m, const vit_dataset *d
   lab_terminal(&rows, &columns);
   v->count = v->where == LAB_WINDOW ? 4 : (columns - 2) / (c->image_width + 2);
   if (v->count > 4) v->count = 4;
-  if (v->count > data->classes) v->count = data->classes;
+  v->count = nb_one_of_each(v->order, data, v->count);
   if (v->count < 1) {
     printf("  live         the terminal is too narrow for an image: look at %s/history.csv instead\n",
            nb_out);
@@ -370,10 +370,6 @@ static void lab_view_begin(lab_view *v, const vit_model *m, const vit_dataset *d
   if (v->where == LAB_TEXT && rows <= 2 + c->image_height / 2 + LAB_LOSSES)
     printf("  live         the terminal has %d lines; the images want more than %d, with the losses %d\n",
            rows, 2 + c->image_height / 2, 2 + c->image_height / 2 + LAB_LOSSES);
-  for (int i = 0; i < v->count; i++) { /* the first image of each of these classes */
-    v->order[i] = 0;
-    while (v->order[i] + 1 < data->count && data->labels[v->order[i]] != i) v->order[i]++;
-  }
   nb_try(vit_state_create(&v->s, m, v->count, VIT_KEEP_ATTENTION, 0));
   v->images = nb_floats(v->count * c->channels * c->image_height * c->image_width);
   v->glow = nb_floats(v->count * vit_config_patches(c));
@@ -704,17 +700,15 @@ static void lab_show_attention(const vit_model *m, const vit_dataset *test) {
   enum { MOST = 10 };
   const char *titles[2 * MOST];
   const vit_config *c = &m->config;
-  const int N = vit_config_patches(c), n = test->classes < MOST ? test->classes : MOST;
-  const int size = c->channels * c->image_height * c->image_width;
   int order[2 * MOST];
+  const int N = vit_config_patches(c), n = nb_one_of_each(order, test, MOST);
+  const int size = c->channels * c->image_height * c->image_width;
   float *images, *glow = nb_floats(2 * n * N), *batch = nb_floats(n * size);
   vit_state s;
   nb_cell("What does it look at? Attention in the last block, mean over the heads");
   for (int k = 0; k < n; k++) {
-    order[k] = 0;
-    while (order[k] + 1 < test->count && test->labels[order[k]] != k) order[k]++;
     order[n + k] = order[k];
-    titles[k] = vit_class_name(test, k);
+    titles[k] = vit_class_name(test, test->labels[order[k]]);
     titles[n + k] = NULL;
   }
   vit_dataset_batch(test, order, n, batch, NULL);
@@ -729,7 +723,7 @@ static void lab_show_attention(const vit_model *m, const vit_dataset *test) {
       image[i] = image[plane + i] = image[2 * plane + i] = lab_grey(image, 3, plane, i);
   }
   nb_figure(vit_plot_tiles(nb_out, "attention",
-                           "Where the last block looks: full orange where it looks most",
+                           "Where the last block looks: the more orange, the more it looks there",
                            images, glow, c->image_height / c->patch_height,
                            c->image_width / c->patch_width, titles, 2, n, c->channels,
                            c->image_height, c->image_width, 0, 1),

@@ -324,10 +324,11 @@ static int ladder_turns(const ladder_chain *c) {
 
 /* FLOP/s of a loop that runs on some threads at once; 0 = all. The best of 20:
    what disturbs only makes slower. */
-static double ladder_chain_rate(const ladder_chain *c, int all) {
-  const int threads = ladder_threads_of(all), turns = ladder_turns(c);
+static double ladder_chain_rate(const ladder_chain *c, int threads) {
+  const int turns = ladder_turns(c);
   volatile float a = 1e-3f;
   double best = 1e9;
+  threads = ladder_threads_of(threads);
   for (int calls = 0; calls < 20; calls++) {
     double seconds = vit_seconds();
     VIT__PARALLEL_FOR
@@ -395,11 +396,14 @@ static double ladder_pass(uint64_t *p, vit_idx n, int threads, int update) {
    and writing back, which is faster where memory does both at once. 0 when there
    is not so much memory. Not 256 MB: places that lie a power of two apart share
    too few lines of the cache. */
-LADDER_PUBLIC double ladder_bandwidth(int all) {
-  const int threads = ladder_threads_of(all);
-  const vit_idx n = 250000000 / 8 / threads, count = n * threads;
-  uint64_t *p = (uint64_t *)malloc((size_t)count * sizeof *p);
+LADDER_PUBLIC double ladder_bandwidth(int threads) {
+  vit_idx n, count;
+  uint64_t *p;
   double read, update;
+  threads = ladder_threads_of(threads);
+  n = 250000000 / 8 / threads;
+  count = n * threads;
+  p = (uint64_t *)malloc((size_t)count * sizeof *p);
   if (!p) return 0;
   VIT__PARALLEL_FOR
   for (int t = 0; t < threads; t++) /* written once, so that it is there */

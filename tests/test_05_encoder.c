@@ -110,6 +110,21 @@ static void test_layernorm_constant_rows(void) {
       }
 }
 
+/* Small numbers after a large one are not lost: a sum of floats would stay at 1e8. */
+static void test_layernorm_sums(void) {
+  enum { ROWS = 1001 };
+  static float dy[ROWS], x[ROWS], mean[ROWS], rstd[ROWS], dx[ROWS];
+  float dw = 0, db = 0;
+  const float w = 1;
+  for (int i = 0; i < ROWS; i++) {
+    dy[i] = i ? 1 : 1e8f;
+    x[i] = 2;
+    mean[i] = rstd[i] = 1;
+  }
+  vit_naive.layernorm_backward(dx, &dw, &db, dy, x, &w, mean, rstd, ROWS, 1);
+  CHECK(dw == 100001000.0f && db == dw, "%.0f and %.0f of 1e8 + 1000", (double)dw, (double)db);
+}
+
 static void test_layernorm_gradient(void) {
   k_case f, b;
   layernorm(&f, 4, 11, 0);
@@ -930,6 +945,7 @@ int main(void) {
   RUN(test_layernorm_simd);
   RUN(test_layernorm_properties);
   RUN(test_layernorm_constant_rows);
+  RUN(test_layernorm_sums);
   RUN(test_layernorm_gradient);
   RUN(test_layernorm_fixture);
   RUN(test_gelu_values);

@@ -223,6 +223,14 @@ static void test_clipping(void) {
     memcpy(k.start, k.s.grads.block, k.s.grads.count * sizeof(float));
     vit_clip_gradients(&k.m, &k.s, 0.6f);
     CHECK_SAME_BITS("small gradients", k.s.grads.block, k.start, k.s.grads.count);
+    /* no limit turns them round, and without a model there are none */
+    CHECK(vit_clip_gradients(&k.m, &k.s, -1) > 0, "norm");
+    CHECK_SAME_BITS("a limit of -1", k.s.grads.block, k.start, k.s.grads.count);
+    {
+      vit_model none;
+      memset(&none, 0, sizeof none);
+      CHECK(vit_clip_gradients(&none, &k.s, 1) == 0 && strstr(vit_error(), "there is no model"), "%s", vit_error());
+    }
     bench_free(&k);
   }
 }
@@ -235,7 +243,8 @@ static void test_optimizer_errors(void) {
       {-0.1f, 0.9f, 0.9f, 1e-8f, 0, 0, "the optimiser's momentum is -0.1; it must be at least 0 and below 1"},
       {0.9f, 1, 0.9f, 1e-8f, 0, 0, "the optimiser's beta1 is 1; it must be "},
       {0.9f, 0.9f, 1.5f, 1e-8f, 0, 0, "the optimiser's beta2 is 1.5; it must be "},
-      {0.9f, 0.9f, 0.9f, 0, 0, 0, "the optimiser's eps is 0; it must be above 0"},
+      {0.9f, 0.9f, 0.9f, 0, 0, 0, "the optimiser's eps is 0; it must be above 0 and finite"},
+      {0.9f, 0.9f, 0.9f, INFINITY, 0, 0, "the optimiser's eps is inf; it must be above 0 and finite"},
       {0.9f, 0.9f, 0.9f, 1e-8f, -1, 0, "the optimiser's weight_decay is -1; it must be at least 0 and below 1e+06"},
       {0.9f, 0.9f, 0.9f, 1e-8f, 0, -2, "the optimiser's clip_norm is -2; it must be at least 0 and below 1e+30"}};
   vit_model m, other;
@@ -256,6 +265,13 @@ static void test_optimizer_errors(void) {
           "%s", vit_error());
     CHECK(!o.m.block, "an optimiser is left");
   }
+  for (int a = -1; a <= 7; a += 8) {
+    vit_optimizer_config oc = vit_optimizer_defaults(VIT_ADAM);
+    char sentence[120];
+    oc.algorithm = (vit_algorithm)a;
+    snprintf(sentence, sizeof sentence, "the optimiser's algorithm is %d; it must be VIT_SGD, VIT_ADAM or VIT_ADAMW", a);
+    fails(vit_optimizer_create(&o, &m, &oc), VIT_ERR_CONFIG, sentence);
+  }
   { /* of another model, and of a state without gradients */
     vit_optimizer_config oc = vit_optimizer_defaults(VIT_ADAM);
     CHECK(!vit_model_create(&other, &c, 1) && !vit_optimizer_create(&o, &m, &oc) &&
@@ -271,6 +287,15 @@ static void test_optimizer_errors(void) {
           "%s", vit_error());
     CHECK(vit_optimizer_step(&o, &m, &infer, 1) == VIT_ERR_STATE && o.step == 0,
           "no gradients");
+    o.config.algorithm = VIT_SGD;
+    fails(vit_optimizer_step(&o, &m, &s, 1), VIT_ERR_STATE,
+          "this optimiser was made for Adam or AdamW; to change that, make another");
+    vit_optimizer_free(&o);
+    oc = vit_optimizer_defaults(VIT_SGD);
+    CHECK(!vit_optimizer_create(&o, &m, &oc), "%s", vit_error());
+    o.config.algorithm = VIT_ADAM;
+    fails(vit_optimizer_step(&o, &m, &s, 1), VIT_ERR_STATE,
+          "this optimiser was made for SGD; to change that, make another");
   }
   vit_optimizer_free(&o);
   vit_state_free(&s);
@@ -313,6 +338,9 @@ static void test_schedules(void) {
   s.every = 3;
   s.factor = 0.5f;
   sequence("step", &s, steps, 7);
+  s.every = 0; /* never */
+  CHECK((double)vit_schedule_rate(&s, 7) == 1, "every 0 steps");
+  s.every = 3;
   s.kind = VIT_LINEAR; /* without a warm-up it starts at the top */
   s.warmup = 0;
   CHECK((double)vit_schedule_rate(&s, 0) == 1, "first rate");
@@ -343,6 +371,11 @@ static void test_plateau(void) {
     CHECK(lowered == epochs[i].lowered && fabs(rate - epochs[i].rate) < 1e-7,
           "epoch %d: lowered %d, rate %g", (int)i, lowered, rate);
   }
+  s.started = s.waited = 0; /* what is not a number is not a best loss */
+  s.scale = 1;
+  for (int i = 0; i < 6; i++)
+    CHECK(!vit_schedule_observe(&s, i ? 6 - i : (double)NAN), "lowered at loss %d", 6 - i);
+  CHECK(!vit_schedule_observe(&s, (double)NAN) && vit_schedule_observe(&s, (double)NAN), "NaN is no progress");
 }
 
 /* ---- fit ----------------------------------------------------------------- */
@@ -620,7 +653,7 @@ static void test_fit_errors(void) {
   bad.channels = 3;
   FIT(&bad, NULL,
       "the training images are 3 x 6 x 8 (channels, height, width), the model "
-      "wants 1 x 6 x 8; vit_dataset_resize can help");
+      "wants 1 x 6 x 8");
   bad = good;
   bad.classes = 10;
   FIT(&bad, NULL, "the training set has 10 classes, the model only 4");
@@ -650,6 +683,9 @@ static void test_fit_errors(void) {
   g.schedule.every = 0;
   FIT(&good, NULL, "the schedule lowers the rate every 0 steps or after 1 epochs; "
                    "both must be at least 1");
+  g = f;
+  g.resume = 1;
+  FIT(&good, NULL, "resume is set, but not dir, the folder of the run to go on with");
   g = f;
   g.smoothing = 1.5f;
   CHECK(vit_fit(&m, &g, &good, NULL, &h) == VIT_ERR_CONFIG &&
@@ -698,6 +734,9 @@ static void test_evaluate(void) {
         accuracy, right);
   CHECK(fabs(loss - total / count) < 1e-9, "loss %g, counted %g", loss, total / count);
   CHECK(!vit_evaluate(&m, &d, &loss, &accuracy, NULL, NULL), "%s", vit_error());
+  for (int k = 0; k < 4; k++) m.params.head_b[k] = (float)NAN; /* then no class is right */
+  CHECK(!vit_evaluate(&m, &d, &loss, &accuracy, NULL, NULL) && loss != loss && accuracy == 0, "loss %g, accuracy %g",
+        loss, accuracy);
   d.count = 0;
   fails(vit_evaluate(&m, &d, &loss, &accuracy, NULL, NULL), VIT_ERR_CONFIG,
         "the test set is empty");

@@ -869,6 +869,15 @@ static void test_order(void) {
     for (int i = 0; i < LOADED; i++) CHECK(seen[i] == 1, "image %d: %d times", i, seen[i]);
   }
   CHECK(changed_order == 5, "the order changed %d times in 5", changed_order);
+  {
+    static const int wrong[][2] = {{-1, 1}, {0, 0}, {1, LOADED}, {LOADED, 1}, {INT_MAX, INT_MAX}};
+    for (int i = 0; i < 5; i++)
+      CHECK(vit_loader_batch(&l, wrong[i][0], wrong[i][1]) == VIT_ERR_CONFIG, "%d from %d", wrong[i][1], wrong[i][0]);
+    l.batch--;
+    fails(vit_loader_batch(&l, 0, LOADED), VIT_ERR_CONFIG, 
+          "images 0 to 22 are no batch: there are 23, and room for 1 to 22 at a time");
+    l.batch++;
+  }
   vit_loader_free(&l);
   vit_loader_free(&l);
   fails(vit_loader_create(&l, &d, &m, &a, 0, 0, 8), VIT_ERR_CONFIG,
@@ -1219,6 +1228,10 @@ static void test_top_accuracy(void) {
       CHECK(fabs(have - right) < 1e-12, "labels %d, best %d: %g, not %g", i, best, have, right);
     }
   CHECK(vit_top_accuracy(p, want[0].labels, 0, 4, 1) == 0, "of no images");
+  {
+    static const float none[4] = {(float)NAN, (float)NAN, (float)NAN, (float)NAN};
+    CHECK(vit_top_accuracy(none, want[0].labels, 1, 4, 5) == 0, "what is not a number is right");
+  }
 }
 
 /* ---- a recipe with a known result ---------------------------------------- */

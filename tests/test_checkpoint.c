@@ -507,6 +507,7 @@ static void test_write_refuses(void) {
   t.dims = -1;
   t.count = 1;
   CHECK(vit_safetensors_write(path, &t, 1, NULL) == VIT_ERR_CONFIG, "-1 dimensions");
+  fails(vit_safetensors_write(path, &t, -1, NULL), VIT_ERR_CONFIG, "cannot write %s: it would hold -1 tensors", path);
   CHECK(!exists(path), "a refused file is there");
   no_leak("refused");
 }
@@ -551,7 +552,13 @@ static void test_model_file(void) {
   vit_model_free(&again);
   CHECK(!vit_safetensors_open(&f, path), "%s", vit_error());
   CHECK(!strcmp(vit_safetensors_metadata(&f, "format"), "pt"), "format");
+  /* no model: the file stays as it is, and nothing is read */
+  for (int i = 0; i < 2; i++)
+    fails(i ? vit_model_load(&again, &f, "") : vit_model_save(&again, NULL, path), VIT_ERR_STATE,
+          "there is no model: vit_model_create failed or was not called", "");
   vit_safetensors_close(&f);
+  CHECK(!vit_model_open(&again, path, NULL, NULL), "%s", vit_error());
+  vit_model_free(&again);
   /* a mean that is no number; names that are no UTF-8: overlong, half a pair, too high */
   d.mean[1] = (float)NAN;
   d.names = names;

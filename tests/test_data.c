@@ -177,13 +177,13 @@ static void test_idx_errors(void) {
             "%s should hold 5 bytes after its header, but holds 4; get it again", 1);
   b = x;
   b.at[7] = 0;
-  idx_fails(&b, &y, 10, bad, "%s says its dimension 0 is 0", 0);
+  idx_fails(&b, &y, 10, bad, "%s says its dimension 0 is 0; it must be from 1 to 100000000", 0);
   b = x;
   memset(b.at + 4, 255, 12);
-  idx_fails(&b, &y, 10, bad, "%s says its dimension 0 is 4294967295", 0);
+  idx_fails(&b, &y, 10, bad, "%s says its dimension 0 is 4294967295; it must be from 1 to 100000000", 0);
   b = x;
   b.at[10] = 0x20; /* 8195 rows */
-  idx_fails(&b, &y, 10, bad, "%s says its dimension 1 is 8195", 0);
+  idx_fails(&b, &y, 10, bad, "%s says its dimension 1 is 8195; it must be from 1 to 4096", 0);
   b = x;
   b.at[4] = 5; /* 83886085 images of 4096 x 4096 */
   b.at[10] = b.at[14] = 16;
@@ -635,6 +635,13 @@ static void test_make_dir(void) {
         "a folder's name has 599 letters; it must have 1 to 511", "");
   fails(vit_make_dir(""), VIT_ERR_FILE,
         "a folder's name has 0 letters; it must have 1 to 511", "");
+#ifdef __linux__ /* the kernel lets nobody make a folder there: its reason is told */
+  if (!stat("/sys", &info) && mkdir("/sys/vit-test", 0777)) {
+    char sentence[200];
+    snprintf(sentence, sizeof sentence, "cannot make the folder /sys/vit-test/x: %s", strerror(errno));
+    fails(vit_make_dir("/sys/vit-test/x"), VIT_ERR_FILE, sentence, "");
+  }
+#endif
 }
 
 static void test_plot_errors(void) {
@@ -652,6 +659,7 @@ static void test_plot_errors(void) {
   snprintf(sentence, sizeof sentence, "cannot make the folder %s: Not a directory",
            inside);
   fails(vit_plot_begin(&p, inside, "name", 100, 100), VIT_ERR_FILE, sentence, "");
+  fails(vit_plot_end(&p), VIT_ERR_STATE, "there is no figure: vit_plot_begin failed or was not called", "");
   fails(vit_plot_history(inside, "name", &h, "test images"), VIT_ERR_FILE, sentence, "");
   fails(vit_plot_confusion(inside, "name", counts, 2, NULL), VIT_ERR_FILE, sentence, "");
   fails(vit_plot_tiles(inside, "name", "", values, NULL, 0, 0, NULL, 1, 1, 1, 2, 2, 0, 0),

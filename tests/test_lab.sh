@@ -129,6 +129,13 @@ $photos --out $dir/q --threads 1 >$dir/log2 2>&1
 [ "$(tail -n 1 $dir/log)" = "$(tail -n 1 $dir/log2)" ] && cmp $dir/p/best.safetensors $dir/q/best.safetensors
 tell $? "12 with one thread: $(tail -n 1 $dir/log2)"
 
+# A class of which no image is left for the test: it has no place in the figure.
+mkdir -p $dir/small && cp -r $dir/photos/digit_[123] $dir/small && rm $dir/small/digit_2/??*.pgm
+[ -n "$(ls $dir/small/digit_2)" ] || cp "$(ls $dir/photos/digit_2/*.pgm | head -n 1)" $dir/small/digit_2
+build/12_photos --data $dir/small --held 4 --epochs 1 --preset cifar-cls --out $dir/small-out >$dir/log 2>&1
+grep -q 'digit.*1' $dir/small-out/attention.gp && ! grep -q 'digit.*2' $dir/small-out/attention.gp
+tell $? "a class without test images: $(grep digit $dir/small-out/attention.gp)"
+
 # The photo recipes on 2,500 images of CIFAR-10, where there is an archive of JPEGs,
 # cifar/train/CLASS/NNNN.jpg and cifar/test/CLASS/NNNN.jpg; 10 % is chance.
 archive=${VIT_DATA:-data}/cifar10/cifar10-jpeg.tar.xz
@@ -163,7 +170,7 @@ if [ "$(ls $dir/bad/case | wc -l)" -eq 2 ]; then
   refuses 'differ' build/12_photos --data $dir/bad/case --out $dir/x
 fi
 refuses 'cifar-mean' $photos --preset alexnet
-VIT_DATA=$dir/nowhere refuses 'data DIR is needed' build/12_photos
+VIT_DATA=$dir/nowhere refuses 'nowhere has neither train/ and test/' build/12_photos
 
 echo "lab: $passed passed, $failed failed, $skipped skipped"
 [ $failed = 0 ]
