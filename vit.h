@@ -481,7 +481,7 @@ typedef struct vit_model {
 VIT_DEF vit_result vit_model_create(vit_model *m, const vit_config *c,
                                     uint64_t seed);
 VIT_DEF void vit_model_free(vit_model *m);
-/* On how many threads m runs: as many as m->threads asks for and cores allow. */
+/* Threads that m runs on: as many as m->threads asks for and cores allow. */
 VIT_DEF int vit_model_threads(const vit_model *m);
 /* For inference alone: rearrange the weights of the linear layers, in place, as
    the matrix product reads them. The results are the same to the bit, and come
@@ -814,8 +814,8 @@ VIT_DEF vit_result vit_loader_create(vit_loader *l, const vit_dataset *d,
                                      const vit_model *m, const vit_augment *a,
                                      int batch, float smoothing, uint64_t seed);
 VIT_DEF void vit_loader_epoch(vit_loader *l, int epoch); /* shuffle */
-/* Fill images and targets with number first .. first + n - 1 of the order; fails
-   where n is more than `batch` or the order ends before. */
+/* Fill images and targets with number first .. first + n - 1 of the order;
+   fails where n is more than `batch` or the order ends before. */
 VIT_DEF vit_result vit_loader_batch(vit_loader *l, int first, int n);
 VIT_DEF void vit_loader_free(vit_loader *l);
 
@@ -954,7 +954,8 @@ VIT_DEF vit_result vit_plot_confusion(const char *dir, const char *name,
    colours; if they are equal, each picture goes from its own smallest value
    (black) to its largest (white). A weight per region,
    glow [rows*cols][glow_rows][glow_cols] in 0..1, shines orange over it: 1 lets
-   a quarter of the picture through; glow and titles (one or two lines below each) may be NULL. */
+   a quarter of the picture through; glow and titles (one or two lines below
+   each) may be NULL. */
 VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
                                   const char *title, const float *values,
                                   const float *glow, int glow_rows,
@@ -5432,8 +5433,9 @@ static vit_result vit__check_dataset(const vit_model *m, const vit_dataset *d,
                      "width), the model wants %d x %d x %d%s",
                      what, d->channels, d->height, d->width, c->channels,
                      c->image_height, c->image_width,
-                     d->channels == c->channels ? "; vit_dataset_resize can help"
-                                                : "");
+                     d->channels != c->channels
+                         ? ""
+                         : "; vit_dataset_resize can help");
   for (int k = 0; k < vit__min(d->channels, 3); k++)
     if (!(d->std[k] > 0))
       return vit__fail(VIT_ERR_CONFIG,
@@ -5700,7 +5702,8 @@ static void vit__warp(float *out, const uint8_t *pixels, const vit_dataset *d,
     }
 }
 
-/* Brightness multiplies, contrast stretches from the mean of all channels; then the levels are cut off at 0 and 255. */
+/* Brightness multiplies, contrast stretches from the mean of all channels; then
+   the levels are cut off at 0 and 255. */
 static void vit__colour(float *image, vit_idx n, const vit__draw *w) {
   double mean = 0;
   for (vit_idx i = 0; i < n; i++) {
@@ -6258,8 +6261,8 @@ static vit_result vit__check_run(const vit_fit_config *c) {
                      "have at most %d",
                      (double)strlen(c->dir), VIT__RUN_DIR);
   if (c->resume && !c->dir)
-    return vit__fail(VIT_ERR_CONFIG, "resume is set, but not dir, the folder of "
-                                     "the run to go on with");
+    return vit__fail(VIT_ERR_CONFIG, "resume is set, but not dir, the folder "
+                                     "of the run to go on with");
   if (!(c->ema >= 0 && c->ema < 1))
     return vit__fail(VIT_ERR_CONFIG,
                      "the decay of the averaged weights is %g; it must be from "

@@ -91,7 +91,8 @@ static void naive_against_simd(void) {
                   : "One call of each kernel, on one thread: the plain loops, twice", "",
           "time (microseconds, each line is ten times more)");
   fprintf(p.script,
-          "set logscale y\nset yrange [1:*]\nset offsets 0,0,graph 0.1,0\nunset grid\nset grid ytics lt 1 lc rgb '#cccccc' lw 1\n"
+          "set logscale y\nset yrange [1:*]\nset offsets 0,0,graph 0.1,0\n"
+          "unset grid\nset grid ytics lt 1 lc rgb '#cccccc' lw 1\n"
           "set style data histograms\nset style histogram clustered gap 1\n"
           "set style fill solid\nset boxwidth 0.9\nset key top right\n"
           "plot 'speed.dat' using 2:xtic(1) title 'naive' lt 2, '' using 3 title '%s' lt 1, \\\n"

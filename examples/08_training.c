@@ -147,8 +147,8 @@ static void show_attention(const vit_model *m, const vit_dataset *test) {
   printf("  %sself: on the class token itself; TL, TR, BL, BR: top left ... bottom right patch%s\n",
          nb_dim(), nb_plain());
   nb_figure(vit_plot_tiles(nb_out, "attention",
-                           "Where the class token looks in the last block: no orange 0 %, bright orange 100 % of its attention. "
-                           "Below: the sum over the patches",
+                           "Where the class token looks in the last block: no orange 0 %, bright orange 100 % of its "
+                           "attention. Below: the sum over the patches",
                            images, glow, 2, 2, titles, HEADS, n, 1, test->height, test->width, 0, 0),
             "attention");
   vit_state_free(&s);
