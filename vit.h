@@ -3132,7 +3132,8 @@ static void vit__table(const vit_config *c, vit__row rows[VIT__ROWS]) {
 #undef VIT__FILL
 }
 
-/* Walk all tensors in order; stop at number i. Returns the total count. */
+/* Walk all tensors in order; stop at number i, or never if t is NULL. Returns the
+   total count. */
 static double vit__walk_tensors(const vit_config *c, int i, vit_tensor *t) {
   vit__row rows[VIT__ROWS];
   double offset = 0;
@@ -3142,7 +3143,7 @@ static double vit__walk_tensors(const vit_config *c, int i, vit_tensor *t) {
     for (int l = 0; l < (part == VIT__BLOCK ? c->depth : 1); l++)
       for (const vit__row *r = rows; r < rows + VIT__ROWS; r++) {
         if (r->where != part || r->count == 0) continue;
-        if (n++ == i) {
+        if (t && n++ == i) {
           memset(t, 0, sizeof *t);
           if (part == VIT__BLOCK)
             snprintf(t->name, sizeof t->name, "blocks.%d.%s", l, r->name);
