@@ -3132,8 +3132,8 @@ static void vit__table(const vit_config *c, vit__row rows[VIT__ROWS]) {
 #undef VIT__FILL
 }
 
-/* Walk all tensors in order; stop at number i, or never if t is NULL. Returns the
-   total count. */
+/* Walk all tensors in order; stop at number i, or never if t is NULL. Returns
+   the total count. */
 static double vit__walk_tensors(const vit_config *c, int i, vit_tensor *t) {
   vit__row rows[VIT__ROWS];
   double offset = 0;
