@@ -384,7 +384,8 @@ VIT_DEF vit_config vit_config_l16(void);
 typedef struct { const char *name; vit_config (*make)(void); } vit_preset;
 VIT_DEF const vit_preset *vit_preset_at(int i);
 
-/* Fill in the defaults (head_dim, mlp_width) and check everything. */
+/* Fill in the defaults (head_dim, mlp_width) and check everything; an image and
+   the model may have INT_MAX numbers each. */
 VIT_DEF vit_result vit_config_resolve(vit_config *c);
 /* Field i as name, text and current value; 0 past the end. */
 VIT_DEF int vit_config_field(const vit_config *c, int i, const char **name,
@@ -642,8 +643,8 @@ VIT_DEF vit_result vit_optimizer_create(vit_optimizer *o, const vit_model *m,
 VIT_DEF void vit_optimizer_free(vit_optimizer *o);
 VIT_DEF vit_result vit_optimizer_step(vit_optimizer *o, vit_model *m,
                                       vit_state *s, float rate);
-/* Norm over all gradients, 0 in a state without; scales them so that it is at
-   most `limit`, 0 or more. */
+/* Norm over all gradients; scales them so that it is at most `limit`, which is
+   0 or more. 0 where there is no model, and in a state that does not train. */
 VIT_DEF double vit_clip_gradients(const vit_model *m, vit_state *s, float limit);
 
 typedef enum {
@@ -771,7 +772,7 @@ VIT_DEF void vit_dataset_batch(const vit_dataset *d, const int *order, int n,
   X(flip, "probability of a mirror image, left to right")                      \
   X(flip_vertical, "probability of a mirror image, top to bottom")             \
   X(brightness, "multiply by 1 - this to 1 + this")                            \
-  X(contrast, "stretch from the mean grey by 1 - this to 1 + this")            \
+  X(contrast, "stretch from the mean of all channels by 1 - this to 1 + this") \
   X(erase, "probability that a rectangle is erased")                           \
   X(rand_ops, "RandAugment: how many changes are drawn for each image")        \
   X(rand_strength, "RandAugment: how strong, 0 to 10")                         \
@@ -864,7 +865,7 @@ typedef struct {
   vit_optimizer_config optimizer;
   vit_schedule schedule;
   const char *dir;      /* of the checkpoints; NULL: none are written */
-  int resume;           /* 1: go on from dir/last.safetensors if it is there */
+  int resume;           /* 1: go on from dir/last.safetensors, if it is there */
   int (*callback)(const vit_progress *p, void *user); /* not 0: stop */
   void *user;
 } vit_fit_config;
@@ -897,7 +898,7 @@ VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
                            const vit_dataset *train, const vit_dataset *val,
                            vit_history *h);
 /* Loss and accuracy (0..1) over a dataset; classes [count] and p [count,K] may
-   be NULL. */
+   be NULL. Where a logit is not a number, the image counts as wrong. */
 VIT_DEF vit_result vit_evaluate(const vit_model *m, const vit_dataset *d,
                                 double *loss, double *accuracy, int *classes,
                                 float *p);
@@ -3132,15 +3133,16 @@ static void vit__table(const vit_config *c, vit__row rows[VIT__ROWS]) {
 #undef VIT__FILL
 }
 
-/* Walk all tensors in order; stop at number i, or never if t is NULL. Returns
-   the total count. */
+/* Walk all tensors in order; stop at number i. Returns the total count, for
+   which (t is NULL) one block stands for all. */
 static double vit__walk_tensors(const vit_config *c, int i, vit_tensor *t) {
   vit__row rows[VIT__ROWS];
   double offset = 0;
   int n = 0;
   vit__table(c, rows);
-  for (int part = VIT__STEM; part <= VIT__TAIL; part++)
-    for (int l = 0; l < (part == VIT__BLOCK ? c->depth : 1); l++)
+  for (int part = VIT__STEM; part <= VIT__TAIL; part++) {
+    const int blocks = part == VIT__BLOCK ? c->depth : 1;
+    for (int l = 0; l < (t ? blocks : 1); l++)
       for (const vit__row *r = rows; r < rows + VIT__ROWS; r++) {
         if (r->where != part || r->count == 0) continue;
         if (t && n++ == i) {
@@ -3159,8 +3161,9 @@ static double vit__walk_tensors(const vit_config *c, int i, vit_tensor *t) {
           t->is_matrix = r->init == VIT__INIT_WEIGHT || r->init == VIT__INIT_HEAD;
           return -1;
         }
-        offset += r->count;
+        offset += r->count * (t ? 1 : blocks);
       }
+  }
   return offset;
 }
 
@@ -3395,10 +3398,15 @@ VIT_DEF void vit_model_free(vit_model *m) {
   memset(m, 0, sizeof *m);
 }
 
+static vit_result vit__check_there(const vit_model *m) {
+  if (m->params.block) return VIT_OK;
+  return vit__fail(VIT_ERR_STATE, "there is no model: vit_model_create failed "
+                                  "or was not called");
+}
+
 static vit_result vit__check_model(const vit_model *m) {
-  if (!m->params.block)
-    return vit__fail(VIT_ERR_STATE, "there is no model: vit_model_create failed "
-                                    "or was not called");
+  vit_result r = vit__check_there(m);
+  if (r) return r;
   if (m->threads < 0 || m->threads > VIT__MOST_THREADS)
     return vit__fail(VIT_ERR_CONFIG,
                      "the model's threads are %d; they must be from 0 (all) to "
@@ -4743,7 +4751,7 @@ VIT_DEF double vit_clip_gradients(const vit_model *m, vit_state *s,
                                   float limit) {
   const int shares = vit__shares(m), threads = vit__team(shares);
   double sums[VIT__PARTS], total = 0;
-  if (vit__check_model(m) || !s->grads.block) return 0;
+  if (vit__check_there(m) || !s->grads.block) return 0;
   VIT__PARALLEL_FOR
   for (int i = 0; i < VIT__PARTS; i++) {
     int first, n;
@@ -5889,12 +5897,16 @@ static void vit__load_image(vit_loader *l, int first, int i, float *scratch) {
 
 VIT_DEF vit_result vit_loader_batch(vit_loader *l, int first, int n) {
   const int threads = l->threads;
-  const size_t room = vit_augment_scratch(l->data);
+  size_t room;
+  if (!l->arena.block)
+    return vit__fail(VIT_ERR_STATE, "there is no loader: vit_loader_create "
+                                    "failed or was not called");
   if (first < 0 || n < 1 || n > l->batch || first > l->data->count - n)
     return vit__fail(VIT_ERR_CONFIG,
                      "images %d to %.0f are no batch: there are %d, and room "
                      "for 1 to %d at a time",
                      first, (double)first + n - 1, l->data->count, l->batch);
+  room = vit_augment_scratch(l->data);
   VIT__PARALLEL_FOR
   for (int t = 0; t < threads; t++)
     for (int i = t; i < n; i += threads)
@@ -6693,11 +6705,11 @@ VIT_DEF vit_class_score vit_score_class(const int *counts, int K, int k) {
 }
 
 /* Is p[label] among the n_best? Of equals, the lower class is the better one,
-   as for vit_predict. What is not a number is never among them. */
+   as for vit_predict. NaN never is, and NaN of another class is better. */
 static int vit__among_best(const float *p, int label, int K, int n_best) {
   int better = 0;
   for (int k = 0; k < K; k++)
-    better += p[k] > p[label] || (p[k] == p[label] && k < label);
+    better += !(p[k] <= p[label]) || (p[k] == p[label] && k < label);
   return p[label] == p[label] && better < n_best;
 }
 
@@ -6733,10 +6745,12 @@ VIT_DEF vit_result vit_make_dir(const char *dir) {
 #endif
     path[i] = dir[i];
   }
-  if (stat(dir, &info) || !S_ISDIR(info.st_mode))
-    return vit__fail(VIT_ERR_FILE, "cannot make the folder %.200s: %.100s", dir,
-                     strerror(why ? why : ENOTDIR));
-  return VIT_OK;
+  if (!stat(dir, &info)) {
+    if (S_ISDIR(info.st_mode)) return VIT_OK;
+    errno = ENOTDIR;
+  }
+  return vit__fail(VIT_ERR_FILE, "cannot make the folder %.200s: %.100s", dir,
+                   strerror(why ? why : errno));
 }
 
 static FILE *vit__plot_open(const vit_plot *p, const char *ending) {
@@ -8223,7 +8237,7 @@ static vit_result vit__check_tensors(const vit_config *c,
 VIT_DEF vit_result vit_model_load(vit_model *m, const vit_safetensors *f,
                                   const char *prefix) {
   vit_tensor want;
-  vit_result r = vit__check_model(m);
+  vit_result r = vit__check_there(m);
   if (!r) r = vit__check_unpacked(m);
   if (!r) r = vit__check_tensors(&m->config, f, prefix);
   for (int i = 0; !r && vit_tensor_at(&m->config, i, &want); i++) {
@@ -8427,7 +8441,7 @@ VIT_DEF vit_result vit_model_save(const vit_model *m, const vit_dataset *d,
   const char *name, *text;
   double value;
   vit__text notes;
-  vit_result r = vit__check_model(m);
+  vit_result r = vit__check_there(m);
   if (!r) r = vit__check_unpacked(m);
   if (!r) r = vit__check_point();
   if (r) return r;

@@ -734,9 +734,11 @@ static void test_evaluate(void) {
         accuracy, right);
   CHECK(fabs(loss - total / count) < 1e-9, "loss %g, counted %g", loss, total / count);
   CHECK(!vit_evaluate(&m, &d, &loss, &accuracy, NULL, NULL), "%s", vit_error());
-  for (int k = 0; k < 4; k++) m.params.head_b[k] = (float)NAN; /* then no class is right */
-  CHECK(!vit_evaluate(&m, &d, &loss, &accuracy, NULL, NULL) && loss != loss && accuracy == 0, "loss %g, accuracy %g",
-        loss, accuracy);
+  for (int k = 0; k < 4; k++) { /* one is not a number, then more: no class is right */
+    m.params.head_b[k] = (float)NAN;
+    CHECK(!vit_evaluate(&m, &d, &loss, &accuracy, NULL, NULL) && loss != loss && accuracy == 0,
+          "%d of NaN: loss %g, accuracy %g", k + 1, loss, accuracy);
+  }
   d.count = 0;
   fails(vit_evaluate(&m, &d, &loss, &accuracy, NULL, NULL), VIT_ERR_CONFIG,
         "the test set is empty");

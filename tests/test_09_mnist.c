@@ -882,6 +882,7 @@ static void test_order(void) {
   vit_loader_free(&l);
   fails(vit_loader_create(&l, &d, &m, &a, 0, 0, 8), VIT_ERR_CONFIG,
         "batch is 0; it must be from 1 to 1048576");
+  fails(vit_loader_batch(&l, 0, 1), VIT_ERR_STATE, "there is no loader: vit_loader_create failed or was not called");
   fails(vit_loader_create(&l, &d, &m, &a, 5, 2, 8), VIT_ERR_CONFIG,
         "label smoothing is 2; it must be from 0 to 1");
   a.flip = 3;

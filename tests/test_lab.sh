@@ -133,7 +133,7 @@ tell $? "12 with one thread: $(tail -n 1 $dir/log2)"
 mkdir -p $dir/small && cp -r $dir/photos/digit_[123] $dir/small && rm $dir/small/digit_2/??*.pgm
 [ -n "$(ls $dir/small/digit_2)" ] || cp "$(ls $dir/photos/digit_2/*.pgm | head -n 1)" $dir/small/digit_2
 build/12_photos --data $dir/small --held 4 --epochs 1 --preset cifar-cls --out $dir/small-out >$dir/log 2>&1
-grep -q 'digit.*1' $dir/small-out/attention.gp && ! grep -q 'digit.*2' $dir/small-out/attention.gp
+grep -q '"digit_1"' $dir/small-out/attention.gp && ! grep -q '"digit_2"' $dir/small-out/attention.gp
 tell $? "a class without test images: $(grep digit $dir/small-out/attention.gp)"
 
 # The photo recipes on 2,500 images of CIFAR-10, where there is an archive of JPEGs,
