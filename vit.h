@@ -385,7 +385,7 @@ typedef struct { const char *name; vit_config (*make)(void); } vit_preset;
 VIT_DEF const vit_preset *vit_preset_at(int i);
 
 /* Fill in the defaults (head_dim, mlp_width) and check everything; an image and
-   the model may have INT_MAX numbers each. */
+   the model have at most INT_MAX numbers each. */
 VIT_DEF vit_result vit_config_resolve(vit_config *c);
 /* Field i as name, text and current value; 0 past the end. */
 VIT_DEF int vit_config_field(const vit_config *c, int i, const char **name,
@@ -3032,7 +3032,7 @@ static vit_result vit__check_options(const vit_config *c) {
   return VIT_OK;
 }
 
-static double vit__walk_tensors(const vit_config *c, int i, vit_tensor *t);
+static double vit__count_numbers(const vit_config *c);
 
 VIT_DEF vit_result vit_config_resolve(vit_config *c) {
   vit_result r;
@@ -3048,7 +3048,7 @@ VIT_DEF vit_result vit_config_resolve(vit_config *c) {
     c->mlp_width = 4 * c->width;
   r = vit__check_sizes(c);
   if (!r) r = vit__check_options(c);
-  if (!r) r = vit__check_int("the model", vit__walk_tensors(c, -1, NULL));
+  if (!r) r = vit__check_int("the model", vit__count_numbers(c));
   return r;
 }
 
@@ -3133,43 +3133,49 @@ static void vit__table(const vit_config *c, vit__row rows[VIT__ROWS]) {
 #undef VIT__FILL
 }
 
-/* Walk all tensors in order; stop at number i. Returns the total count, for
-   which (t is NULL) one block stands for all. */
-static double vit__walk_tensors(const vit_config *c, int i, vit_tensor *t) {
+static double vit__count_numbers(const vit_config *c) {
   vit__row rows[VIT__ROWS];
-  double offset = 0;
-  int n = 0;
+  double total = 0;
   vit__table(c, rows);
-  for (int part = VIT__STEM; part <= VIT__TAIL; part++) {
-    const int blocks = part == VIT__BLOCK ? c->depth : 1;
-    for (int l = 0; l < (t ? blocks : 1); l++)
-      for (const vit__row *r = rows; r < rows + VIT__ROWS; r++) {
-        if (r->where != part || r->count == 0) continue;
-        if (t && n++ == i) {
-          memset(t, 0, sizeof *t);
-          if (part == VIT__BLOCK)
-            snprintf(t->name, sizeof t->name, "blocks.%d.%s", l, r->name);
-          else
-            snprintf(t->name, sizeof t->name, "%s", r->name);
-          for (; t->dims < 4 && r->d[t->dims] > 0; t->dims++)
-            t->shape[t->dims] = (int)r->d[t->dims];
-          t->offset = (size_t)offset;
-          t->count = (size_t)r->count;
-          t->layer = part == VIT__BLOCK ? l : -1;
-          t->init = r->init;
-          t->decay = r->decay;
-          t->is_matrix = r->init == VIT__INIT_WEIGHT || r->init == VIT__INIT_HEAD;
-          return -1;
-        }
-        offset += r->count * (t ? 1 : blocks);
-      }
-  }
-  return offset;
+  for (const vit__row *r = rows; r < rows + VIT__ROWS; r++)
+    total += r->count * (r->where == VIT__BLOCK ? c->depth : 1);
+  return total;
+}
+
+static void vit__describe(vit_tensor *t, const vit__row *r, int l,
+                          double offset) {
+  memset(t, 0, sizeof *t);
+  if (r->where == VIT__BLOCK)
+    snprintf(t->name, sizeof t->name, "blocks.%d.%s", l, r->name);
+  else
+    snprintf(t->name, sizeof t->name, "%s", r->name);
+  for (; t->dims < 4 && r->d[t->dims] > 0; t->dims++)
+    t->shape[t->dims] = (int)r->d[t->dims];
+  t->offset = (size_t)offset;
+  t->count = (size_t)r->count;
+  t->layer = r->where == VIT__BLOCK ? l : -1;
+  t->init = r->init;
+  t->decay = r->decay;
+  t->is_matrix = r->init == VIT__INIT_WEIGHT || r->init == VIT__INIT_HEAD;
 }
 
 VIT_DEF int vit_tensor_at(const vit_config *config, int i, vit_tensor *t) {
   vit_config c = *config;
-  return i >= 0 && !vit_config_resolve(&c) && vit__walk_tensors(&c, i, t) < 0;
+  vit__row rows[VIT__ROWS];
+  double offset = 0;
+  if (i < 0 || vit_config_resolve(&c)) return 0;
+  vit__table(&c, rows);
+  for (int part = VIT__STEM; part <= VIT__TAIL; part++)
+    for (int l = 0; l < (part == VIT__BLOCK ? c.depth : 1); l++)
+      for (const vit__row *r = rows; r < rows + VIT__ROWS; r++) {
+        if (r->where != part || r->count == 0) continue;
+        if (i-- == 0) {
+          vit__describe(t, r, l, offset);
+          return 1;
+        }
+        offset += r->count;
+      }
+  return 0;
 }
 
 VIT_DEF vit_result vit_tensor_find(const vit_config *config, const char *name,
@@ -3184,14 +3190,14 @@ VIT_DEF vit_result vit_tensor_find(const vit_config *config, const char *name,
 
 VIT_DEF size_t vit_parameter_count(const vit_config *config) {
   vit_config c = *config;
-  return vit_config_resolve(&c) ? 0 : (size_t)vit__walk_tensors(&c, -1, NULL);
+  return vit_config_resolve(&c) ? 0 : (size_t)vit__count_numbers(&c);
 }
 
 /* Take one block of floats for all tensors and point the fields into it. */
 static void vit__take_tensors(vit_tensors *t, const vit_config *c,
                               vit_arena *a) {
   vit__row rows[VIT__ROWS];
-  double total = vit__walk_tensors(c, -1, NULL), layer = 0, offset = 0;
+  double total = vit__count_numbers(c), layer = 0, offset = 0;
   int n = 0;
   vit__table(c, rows);
   if (total > VIT__MOST_FLOATS) a->overflow = 1, total = 0;

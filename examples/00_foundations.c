@@ -84,8 +84,9 @@ static void naive_against_simd(void) {
            t0 / t1, nb_difference(slow, fast, FLOATS));
     fprintf(p.data, "\"%s\" %.3f %.3f %.2f\n", jobs[i].name, t0, t1, t0 / t1);
   }
-  if (vectors) nb_say("One thread each. A float has 7 digits: differences of 1e-5 in sums of 256 products, and "
-         "of 1e-7 elsewhere, are rounding.");
+  if (vectors)
+    nb_say("One thread each. A float has 7 digits: differences of 1e-5 in sums of 256 products, and "
+           "of 1e-7 elsewhere, are rounding.");
   nb_axes(&p,
           vectors ? "One call of each kernel, on one thread: vectors are many times faster"
                   : "One call of each kernel, on one thread: the plain loops, twice", "",

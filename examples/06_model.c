@@ -59,7 +59,8 @@ static void compare_presets(void) {
            (double)(one.constants + one.inference) / 1e6);
   }
   nb_say("Training holds the weights, as many gradients, Adam's two moments, and the activations of "
-         "a batch of B; a forward pass alone needs the weights and the last column.");
+         "a batch of B; a forward pass alone needs the weights and the last column. Fixed positions "
+         "and a local mask are in both.");
 }
 
 /* ---- [3] ---------------------------------------------------------------- */

@@ -134,7 +134,7 @@ static void check_parts(const char *dir) {
    with a fifth of its images as the test. */
 static void load_data(vit_dataset *train, vit_dataset *test, const lab *l, const char *filter) {
   const char *dir = nb_data ? nb_data : getenv("VIT_DATA");
-  char path[600], other[600];
+  char path[600], other[600], message[400];
   nb_cell("Data");
   if (!dir || !*dir) dir = "data";
   if (is_there(path, dir, "train", 1)) {
@@ -160,10 +160,10 @@ static void load_data(vit_dataset *train, vit_dataset *test, const lab *l, const
     printf("  note         there is no folder train: a fifth of the images, %d, is the test\n",
            test->count);
   } else {
-    snprintf(other, sizeof other,
+    snprintf(message, sizeof message,
              "%.200s has neither train/ and test/ nor the files of CIFAR-10's binary version; --data DIR names a "
              "folder that has, or one with a folder of images for each class", dir);
-    nb_stop(other);
+    nb_stop(message);
   }
   check_classes(train, test);
 }

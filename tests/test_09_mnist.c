@@ -874,7 +874,7 @@ static void test_order(void) {
     for (int i = 0; i < 5; i++)
       CHECK(vit_loader_batch(&l, wrong[i][0], wrong[i][1]) == VIT_ERR_CONFIG, "%d from %d", wrong[i][1], wrong[i][0]);
     l.batch--;
-    fails(vit_loader_batch(&l, 0, LOADED), VIT_ERR_CONFIG, 
+    fails(vit_loader_batch(&l, 0, LOADED), VIT_ERR_CONFIG,
           "images 0 to 22 are no batch: there are 23, and room for 1 to 22 at a time");
     l.batch++;
   }
