@@ -17,7 +17,7 @@
        vit_fit_config f = vit_fit_defaults();
        vit_history h;
 
-       c.head = VIT_HEAD_LOGITS;                    // learns better: chapter 07
+       c.softmax_before_loss = 0;                    // learns better: chapter 07
        if (vit_dataset_mnist(&train, "data", VIT_TRAIN) ||
            vit_dataset_mnist(&test, "data", VIT_TEST) ||
            vit_dataset_resize(&train, 32, 32) ||
@@ -112,20 +112,20 @@
 /* How the two kernel tables are declared and defined. C++ has no forward
    declaration of a static constant, but it has unnamed namespaces. */
 #if defined(VIT_STATIC) && defined(__cplusplus)
-#define VIT__TABLE_BEGIN namespace {
-#define VIT__TABLE_END }
+#define VIT__TABLE_BEGIN   namespace {
+#define VIT__TABLE_END     }
 #define VIT__TABLE_DECLARE extern const
-#define VIT__TABLE_DEFINE extern const
+#define VIT__TABLE_DEFINE  extern const
 #elif defined(VIT_STATIC)
 #define VIT__TABLE_BEGIN
 #define VIT__TABLE_END
 #define VIT__TABLE_DECLARE VIT_DEF const
-#define VIT__TABLE_DEFINE VIT_DEF const
+#define VIT__TABLE_DEFINE  VIT_DEF const
 #else
 #define VIT__TABLE_BEGIN
 #define VIT__TABLE_END
 #define VIT__TABLE_DECLARE VIT_DEF const
-#define VIT__TABLE_DEFINE const
+#define VIT__TABLE_DEFINE  const
 #endif
 
 /* ======================================================================== */
@@ -164,7 +164,9 @@ VIT_DEF const char *vit_result_text(vit_result r);
    numbers: as easy as 1, 2, 3"). The generator has no hidden state: number
    `index` of a stream is a function of (seed, stream, index). So any thread may
    compute any number, and a dropout mask is never stored. */
-typedef struct { uint32_t key, stream, index; } vit_rng;
+typedef struct {
+  uint32_t key, stream, index;
+} vit_rng;
 VIT_DEF vit_rng vit_rng_create(uint64_t seed, uint32_t stream);
 VIT_DEF uint32_t vit_philox(uint32_t key, uint32_t stream, uint32_t index);
 VIT_DEF uint32_t vit_random_u32(vit_rng *rng);
@@ -209,65 +211,64 @@ typedef struct {
    except layernorm_backward's dx, which is added. */
 #define VIT_KERNELS(X)                                                         \
   X(patchify_forward, (float *patches, const float *image, int C, int height,  \
-                       int width, int PH, int PW))                             \
+                          int width, int PH, int PW))                          \
   X(patchify_backward, (float *dimage, const float *dpatches, int C,           \
-                        int height, int width, int PH, int PW))                \
+                           int height, int width, int PH, int PW))             \
   X(linear_forward, (float *y, const float *x, const float *w, const float *b, \
-                     int rows, int in, int out))                               \
-  X(linear_packed_forward,                                                     \
-    (float *y, const float *x, const float *packed, const float *b, int rows,  \
-     int in, int out))                                                         \
+                        int rows, int in, int out))                            \
+  X(linear_packed_forward, (float *y, const float *x, const float *packed,     \
+                               const float *b, int rows, int in, int out))     \
   X(linear_backward_input,                                                     \
-    (float *dx, const float *dy, const float *w, int rows, int in, int out))   \
-  X(linear_backward_weight, (float *dw, float *db, const float *dy,            \
-                             const float *x, int rows, int in, int out,        \
-                             int dy_stride))                                   \
+      (float *dx, const float *dy, const float *w, int rows, int in, int out)) \
+  X(linear_backward_weight,                                                    \
+      (float *dw, float *db, const float *dy, const float *x, int rows,        \
+          int in, int out, int dy_stride))                                     \
   X(tokens_forward, (float *x, const float *patches, const float *cls,         \
-                     const float *pos, int N, int D))                          \
+                        const float *pos, int N, int D))                       \
   X(tokens_backward, (float *dpatches, float *dcls, float *dpos,               \
-                      const float *dx, int N, int D))                          \
+                         const float *dx, int N, int D))                       \
   X(softmax_forward, (float *p, const float *s, int rows, int cols))           \
   X(softmax_backward,                                                          \
-    (float *ds, const float *dp, const float *p, int rows, int cols))          \
-  X(attention_scores_forward, (float *p, const float *q, const float *k,       \
-                               const float *mask, int rows, int T, int Dh,     \
-                               int stride))                                    \
+      (float *ds, const float *dp, const float *p, int rows, int cols))        \
+  X(attention_scores_forward,                                                  \
+      (float *p, const float *q, const float *k, const float *mask, int rows,  \
+          int T, int Dh, int stride))                                          \
   X(attention_scores_backward,                                                 \
-    (float *dq, float *dk, float *dp, const float *p, const float *q,          \
-     const float *k, int T, int Dh, int stride))                               \
-  X(attention_values_forward, (float *o, const float *p, const float *v,       \
-                               int rows, int T, int Dh, int stride,            \
-                               int o_stride))                                  \
+      (float *dq, float *dk, float *dp, const float *p, const float *q,        \
+          const float *k, int T, int Dh, int stride))                          \
+  X(attention_values_forward,                                                  \
+      (float *o, const float *p, const float *v, int rows, int T, int Dh,      \
+          int stride, int o_stride))                                           \
   X(attention_values_backward,                                                 \
-    (float *dp, float *dv, const float *d_o, const float *p, const float *v,   \
-     int T, int Dh, int stride, int o_stride))                                 \
-  X(layernorm_forward, (float *y, float *mean, float *rstd, const float *x,    \
-                        const float *w, const float *b, int rows, int D,       \
-                        float eps))                                            \
+      (float *dp, float *dv, const float *d_o, const float *p, const float *v, \
+          int T, int Dh, int stride, int o_stride))                            \
+  X(layernorm_forward,                                                         \
+      (float *y, float *mean, float *rstd, const float *x, const float *w,     \
+          const float *b, int rows, int D, float eps))                         \
   X(layernorm_backward, (float *dx, float *dw, float *db, const float *dy,     \
-                         const float *x, const float *w, const float *mean,    \
-                         const float *rstd, int rows, int D))                  \
+                            const float *x, const float *w, const float *mean, \
+                            const float *rstd, int rows, int D))               \
   X(gelu_forward, (float *y, const float *x, int n))                           \
   X(gelu_backward, (float *dx, const float *dy, const float *x, int n))        \
   X(gelu_tanh_forward, (float *y, const float *x, int n))                      \
   X(gelu_tanh_backward, (float *dx, const float *dy, const float *x, int n))   \
   X(uniform, (float *x, int n, uint32_t key, uint32_t stream, uint32_t first)) \
   X(dropout, (float *y, const float *x, int n, float rate, uint32_t key,       \
-              uint32_t stream, uint32_t first))                                \
-  X(residual_forward, (float *y, const float *x, const float *f, float scale,  \
-                       int n))                                                 \
+                 uint32_t stream, uint32_t first))                             \
+  X(residual_forward,                                                          \
+      (float *y, const float *x, const float *f, float scale, int n))          \
   X(scale, (float *y, const float *x, float factor, int n))                    \
   X(mean_forward, (float *y, const float *x, int N, int D))                    \
   X(mean_backward, (float *dx, const float *dy, int N, int D))                 \
   X(crossentropy_forward, (double *losses, float *p, const float *logits,      \
-                           const float *targets, int rows, int K))             \
-  X(crossentropy_backward, (float *dlogits, const float *p,                    \
-                            const float *targets, float factor, int rows,      \
-                            int K))                                            \
+                              const float *targets, int rows, int K))          \
+  X(crossentropy_backward,                                                     \
+      (float *dlogits, const float *p, const float *targets, float factor,     \
+          int rows, int K))                                                    \
   X(sgd_step, (float *w, float *m, const float *g, int n, float rate,          \
-               float momentum, float decay))                                   \
+                  float momentum, float decay))                                \
   X(adam_step, (float *w, float *m, float *v, const float *g, int n,           \
-                const vit_adam_constants *a))                                  \
+                   const vit_adam_constants *a))                               \
   X(sum_squares, (double *sum, const float *x, int n))
 
 #define VIT__FIELD(name, args) void(*name) args;
@@ -283,19 +284,15 @@ VIT__TABLE_BEGIN VIT__TABLE_DECLARE vit_kernels vit_naive, vit_simd;
 VIT__TABLE_END
 VIT_DEF const vit_kernels *vit_best_kernels(void);
 
-/* ---- 01 patches, 02 tokens --------------------------------------------- */
-
-/* Rearrange w [out,in] for linear_packed_forward: VIT_PANEL outputs at a time,
-   packed [out / VIT_PANEL, in, VIT_PANEL]; out % VIT_PANEL == 0. */
-enum { VIT_PANEL = 16 };
-VIT_DEF void vit_pack_linear(float *packed, const float *w, int in, int out);
-VIT_DEF void vit_unpack_linear(float *w, const float *packed, int in, int out);
+/* ---- 01 patches -------------------------------------------------------- */
 
 /* The same patch projection as a convolution whose stride is its kernel size.
    image [C,height,width], w [D,C,PH,PW], b [D] -> y [N,D]. */
 VIT_DEF void vit_conv2d_patches(float *y, const float *image, const float *w,
-                                const float *b, int C, int height, int width,
-                                int PH, int PW, int D);
+    const float *b, int C, int height, int width, int PH, int PW, int D);
+
+/* ---- 02 tokens --------------------------------------------------------- */
+
 /* Fixed positions, pos [T,D]. Sinusoid: Vaswani et al. 2017, section 3.5; with
    an odd D the last column is a sine. */
 VIT_DEF void vit_positions_sinusoid(float *pos, int T, int D);
@@ -303,13 +300,16 @@ VIT_DEF void vit_positions_sinusoid(float *pos, int T, int D);
    sin x, cos x, sin y, cos y with x the column, as in MAE's code (MoCo v3's has
    x and y the other way round); D % 4 == 0. With `class_token`, a row of zeros
    comes first. pos [class_token + rows*cols, D]. */
-VIT_DEF void vit_positions_sincos2d(float *pos, int rows, int cols, int D,
-                                    int class_token);
+VIT_DEF void vit_positions_sincos2d(
+    float *pos, int rows, int cols, int D, int class_token);
+
+/* ---- 03 attention ------------------------------------------------------ */
+
 /* Local attention of model D: mask [T,T], 0 where token i may look at token j
    and -INFINITY where not. Patches see the k x k window around them (k odd);
    the class token sees all and is seen by all. */
-VIT_DEF void vit_local_mask(float *mask, int rows, int cols, int k,
-                            int class_token);
+VIT_DEF void vit_local_mask(
+    float *mask, int rows, int cols, int k, int class_token);
 
 /* ---- 06 model: config -------------------------------------------------- */
 
@@ -322,7 +322,6 @@ typedef enum {
 typedef enum { VIT_NORM_PRE, VIT_NORM_POST } vit_norm;
 typedef enum { VIT_GELU_ERF, VIT_GELU_TANH } vit_gelu;
 typedef enum { VIT_POOL_CLS, VIT_POOL_MEAN } vit_pool;
-typedef enum { VIT_HEAD_LOGITS, VIT_HEAD_SOFTMAX } vit_head;
 typedef enum {
   VIT_INIT_VIT,   /* normal, std 0.02; biases 0 */
   VIT_INIT_TORCH, /* nn.Linear's default: uniform +- 1/sqrt(inputs); class
@@ -345,7 +344,7 @@ typedef enum {
   X(int, mlp_width, 0, "M: hidden width of the MLP; 0 = 4 * width")            \
   X(int, class_token, 1, "1 = a learned token is put before the patches")      \
   X(vit_positions, positions, VIT_POSITIONS_SINUSOID,                          \
-    "0 none, 1 sinusoid, 2 learned, 3 2-D sin-cos")                            \
+      "0 none, 1 sinusoid, 2 learned, 3 2-D sin-cos")                          \
   X(int, qkv_bias, 1, "1 = query, key and value have a bias")                  \
   X(int, local_mask, 0, "k, odd: a patch sees k x k neighbours; 0 = all")      \
   X(vit_norm, norm, VIT_NORM_PRE, "0 pre-norm, 1 post-norm")                   \
@@ -354,34 +353,40 @@ typedef enum {
   X(vit_gelu, gelu, VIT_GELU_ERF, "0 exact (erf), 1 tanh form")                \
   X(int, mlp_last_gelu, 0, "1 = GELU after the second MLP layer too")          \
   X(vit_pool, pool, VIT_POOL_CLS, "0 class token, 1 mean over the patches")    \
-  X(vit_head, head, VIT_HEAD_SOFTMAX, "0 logits, 1 softmax before the loss")   \
+  X(int, softmax_before_loss, 1,                                               \
+      "1 = the loss takes probabilities for logits")                           \
   X(float, pos_drop, 0, "dropout rate after the positions are added")          \
   X(float, attn_drop, 0, "dropout rate on the attention probabilities")        \
   X(float, proj_drop, 0, "dropout rate after the attention's projection")      \
   X(float, hidden_drop, 0, "dropout rate after the MLP's first GELU")          \
   X(float, mlp_drop, 0, "dropout rate at the end of the MLP")                  \
-  X(float, layer_drop, 0, "dropout rate on the output of each block")          \
+  X(float, block_drop, 0, "dropout rate on the output of each block")          \
   X(float, drop_path, 0, "stochastic depth: rate in the last block")           \
   X(vit_init, init, VIT_INIT_TORCH, "0 ViT, 1 PyTorch's default, 2 Glorot")    \
   X(int, zero_head, 0, "1 = the head's weights start at zero")
 
 #define VIT__FIELD(type, name, value, text) type name;
-typedef struct vit_config { VIT_CONFIG_FIELDS(VIT__FIELD) } vit_config;
+typedef struct vit_config {
+  VIT_CONFIG_FIELDS(VIT__FIELD)
+} vit_config;
 #undef VIT__FIELD
 
 /* Presets: five published walkthroughs, a model for MNIST, the ViT family. */
-VIT_DEF vit_config vit_config_tutorial(void);    /* A: 5,689 parameters */
-VIT_DEF vit_config vit_config_cifar_mean(void);  /* B: 507,210 parameters */
-VIT_DEF vit_config vit_config_cifar_cls(void);   /* C: 119,098 parameters */
-VIT_DEF vit_config vit_config_local(void);       /* D: B/16 with a local mask */
-VIT_DEF vit_config vit_config_post_norm(void);   /* E: post-norm, 8 heads */
-VIT_DEF vit_config vit_config_mnist(void);       /* 28x28, patch 4, D 64, L 6 */
+VIT_DEF vit_config vit_config_tutorial(void);   /* A: 5,689 parameters */
+VIT_DEF vit_config vit_config_cifar_mean(void); /* B: 507,210 parameters */
+VIT_DEF vit_config vit_config_cifar_cls(void);  /* C: 119,098 parameters */
+VIT_DEF vit_config vit_config_local(void);      /* D: B/16 with a local mask */
+VIT_DEF vit_config vit_config_post_norm(void);  /* E: post-norm, 8 heads */
+VIT_DEF vit_config vit_config_mnist(void);      /* 28x28, patch 4, D 64, L 6 */
 VIT_DEF vit_config vit_config_ti16(void);
 VIT_DEF vit_config vit_config_s16(void);
 VIT_DEF vit_config vit_config_b16(void);
 VIT_DEF vit_config vit_config_l16(void);
 /* All presets by name: preset i, or NULL past the end. */
-typedef struct { const char *name; vit_config (*make)(void); } vit_preset;
+typedef struct {
+  const char *name;
+  vit_config (*make)(void);
+} vit_preset;
 VIT_DEF const vit_preset *vit_preset_at(int i);
 
 /* Fill in the defaults (head_dim, mlp_width) and check everything; an image and
@@ -389,10 +394,10 @@ VIT_DEF const vit_preset *vit_preset_at(int i);
 VIT_DEF vit_result vit_config_resolve(vit_config *c);
 /* Field i as name, text and current value; 0 past the end. */
 VIT_DEF int vit_config_field(const vit_config *c, int i, const char **name,
-                             const char **text, double *value);
+    const char **text, double *value);
 /* Set a field by its name, as checkpoints and command lines do. */
-VIT_DEF vit_result vit_config_set(vit_config *c, const char *name,
-                                  const char *value);
+VIT_DEF vit_result vit_config_set(
+    vit_config *c, const char *name, const char *value);
 VIT_DEF int vit_config_patches(const vit_config *c); /* N */
 VIT_DEF int vit_config_tokens(const vit_config *c);  /* T */
 
@@ -405,7 +410,7 @@ VIT_DEF int vit_config_tokens(const vit_config *c);  /* T */
 #define VIT_TENSORS(X)                                                         \
   X(cls_token, "cls_token", STEM, c->class_token, 1, 1, D, 0, TOKEN, 0)        \
   X(pos_embed, "pos_embed", STEM, c->positions == VIT_POSITIONS_LEARNED, 1, T, \
-    D, 0, POSITION, 0)                                                         \
+      D, 0, POSITION, 0)                                                       \
   X(patch_w, "patch_embed.proj.weight", STEM, 1, D, C, PH, PW, WEIGHT, 1)      \
   X(patch_b, "patch_embed.proj.bias", STEM, 1, D, 0, 0, 0, BIAS, 0)            \
   X(norm1_w, "norm1.weight", BLOCK, 1, D, 0, 0, 0, ONE, 0)                     \
@@ -431,9 +436,9 @@ VIT_DEF int vit_config_tokens(const vit_config *c);  /* T */
 #define VIT__FIELD(field, name, where, exists, d0, d1, d2, d3, init, decay)    \
   float *field;
 typedef struct vit_tensors {
-  float *block;          /* all tensors, back to back, no gaps */
-  size_t count;          /* floats in it */
-  size_t layer_stride;   /* floats from one encoder block to the next */
+  float *block;        /* all tensors, back to back, no gaps */
+  size_t count;        /* floats in it */
+  size_t layer_stride; /* floats from one encoder block to the next */
   VIT_TENSORS(VIT__FIELD)
 } vit_tensors;
 #undef VIT__FIELD
@@ -441,18 +446,18 @@ VIT_DEF vit_tensors vit_layer(const vit_tensors *t, int l);
 
 /* One row of the tensor table for a given config. */
 typedef struct {
-  char name[48];         /* "blocks.2.attn.qkv.weight" */
+  char name[48]; /* "blocks.2.attn.qkv.weight" */
   int dims, shape[4];
-  size_t offset, count;  /* in floats from the start of the block */
-  int layer;             /* -1 outside the encoder blocks */
-  int init;              /* private code of the initialiser */
+  size_t offset, count; /* in floats from the start of the block */
+  int layer;            /* -1 outside the encoder blocks */
+  int init;             /* private code of the initialiser */
   int decay;
-  int is_matrix;         /* 1: the weight [out,in] of a linear layer */
+  int is_matrix; /* 1: the weight [out,in] of a linear layer */
 } vit_tensor;
 /* Tensor i of a config; 0 past the last one, or when the config is wrong. */
 VIT_DEF int vit_tensor_at(const vit_config *c, int i, vit_tensor *t);
-VIT_DEF vit_result vit_tensor_find(const vit_config *c, const char *name,
-                                   vit_tensor *t);
+VIT_DEF vit_result vit_tensor_find(
+    const vit_config *c, const char *name, vit_tensor *t);
 /* 0 when the config is wrong. */
 VIT_DEF size_t vit_parameter_count(const vit_config *c);
 
@@ -465,99 +470,94 @@ typedef struct {
 } vit_memory;
 /* Fails where the config or the batch is impossible, also if only for training. It
    does not ask whether there is so much memory. */
-VIT_DEF vit_result vit_memory_plan(const vit_config *c, int batch,
-                                   vit_memory *m);
+VIT_DEF vit_result vit_memory_plan(
+    const vit_config *c, int batch, vit_memory *m);
 
 typedef struct vit_model {
   vit_config config;          /* resolved */
   const vit_kernels *kernels; /* which table runs; you may change it */
-  int threads;                /* work is cut for: 0 = as many as OpenMP offers */
-  int packed;                 /* 1: after vit_model_pack */
+  int threads; /* work is cut for: 0 = as many as OpenMP offers */
+  int packed;  /* 1: after vit_model_pack */
   vit_tensors params;
-  float *fixed_pos;           /* [T,D] or NULL */
-  float *mask;                /* [T,T] or NULL */
+  float *fixed_pos; /* [T,D] or NULL */
+  float *mask;      /* [T,T] or NULL */
   vit_arena arena;
 } vit_model;
 /* Allocate and initialise. On failure nothing is allocated, *m is zeroed. */
-VIT_DEF vit_result vit_model_create(vit_model *m, const vit_config *c,
-                                    uint64_t seed);
+VIT_DEF vit_result vit_model_create(
+    vit_model *m, const vit_config *c, uint64_t seed);
 VIT_DEF void vit_model_free(vit_model *m);
 /* Threads that m runs on: as many as m->threads asks for and cores allow. */
 VIT_DEF int vit_model_threads(const vit_model *m);
-/* For inference alone: rearrange the weights of the linear layers, in place, as
-   the matrix product reads them. The results are the same to the bit, and come
-   sooner; layers whose outputs are no multiple of VIT_PANEL stay as they are.
-   What trains, loads or saves refuses a packed model. */
-VIT_DEF vit_result vit_model_pack(vit_model *m);
-VIT_DEF vit_result vit_model_unpack(vit_model *m);
 
 /* Activations, once: field, where, exists, floats. BLOCK fields exist for each
    layer when training; when inferring all layers share one. So do the heads'
-   `probs`, Q queries at a time, unless you ask to keep them. `grad` is 1 in
+   `attn`, Q queries at a time, unless you ask to keep them. `grad` is 1 in
    training. */
 #define VIT_ACTIVATIONS(X)                                                     \
-  X(patches, STEM, 1, B * N * P)           /* pixels of each patch */          \
-  X(embedded, STEM, 1, B * N * D)          /* projected patches */             \
-  X(tokens, STEM, 1, B * T * D)            /* input of block 0 */              \
-  X(norm1, BLOCK, 1, B * T * D)            /* layer norm 1 */                  \
-  X(mean1, BLOCK, 1, B * T)                                                    \
-  X(rstd1, BLOCK, 1, B * T)                                                    \
-  X(qkv, BLOCK, 1, B * T * 3 * I)          /* per token: Q, K, V, head-major */\
-  X(probs, BLOCK, 1, B * H * (s->trains || s->keep_probs ? T : Q) * T)         \
-                                           /* attention probabilities */       \
-  X(dropped, BLOCK, grad && c->attn_drop > 0, B * H * T * T)                   \
-  X(heads, BLOCK, 1, B * T * I)            /* heads, side by side */           \
-  X(mid, BLOCK, 1, B * T * D)              /* x + attention */                 \
-  X(norm2, BLOCK, 1, B * T * D)            /* layer norm 2 */                  \
-  X(mean2, BLOCK, 1, B * T)                                                    \
-  X(rstd2, BLOCK, 1, B * T)                                                    \
-  X(hidden, BLOCK, 1, B * T * M)           /* MLP before GELU */               \
-  X(hidden_gelu, BLOCK, 1, B * T * M)      /* MLP after GELU */                \
-  X(mlp_out, BLOCK, c->mlp_last_gelu, B * T * D) /* before the last GELU */    \
-  X(sum2, BLOCK, c->norm == VIT_NORM_POST, B * T * D) /* post-norm: x + MLP */ \
-  X(out, BLOCK, 1, B * T * D)              /* output of the block */           \
-  X(branch, STEM, 1, B * T * D)            /* scratch: a residual branch */    \
-  X(normed, STEM, c->final_norm, B * T * D)/* final layer norm */              \
-  X(mean, STEM, c->final_norm, B * T)                                          \
-  X(rstd, STEM, c->final_norm, B * T)                                          \
-  X(pooled, STEM, 1, B * D)                /* what the head sees */            \
-  X(logits, STEM, 1, B * K)                                                    \
-  X(softmax, STEM, 1, B * K)               /* softmax of the logits */         \
-  X(loss_p, STEM, 1, B * K)                /* softmax inside the loss */       \
-  X(targets, STEM, 1, B * K)               /* what the loss wants */           \
-  X(dlogits, STEM, grad, B * K)                                                \
-  X(dpooled, STEM, grad, B * D)                                                \
-  X(dx, STEM, grad, B * T * D)             /* residual stream */               \
-  X(dbranch, STEM, grad, B * T * D)        /* the MLP's branch */              \
-  X(dattn, STEM, grad, B * T * D)          /* the attention's branch */        \
-  X(dnorm, STEM, grad, B * T * D)                                              \
-  X(dhidden, STEM, grad, B * T * M)                                            \
-  X(dheads, STEM, grad, B * T * I)                                             \
-  X(dqkv, STEM, grad, B * T * 3 * I)                                           \
-  X(dprobs, STEM, grad, B * H * T * T)                                         \
-  X(dembedded, STEM, grad, B * N * D)                                          \
+  X(patches, STEM, 1, B *N *P)     /* pixels of each patch */                  \
+  X(patch_embed, STEM, 1, B *N *D) /* projected patches */                     \
+  X(tokens, STEM, 1, B *T *D)      /* input of block 0 */                      \
+  X(norm1, BLOCK, 1, B *T *D)      /* layer norm 1 */                          \
+  X(norm1_mean, BLOCK, 1, B *T)                                                \
+  X(norm1_rstd, BLOCK, 1, B *T)                                                \
+  X(qkv, BLOCK, 1, B *T * 3 * I) /* per token: Q, K, V, head-major */          \
+  X(attn, BLOCK, 1, B *H *(s->trains || s->keep_attn ? T : Q) * T)             \
+  /* attention probabilities */                                                \
+  X(attn_used, BLOCK, grad && c->attn_drop > 0, B * H * T * T)                 \
+  X(atty, BLOCK, 1, B *T *I)      /* heads, side by side */                    \
+  X(residual2, BLOCK, 1, B *T *D) /* x + attention */                          \
+  X(norm2, BLOCK, 1, B *T *D)     /* layer norm 2 */                           \
+  X(norm2_mean, BLOCK, 1, B *T)                                                \
+  X(norm2_rstd, BLOCK, 1, B *T)                                                \
+  X(fch, BLOCK, 1, B *T *M)                   /* MLP before GELU */            \
+  X(fch_gelu, BLOCK, 1, B *T *M)              /* MLP after GELU */             \
+  X(fcproj, BLOCK, c->mlp_last_gelu, B *T *D) /* before the last GELU */       \
+  X(residual3, BLOCK, c->norm == VIT_NORM_POST,                                \
+      B * T * D)                        /* post-norm: x + MLP */               \
+  X(out, BLOCK, 1, B *T *D)             /* output of the block */              \
+  X(branch, STEM, 1, B *T *D)           /* scratch: a residual branch */       \
+  X(norm, STEM, c->final_norm, B *T *D) /* final layer norm */                 \
+  X(norm_mean, STEM, c->final_norm, B *T)                                      \
+  X(norm_rstd, STEM, c->final_norm, B *T)                                      \
+  X(pooled, STEM, 1, B *D) /* what the head sees */                            \
+  X(logits, STEM, 1, B *K)                                                     \
+  X(probs, STEM, 1, B *K)        /* softmax of the logits */                   \
+  X(loss_softmax, STEM, 1, B *K) /* softmax inside the loss */                 \
+  X(targets, STEM, 1, B *K)      /* what the loss wants */                     \
+  X(dlogits, STEM, grad, B *K)                                                 \
+  X(dpooled, STEM, grad, B *D)                                                 \
+  X(dresidual, STEM, grad, B *T *D) /* residual stream */                      \
+  X(dfcproj, STEM, grad, B *T *D)   /* the MLP's branch */                     \
+  X(dattproj, STEM, grad, B *T *D)  /* the attention's branch */               \
+  X(dnorm, STEM, grad, B *T *D)                                                \
+  X(dfch, STEM, grad, B *T *M)                                                 \
+  X(datty, STEM, grad, B *T *I)                                                \
+  X(dqkv, STEM, grad, B *T * 3 * I)                                            \
+  X(dattn, STEM, grad, B *H *T *T)                                             \
+  X(dpatch_embed, STEM, grad, B *N *D)                                         \
   X(dpatches, STEM, grad && s->input_gradient, B * N * P)                      \
   X(dimages, STEM, grad && s->input_gradient, B * N * P)                       \
-  X(partial, STEM, grad, 4 * VIT__PARTS * D)/* dw and db of two norms */
+  X(norm_sums, STEM, grad, 4 * VIT__PARTS * D) /* dw and db of two norms */
 
 #define VIT__FIELD(field, where, exists, floats)                               \
   float *field;                                                                \
   size_t field##_stride;
 typedef struct vit_state {
-  vit_config config;  /* of the model that it was made for */
-  int capacity;       /* largest batch */
-  int trains;         /* 1: can do backward */
-  int input_gradient; /* 1: backward also fills dimages */
-  int keep_probs;     /* inference: keep every layer's attention */
-  int dropout;        /* 1: dropout is on (training only); set 0 to evaluate */
-  int dropped_out;    /* 1: it was on in the last forward */
-  uint32_t key, pass; /* of the dropout masks: seed, forward passes done */
-  int batch;          /* of the last forward, 0 before the first */
-  int loss_known;     /* of the last forward */
-  double loss;        /* mean over the batch */
-  double *losses;     /* [B] */
-  vit_tensors grads;  /* same layout as the parameters; training only */
-  float *part_grads;  /* small models: gradients of each part of the batch */
+  vit_config config;   /* of the model that it was made for */
+  int capacity;        /* largest batch */
+  int trains;          /* 1: can do backward */
+  int input_gradient;  /* 1: backward also fills dimages */
+  int keep_attn;       /* inference: keep every layer's attention */
+  int dropout;         /* 1: dropout is on (training only); set 0 to evaluate */
+  int forward_dropout; /* 1: it was on in the last forward */
+  uint32_t key, forwards; /* of the dropout masks: seed, forwards done */
+  int batch;              /* of the last forward, 0 before the first */
+  int loss_known;         /* of the last forward */
+  double loss;            /* mean over the batch */
+  double *losses;         /* [B] */
+  vit_tensors grads;      /* same layout as the parameters; training only */
+  float *part_grads; /* small models: gradients of each part of the batch */
   VIT_ACTIVATIONS(VIT__FIELD)
   vit_arena arena;
 } vit_state;
@@ -569,34 +569,33 @@ typedef enum {
   VIT_KEEP_ATTENTION = 2, /* with inference: keep all layers' probabilities */
   VIT_INPUT_GRADIENT = 4  /* with training: fill dimages [B,C,height,width] */
 } vit_state_flags;
-VIT_DEF vit_result vit_state_create(vit_state *s, const vit_model *m, int batch,
-                                    int flags, uint64_t seed);
+VIT_DEF vit_result vit_state_create(
+    vit_state *s, const vit_model *m, int batch, int flags, uint64_t seed);
 VIT_DEF void vit_state_free(vit_state *s);
 
-/* images [B,C,height,width] -> s->logits, s->softmax [B,K]. 1 <= B <= capacity.
+/* images [B,C,height,width] -> s->logits, s->probs [B,K]. 1 <= B <= capacity.
    Afterwards every activation of a training state can be read: block l's part
    of a BLOCK field is at s->FIELD + l * s->FIELD_stride. See vit_attention(). */
-VIT_DEF vit_result vit_forward(const vit_model *m, vit_state *s,
-                               const float *images, int B);
+VIT_DEF vit_result vit_forward(
+    const vit_model *m, vit_state *s, const float *images, int B);
 /* Attention probabilities [T,T] of one head after a forward; row i: what token
    i looks at. NULL, with a sentence in vit_error(), where there is none. */
-VIT_DEF const float *vit_attention(const vit_model *m, const vit_state *s,
-                                   int layer, int image, int head);
+VIT_DEF const float *vit_attention(
+    const vit_model *m, const vit_state *s, int layer, int image, int head);
 /* Most probable class of each image; p [B,K] may be NULL. */
 VIT_DEF vit_result vit_predict(const vit_model *m, vit_state *s,
-                               const float *images, int B, int *classes,
-                               float *p);
+    const float *images, int B, int *classes, float *p);
 
 /* ---- 07 gradients ------------------------------------------------------ */
 
 /* Mean cross entropy of the last forward, with label smoothing in 0..1. With
    head = softmax the loss takes the probabilities for logits, as model A does.*/
 VIT_DEF vit_result vit_loss(const vit_model *m, vit_state *s, const int *labels,
-                            float smoothing, double *loss);
+    float smoothing, double *loss);
 /* The same with a probability for each class: targets [B,K], each row sums up
    to 1. Mixup and cutmix want such a thing. */
-VIT_DEF vit_result vit_loss_targets(const vit_model *m, vit_state *s,
-                                    const float *targets, double *loss);
+VIT_DEF vit_result vit_loss_targets(
+    const vit_model *m, vit_state *s, const float *targets, double *loss);
 VIT_DEF void vit_zero_gradients(vit_state *s);
 /* grads += factor * d loss / d parameters. factor 1/n when n batches add up. */
 VIT_DEF vit_result vit_backward(const vit_model *m, vit_state *s, float factor);
@@ -614,20 +613,19 @@ typedef struct {
   int index;
   double analytic, numeric;
 } vit_gradient_report;
-VIT_DEF vit_result vit_gradient_check(const vit_config *c,
-                                      const vit_kernels *k, int batch,
-                                      uint64_t seed, vit_gradient_report *r);
+VIT_DEF vit_result vit_gradient_check(const vit_config *c, const vit_kernels *k,
+    int batch, uint64_t seed, vit_gradient_report *r);
 
 /* ---- 08 training ------------------------------------------------------- */
 
 typedef enum { VIT_SGD, VIT_ADAM, VIT_ADAMW } vit_algorithm;
 typedef struct {
   vit_algorithm algorithm;
-  float momentum;         /* SGD */
-  float beta1, beta2, eps;/* Adam, AdamW */
+  float momentum;          /* SGD */
+  float beta1, beta2, eps; /* Adam, AdamW */
   float weight_decay;
-  int decay_all;          /* 1: decay every tensor, as AdamW(parameters()) */
-  float clip_norm;        /* 0 = no clipping */
+  int decay_all;   /* 1: decay every tensor, as AdamW(parameters()) */
+  float clip_norm; /* 0 = no clipping */
 } vit_optimizer_config;
 VIT_DEF vit_optimizer_config vit_optimizer_defaults(vit_algorithm a);
 
@@ -638,14 +636,15 @@ typedef struct {
   double norm;      /* gradient norm of the last step, before clipping */
   vit_arena arena;
 } vit_optimizer;
-VIT_DEF vit_result vit_optimizer_create(vit_optimizer *o, const vit_model *m,
-                                        const vit_optimizer_config *c);
+VIT_DEF vit_result vit_optimizer_create(
+    vit_optimizer *o, const vit_model *m, const vit_optimizer_config *c);
 VIT_DEF void vit_optimizer_free(vit_optimizer *o);
-VIT_DEF vit_result vit_optimizer_step(vit_optimizer *o, vit_model *m,
-                                      vit_state *s, float rate);
+VIT_DEF vit_result vit_optimizer_step(
+    vit_optimizer *o, vit_model *m, vit_state *s, float rate);
 /* Norm over all gradients; scales them so that it is at most `limit`, which is
    0 or more. 0 where there is no model, and in a state that does not train. */
-VIT_DEF double vit_clip_gradients(const vit_model *m, vit_state *s, float limit);
+VIT_DEF double vit_clip_gradients(
+    const vit_model *m, vit_state *s, float limit);
 
 typedef enum {
   VIT_CONSTANT,
@@ -675,89 +674,48 @@ VIT_DEF float vit_schedule_rate(const vit_schedule *s, int step);
 /* Tell the plateau the loss of an epoch; 1 if that lowered the rate. */
 VIT_DEF int vit_schedule_observe(vit_schedule *s, double loss);
 
+/* ---- 09 mnist ---------------------------------------------------------- */
+
+/* Make a folder, with its parents. */
+VIT_DEF vit_result vit_make_dir(const char *dir);
+
 /* Images as bytes, labels 0 .. classes-1. */
 typedef enum { VIT_TRAIN, VIT_TEST } vit_split;
 enum { VIT_NAME_SIZE = 64 };
 typedef struct {
   int count, channels, height, width, classes;
-  uint8_t *pixels;          /* [count,C,height,width] */
-  uint8_t *labels;          /* [count] */
+  uint8_t *pixels;              /* [count,C,height,width] */
+  uint8_t *labels;              /* [count] */
   char (*names)[VIT_NAME_SIZE]; /* [classes], or NULL: they are just numbers */
-  float mean[3], std[3];    /* of pixel / 255, per channel; 0 and 1 at first */
-  int skipped, enlarged;    /* files and images, by vit_dataset_folder */
-  char source[256];         /* what it is and where it came from, one line */
+  float mean[3], std[3]; /* of pixel / 255, per channel; 0 and 1 at first */
+  int skipped, enlarged; /* files and images, by vit_dataset_folder */
+  char source[256];      /* what it is and where it came from, one line */
 } vit_dataset;
 /* IDX files (LeCun's format), plain or .gz. Labels must be 0..classes-1. */
-VIT_DEF vit_result vit_dataset_idx(vit_dataset *d, const char *images,
-                                   const char *labels, int classes);
+VIT_DEF vit_result vit_dataset_idx(
+    vit_dataset *d, const char *images, const char *labels, int classes);
 /* MNIST or the drawn digits below `dir`: dir/mnist, dir, dir/digits. dir NULL:
    the environment's VIT_DATA, then ./data. */
-VIT_DEF vit_result vit_dataset_mnist(vit_dataset *d, const char *dir,
-                                     vit_split split);
-/* Resize as Pillow 13 does, to the bit: the filter grows when shrinking.
-   in [planes,height,width] -> out [planes,out_height,out_width], sizes from 1
-   to 32768. VIT_BICUBIC is Pillow's BICUBIC (a = -0.5); the two functions
-   below are VIT_BILINEAR, the first for one plane, the second up to 4096. */
-typedef enum { VIT_BILINEAR, VIT_BICUBIC } vit_filter;
-VIT_DEF vit_result vit_resize(uint8_t *out, const uint8_t *in, int planes,
-                              int height, int width, int out_height,
-                              int out_width, vit_filter filter);
-VIT_DEF vit_result vit_resize_bilinear(uint8_t *out, const uint8_t *in,
-                                       int height, int width, int out_height,
-                                       int out_width);
-VIT_DEF vit_result vit_dataset_resize(vit_dataset *d, int height, int width);
+VIT_DEF vit_result vit_dataset_mnist(
+    vit_dataset *d, const char *dir, vit_split split);
 /* Name of class k, "7" where classes are just numbers, "?" where there is no
    class k. It lives as long as the dataset. */
 VIT_DEF const char *vit_class_name(const vit_dataset *d, int k);
-/* The binary version of CIFAR-10, 32 x 32 x 3, below `dir`: dir,
-   dir/cifar-10-batches-bin, dir/cifar10. dir NULL: as for MNIST. */
-VIT_DEF vit_result vit_dataset_cifar10(vit_dataset *d, const char *dir,
-                                       vit_split split);
-/* A picture (JPEG, PNG, BMP, GIF, ...) through stb_image: pixels [C,H,W] with
-   channels C = 1 or 3, to be freed by vit_image_free. Colours become grey, and
-   grey becomes colour, as in Pillow's convert("L") and convert("RGB"); alpha is
-   dropped, of 16 bits the upper 8 are kept, and a JPEG is turned as its Exif
-   orientation says. Sides up to 32768, 134 million pixels. */
-VIT_DEF vit_result vit_image_load(const char *path, int channels,
-                                  uint8_t **pixels, int *height, int *width);
-VIT_DEF void vit_image_free(uint8_t *pixels);
-/* What becomes of each picture of a folder: its shorter side is resized to
-   `resize` pixels, and height x width are cut out of the middle, as torchvision
-   does with Resize(resize) and CenterCrop. */
-typedef struct {
-  int channels, height, width; /* 1 or 3, sides up to 4096 */
-  int resize;                  /* 0: the smallest that covers height x width */
-  vit_filter filter;
-  /* Told of each file that cannot be read, in their order, from the calling
-     thread; may be NULL. */
-  void (*skipped)(const char *sentence, void *user);
-  void *user;
-} vit_folder_config;
-VIT_DEF vit_folder_config vit_folder_defaults(void); /* 3 x 224 x 224 */
-/* Photos in a folder per class: dir/CLASS/FILE, subfolders of a class too. The
-   order is that of strcmp, whatever the number of threads; names that start
-   with a dot are left out. d->skipped files could not be read; d->enlarged
-   images were too small. 2 to 256 classes, each with at least one image. All
-   threads decode: allocators of your own must allow that. */
-VIT_DEF vit_result vit_dataset_folder(vit_dataset *d, const char *dir,
-                                      const vit_folder_config *c);
 /* Move `held_back` images, chosen at random, from d to *held. Each class gives
    its share; both keep their order. */
-VIT_DEF vit_result vit_dataset_split(vit_dataset *d, int held_back,
-                                     uint64_t seed, vit_dataset *held);
+VIT_DEF vit_result vit_dataset_split(
+    vit_dataset *d, int held_back, uint64_t seed, vit_dataset *held);
 /* Set d's mean and std to those of the pixels of `from`, which may be d itself:
    for a test set take the training set. A std of 0 becomes 1. */
-VIT_DEF vit_result vit_dataset_normalize(vit_dataset *d,
-                                         const vit_dataset *from);
+VIT_DEF vit_result vit_dataset_normalize(
+    vit_dataset *d, const vit_dataset *from);
 /* Keep only the first n images; 0 keeps all. */
 VIT_DEF void vit_dataset_limit(vit_dataset *d, int n);
 VIT_DEF void vit_dataset_free(vit_dataset *d);
 /* images [n,C,height,width] = (pixel/255 - mean) / std, labels [n], of the
    dataset's images order[0..n-1]. */
-VIT_DEF void vit_dataset_batch(const vit_dataset *d, const int *order, int n,
-                               float *images, int *labels);
-
-/* ---- 09 mnist: augmentation and batches -------------------------------- */
+VIT_DEF void vit_dataset_batch(
+    const vit_dataset *d, const int *order, int n, float *images, int *labels);
 
 /* How training images are changed at random, once: field and meaning. 0 is off
    for each. */
@@ -780,19 +738,20 @@ VIT_DEF void vit_dataset_batch(const vit_dataset *d, const int *order, int n,
   X(cutmix, "alpha of cutmix: pairs exchange a rectangle; 0 = none")
 
 #define VIT__FIELD(name, text) float name;
-typedef struct vit_augment { VIT_AUGMENT_FIELDS(VIT__FIELD) } vit_augment;
+typedef struct vit_augment {
+  VIT_AUGMENT_FIELDS(VIT__FIELD)
+} vit_augment;
 #undef VIT__FIELD
 /* Field i as name, text and pointer to its value; 0 past the end. */
-VIT_DEF int vit_augment_field(vit_augment *a, int i, const char **name,
-                              const char **text, float **value);
+VIT_DEF int vit_augment_field(
+    vit_augment *a, int i, const char **name, const char **text, float **value);
 VIT_DEF vit_result vit_augment_check(const vit_augment *a);
 
 /* Image i of a dataset, changed: out [C,height,width], normalised as
    vit_dataset_batch does. Mixup and cutmix need pairs: see vit_loader_batch.
    scratch: vit_augment_scratch() floats. */
 VIT_DEF void vit_augment_image(float *out, const vit_dataset *d, int i,
-                               const vit_augment *a, vit_rng *rng,
-                               float *scratch);
+    const vit_augment *a, vit_rng *rng, float *scratch);
 VIT_DEF size_t vit_augment_scratch(const vit_dataset *d);
 
 /* Batches of a dataset in a new order each epoch, augmented. What image is next
@@ -801,26 +760,24 @@ VIT_DEF size_t vit_augment_scratch(const vit_dataset *d);
 typedef struct {
   const vit_dataset *data;
   vit_augment augment;
-  int batch, classes;  /* most images in a batch; K of the model */
-  int threads;         /* that `scratch` was made for: not to be changed */
-  float smoothing;     /* of the labels */
+  int batch, classes; /* most images in a batch; K of the model */
+  int threads;        /* that `scratch` was made for: not to be changed */
+  float smoothing;    /* of the labels */
   uint64_t seed;
-  int epoch, *order;   /* [count] of this epoch */
-  float *images;       /* [batch,C,height,width] */
-  float *targets;      /* [batch,K] for vit_loss_targets */
-  float *scratch;      /* for each thread */
+  int epoch, *order; /* [count] of this epoch */
+  float *images;     /* [batch,C,height,width] */
+  float *targets;    /* [batch,K] for vit_loss_targets */
+  float *scratch;    /* for each thread */
   vit_arena arena;
 } vit_loader;
 VIT_DEF vit_result vit_loader_create(vit_loader *l, const vit_dataset *d,
-                                     const vit_model *m, const vit_augment *a,
-                                     int batch, float smoothing, uint64_t seed);
+    const vit_model *m, const vit_augment *a, int batch, float smoothing,
+    uint64_t seed);
 VIT_DEF void vit_loader_epoch(vit_loader *l, int epoch); /* shuffle */
 /* Fill images and targets with number first .. first + n - 1 of the order;
    fails where n is more than `batch` or the order ends before. */
 VIT_DEF vit_result vit_loader_batch(vit_loader *l, int first, int n);
 VIT_DEF void vit_loader_free(vit_loader *l);
-
-/* ---- 09 mnist: the loop ------------------------------------------------ */
 
 /* What is known of each epoch, once: field and meaning. */
 #define VIT_EPOCH_FIELDS(X)                                                    \
@@ -832,7 +789,9 @@ VIT_DEF void vit_loader_free(vit_loader *l);
   X(seconds, "since the training began, less what was cut off")
 
 #define VIT__FIELD(name, text) double name;
-typedef struct vit_epoch { VIT_EPOCH_FIELDS(VIT__FIELD) } vit_epoch;
+typedef struct vit_epoch {
+  VIT_EPOCH_FIELDS(VIT__FIELD)
+} vit_epoch;
 #undef VIT__FIELD
 typedef struct {
   int epochs;       /* finished */
@@ -848,24 +807,24 @@ typedef struct {
   int epoch_done;                 /* 1: last call of this epoch */
   double loss;                    /* mean training loss of this epoch so far */
   double rate, images_per_second, seconds, seconds_left;
-  const vit_epoch *result;        /* when epoch_done, else NULL */
+  const vit_epoch *result; /* when epoch_done, else NULL */
   const vit_history *history;
-  const vit_model *model;         /* as of now; averaged when epoch_done */
+  const vit_model *model; /* as of now; averaged when epoch_done */
 } vit_progress;
 
 typedef struct {
   int epochs, batch;
-  int accumulate;       /* batches per optimiser step */
-  float smoothing;      /* label smoothing */
-  float ema;            /* decay of the averaged weights; 0 = no average */
-  int keep_best;        /* 1: end with the weights of the best epoch */
-  int early_stop;       /* end after so many epochs without a better one; 0 */
-  uint64_t seed;        /* of the shuffling, the dropout, the augmentation */
-  vit_augment augment;  /* of the training images */
+  int accumulate;      /* batches per optimiser step */
+  float smoothing;     /* label smoothing */
+  float ema;           /* decay of the averaged weights; 0 = no average */
+  int keep_best;       /* 1: end with the weights of the best epoch */
+  int early_stop;      /* end after so many epochs without a better one; 0 */
+  uint64_t seed;       /* of the shuffling, the dropout, the augmentation */
+  vit_augment augment; /* of the training images */
   vit_optimizer_config optimizer;
   vit_schedule schedule;
-  const char *dir;      /* of the checkpoints; NULL: none are written */
-  int resume;           /* 1: go on from dir/last.safetensors, if it is there */
+  const char *dir; /* of the checkpoints; NULL: none are written */
+  int resume;      /* 1: go on from dir/last.safetensors, if it is there */
   int (*callback)(const vit_progress *p, void *user); /* not 0: stop */
   void *user;
 } vit_fit_config;
@@ -895,36 +854,27 @@ VIT_DEF vit_result vit_fit_check(const vit_fit_config *c);
    The history (its old content is not freed) holds the finished epochs, also
    when the callback stopped it (VIT_STOPPED) or the loss went bad. */
 VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
-                           const vit_dataset *train, const vit_dataset *val,
-                           vit_history *h);
+    const vit_dataset *train, const vit_dataset *val, vit_history *h);
 /* Loss and accuracy (0..1) over a dataset; classes [count] and p [count,K] may
    be NULL. Where a logit is not a number, the image counts as wrong. */
 VIT_DEF vit_result vit_evaluate(const vit_model *m, const vit_dataset *d,
-                                double *loss, double *accuracy, int *classes,
-                                float *p);
+    double *loss, double *accuracy, int *classes, float *p);
 
 /* counts [K,K] += 1 at row true class, column predicted class; both are below
    K, the classes of the model. */
-VIT_DEF void vit_confusion(int *counts, const int *predicted,
-                           const uint8_t *labels, int n, int K);
+VIT_DEF void vit_confusion(
+    int *counts, const int *predicted, const uint8_t *labels, int n, int K);
 /* Of class k: precision, how many of those called k are k; recall, how many of
    those that are k are called k; F1, their harmonic mean. 0 where 0 / 0. */
-typedef struct { int count; double precision, recall, f1; } vit_class_score;
+typedef struct {
+  int count;
+  double precision, recall, f1;
+} vit_class_score;
 VIT_DEF vit_class_score vit_score_class(const int *counts, int K, int k);
 /* Part of the images whose label is among the n_best most probable classes;
    p [n,K]. */
-VIT_DEF double vit_top_accuracy(const float *p, const uint8_t *labels, int n,
-                                int K, int n_best);
-
-/* A model alone as a file: its parameters under timm's names and, as metadata,
-   its config ("config.depth": "6") and, of `d` (or NULL), the normalisation
-   ("mean", "std") and the names of the classes ("class.0"). */
-VIT_DEF vit_result vit_model_save(const vit_model *m, const vit_dataset *d,
-                                  const char *path);
-/* Make the model that such a file, or a checkpoint, describes. mean and std [3]
-   may be NULL; 0 and 1 where the file does not say. */
-VIT_DEF vit_result vit_model_open(vit_model *m, const char *path, float *mean,
-                                  float *std);
+VIT_DEF double vit_top_accuracy(
+    const float *p, const uint8_t *labels, int n, int K, int n_best);
 
 /* ---- 10 inside: plots -------------------------------------------------- */
 
@@ -934,22 +884,20 @@ typedef struct {
   FILE *script, *data;
   char dir[256], name[64];
 } vit_plot;
-VIT_DEF vit_result vit_make_dir(const char *dir); /* with its parents */
-VIT_DEF vit_result vit_plot_begin(vit_plot *p, const char *dir,
-                                  const char *name, int width, int height);
+VIT_DEF vit_result vit_plot_begin(
+    vit_plot *p, const char *dir, const char *name, int width, int height);
 /* Close both files and run gnuplot. VIT_ERR_GNUPLOT: there is no picture, but both
    files are there; VIT_STOPPED: Ctrl-C ended gnuplot. */
 VIT_DEF vit_result vit_plot_end(vit_plot *p);
 /* Loss and accuracy over the epochs; `judge` names what judged them, such as
    "held-back images". If nothing did, only the loss in training is drawn. */
-VIT_DEF vit_result vit_plot_history(const char *dir, const char *name,
-                                    const vit_history *h, const char *judge);
+VIT_DEF vit_result vit_plot_history(
+    const char *dir, const char *name, const vit_history *h, const char *judge);
 /* counts [K,K]: row true class, column predicted class; d, or NULL, knows the
    names of the classes. Above 100 classes there is no room for names and
    numbers. */
 VIT_DEF vit_result vit_plot_confusion(const char *dir, const char *name,
-                                      const int *counts, int K,
-                                      const vit_dataset *d);
+    const int *counts, int K, const vit_dataset *d);
 /* A grid of pictures: values [rows*cols][channels][height][width], 1 channel is
    grey, 3 are red, green and blue. `black` and `white` are the values of these
    colours; if they are equal, each picture goes from its own smallest value
@@ -958,11 +906,68 @@ VIT_DEF vit_result vit_plot_confusion(const char *dir, const char *name,
    a quarter of the picture through; glow and titles (one or two lines below
    each) may be NULL. */
 VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
-                                  const char *title, const float *values,
-                                  const float *glow, int glow_rows,
-                                  int glow_cols, const char *const *titles,
-                                  int rows, int cols, int channels, int height,
-                                  int width, float black, float white);
+    const char *title, const float *values, const float *glow, int glow_rows,
+    int glow_cols, const char *const *titles, int rows, int cols, int channels,
+    int height, int width, float black, float white);
+
+/* ---- 11 speed ---------------------------------------------------------- */
+
+/* Rearrange w [out,in] for linear_packed_forward: VIT_PANEL outputs at a time,
+   packed [out / VIT_PANEL, in, VIT_PANEL]; out % VIT_PANEL == 0. */
+enum { VIT_PANEL = 16 };
+VIT_DEF void vit_pack_linear(float *packed, const float *w, int in, int out);
+VIT_DEF void vit_unpack_linear(float *w, const float *packed, int in, int out);
+/* For inference alone: rearrange the weights of the linear layers, in place, as
+   the matrix product reads them. The results are the same to the bit, and come
+   sooner; layers whose outputs are no multiple of VIT_PANEL stay as they are.
+   What trains, loads or saves refuses a packed model. */
+VIT_DEF vit_result vit_model_pack(vit_model *m);
+VIT_DEF vit_result vit_model_unpack(vit_model *m);
+
+/* ---- 12 photos --------------------------------------------------------- */
+
+/* Resize as Pillow 13 does, to the bit: the filter grows when shrinking.
+   in [planes,height,width] -> out [planes,out_height,out_width], sizes from 1
+   to 32768. VIT_BICUBIC is Pillow's BICUBIC (a = -0.5); the two functions
+   below are VIT_BILINEAR, the first for one plane, the second up to 4096. */
+typedef enum { VIT_BILINEAR, VIT_BICUBIC } vit_filter;
+VIT_DEF vit_result vit_resize(uint8_t *out, const uint8_t *in, int planes,
+    int height, int width, int out_height, int out_width, vit_filter filter);
+VIT_DEF vit_result vit_resize_bilinear(uint8_t *out, const uint8_t *in,
+    int height, int width, int out_height, int out_width);
+VIT_DEF vit_result vit_dataset_resize(vit_dataset *d, int height, int width);
+/* The binary version of CIFAR-10, 32 x 32 x 3, below `dir`: dir,
+   dir/cifar-10-batches-bin, dir/cifar10. dir NULL: as for MNIST. */
+VIT_DEF vit_result vit_dataset_cifar10(
+    vit_dataset *d, const char *dir, vit_split split);
+/* A picture (JPEG, PNG, BMP, GIF, ...) through stb_image: pixels [C,H,W] with
+   channels C = 1 or 3, to be freed by vit_image_free. Colours become grey, and
+   grey becomes colour, as in Pillow's convert("L") and convert("RGB"); alpha is
+   dropped, of 16 bits the upper 8 are kept, and a JPEG is turned as its Exif
+   orientation says. Sides up to 32768, 134 million pixels. */
+VIT_DEF vit_result vit_image_load(
+    const char *path, int channels, uint8_t **pixels, int *height, int *width);
+VIT_DEF void vit_image_free(uint8_t *pixels);
+/* What becomes of each picture of a folder: its shorter side is resized to
+   `resize` pixels, and height x width are cut out of the middle, as torchvision
+   does with Resize(resize) and CenterCrop. */
+typedef struct {
+  int channels, height, width; /* 1 or 3, sides up to 4096 */
+  int resize;                  /* 0: the smallest that covers height x width */
+  vit_filter filter;
+  /* Told of each file that cannot be read, in their order, from the calling
+     thread; may be NULL. */
+  void (*skipped)(const char *sentence, void *user);
+  void *user;
+} vit_folder_config;
+VIT_DEF vit_folder_config vit_folder_defaults(void); /* 3 x 224 x 224 */
+/* Photos in a folder per class: dir/CLASS/FILE, subfolders of a class too. The
+   order is that of strcmp, whatever the number of threads; names that start
+   with a dot are left out. d->skipped files could not be read; d->enlarged
+   images were too small. 2 to 256 classes, each with at least one image. All
+   threads decode: allocators of your own must allow that. */
+VIT_DEF vit_result vit_dataset_folder(
+    vit_dataset *d, const char *dir, const vit_folder_config *c);
 
 /* ---- 13 pretrained: safetensors ---------------------------------------- */
 
@@ -973,43 +978,50 @@ VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
 typedef struct {
   unsigned char *bytes;
   size_t size;
-  int file;                    /* the open file while it is mapped, or -1 */
-  size_t data;                 /* where the tensors' bytes begin */
-  int count;                   /* entries: tensors and metadata */
+  int file;    /* the open file while it is mapped, or -1 */
+  size_t data; /* where the tensors' bytes begin */
+  int count;   /* entries: tensors and metadata */
   struct vit__entry *entries;
 } vit_safetensors;
 typedef struct {
   const char *name;
   int dims, shape[8];
   size_t count;
-  const void *data;            /* little-endian; not aligned */
-  char type[8];                /* "F32", "I64", ... */
+  const void *data; /* little-endian; not aligned */
+  char type[8];     /* "F32", "I64", ... */
 } vit_safetensor;
 VIT_DEF vit_result vit_safetensors_open(vit_safetensors *f, const char *path);
-VIT_DEF int vit_safetensors_at(const vit_safetensors *f, int i,
-                               vit_safetensor *t);
-VIT_DEF vit_result vit_safetensors_find(const vit_safetensors *f,
-                                        const char *name, vit_safetensor *t);
+VIT_DEF int vit_safetensors_at(
+    const vit_safetensors *f, int i, vit_safetensor *t);
+VIT_DEF vit_result vit_safetensors_find(
+    const vit_safetensors *f, const char *name, vit_safetensor *t);
 /* Value of a metadata key, NULL if it is not there. */
-VIT_DEF const char *vit_safetensors_metadata(const vit_safetensors *f,
-                                             const char *key);
+VIT_DEF const char *vit_safetensors_metadata(
+    const vit_safetensors *f, const char *key);
 VIT_DEF void vit_safetensors_close(vit_safetensors *f);
 /* Write such a file: to PATH.tmp, flushed to the disk, then renamed to PATH, so
    that PATH is the old file or the whole new one at any moment (on Windows the
    old one is removed just before). metadata: key, value, ..., NULL. */
 VIT_DEF vit_result vit_safetensors_write(const char *path,
-                                         const vit_safetensor *tensors,
-                                         int count,
-                                         const char *const *metadata);
+    const vit_safetensor *tensors, int count, const char *const *metadata);
 /* Copy the parameters of a model from a file that has timm's names, each with
    `prefix` ("" for none) in front. On failure the model is as it was. */
-VIT_DEF vit_result vit_model_load(vit_model *m, const vit_safetensors *f,
-                                  const char *prefix);
+VIT_DEF vit_result vit_model_load(
+    vit_model *m, const vit_safetensors *f, const char *prefix);
+/* A model alone as a file: its parameters under timm's names and, as metadata,
+   its config ("config.depth": "6") and, of `d` (or NULL), the normalisation
+   ("mean", "std") and the names of the classes ("class.0"). */
+VIT_DEF vit_result vit_model_save(
+    const vit_model *m, const vit_dataset *d, const char *path);
+/* Make the model that such a file, or a checkpoint, describes. mean and std [3]
+   may be NULL; 0 and 1 where the file does not say. */
+VIT_DEF vit_result vit_model_open(
+    vit_model *m, const char *path, float *mean, float *std);
 
 #endif /* VIT_H */
 
 /* ======================================================================== */
-/*  PART TWO: IMPLEMENTATION                                                */
+/*  PART TWO: THE MODEL                                                     */
 /* ======================================================================== */
 #if defined(VIT_IMPLEMENTATION) && !defined(VIT_IMPLEMENTED)
 #define VIT_IMPLEMENTED
@@ -1028,7 +1040,7 @@ VIT_DEF vit_result vit_model_load(vit_model *m, const vit_safetensors *f,
 #include <fcntl.h>
 #include <io.h>
 #include <time.h>
-#define S_ISDIR(mode) (((mode) & _S_IFMT) == _S_IFDIR)
+#define S_ISDIR(mode) (((mode)&_S_IFMT) == _S_IFDIR)
 #else
 #include <dirent.h>
 #include <fcntl.h>
@@ -1049,7 +1061,7 @@ VIT_DEF vit_result vit_model_load(vit_model *m, const vit_safetensors *f,
 #endif
 #ifndef VIT_MALLOC
 #define VIT_MALLOC(n) malloc(n)
-#define VIT_FREE(p) free(p)
+#define VIT_FREE(p)   free(p)
 #endif
 
 #define VIT_PI 3.14159265358979323846
@@ -1068,13 +1080,12 @@ enum {
 };
 
 /* Rows are shared in whole tiles of the matrix product. */
-enum { VIT__ROW_GRAIN = 6 };
+enum { VIT__ROW_MULTIPLE = 6 };
 
 /* Floats that can be counted in bytes; the rest of a plan is done in double. */
 #define VIT__MOST_FLOATS ((double)(SIZE_MAX / 8))
 
-static int vit__min(int a, int b) { return a < b ? a : b; }
-static vit_idx vit__least(vit_idx a, vit_idx b) { return a < b ? a : b; }
+#define VIT__MIN(a, b) ((a) < (b) ? (a) : (b))
 
 /* -- errors: a code and one sentence ------------------------------------- */
 
@@ -1099,7 +1110,8 @@ VIT_DEF const char *vit_result_text(vit_result r) {
 #if defined(__GNUC__)
 __attribute__((format(printf, 2, 3)))
 #endif
-static vit_result vit__fail(vit_result r, const char *format, ...) {
+static vit_result
+vit__fail(vit_result r, const char *format, ...) {
   va_list args;
   va_start(args, format);
   vsnprintf(vit__message, sizeof vit__message, format, args);
@@ -1133,16 +1145,16 @@ VIT_DEF void *vit_arena_take(vit_arena *a, size_t count, size_t size) {
 VIT_DEF vit_result vit_arena_allocate(vit_arena *a, const char *what) {
   if (a->overflow)
     return vit__fail(VIT_ERR_OVERFLOW,
-                     "the %s needs more bytes than a size_t can count; make "
-                     "the sizes smaller",
-                     what);
+        "the %s needs more bytes than a size_t can count; make the sizes "
+        "smaller",
+        what);
   a->size = a->used;
   a->block = VIT_MALLOC(a->size + 64);
   if (!a->block)
     return vit__fail(VIT_ERR_NO_MEMORY,
-                     "out of memory: the %s needs %.1f MB; make the batch or "
-                     "the model smaller",
-                     what, (double)a->size / 1e6);
+        "out of memory: the %s needs %.1f MB; make the batch or the model "
+        "smaller",
+        what, (double)a->size / 1e6);
   a->base = (unsigned char *)a->block;
   a->base += 64 - (size_t)((uintptr_t)a->base % 64);
   memset(a->base, 0, a->size);
@@ -1160,7 +1172,7 @@ static void *vit__allocate(size_t count, size_t size, const char *what) {
   void *p = vit_checked_mul(count, size, &bytes) ? VIT_MALLOC(bytes + 1) : NULL;
   if (!p)
     vit__fail(VIT_ERR_NO_MEMORY, "out of memory: no room for %s (%.1f MB)",
-              what, (double)count * (double)size / 1e6);
+        what, (double)count * (double)size / 1e6);
   return p;
 }
 
@@ -1192,7 +1204,8 @@ static float vit__unit(uint32_t bits) {
 #define VIT__SALT_DROPOUT 0x44524F50u
 #define VIT__SALT_SHUFFLE 0x53485546u
 #define VIT__SALT_AUGMENT 0x4155474Du
-#define VIT__SALT_MIX 0x4D495855u
+#define VIT__SALT_MIX     0x4D495855u
+#define VIT__SALT_SPLIT   0x53504C49u
 
 static uint32_t vit__key(uint64_t seed) {
   return vit_philox((uint32_t)seed, (uint32_t)(seed >> 32), 0);
@@ -1236,126 +1249,6 @@ VIT_DEF void vit_shuffle(int *order, int n, vit_rng *rng) {
   }
 }
 
-/* -- files that are replaced as a whole ---------------------------------- */
-
-/* Text that grows. `failed`: there was no memory for it. */
-typedef struct { char *at; size_t used, size; int failed; } vit__text;
-
-static void vit__text_free(vit__text *t) {
-  if (t->at) VIT_FREE(t->at);
-  memset(t, 0, sizeof *t);
-}
-
-static void vit__text_add(vit__text *t, const char *more, size_t n) {
-  if (!t->failed && t->size - t->used <= n) {
-    size_t size = 2 * t->size + n + 256;
-    char *bigger = (char *)vit__allocate(size, 1, "a text");
-    if (bigger && t->at) memcpy(bigger, t->at, t->used);
-    if (bigger && t->at) VIT_FREE(t->at);
-    if (bigger) t->at = bigger, t->size = size;
-    t->failed = !bigger;
-  }
-  if (t->failed) return;
-  memcpy(t->at + t->used, more, n);
-  t->used += n;
-  t->at[t->used] = '\0';
-}
-
-/* At most 500 bytes at a time. */
-#if defined(__GNUC__)
-__attribute__((format(printf, 2, 3)))
-#endif
-static void vit__text_print(vit__text *t, const char *format, ...) {
-  char more[512];
-  va_list args;
-  va_start(args, format);
-  vsnprintf(more, sizeof more, format, args);
-  va_end(args);
-  vit__text_add(t, more, strlen(more));
-}
-
-#ifndef _WIN32
-/* POSIX, but hidden by <unistd.h> in strict C99. */
-#ifdef __cplusplus
-extern "C"
-#endif
-int fsync(int file);
-#endif
-
-/* Write all n bytes; 0 if that failed. */
-static int vit__write_out(int file, const char *p, size_t n) {
-  while (n > 0) {
-    const size_t part = n < (1u << 28) ? n : 1u << 28;
-#ifdef _WIN32
-    const int done = _write(file, p, (unsigned)part);
-#else
-    const ptrdiff_t done = write(file, p, part);
-#endif
-    if (done < 0 && errno == EINTR) continue;
-    if (done <= 0) return 0;
-    p += done;
-    n -= (size_t)done;
-  }
-  return 1;
-}
-
-/* A name in a folder is on the disk when the folder is. */
-static void vit__sync_folder_of(const char *path) {
-#ifndef _WIN32
-  char dir[520];
-  char *slash;
-  int file;
-  snprintf(dir, sizeof dir, "%.510s", path);
-  slash = strrchr(dir, '/');
-  if (slash) slash[1] = '\0';
-  file = open(slash ? dir : ".", O_RDONLY);
-  if (file >= 0) (void)!fsync(file);
-  if (file >= 0) close(file);
-#else
-  (void)path;
-#endif
-}
-
-/* The pieces, one after another, become the file PATH, as described at vit_safetensors_write. */
-typedef struct { const void *data; size_t size; } vit__piece;
-static vit_result vit__replace_file(const char *path, const vit__piece *pieces,
-                                    int count) {
-  char temporary[520];
-  int file, good = 1, why;
-  if (strlen(path) > 500)
-    return vit__fail(VIT_ERR_FILE, "the file name %.100s... is longer than 500 "
-                                   "letters",
-                     path);
-  snprintf(temporary, sizeof temporary, "%s.tmp", path);
-#ifdef _WIN32
-  file = _open(temporary, _O_WRONLY | _O_CREAT | _O_TRUNC | _O_BINARY,
-               _S_IREAD | _S_IWRITE);
-#else
-  file = open(temporary, O_WRONLY | O_CREAT | O_TRUNC, 0666);
-#endif
-  errno = file < 0 ? errno : 0;
-  for (int i = 0; file >= 0 && good && i < count; i++)
-    good = vit__write_out(file, (const char *)pieces[i].data, pieces[i].size);
-#ifdef _WIN32
-  good = good && file >= 0 && !_commit(file);
-  if (file >= 0 && _close(file)) good = 0;
-  if (good) (void)remove(path); /* its rename does not replace */
-#else
-  while (good && file >= 0 && fsync(file)) good = errno == EINTR;
-  good = good && file >= 0;
-  if (file >= 0 && close(file)) good = 0;
-#endif
-  if (good && !rename(temporary, path)) {
-    vit__sync_folder_of(path);
-    return VIT_OK;
-  }
-  why = errno;
-  if (file >= 0) remove(temporary);
-  return vit__fail(VIT_ERR_FILE, "cannot write %.300s: %.100s; what was there "
-                                 "before is still there",
-                   path, why ? strerror(why) : "the disk may be full");
-}
-
 /* -- clock and threads --------------------------------------------------- */
 
 VIT_DEF double vit_seconds(void) {
@@ -1380,9 +1273,9 @@ VIT_DEF int vit_max_threads(void) {
 
 /* Threads that are worth starting for this many shares of work: with more than
    there are cores, the ones that run would wait for those that do not. */
-static int vit__team(int shares) {
+static int vit__threads(int shares) {
 #ifdef _OPENMP
-  return shares > 1 ? vit__min(shares, omp_get_num_procs()) : 1;
+  return shares > 1 ? VIT__MIN(shares, omp_get_num_procs()) : 1;
 #else
   (void)shares;
   return 1;
@@ -1405,16 +1298,16 @@ static int vit__team(int shares) {
 #if defined(VIT_NO_SIMD)
 #elif defined(__x86_64__) && defined(__GNUC__)
 #include <immintrin.h>
-#define VIT__HAS_SIMD 1
-#define VIT__SIMD __attribute__((target("avx2,fma"))) static
+#define VIT__HAS_SIMD        1
+#define VIT__SIMD            __attribute__((target("avx2,fma"))) static
 #define VIT__PICK(avx, neon) avx
 typedef __m256 vit_vec;   /* 8 floats */
 typedef __m256i vit_ivec; /* 8 unsigned 32-bit integers */
 enum { VIT_LANES = 8, VIT_TILE_ROWS = 6 };
 #elif defined(__aarch64__) && defined(__GNUC__)
 #include <arm_neon.h>
-#define VIT__HAS_SIMD 1
-#define VIT__SIMD static
+#define VIT__HAS_SIMD        1
+#define VIT__SIMD            static
 #define VIT__PICK(avx, neon) neon
 typedef float32x4_t vit_vec;
 typedef uint32x4_t vit_ivec;
@@ -1457,8 +1350,8 @@ VIT__OP vit_vec vit_iunit(vit_ivec a)              { return vit_mul(VIT__PICK(_m
 VIT__OP vit_ivec vit_imulhi(vit_ivec a, vit_ivec b) {
 #ifdef __x86_64__
   __m256i even = _mm256_mul_epu32(a, b);
-  __m256i odd = _mm256_mul_epu32(_mm256_srli_epi64(a, 32),
-                                 _mm256_srli_epi64(b, 32));
+  __m256i odd =
+      _mm256_mul_epu32(_mm256_srli_epi64(a, 32), _mm256_srli_epi64(b, 32));
   return _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xAA);
 #else
   uint64x2_t low = vmull_u32(vget_low_u32(a), vget_low_u32(b));
@@ -1500,8 +1393,8 @@ VIT__OP void vit_transpose(vit_vec v[VIT_LANES]) {
 VIT__OP vit_ivec vit_icount(uint32_t first) {
   static const uint32_t lane[8] = {0, 1, 2, 3, 4, 5, 6, 7};
   return vit_iadd(vit_iset(first),
-                  VIT__PICK(_mm256_loadu_si256((const __m256i *)(const void *)lane),
-                            vld1q_u32(lane)));
+      VIT__PICK(_mm256_loadu_si256((const __m256i *)(const void *)lane),
+          vld1q_u32(lane)));
 }
 
 /* The end of a row: load or store the first n lanes only. Lanes past n read as
@@ -1558,7 +1451,8 @@ VIT__OP void vit_store_n(float *p, vit_vec a, vit_idx n) {
 /* Sum and maximum over the lanes, always in the same order. */
 VIT__OP float vit_sum(vit_vec a) {
 #ifdef __x86_64__
-  __m128 half = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+  __m128 half =
+      _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
   half = _mm_add_ps(half, _mm_movehl_ps(half, half));
   return _mm_cvtss_f32(_mm_add_ss(half, _mm_movehdup_ps(half)));
 #else
@@ -1567,7 +1461,8 @@ VIT__OP float vit_sum(vit_vec a) {
 }
 VIT__OP float vit_top(vit_vec a) {
 #ifdef __x86_64__
-  __m128 half = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+  __m128 half =
+      _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
   half = _mm_max_ps(half, _mm_movehl_ps(half, half));
   return _mm_cvtss_f32(_mm_max_ss(half, _mm_movehdup_ps(half)));
 #else
@@ -1631,6 +1526,63 @@ VIT_DEF const vit_kernels *vit_best_kernels(void) {
   return vit__cpu_has_simd() ? &vit_simd : &vit_naive;
 }
 
+#if defined(__clang__)
+#define VIT__UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define VIT__UNROLL _Pragma("GCC unroll 8")
+#endif
+
+/* What the SIMD kernels of all chapters need of chapter 11: where a matrix is,
+   and the product of two. Element (i, j) is at p[i * row + j * col], so `row`
+   floats lead to the next row, `col` to the next column. Packed weights are
+   panels of VIT_PANEL columns, one after another: there it holds for the first
+   column of a panel only, j a multiple of VIT_PANEL. */
+typedef struct {
+  const float *p;
+  vit_idx row, col;
+  int packed;
+} vit__matrix;
+
+#ifdef VIT__HAS_SIMD
+static vit__matrix vit__at(const float *p, vit_idx row, vit_idx col) {
+  vit__matrix m;
+  m.p = p;
+  m.row = row;
+  m.col = col;
+  m.packed = 0;
+  return m;
+}
+
+/* c [M,N] = (bias [N], or c if add, or 0) + a [M,K] b [K,N] */
+VIT__SIMD void vit__matmul(float *c, vit_idx c_row, vit__matrix a,
+    vit__matrix b, const float *bias, int add, vit_idx M, vit_idx N, vit_idx K);
+#endif
+
+/* -- the two kernel tables ----------------------------------------------- */
+
+/* Every kernel of every chapter, declared by the list in part one. */
+#define VIT__DECLARE_NAIVE(name, args) static void vit_naive_##name args;
+VIT_KERNELS(VIT__DECLARE_NAIVE)
+#ifdef VIT__HAS_SIMD
+#define VIT__DECLARE_SIMD(name, args) VIT__SIMD void vit_simd_##name args;
+VIT_KERNELS(VIT__DECLARE_SIMD)
+#endif
+
+#ifdef VIT__HAS_SIMD
+#define VIT__SIMD_ENTRY(name, args) vit_simd_##name,
+#define VIT__SIMD_TITLE             "simd"
+#else /* nothing else was compiled */
+#define VIT__SIMD_ENTRY(name, args) vit_naive_##name,
+#define VIT__SIMD_TITLE             "naive"
+#endif
+#define VIT__NAIVE_ENTRY(name, args) vit_naive_##name,
+VIT__TABLE_BEGIN
+VIT__TABLE_DEFINE vit_kernels vit_naive = {
+    "naive", VIT_KERNELS(VIT__NAIVE_ENTRY)};
+VIT__TABLE_DEFINE vit_kernels vit_simd = {
+    VIT__SIMD_TITLE, VIT_KERNELS(VIT__SIMD_ENTRY)};
+VIT__TABLE_END
+
 /* ------------------------------------------------------------------------ */
 /*  >>01 patches                                                            */
 /* ------------------------------------------------------------------------ */
@@ -1639,8 +1591,7 @@ VIT_DEF const vit_kernels *vit_best_kernels(void) {
    image [C,height,width] -> patches [N, C*PH*PW], each in the order of a
    Conv2d's weight: channel, row, column. (Dosovitskiy et al. 2021, sec. 3.1) */
 static void vit_naive_patchify_forward(float *patches, const float *image,
-                                       int C, int height, int width, int PH,
-                                       int PW) {
+    int C, int height, int width, int PH, int PW) {
   float *p = patches;
   for (vit_idx top = 0; top + PH <= height; top += PH)
     for (vit_idx left = 0; left + PW <= width; left += PW)
@@ -1652,8 +1603,7 @@ static void vit_naive_patchify_forward(float *patches, const float *image,
 
 /* Each pixel is in one patch, so its gradient is copied back. */
 static void vit_naive_patchify_backward(float *dimage, const float *dpatches,
-                                        int C, int height, int width, int PH,
-                                        int PW) {
+    int C, int height, int width, int PH, int PW) {
   const float *p = dpatches;
   for (vit_idx top = 0; top + PH <= height; top += PH)
     for (vit_idx left = 0; left + PW <= width; left += PW)
@@ -1666,8 +1616,7 @@ static void vit_naive_patchify_backward(float *dimage, const float *dpatches,
 #ifdef VIT__HAS_SIMD
 /* The innermost loop (x) copies VIT_LANES pixels at once. */
 VIT__SIMD void vit_simd_patchify_forward(float *patches, const float *image,
-                                         int C, int height, int width, int PH,
-                                         int PW) {
+    int C, int height, int width, int PH, int PW) {
   float *p = patches;
   for (vit_idx top = 0; top + PH <= height; top += PH)
     for (vit_idx left = 0; left + PW <= width; left += PW)
@@ -1680,8 +1629,7 @@ VIT__SIMD void vit_simd_patchify_forward(float *patches, const float *image,
 }
 
 VIT__SIMD void vit_simd_patchify_backward(float *dimage, const float *dpatches,
-                                          int C, int height, int width, int PH,
-                                          int PW) {
+    int C, int height, int width, int PH, int PW) {
   const float *p = dpatches;
   for (vit_idx top = 0; top + PH <= height; top += PH)
     for (vit_idx left = 0; left + PW <= width; left += PW)
@@ -1698,8 +1646,7 @@ VIT__SIMD void vit_simd_patchify_backward(float *dimage, const float *dpatches,
    x [rows,in], w [out,in], b [out] or NULL -> y [rows,out]. The projection of
    the patches is this layer on [N, C*PH*PW]. */
 static void vit_naive_linear_forward(float *y, const float *x, const float *w,
-                                     const float *b, int rows, int in,
-                                     int out) {
+    const float *b, int rows, int in, int out) {
   for (vit_idx r = 0; r < rows; r++)
     for (vit_idx o = 0; o < out; o++) {
       double sum = b ? (double)b[o] : 0.0;
@@ -1709,38 +1656,9 @@ static void vit_naive_linear_forward(float *y, const float *x, const float *w,
     }
 }
 
-/* The same with packed weights: output o's weights stand VIT_PANEL apart. */
-static void vit_naive_linear_packed_forward(float *y, const float *x,
-                                            const float *packed, const float *b,
-                                            int rows, int in, int out) {
-  for (vit_idx r = 0; r < rows; r++)
-    for (vit_idx o = 0; o < out; o++) {
-      const float *w = packed + (o - o % VIT_PANEL) * in + o % VIT_PANEL;
-      double sum = b ? (double)b[o] : 0.0;
-      for (vit_idx i = 0; i < in; i++)
-        sum += (double)x[r * in + i] * (double)w[i * VIT_PANEL];
-      y[r * out + o] = (float)sum;
-    }
-}
-
-VIT_DEF void vit_pack_linear(float *packed, const float *w, int in, int out) {
-  for (vit_idx first = 0; first < out; first += VIT_PANEL)
-    for (vit_idx i = 0; i < in; i++)
-      for (vit_idx o = first; o < first + VIT_PANEL; o++)
-        *packed++ = w[o * in + i];
-}
-
-VIT_DEF void vit_unpack_linear(float *w, const float *packed, int in, int out) {
-  for (vit_idx first = 0; first < out; first += VIT_PANEL)
-    for (vit_idx i = 0; i < in; i++)
-      for (vit_idx o = first; o < first + VIT_PANEL; o++)
-        w[o * in + i] = *packed++;
-}
-
 /* dx = dy W. dy [rows,out], w [out,in] -> dx [rows,in] */
-static void vit_naive_linear_backward_input(float *dx, const float *dy,
-                                            const float *w, int rows, int in,
-                                            int out) {
+static void vit_naive_linear_backward_input(
+    float *dx, const float *dy, const float *w, int rows, int in, int out) {
   for (vit_idx r = 0; r < rows; r++)
     for (vit_idx i = 0; i < in; i++) {
       double sum = 0;
@@ -1754,9 +1672,7 @@ static void vit_naive_linear_backward_input(float *dx, const float *dy,
    dy_stride: floats from one row of dy to the next; it is `out`, unless the
    caller works on some of the columns only. */
 static void vit_naive_linear_backward_weight(float *dw, float *db,
-                                             const float *dy, const float *x,
-                                             int rows, int in, int out,
-                                             int dy_stride) {
+    const float *dy, const float *x, int rows, int in, int out, int dy_stride) {
   for (vit_idx o = 0; o < out; o++) {
     double bias = 0;
     for (vit_idx i = 0; i < in; i++) {
@@ -1770,288 +1686,8 @@ static void vit_naive_linear_backward_weight(float *dw, float *db,
   }
 }
 
-#ifdef VIT__HAS_SIMD
-/* >>11 speed
-   All matrix products end here, so this is where the time goes.
-
-       C[m,n] = start + sum over k of A[m,k] B[k,n]
-
-   A core with AVX2 can do 16 multiply-adds in a cycle, but fetch only a few
-   numbers. So each number that is fetched must serve many products, at every
-   level of memory. From the inside out (Goto and van de Geijn 2008):
-
-   tile   VIT_TILE_ROWS x VIT_TILE_COLS numbers of C stay in registers while k
-          runs: a number of A serves VIT_TILE_COLS products, one of B serves
-          VIT_TILE_ROWS. A multiply-add takes about 4 cycles and 2 start in
-          each, so at least 8 vectors of C must be under way; AVX2 has 12 here,
-          NEON 24.
-   panel  The VIT_TILE_COLS columns of B that a tile reads are copied side by
-          side ("packed"), VIT__DEPTH rows at a time: 16 KB, which stay in the
-          first-level cache while VIT__HEIGHT rows of A pass by.
-   block  Those rows of A, 96 KB, stay in the second-level cache while the
-          panels of VIT__WIDTH columns of B, 256 KB in vit__packed_b, pass by.
-          They are read where they are, unless k runs across the rows (dy^T x):
-          then they are packed into vit__packed_a, tile by tile.
-
-   A dimension that is no multiple of its block only makes the last block
-   smaller (vit_load_n and vit_store_n leave out what is not there); a product
-   of one panel, as in small heads, has no blocks at all. Strides say where
-   A[m,k] and B[k,n] are, so that one function does x W^T, dy W and dy^T x;
-   examples/11_speed.c climbs up to it step by step. */
-enum {
-  VIT_TILE_COLS = VIT_PANEL,
-  VIT_TILE_VECS = VIT_TILE_COLS / VIT_LANES,
-  VIT__DEPTH = 256,
-  VIT__HEIGHT = 16 * VIT_TILE_ROWS,
-  VIT__WIDTH = 16 * VIT_TILE_COLS,
-  VIT__SKINNY = 2 * VIT_TILE_COLS, /* so few columns that packing A costs more */
-  VIT__A_TILE = VIT_TILE_ROWS * VIT__DEPTH + VIT_LANES
-};
-
-/* Where a thread packs, 360 KB. With glibc they are taken from the stack of each
-   thread of the program, which has 8 MB unless it asks for less. */
-static VIT__THREAD_LOCAL float vit__packed_b[VIT__DEPTH * VIT__WIDTH];
-static VIT__THREAD_LOCAL float vit__packed_a[VIT__HEIGHT / VIT_TILE_ROWS *
-                                              VIT__A_TILE];
-
-/* Where a matrix is: element (i, j) at p[i * row + j * col], so `row` floats
-   lead to the next row, `col` to the next column. Packed weights are panels of
-   VIT_PANEL columns, one after another: there it holds for the first column of
-   a panel only, j a multiple of VIT_PANEL. */
-typedef struct { const float *p; vit_idx row, col; int packed; } vit__matrix;
-
-static vit__matrix vit__at(const float *p, vit_idx row, vit_idx col) {
-  vit__matrix m;
-  m.p = p;
-  m.row = row;
-  m.col = col;
-  m.packed = 0;
-  return m;
-}
-
-static vit__matrix vit__panels(const float *packed, vit_idx in) {
-  vit__matrix m = vit__at(packed, VIT_PANEL, in);
-  m.packed = 1;
-  return m;
-}
-
-/* The part of m that starts at element (i, j). */
-static vit__matrix vit__from(vit__matrix m, vit_idx i, vit_idx j) {
-  m.p += i * m.row + j * m.col;
-  return m;
-}
-
-#if defined(__clang__)
-#define VIT__UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define VIT__UNROLL _Pragma("GCC unroll 8")
-#endif
-
-/* One tile of `vecs` vectors a row: the naive line
-       sum += x[r * in + i] * w[o * in + i]
-   for VIT_TILE_ROWS rows r and VIT_TILE_COLS outputs o at once, with k for i.
-   Rows past `rows` repeat the last row, columns past `cols` are whatever the
-   panel holds there: neither is stored. */
-VIT__OP void
-vit__tile(float *c, vit_idx c_row, vit__matrix a, const float *panel,
-          const float *bias, int add, vit_idx rows, vit_idx cols, vit_idx depth,
-          const int vecs) {
-  vit_vec sum[VIT_TILE_ROWS][VIT_TILE_VECS];
-  const float *ar[VIT_TILE_ROWS];
-  VIT__UNROLL
-  for (int r = 0; r < VIT_TILE_ROWS; r++) {
-    vit_idx row = r < rows ? r : rows - 1;
-    ar[r] = a.p + row * a.row;
-    VIT__UNROLL
-    for (int v = 0; v < vecs; v++) {
-      vit_idx n = v * VIT_LANES;
-      sum[r][v] = bias ? vit_load_n(bias + n, cols - n) : vit_set(0);
-    }
-    vit_prefetch(c + row * c_row); /* far away, and needed at the end */
-  }
-  for (vit_idx k = 0, ak = 0; k < depth; k++, ak += a.col) {
-    vit_vec b[VIT_TILE_VECS]; /* row k of the panel, for all rows of the tile */
-    VIT__UNROLL
-    for (int v = 0; v < vecs; v++)
-      b[v] = vit_load(panel + k * VIT_TILE_COLS + v * VIT_LANES);
-    VIT__UNROLL
-    for (int r = 0; r < VIT_TILE_ROWS; r++) {
-      vit_vec x = vit_set(ar[r][ak]);
-      VIT__UNROLL
-      for (int v = 0; v < vecs; v++) sum[r][v] = vit_fma(x, b[v], sum[r][v]);
-    }
-  }
-  VIT__UNROLL
-  for (int r = 0; r < VIT_TILE_ROWS; r++) {
-    if (r >= rows) break;
-    VIT__UNROLL
-    for (int v = 0; v < vecs; v++) {
-      const vit_idx n = cols - v * VIT_LANES;
-      float *to = c + r * c_row + v * VIT_LANES;
-      if (add) sum[r][v] = vit_add(vit_load_n(to, n), sum[r][v]);
-      vit_store_n(to, sum[r][v], n);
-    }
-  }
-}
-
-/* Copy a depth x cols part of B into a panel, filled up to whole vectors. First
-   where the rows of B lie in one piece, then where its columns do. */
-VIT__SIMD void vit__pack_panel(float *panel, vit__matrix b, vit_idx depth,
-                               vit_idx cols) {
-  if (b.col == 1) {
-    for (vit_idx k = 0; k < depth; k++)
-      for (vit_idx n = 0; n < cols; n += VIT_LANES)
-        vit_store(panel + k * VIT_TILE_COLS + n,
-                  vit_load_n(b.p + k * b.row + n, cols - n));
-    return;
-  }
-  for (vit_idx n = 0; n < cols; n += VIT_LANES)
-    for (vit_idx k = 0; k < depth; k += VIT_LANES) {
-      vit_vec v[VIT_LANES];
-      for (vit_idx i = 0; i < VIT_LANES; i++)
-        v[i] = vit_load_n(b.p + (n + i) * b.col + k,
-                          n + i < cols ? depth - k : 0);
-      vit_transpose(v);
-      for (vit_idx i = 0; i < VIT_LANES && k + i < depth; i++)
-        vit_store(panel + (k + i) * VIT_TILE_COLS + n, v[i]);
-    }
-}
-
-/* Copy rows x depth of A, tile by tile, so that each k finds the rows of a tile
-   side by side. Vectors of 8 store rows of 6 numbers: the rest runs into the
-   place of the next k, which is written later, and after the last k into the
-   VIT_LANES floats that VIT__A_TILE has for it. */
-VIT__SIMD void vit__pack_rows(float *to, vit__matrix a, vit_idx rows,
-                              vit_idx depth) {
-  for (vit_idx k = 0; k < depth; k++, to += VIT_TILE_ROWS, a.p += a.col)
-    for (vit_idx m = 0, t = 0; m < rows; m += VIT_TILE_ROWS, t += VIT__A_TILE)
-      for (vit_idx r = 0; r < VIT_TILE_ROWS; r += VIT_LANES)
-        vit_store(to + t + r, vit_load_n(a.p + m + r, rows - m - r));
-}
-
-/* All tiles of a block: rows 0 .. M-1 of A against the packed columns of B.
-   a_tile, b_step: floats from one tile of A, one column of B, to the next. */
-VIT__SIMD void vit__block(float *c, vit_idx c_row, vit__matrix a,
-                          vit_idx a_tile, const float *packed, vit_idx b_step,
-                          const float *bias, int add, vit_idx M, vit_idx N,
-                          vit_idx depth) {
-  for (vit_idx n = 0; n < N; n += VIT_TILE_COLS) {
-    const float *panel = packed + n * b_step;
-    const float *start = bias ? bias + n : NULL;
-    vit__matrix tile = a;
-    for (vit_idx m = 0; m < M; m += VIT_TILE_ROWS, tile.p += a_tile) {
-      const vit_idx rows = M - m, cols = N - n;
-      float *to = c + m * c_row + n;
-      if (rows >= VIT_TILE_ROWS && cols >= VIT_TILE_COLS) /* the usual case */
-        vit__tile(to, c_row, tile, panel, start, add, VIT_TILE_ROWS,
-                  VIT_TILE_COLS, depth, VIT_TILE_VECS);
-      else if (cols > VIT_LANES)
-        vit__tile(to, c_row, tile, panel, start, add, rows, cols, depth,
-                  VIT_TILE_VECS);
-      else
-        vit__tile(to, c_row, tile, panel, start, add, rows, cols, depth, 1);
-    }
-  }
-}
-
-/* C [M,N] = (bias, or C if add, or 0) + A [M,K] B [K,N]. k runs in order, and
-   after each VIT__DEPTH terms their sum is added to C. That order does not
-   depend on M or N: a caller may split the rows among threads and gets the same
-   bits. */
-VIT__SIMD void vit__matmul(float *c, vit_idx c_row, vit__matrix a,
-                           vit__matrix b, const float *bias, int add, vit_idx M,
-                           vit_idx N, vit_idx K) {
-  const int pack_a = a.col != 1 && N > VIT__SKINNY;
-  const vit_idx a_tile = pack_a ? (vit_idx)VIT__A_TILE : VIT_TILE_ROWS * a.row;
-  const vit_idx b_step = b.packed ? K : (vit_idx)VIT__DEPTH;
-  if (N <= VIT_TILE_COLS && K <= VIT__DEPTH && !b.packed) { /* a single panel */
-    vit__pack_panel(vit__packed_b, b, K, N);
-    vit__block(c, c_row, a, a_tile, vit__packed_b, b_step, bias, add, M, N, K);
-    return;
-  }
-  for (vit_idx k = 0; k < K; k += VIT__DEPTH)
-    for (vit_idx n = 0; n < N; n += VIT__WIDTH) {
-      const vit_idx depth = vit__least(K - k, VIT__DEPTH);
-      const vit_idx cols = vit__least(N - n, VIT__WIDTH);
-      const float *start = bias && k == 0 ? bias + n : NULL;
-      const float *packed = b.packed ? vit__from(b, k, n).p : vit__packed_b;
-      for (vit_idx i = 0; i < cols && !b.packed; i += VIT_TILE_COLS)
-        vit__pack_panel(vit__packed_b + i * VIT__DEPTH, vit__from(b, k, n + i),
-                        depth, vit__least(cols - i, VIT_TILE_COLS));
-      for (vit_idx m = 0; m < M; m += VIT__HEIGHT) {
-        const vit_idx rows = vit__least(M - m, VIT__HEIGHT);
-        vit__matrix part = vit__from(a, m, k);
-        if (pack_a) {
-          vit__pack_rows(vit__packed_a, part, rows, depth);
-          part = vit__at(vit__packed_a, 1, VIT_TILE_ROWS);
-        }
-        vit__block(c + m * c_row + n, c_row, part, a_tile, packed, b_step,
-                   start, add || k > 0, rows, cols, depth);
-      }
-    }
-}
-
-/* A = x, B = W^T */
-VIT__SIMD void vit_simd_linear_forward(float *y, const float *x, const float *w,
-                                       const float *b, int rows, int in,
-                                       int out) {
-  vit__matmul(y, out, vit__at(x, in, 1), vit__at(w, 1, in), b, 0, rows, out,
-              in);
-}
-
-/* The same, but the panels of B are there. */
-VIT__SIMD void vit_simd_linear_packed_forward(float *y, const float *x,
-                                              const float *packed,
-                                              const float *b, int rows, int in,
-                                              int out) {
-  vit__matmul(y, out, vit__at(x, in, 1), vit__panels(packed, in), b, 0, rows,
-              out, in);
-}
-
-/* A = dy, B = W */
-VIT__SIMD void vit_simd_linear_backward_input(float *dx, const float *dy,
-                                              const float *w, int rows, int in,
-                                              int out) {
-  vit__matmul(dx, in, vit__at(dy, out, 1), vit__at(w, in, 1), NULL, 0, rows, in,
-              out);
-}
-
-/* db += the sums of n columns of dy, n <= 4 VIT_LANES */
-VIT__OP void vit__add_columns(float *db, const float *dy, vit_idx dy_stride,
-                              vit_idx rows, vit_idx n) {
-  vit_vec sum[4] = {vit_set(0), vit_set(0), vit_set(0), vit_set(0)};
-  for (vit_idx r = 0; r < rows; r++) {
-    VIT__UNROLL
-    for (vit_idx v = 0; v < 4; v++)
-      sum[v] = vit_add(sum[v], vit_load_n(dy + r * dy_stride + v * VIT_LANES,
-                                          n - v * VIT_LANES));
-  }
-  for (vit_idx v = 0; v * VIT_LANES < n; v++) {
-    vit_idx left = n - v * VIT_LANES;
-    float *to = db + v * VIT_LANES;
-    vit_store_n(to, vit_add(vit_load_n(to, left), sum[v]), left);
-  }
-}
-
-/* A = dy^T, B = x; then db */
-VIT__SIMD void vit_simd_linear_backward_weight(float *dw, float *db,
-                                               const float *dy, const float *x,
-                                               int rows, int in, int out,
-                                               int dy_stride) {
-  vit__matmul(dw, in, vit__at(dy, 1, dy_stride), vit__at(x, in, 1), NULL, 1,
-              out, in, rows);
-  if (!db) return;
-  for (vit_idx o = 0; o < out; o += 4 * VIT_LANES)
-    if (out - o >= 4 * VIT_LANES) /* the compiler drops the tails */
-      vit__add_columns(db + o, dy + o, dy_stride, rows, 4 * VIT_LANES);
-    else
-      vit__add_columns(db + o, dy + o, dy_stride, rows, out - o);
-}
-#endif
-
 VIT_DEF void vit_conv2d_patches(float *y, const float *image, const float *w,
-                                const float *b, int C, int height, int width,
-                                int PH, int PW, int D) {
+    const float *b, int C, int height, int width, int PH, int PW, int D) {
   vit_idx cols = width / PW;
   for (vit_idx n = 0; n < (height / PH) * cols; n++)
     for (vit_idx d = 0; d < D; d++) {
@@ -2075,14 +1711,13 @@ VIT_DEF void vit_conv2d_patches(float *y, const float *image, const float *w,
 VIT_DEF void vit_positions_sinusoid(float *pos, int T, int D) {
   for (vit_idx t = 0; t < T; t++)
     for (vit_idx d = 0; d < D; d++) {
-      double angle =
-          (double)t / pow(10000.0, (double)(d - d % 2) / (double)D);
+      double angle = (double)t / pow(10000.0, (double)(d - d % 2) / (double)D);
       pos[t * D + d] = (float)(d % 2 ? cos(angle) : sin(angle));
     }
 }
 
-VIT_DEF void vit_positions_sincos2d(float *pos, int rows, int cols, int D,
-                                    int class_token) {
+VIT_DEF void vit_positions_sincos2d(
+    float *pos, int rows, int cols, int D, int class_token) {
   vit_idx quarter = D / 4;
   for (vit_idx d = 0; class_token && d < D; d++) *pos++ = 0;
   for (vit_idx row = 0; row < rows; row++)
@@ -2099,8 +1734,7 @@ VIT_DEF void vit_positions_sincos2d(float *pos, int rows, int cols, int D,
 /* tokens: z0 = [class token; patches] + positions (ViT paper, eq. 1).
    patches [N,D], cls [D] or NULL, pos [T,D] or NULL -> x [T,D] */
 static void vit_naive_tokens_forward(float *x, const float *patches,
-                                     const float *cls, const float *pos, int N,
-                                     int D) {
+    const float *cls, const float *pos, int N, int D) {
   vit_idx first = cls ? 1 : 0; /* where the patches begin */
   for (vit_idx t = 0; t < N + first; t++)
     for (vit_idx d = 0; d < D; d++) {
@@ -2112,8 +1746,8 @@ static void vit_naive_tokens_forward(float *x, const float *patches,
 /* dpatches = dx of the patches; dcls += dx of token 0; dpos += dx. dcls and
    dpos may be NULL; without a class token dcls is NULL, and with one it is
    not. */
-static void vit_naive_tokens_backward(float *dpatches, float *dcls, float *dpos,
-                                      const float *dx, int N, int D) {
+static void vit_naive_tokens_backward(
+    float *dpatches, float *dcls, float *dpos, const float *dx, int N, int D) {
   vit_idx first = dcls ? 1 : 0;
   for (vit_idx t = 0; t < N + first; t++)
     for (vit_idx d = 0; d < D; d++) {
@@ -2127,8 +1761,7 @@ static void vit_naive_tokens_backward(float *dpatches, float *dcls, float *dpos,
 #ifdef VIT__HAS_SIMD
 /* Row by row, VIT_LANES columns (d) at once. */
 VIT__SIMD void vit_simd_tokens_forward(float *x, const float *patches,
-                                       const float *cls, const float *pos,
-                                       int N, int D) {
+    const float *cls, const float *pos, int N, int D) {
   vit_idx first = cls ? 1 : 0;
   for (vit_idx t = 0; t < N + first; t++) {
     const float *from = t < first ? cls : patches + (t - first) * D;
@@ -2140,15 +1773,15 @@ VIT__SIMD void vit_simd_tokens_forward(float *x, const float *patches,
   }
 }
 
-VIT__SIMD void vit_simd_tokens_backward(float *dpatches, float *dcls,
-                                        float *dpos, const float *dx, int N,
-                                        int D) {
+VIT__SIMD void vit_simd_tokens_backward(
+    float *dpatches, float *dcls, float *dpos, const float *dx, int N, int D) {
   vit_idx first = dcls ? 1 : 0;
   for (vit_idx t = 0; t < N + first; t++)
     for (vit_idx d = 0; d < D; d += VIT_LANES) {
       vit_idx n = D - d;
       vit_vec g = vit_load_n(dx + t * D + d, n);
-      if (t < first) vit_store_n(dcls + d, vit_add(vit_load_n(dcls + d, n), g), n);
+      if (t < first)
+        vit_store_n(dcls + d, vit_add(vit_load_n(dcls + d, n), g), n);
       if (t >= first) vit_store_n(dpatches + (t - first) * D + d, g, n);
       if (dpos) {
         float *to = dpos + t * D + d;
@@ -2165,8 +1798,8 @@ VIT__SIMD void vit_simd_tokens_backward(float *dpatches, float *dcls,
 /* softmax: p_j = exp(s_j) / sum exp(s), row by row. The largest s is taken off
    first, which changes nothing but keeps exp finite. In place is allowed.
    s, p [rows,cols] */
-static void vit_naive_softmax_forward(float *p, const float *s, int rows,
-                                      int cols) {
+static void vit_naive_softmax_forward(
+    float *p, const float *s, int rows, int cols) {
   for (vit_idx r = 0; r < rows; r++, p += cols, s += cols) {
     double sum = 0;
     float top = s[0];
@@ -2181,8 +1814,8 @@ static void vit_naive_softmax_forward(float *p, const float *s, int rows,
 }
 
 /* ds_j = p_j (dp_j - sum over i of dp_i p_i). In place is allowed. */
-static void vit_naive_softmax_backward(float *ds, const float *dp,
-                                       const float *p, int rows, int cols) {
+static void vit_naive_softmax_backward(
+    float *ds, const float *dp, const float *p, int rows, int cols) {
   for (vit_idx r = 0; r < rows; r++, ds += cols, dp += cols, p += cols) {
     double dot = 0;
     for (vit_idx j = 0; j < cols; j++) dot += (double)dp[j] * (double)p[j];
@@ -2197,19 +1830,20 @@ static void vit_naive_softmax_backward(float *ds, const float *dp,
 VIT__OP vit_vec vit__load_or(const float *p, vit_idx n, float other) {
   static const float lane[8] = {0, 1, 2, 3, 4, 5, 6, 7};
   if (n >= VIT_LANES) return vit_load(p);
-  return vit_if_less(vit_load(lane), vit_set((float)n), vit_load_n(p, n),
-                     vit_set(other));
+  return vit_if_less(
+      vit_load(lane), vit_set((float)n), vit_load_n(p, n), vit_set(other));
 }
 
 /* Scores j, j + 1, ... of a row before the softmax: factor s + mask. */
-VIT__OP vit_vec vit__scores(const float *s, const float *mask, float factor,
-                            vit_idx j, vit_idx cols) {
-  vit_vec v = vit_mul(vit__load_or(s + j, cols - j, -INFINITY), vit_set(factor));
+VIT__OP vit_vec vit__scores(
+    const float *s, const float *mask, float factor, vit_idx j, vit_idx cols) {
+  vit_vec v =
+      vit_mul(vit__load_or(s + j, cols - j, -INFINITY), vit_set(factor));
   return mask ? vit_add(v, vit_load_n(mask + j, cols - j)) : v;
 }
 
-VIT__OP vit_vec vit__highest(const float *s, const float *mask, float factor,
-                             vit_idx cols) {
+VIT__OP vit_vec vit__highest(
+    const float *s, const float *mask, float factor, vit_idx cols) {
   vit_vec top = vit_set(-INFINITY);
   for (vit_idx j = 0; j < cols; j += VIT_LANES)
     top = vit_max(top, vit__scores(s, mask, factor, j, cols));
@@ -2220,7 +1854,7 @@ VIT__OP vit_vec vit__highest(const float *s, const float *mask, float factor,
    next row is taken early, so that this row's exp need not wait for its own;
    the last vector of a row stays in a register until it is scaled. */
 VIT__SIMD void vit__softmax(float *p, const float *s, const float *mask,
-                            float factor, int rows, int cols) {
+    float factor, int rows, int cols) {
   const vit_idx end = (cols - 1) / VIT_LANES * VIT_LANES; /* the last vector */
   vit_vec next = vit__highest(s, mask, factor, cols);
   for (vit_idx r = 0; r < rows; r++, p += cols, s += cols) {
@@ -2241,19 +1875,20 @@ VIT__SIMD void vit__softmax(float *p, const float *s, const float *mask,
   }
 }
 
-VIT__SIMD void vit_simd_softmax_forward(float *p, const float *s, int rows,
-                                        int cols) {
+VIT__SIMD void vit_simd_softmax_forward(
+    float *p, const float *s, int rows, int cols) {
   vit__softmax(p, s, NULL, 1, rows, cols);
 }
 
 /* ds = factor p (dp - sum of dp p) */
 VIT__SIMD void vit__softmax_backward(float *ds, const float *dp, const float *p,
-                                     float factor, int rows, int cols) {
+    float factor, int rows, int cols) {
   const vit_vec f = vit_set(factor);
   for (vit_idx r = 0; r < rows; r++, ds += cols, dp += cols, p += cols) {
     vit_vec dot = vit_set(0);
     for (vit_idx j = 0; j < cols; j += VIT_LANES)
-      dot = vit_fma(vit_load_n(dp + j, cols - j), vit_load_n(p + j, cols - j), dot);
+      dot = vit_fma(
+          vit_load_n(dp + j, cols - j), vit_load_n(p + j, cols - j), dot);
     dot = vit_set(vit_sum(dot));
     for (vit_idx j = 0; j < cols; j += VIT_LANES) {
       vit_vec d = vit_mul(vit_sub(vit_load_n(dp + j, cols - j), dot), f);
@@ -2262,8 +1897,8 @@ VIT__SIMD void vit__softmax_backward(float *ds, const float *dp, const float *p,
   }
 }
 
-VIT__SIMD void vit_simd_softmax_backward(float *ds, const float *dp,
-                                         const float *p, int rows, int cols) {
+VIT__SIMD void vit_simd_softmax_backward(
+    float *ds, const float *dp, const float *p, int rows, int cols) {
   vit__softmax_backward(ds, dp, p, 1, rows, cols);
 }
 #endif
@@ -2273,9 +1908,7 @@ VIT__SIMD void vit_simd_softmax_backward(float *ds, const float *dp,
    mask [rows,T] of 0 and -INFINITY, or NULL -> p [rows,T], row i sums to 1.
    `rows` is T, or less to ask for some of the queries. */
 static void vit_naive_attention_scores_forward(float *p, const float *q,
-                                               const float *k,
-                                               const float *mask, int rows,
-                                               int T, int Dh, int stride) {
+    const float *k, const float *mask, int rows, int T, int Dh, int stride) {
   double scale = 1.0 / sqrt((double)Dh);
   for (vit_idx i = 0; i < rows; i++)
     for (vit_idx j = 0; j < T; j++) {
@@ -2290,9 +1923,7 @@ static void vit_naive_attention_scores_forward(float *p, const float *q,
 /* dS = softmax backward of dP, written over dP; then, with scale 1/sqrt(Dh),
    dQ = scale dS K,  dK = scale dS^T Q. dq, dk [T,Dh] with the same stride. */
 static void vit_naive_attention_scores_backward(float *dq, float *dk, float *dp,
-                                                const float *p, const float *q,
-                                                const float *k, int T, int Dh,
-                                                int stride) {
+    const float *p, const float *q, const float *k, int T, int Dh, int stride) {
   double scale = 1.0 / sqrt((double)Dh);
   vit_naive_softmax_backward(dp, dp, p, T, T);
   for (vit_idx i = 0; i < T; i++)
@@ -2310,9 +1941,7 @@ static void vit_naive_attention_scores_backward(float *dq, float *dk, float *dp,
 /* attention values of one head: O = P V. p [rows,T], v [T,Dh] (row t at
    v + t * stride) -> o [rows,Dh] (row t at o + t * o_stride) */
 static void vit_naive_attention_values_forward(float *o, const float *p,
-                                               const float *v, int rows, int T,
-                                               int Dh, int stride,
-                                               int o_stride) {
+    const float *v, int rows, int T, int Dh, int stride, int o_stride) {
   for (vit_idx i = 0; i < rows; i++)
     for (vit_idx d = 0; d < Dh; d++) {
       double sum = 0;
@@ -2324,10 +1953,8 @@ static void vit_naive_attention_values_forward(float *o, const float *p,
 
 /* dP = dO V^T, dV = P^T dO */
 static void vit_naive_attention_values_backward(float *dp, float *dv,
-                                                const float *d_o,
-                                                const float *p, const float *v,
-                                                int T, int Dh, int stride,
-                                                int o_stride) {
+    const float *d_o, const float *p, const float *v, int T, int Dh, int stride,
+    int o_stride) {
   for (vit_idx i = 0; i < T; i++)
     for (vit_idx j = 0; j < T; j++) {
       double dot = 0;
@@ -2347,57 +1974,49 @@ static void vit_naive_attention_values_backward(float *dp, float *dv,
 #ifdef VIT__HAS_SIMD
 /* Each double loop above is one matrix product with strides. */
 VIT__SIMD void vit_simd_attention_scores_forward(float *p, const float *q,
-                                                 const float *k,
-                                                 const float *mask, int rows,
-                                                 int T, int Dh, int stride) {
-  vit__matmul(p, T, vit__at(q, stride, 1), vit__at(k, 1, stride), NULL, 0, rows,
-              T, Dh);
+    const float *k, const float *mask, int rows, int T, int Dh, int stride) {
+  vit__matmul(
+      p, T, vit__at(q, stride, 1), vit__at(k, 1, stride), NULL, 0, rows, T, Dh);
   vit__softmax(p, p, mask, (float)(1.0 / sqrt((double)Dh)), rows, T);
 }
 
 VIT__SIMD void vit_simd_attention_scores_backward(float *dq, float *dk,
-                                                  float *dp, const float *p,
-                                                  const float *q,
-                                                  const float *k, int T, int Dh,
-                                                  int stride) {
+    float *dp, const float *p, const float *q, const float *k, int T, int Dh,
+    int stride) {
   vit__softmax_backward(dp, dp, p, (float)(1.0 / sqrt((double)Dh)), T, T);
-  vit__matmul(dq, stride, vit__at(dp, T, 1), vit__at(k, stride, 1), NULL, 0, T,
-              Dh, T);
-  vit__matmul(dk, stride, vit__at(dp, 1, T), vit__at(q, stride, 1), NULL, 0, T,
-              Dh, T);
+  vit__matmul(
+      dq, stride, vit__at(dp, T, 1), vit__at(k, stride, 1), NULL, 0, T, Dh, T);
+  vit__matmul(
+      dk, stride, vit__at(dp, 1, T), vit__at(q, stride, 1), NULL, 0, T, Dh, T);
 }
 
 VIT__SIMD void vit_simd_attention_values_forward(float *o, const float *p,
-                                                 const float *v, int rows,
-                                                 int T, int Dh, int stride,
-                                                 int o_stride) {
+    const float *v, int rows, int T, int Dh, int stride, int o_stride) {
   vit__matmul(o, o_stride, vit__at(p, T, 1), vit__at(v, stride, 1), NULL, 0,
-              rows, Dh, T);
+      rows, Dh, T);
 }
 
 VIT__SIMD void vit_simd_attention_values_backward(float *dp, float *dv,
-                                                  const float *d_o,
-                                                  const float *p,
-                                                  const float *v, int T, int Dh,
-                                                  int stride, int o_stride) {
+    const float *d_o, const float *p, const float *v, int T, int Dh, int stride,
+    int o_stride) {
   vit__matmul(dp, T, vit__at(d_o, o_stride, 1), vit__at(v, 1, stride), NULL, 0,
-              T, T, Dh);
+      T, T, Dh);
   vit__matmul(dv, stride, vit__at(p, 1, T), vit__at(d_o, o_stride, 1), NULL, 0,
-              T, Dh, T);
+      T, Dh, T);
 }
 #endif
 
 /* Local attention: patches i and j see each other when they are at most k/2
    rows and k/2 columns apart. */
-VIT_DEF void vit_local_mask(float *mask, int rows, int cols, int k,
-                            int class_token) {
+VIT_DEF void vit_local_mask(
+    float *mask, int rows, int cols, int k, int class_token) {
   vit_idx first = class_token ? 1 : 0, T = (vit_idx)rows * cols + first;
   for (vit_idx i = 0; i < T; i++)
     for (vit_idx j = 0; j < T; j++) {
       vit_idx a = i - first, b = j - first;
       vit_idx down = a / cols - b / cols, right = a % cols - b % cols;
-      int close = down <= k / 2 && -down <= k / 2 && right <= k / 2 &&
-                 -right <= k / 2;
+      int close =
+          down <= k / 2 && -down <= k / 2 && right <= k / 2 && -right <= k / 2;
       mask[i * T + j] = i < first || j < first || close ? 0 : -INFINITY;
     }
 }
@@ -2410,9 +2029,8 @@ VIT_DEF void vit_local_mask(float *mask, int rows, int cols, int k,
    rstd = 1 / sqrt(variance + eps). x, y [rows,D]; w, b [D]; mean, rstd [rows]
    are kept for the backward. */
 static void vit_naive_layernorm_forward(float *y, float *mean, float *rstd,
-                                        const float *x, const float *w,
-                                        const float *b, int rows, int D,
-                                        float eps) {
+    const float *x, const float *w, const float *b, int rows, int D,
+    float eps) {
   for (vit_idx r = 0; r < rows; r++, y += D, x += D) {
     double m = 0, variance = 0, s;
     for (vit_idx d = 0; d < D; d++) m += (double)x[d];
@@ -2430,9 +2048,8 @@ static void vit_naive_layernorm_forward(float *y, float *mean, float *rstd,
 /* With n = (x - mean) * rstd and g = dy * w:
    dx += rstd (g - average(g) - n average(g n)), dw += dy n, db += dy. */
 static void vit_naive_layernorm_backward(float *dx, float *dw, float *db,
-                                         const float *dy, const float *x,
-                                         const float *w, const float *mean,
-                                         const float *rstd, int rows, int D) {
+    const float *dy, const float *x, const float *w, const float *mean,
+    const float *rstd, int rows, int D) {
   for (vit_idx d = 0; d < D; d++) {
     double sum_w = 0, sum_b = 0;
     for (vit_idx r = 0; r < rows; r++) {
@@ -2459,9 +2076,8 @@ static void vit_naive_layernorm_backward(float *dx, float *dw, float *db,
 
 #ifdef VIT__HAS_SIMD
 VIT__SIMD void vit_simd_layernorm_forward(float *y, float *mean, float *rstd,
-                                          const float *x, const float *w,
-                                          const float *b, int rows, int D,
-                                          float eps) {
+    const float *x, const float *w, const float *b, int rows, int D,
+    float eps) {
   for (vit_idx r = 0; r < rows; r++, y += D, x += D) {
     vit_vec sum = vit_set(0), variance = vit_set(0), m, s;
     float off;
@@ -2470,7 +2086,8 @@ VIT__SIMD void vit_simd_layernorm_forward(float *y, float *mean, float *rstd,
     mean[r] = vit_sum(sum) / (float)D;
     m = vit_set(mean[r]);
     sum = vit_set(0);
-    for (vit_idx d = 0; d < D; d += VIT_LANES) { /* missing lanes: mean - mean */
+    for (vit_idx d = 0; d < D;
+         d += VIT_LANES) { /* missing lanes: mean - mean */
       vit_vec c = vit_sub(vit__load_or(x + d, D - d, mean[r]), m);
       sum = vit_add(sum, c);
       variance = vit_fma(c, c, variance);
@@ -2490,9 +2107,8 @@ VIT__SIMD void vit_simd_layernorm_forward(float *y, float *mean, float *rstd,
 }
 
 VIT__SIMD void vit_simd_layernorm_backward(float *dx, float *dw, float *db,
-                                           const float *dy, const float *x,
-                                           const float *w, const float *mean,
-                                           const float *rstd, int rows, int D) {
+    const float *dy, const float *x, const float *w, const float *mean,
+    const float *rstd, int rows, int D) {
   for (vit_idx r = 0; r < rows; r++, dx += D, dy += D, x += D) {
     const vit_vec m = vit_set(mean[r]), s = vit_set(rstd[r]);
     vit_vec sum_g = vit_set(0), sum_gn = vit_set(0);
@@ -2528,8 +2144,8 @@ static void vit_naive_gelu_forward(float *y, const float *x, int n) {
 
 /* dx = dy (Phi(x) + x phi(x)), phi(x) = exp(-x^2/2) / sqrt(2 pi). In place
    (dx = dy) is allowed. */
-static void vit_naive_gelu_backward(float *dx, const float *dy, const float *x,
-                                    int n) {
+static void vit_naive_gelu_backward(
+    float *dx, const float *dy, const float *x, int n) {
   for (vit_idx i = 0; i < n; i++) {
     double v = (double)x[i];
     double Phi = 0.5 * (1.0 + erf(v / sqrt(2.0)));
@@ -2552,8 +2168,8 @@ static void vit_naive_gelu_tanh_forward(float *y, const float *x, int n) {
 
 /* dx = dy ((1 + tanh u)/2 + x/2 (1 - tanh^2 u) u'),
    u' = sqrt(2/pi) (1 + 3 * 0.044715 x^2). In place allowed. */
-static void vit_naive_gelu_tanh_backward(float *dx, const float *dy,
-                                         const float *x, int n) {
+static void vit_naive_gelu_tanh_backward(
+    float *dx, const float *dy, const float *x, int n) {
   for (vit_idx i = 0; i < n; i++) {
     double v = (double)x[i];
     double t = tanh(VIT__SQRT_2_PI * (v + VIT__GELU_CUBE * v * v * v));
@@ -2579,7 +2195,8 @@ VIT__OP vit_vec vit__normal_cdf(vit_vec x, vit_vec *bell) {
   p = vit_fma(p, t, vit_set(-0.284496736f));
   p = vit_fma(p, t, vit_set(0.254829592f));
   *bell = vit_exp(vit_mul(vit_mul(x, x), vit_set(-0.5f)));
-  tail = vit_mul(vit_mul(vit_mul(p, t), *bell), vit_set(0.5f)); /* 1 - Phi(|x|) */
+  tail =
+      vit_mul(vit_mul(vit_mul(p, t), *bell), vit_set(0.5f)); /* 1 - Phi(|x|) */
   return vit_if_less(x, zero, tail, vit_sub(one, tail));
 }
 
@@ -2590,8 +2207,8 @@ VIT__SIMD void vit_simd_gelu_forward(float *y, const float *x, int n) {
   }
 }
 
-VIT__SIMD void vit_simd_gelu_backward(float *dx, const float *dy,
-                                      const float *x, int n) {
+VIT__SIMD void vit_simd_gelu_backward(
+    float *dx, const float *dy, const float *x, int n) {
   const vit_vec phi0 = vit_set(0.39894228f); /* phi(0) = 1 / sqrt(2 pi) */
   for (vit_idx i = 0; i < n; i += VIT_LANES) {
     vit_vec v = vit_load_n(x + i, n - i), bell;
@@ -2623,14 +2240,14 @@ VIT__SIMD void vit_simd_gelu_tanh_forward(float *y, const float *x, int n) {
 }
 
 /* With the gate s = (1 + tanh u)/2: (1 - tanh^2 u)/2 = 2 s (1 - s). */
-VIT__SIMD void vit_simd_gelu_tanh_backward(float *dx, const float *dy,
-                                           const float *x, int n) {
+VIT__SIMD void vit_simd_gelu_tanh_backward(
+    float *dx, const float *dy, const float *x, int n) {
   for (vit_idx i = 0; i < n; i += VIT_LANES) {
     vit_vec v = vit_load_n(x + i, n - i), s = vit__gelu_gate(v);
     vit_vec c = vit__clamp10(v);
     vit_vec du = vit_fma(vit_mul(c, c),
-                         vit_set((float)(6 * VIT__SQRT_2_PI * VIT__GELU_CUBE)),
-                         vit_set((float)(2 * VIT__SQRT_2_PI)));
+        vit_set((float)(6 * VIT__SQRT_2_PI * VIT__GELU_CUBE)),
+        vit_set((float)(2 * VIT__SQRT_2_PI)));
     vit_vec bend = vit_mul(vit_mul(s, vit_sub(vit_set(1), s)), du);
     vit_vec slope = vit_fma(c, bend, s);
     vit_store_n(dx + i, vit_mul(vit_load_n(dy + i, n - i), slope), n - i);
@@ -2639,8 +2256,8 @@ VIT__SIMD void vit_simd_gelu_tanh_backward(float *dx, const float *dy,
 #endif
 
 /* x[i] = random number `first + i` of a stream, 0 <= x < 1. */
-static void vit_naive_uniform(float *x, int n, uint32_t key, uint32_t stream,
-                              uint32_t first) {
+static void vit_naive_uniform(
+    float *x, int n, uint32_t key, uint32_t stream, uint32_t first) {
   for (vit_idx i = 0; i < n; i++)
     x[i] = vit__unit(vit_philox(key, stream, first + (uint32_t)i));
 }
@@ -2650,7 +2267,7 @@ static void vit_naive_uniform(float *x, int n, uint32_t key, uint32_t stream,
    stream, so the backward calls this same function on dy and meets the same
    mask. In place is allowed. */
 static void vit_naive_dropout(float *y, const float *x, int n, float rate,
-                              uint32_t key, uint32_t stream, uint32_t first) {
+    uint32_t key, uint32_t stream, uint32_t first) {
   float keep = rate < 1 ? 1 / (1 - rate) : 0;
   for (vit_idx i = 0; i < n; i++) {
     float u = vit__unit(vit_philox(key, stream, first + (uint32_t)i));
@@ -2661,8 +2278,8 @@ static void vit_naive_dropout(float *y, const float *x, int n, float rate,
 /* residual connection: y = x + scale f. The scale is 1, but for stochastic
    depth (Huang et al. 2016), where it is 0 or 1 / (1 - rate). In place (y = x)
    is allowed. The gradient by x is dy itself; the one by f is scale dy. */
-static void vit_naive_residual_forward(float *y, const float *x, const float *f,
-                                       float scale, int n) {
+static void vit_naive_residual_forward(
+    float *y, const float *x, const float *f, float scale, int n) {
   for (vit_idx i = 0; i < n; i++) y[i] = x[i] + scale * f[i];
 }
 
@@ -2685,14 +2302,14 @@ VIT__OP vit_vec vit__uniforms(uint32_t key, uint32_t stream, uint32_t first) {
   return vit_iunit(x0);
 }
 
-VIT__SIMD void vit_simd_uniform(float *x, int n, uint32_t key, uint32_t stream,
-                                uint32_t first) {
+VIT__SIMD void vit_simd_uniform(
+    float *x, int n, uint32_t key, uint32_t stream, uint32_t first) {
   for (vit_idx i = 0; i < n; i += VIT_LANES)
     vit_store_n(x + i, vit__uniforms(key, stream, first + (uint32_t)i), n - i);
 }
 
 VIT__SIMD void vit_simd_dropout(float *y, const float *x, int n, float rate,
-                                uint32_t key, uint32_t stream, uint32_t first) {
+    uint32_t key, uint32_t stream, uint32_t first) {
   const vit_vec keep = vit_set(rate < 1 ? 1 / (1 - rate) : 0);
   for (vit_idx i = 0; i < n; i += VIT_LANES) {
     vit_vec u = vit__uniforms(key, stream, first + (uint32_t)i);
@@ -2703,8 +2320,8 @@ VIT__SIMD void vit_simd_dropout(float *y, const float *x, int n, float rate,
   }
 }
 
-VIT__SIMD void vit_simd_residual_forward(float *y, const float *x,
-                                         const float *f, float scale, int n) {
+VIT__SIMD void vit_simd_residual_forward(
+    float *y, const float *x, const float *f, float scale, int n) {
   const vit_vec s = vit_set(scale);
   for (vit_idx i = 0; i < n; i += VIT_LANES) {
     vit_vec v = vit_load_n(f + i, n - i);
@@ -2749,8 +2366,8 @@ VIT__SIMD void vit_simd_mean_forward(float *y, const float *x, int N, int D) {
   }
 }
 
-VIT__SIMD void vit_simd_mean_backward(float *dx, const float *dy, int N,
-                                      int D) {
+VIT__SIMD void vit_simd_mean_backward(
+    float *dx, const float *dy, int N, int D) {
   for (vit_idx i = 0; i < N; i++)
     for (vit_idx d = 0; d < D; d += VIT_LANES) {
       vit_vec g = vit_div(vit_load_n(dy + d, D - d), vit_set((float)N));
@@ -2775,8 +2392,8 @@ static void vit__set_image(vit_config *c, int size, int patch, int channels) {
   c->channels = channels;
 }
 
-static void vit__set_size(vit_config *c, int width, int depth, int heads,
-                          int mlp_width) {
+static void vit__set_size(
+    vit_config *c, int width, int depth, int heads, int mlp_width) {
   c->width = width;
   c->depth = depth;
   c->heads = heads;
@@ -2792,7 +2409,7 @@ VIT_DEF vit_config vit_config_b16(void) {
   c.positions = VIT_POSITIONS_LEARNED;
   c.final_norm = 1;
   c.norm_eps = 1e-6f;
-  c.head = VIT_HEAD_LOGITS;
+  c.softmax_before_loss = 0;
   c.init = VIT_INIT_VIT;
   return c;
 }
@@ -2855,7 +2472,7 @@ VIT_DEF vit_config vit_config_local(void) {
   c.local_mask = 3;
   c.norm_eps = 1e-12f;
   c.pos_drop = c.attn_drop = c.proj_drop = c.mlp_drop = 0.1f;
-  c.layer_drop = c.drop_path = 0.1f;
+  c.block_drop = c.drop_path = 0.1f;
   return c;
 }
 
@@ -2869,24 +2486,24 @@ VIT_DEF vit_config vit_config_post_norm(void) {
   c.norm_eps = 1e-5f;
   c.final_norm = 0;
   c.qkv_bias = 0;
-  c.head = VIT_HEAD_SOFTMAX;
+  c.softmax_before_loss = 1;
   c.init = VIT_INIT_TORCH;
   return c;
 }
 
 VIT_DEF const vit_preset *vit_preset_at(int i) {
-  static const vit_preset presets[] = {
-      {"tutorial", vit_config_tutorial},   {"mnist", vit_config_mnist},
-      {"cifar_mean", vit_config_cifar_mean}, {"cifar_cls", vit_config_cifar_cls},
-      {"local", vit_config_local},         {"post_norm", vit_config_post_norm},
-      {"ti16", vit_config_ti16},           {"s16", vit_config_s16},
-      {"b16", vit_config_b16},             {"l16", vit_config_l16}};
+  static const vit_preset presets[] = {{"tutorial", vit_config_tutorial},
+      {"mnist", vit_config_mnist}, {"cifar_mean", vit_config_cifar_mean},
+      {"cifar_cls", vit_config_cifar_cls}, {"local", vit_config_local},
+      {"post_norm", vit_config_post_norm}, {"ti16", vit_config_ti16},
+      {"s16", vit_config_s16}, {"b16", vit_config_b16},
+      {"l16", vit_config_l16}};
   return i >= 0 && i < (int)(sizeof presets / sizeof *presets) ? presets + i
                                                                : NULL;
 }
 
 VIT_DEF int vit_config_field(const vit_config *c, int i, const char **name,
-                             const char **text, double *value) {
+    const char **text, double *value) {
   int n = 0;
 #define VIT__READ(type, field, start, about)                                   \
   if (n++ == i) {                                                              \
@@ -2905,38 +2522,46 @@ static vit_result vit__check_point(void) {
   const char *point = localeconv()->decimal_point;
   if (!strcmp(point, ".")) return VIT_OK;
   return vit__fail(VIT_ERR_CONFIG,
-                   "this program's locale writes numbers with \"%.8s\" instead "
-                   "of a point; call setlocale(LC_NUMERIC, \"C\") first",
-                   point);
+      "this program's locale writes numbers with \"%.8s\" instead of a point; "
+      "call setlocale(LC_NUMERIC, \"C\") first",
+      point);
 }
 
-VIT_DEF vit_result vit_config_set(vit_config *c, const char *name,
-                                  const char *value) {
+/* Fields that had another name in files of before. */
+static const char *const vit__renamed[][2] = {
+    {"head", "softmax_before_loss"}, {"layer_drop", "block_drop"}};
+enum { VIT__RENAMED = sizeof vit__renamed / sizeof *vit__renamed };
+
+VIT_DEF vit_result vit_config_set(
+    vit_config *c, const char *name, const char *value) {
   char *end;
   double number = strtod(value, &end);
   const int bad = end == value || *end || !(fabs(number) < 1e9);
   if (vit__check_point()) return VIT_ERR_CONFIG;
+  for (int i = 0; i < VIT__RENAMED; i++)
+    if (!strcmp(name, vit__renamed[i][0])) name = vit__renamed[i][1];
 #define VIT__WRITE(type, field, start, about)                                  \
   if (!strcmp(name, #field)) {                                                 \
     const int whole = (double)(type)0.5f == 0; /* all but float */             \
     if (bad)                                                                   \
       return vit__fail(VIT_ERR_CONFIG,                                         \
-                       "config field %.40s needs a number, not \"%.40s\"%s",   \
-                       name, value, end == value || *end || number != number   \
-                         ? "" : ", which is too large");                       \
+          "config field %.40s needs a number, not \"%.40s\"%s", name, value,   \
+          end == value || *end || number != number ? ""                        \
+                                                   : ", which is too large");  \
     if (whole && number != floor(number))                                      \
       return vit__fail(VIT_ERR_CONFIG,                                         \
-                       "config field %.40s needs a whole number, not "         \
-                       "\"%.40s\"",                                            \
-                       name, value);                                           \
+          "config field %.40s needs a whole number, not "                      \
+          "\"%.40s\"",                                                         \
+          name, value);                                                        \
     c->field = whole ? (type)(int)number : (type)number;                       \
     return VIT_OK;                                                             \
   }
   VIT_CONFIG_FIELDS(VIT__WRITE)
 #undef VIT__WRITE
 #define VIT__LIST(type, field, start, about) " " #field
-  return vit__fail(VIT_ERR_CONFIG, "the config has no field \"%.40s\"; it has"
-                                   VIT_CONFIG_FIELDS(VIT__LIST), name);
+  return vit__fail(VIT_ERR_CONFIG,
+      "the config has no field \"%.40s\"; it has" VIT_CONFIG_FIELDS(VIT__LIST),
+      name);
 #undef VIT__LIST
 }
 
@@ -2956,79 +2581,81 @@ enum { VIT__MOST = 1 << 20 };
 static vit_result vit__check_int(const char *what, double floats) {
   if (floats <= (double)INT_MAX) return VIT_OK;
   return vit__fail(VIT_ERR_OVERFLOW,
-                   "%s would hold %.0f numbers; the most is %d: make the "
-                   "batch, the image or the model smaller",
-                   what, floats, INT_MAX);
+      "%s would hold %.0f numbers; the most is %d: make the batch, the image "
+      "or the model smaller",
+      what, floats, INT_MAX);
 }
 
 static vit_result vit__check_sizes(const vit_config *c) {
-  const struct { const char *name; int value; } sizes[] = {
-      {"image_height", c->image_height}, {"image_width", c->image_width},
-      {"channels", c->channels},         {"patch_height", c->patch_height},
-      {"patch_width", c->patch_width},   {"classes", c->classes},
-      {"width", c->width},               {"depth", c->depth},
-      {"heads", c->heads},               {"head_dim", c->head_dim},
+  const struct {
+    const char *name;
+    int value;
+  } sizes[] = {{"image_height", c->image_height},
+      {"image_width", c->image_width}, {"channels", c->channels},
+      {"patch_height", c->patch_height}, {"patch_width", c->patch_width},
+      {"classes", c->classes}, {"width", c->width}, {"depth", c->depth},
+      {"heads", c->heads}, {"head_dim", c->head_dim},
       {"mlp_width", c->mlp_width}};
   for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
     if (sizes[i].value < 1 || sizes[i].value > VIT__MOST)
       return vit__fail(VIT_ERR_CONFIG, "%s is %d; it must be from 1 to %d",
-                       sizes[i].name, sizes[i].value, VIT__MOST);
+          sizes[i].name, sizes[i].value, VIT__MOST);
   if (c->image_height % c->patch_height)
     return vit__fail(VIT_ERR_CONFIG,
-                     "image height %d is not a multiple of patch height %d",
-                     c->image_height, c->patch_height);
+        "image height %d is not a multiple of patch height %d", c->image_height,
+        c->patch_height);
   if (c->image_width % c->patch_width)
     return vit__fail(VIT_ERR_CONFIG,
-                     "image width %d is not a multiple of patch width %d",
-                     c->image_width, c->patch_width);
-  return vit__check_int("an image", (double)c->image_height * c->image_width *
-                                        c->channels);
+        "image width %d is not a multiple of patch width %d", c->image_width,
+        c->patch_width);
+  return vit__check_int(
+      "an image", (double)c->image_height * c->image_width * c->channels);
 }
 
 static vit_result vit__check_options(const vit_config *c) {
-  const struct { const char *name; int value, most; } options[] = {
-      {"class_token", c->class_token, 1},
+  const struct {
+    const char *name;
+    int value, most;
+  } options[] = {{"class_token", c->class_token, 1},
       {"positions", (int)c->positions, VIT_POSITIONS_SINCOS2D},
-      {"qkv_bias", c->qkv_bias, 1},
-      {"norm", (int)c->norm, VIT_NORM_POST},
-      {"final_norm", c->final_norm, 1},
-      {"gelu", (int)c->gelu, VIT_GELU_TANH},
+      {"qkv_bias", c->qkv_bias, 1}, {"norm", (int)c->norm, VIT_NORM_POST},
+      {"final_norm", c->final_norm, 1}, {"gelu", (int)c->gelu, VIT_GELU_TANH},
       {"mlp_last_gelu", c->mlp_last_gelu, 1},
       {"pool", (int)c->pool, VIT_POOL_MEAN},
-      {"head", (int)c->head, VIT_HEAD_SOFTMAX},
-      {"init", (int)c->init, VIT_INIT_GLOROT},
-      {"zero_head", c->zero_head, 1}};
-  const struct { const char *name; float value; } rates[] = {
-      {"pos_drop", c->pos_drop},       {"attn_drop", c->attn_drop},
-      {"proj_drop", c->proj_drop},     {"hidden_drop", c->hidden_drop},
-      {"mlp_drop", c->mlp_drop},       {"layer_drop", c->layer_drop},
+      {"softmax_before_loss", c->softmax_before_loss, 1},
+      {"init", (int)c->init, VIT_INIT_GLOROT}, {"zero_head", c->zero_head, 1}};
+  const struct {
+    const char *name;
+    float value;
+  } rates[] = {{"pos_drop", c->pos_drop}, {"attn_drop", c->attn_drop},
+      {"proj_drop", c->proj_drop}, {"hidden_drop", c->hidden_drop},
+      {"mlp_drop", c->mlp_drop}, {"block_drop", c->block_drop},
       {"drop_path", c->drop_path}};
   for (size_t i = 0; i < sizeof options / sizeof *options; i++)
     if (options[i].value < 0 || options[i].value > options[i].most)
       return vit__fail(VIT_ERR_CONFIG, "%s is %d; it must be from 0 to %d",
-                       options[i].name, options[i].value, options[i].most);
+          options[i].name, options[i].value, options[i].most);
   for (size_t i = 0; i < sizeof rates / sizeof *rates; i++)
     if (!(rates[i].value >= 0 && rates[i].value <= 1))
       return vit__fail(VIT_ERR_CONFIG,
-                       "%s is %g; a dropout rate must be from 0 to 1",
-                       rates[i].name, (double)rates[i].value);
+          "%s is %g; a dropout rate must be from 0 to 1", rates[i].name,
+          (double)rates[i].value);
   if (!(c->norm_eps > 0 && c->norm_eps < 1))
     return vit__fail(VIT_ERR_CONFIG,
-                     "norm_eps is %g; it must be above 0 and below 1",
-                     (double)c->norm_eps);
+        "norm_eps is %g; it must be above 0 and below 1", (double)c->norm_eps);
   if (c->pool == VIT_POOL_CLS && !c->class_token)
-    return vit__fail(VIT_ERR_CONFIG, "pool is the class token, but class_token "
-                                     "is 0; use mean pooling");
+    return vit__fail(VIT_ERR_CONFIG,
+        "pool is the class token, but class_token is 0; use mean pooling");
   if (c->positions == VIT_POSITIONS_SINCOS2D && c->width % 4)
     return vit__fail(VIT_ERR_CONFIG,
-                     "2-D sin-cos positions need a width that is a multiple "
-                     "of 4; width is %d",
-                     c->width);
+        "2-D sin-cos positions need a width that is a multiple of 4; width is "
+        "%d",
+        c->width);
   if (c->local_mask < 0 || (c->local_mask && c->local_mask % 2 == 0))
     return vit__fail(VIT_ERR_CONFIG,
-                     "local_mask is %d; it must be an odd number (or 0 for no "
-                     "mask), so that each patch is the centre of its window",
-                     c->local_mask);
+        "local_mask is %d; it must be an odd number (or 0 for no mask), so "
+        "that each patch is the centre of its window",
+        c->local_mask);
   return VIT_OK;
 }
 
@@ -3039,9 +2666,9 @@ VIT_DEF vit_result vit_config_resolve(vit_config *c) {
   if (c->head_dim == 0 && c->heads > 0 && c->width > 0) {
     if (c->width % c->heads)
       return vit__fail(VIT_ERR_CONFIG,
-                       "width %d is not a multiple of heads %d; set head_dim "
-                       "to choose the width of a head yourself",
-                       c->width, c->heads);
+          "width %d is not a multiple of heads %d; set head_dim to choose the "
+          "width of a head yourself",
+          c->width, c->heads);
     c->head_dim = c->width / c->heads;
   }
   if (c->mlp_width == 0 && c->width > 0 && c->width <= VIT__MOST)
@@ -3068,15 +2695,17 @@ enum { /* initialisers of the table */
 
 /* The alphabet of sizes, as doubles: their products are exact up to 2^53, and
    a larger one is seen as too large instead of wrapping round. */
-typedef struct { double B, N, T, D, H, I, M, K, L, P, C, PH, PW, Q; } vit__sizes;
+typedef struct {
+  double B, N, T, D, H, I, M, K, L, P, C, PH, PW, Q;
+} vit__sizes;
 
 /* Queries of a head at a time: few enough that their probabilities stay in the
    cache between the softmax and the values, and in equal parts. */
 static int vit__queries(double tokens) {
   const int T = (int)(tokens < (double)VIT__MOST ? tokens : (double)VIT__MOST);
-  const int most = vit__min(VIT__QUERIES_AT_ONCE, 1 + VIT__PROBS_AT_ONCE / T);
-  const int parts = (T + most - 1) / most, grain = VIT__ROW_GRAIN;
-  return vit__min(T, (T + parts * grain - 1) / (parts * grain) * grain);
+  const int most = VIT__MIN(VIT__QUERIES_AT_ONCE, 1 + VIT__PROBS_AT_ONCE / T);
+  const int parts = (T + most - 1) / most, grain = VIT__ROW_MULTIPLE;
+  return VIT__MIN(T, (T + parts * grain - 1) / (parts * grain) * grain);
 }
 
 static vit__sizes vit__sizes_of(const vit_config *c, int batch) {
@@ -3142,8 +2771,8 @@ static double vit__count_numbers(const vit_config *c) {
   return total;
 }
 
-static void vit__describe(vit_tensor *t, const vit__row *r, int l,
-                          double offset) {
+static void vit__describe(
+    vit_tensor *t, const vit__row *r, int l, double offset) {
   memset(t, 0, sizeof *t);
   if (r->where == VIT__BLOCK)
     snprintf(t->name, sizeof t->name, "blocks.%d.%s", l, r->name);
@@ -3178,8 +2807,8 @@ VIT_DEF int vit_tensor_at(const vit_config *config, int i, vit_tensor *t) {
   return 0;
 }
 
-VIT_DEF vit_result vit_tensor_find(const vit_config *config, const char *name,
-                                   vit_tensor *t) {
+VIT_DEF vit_result vit_tensor_find(
+    const vit_config *config, const char *name, vit_tensor *t) {
   vit_config c = *config;
   vit_result r = vit_config_resolve(&c);
   if (r) return r;
@@ -3194,8 +2823,8 @@ VIT_DEF size_t vit_parameter_count(const vit_config *config) {
 }
 
 /* Take one block of floats for all tensors and point the fields into it. */
-static void vit__take_tensors(vit_tensors *t, const vit_config *c,
-                              vit_arena *a) {
+static void vit__take_tensors(
+    vit_tensors *t, const vit_config *c, vit_arena *a) {
   vit__row rows[VIT__ROWS];
   double total = vit__count_numbers(c), layer = 0, offset = 0;
   int n = 0;
@@ -3250,8 +2879,7 @@ static void vit__fill_uniform(float *w, size_t n, float limit, vit_rng *rng) {
 /* Inputs of the layer that a weight or bias belongs to: the bias stands right
    behind its weight in the table, so the caller passes the last weight on. */
 static void vit__fill_tensor(float *w, const vit_tensor *t,
-                             const vit_tensor *weight, const vit_config *c,
-                             vit_rng *rng) {
+    const vit_tensor *weight, const vit_config *c, vit_rng *rng) {
   int is_bias = t->init == VIT__INIT_BIAS || t->init == VIT__INIT_HEAD_BIAS;
   int is_head = t->init == VIT__INIT_HEAD || t->init == VIT__INIT_HEAD_BIAS;
   float in = 1, out;
@@ -3263,8 +2891,8 @@ static void vit__fill_tensor(float *w, const vit_tensor *t,
   if (t->init == VIT__INIT_ONE) {
     for (size_t i = 0; i < t->count; i++) w[i] = 1;
   } else if (t->init == VIT__INIT_TOKEN || t->init == VIT__INIT_POSITION) {
-    vit__fill_normal(w, t->count, c->init == VIT_INIT_TORCH ? 1.0f : 0.02f,
-                     rng);
+    vit__fill_normal(
+        w, t->count, c->init == VIT_INIT_TORCH ? 1.0f : 0.02f, rng);
   } else if (c->init == VIT_INIT_TORCH) {
     vit__fill_uniform(w, t->count, 1 / sqrtf(in), rng);
   } else if (is_bias) {
@@ -3297,23 +2925,23 @@ static void vit__plan_model(vit_model *m, vit_arena *a) {
   if (T * T > VIT__MOST_FLOATS || T * c->width > VIT__MOST_FLOATS)
     a->overflow = 1, T = 0;
   vit__take_tensors(&m->params, c, a);
-  m->fixed_pos = fixed ? (float *)vit_arena_take(
-                             a, (size_t)(T * c->width), sizeof(float))
-                       : NULL;
+  m->fixed_pos =
+      fixed ? (float *)vit_arena_take(a, (size_t)(T * c->width), sizeof(float))
+            : NULL;
   m->mask = c->local_mask
                 ? (float *)vit_arena_take(a, (size_t)(T * T), sizeof(float))
                 : NULL;
 }
 
-static vit_result vit__plan_state(vit_state *s, const vit_config *c,
-                                  vit_arena *a) {
+static vit_result vit__plan_state(
+    vit_state *s, const vit_config *c, vit_arena *a) {
   const int grad = s->trains, batch = s->capacity;
   VIT__SIZES(vit__sizes_of(c, batch));
 #define VIT__PLAN(name, where, exists, size)                                   \
   {                                                                            \
     double floats = (exists) ? (double)(size) : 0;                             \
     int each = VIT__##where == VIT__BLOCK &&                                   \
-               (grad || (s->keep_probs && !strcmp(#name, "probs")));           \
+               (grad || (s->keep_attn && !strcmp(#name, "attn")));             \
     vit_result r = vit__check_int("activation " #name, floats);                \
     if (r) return r;                                                           \
     s->name##_stride = each ? (size_t)floats : 0;                              \
@@ -3326,19 +2954,19 @@ static vit_result vit__plan_state(vit_state *s, const vit_config *c,
   s->losses = (double *)vit_arena_take(a, (size_t)batch, sizeof(double));
   if (grad) vit__take_tensors(&s->grads, c, a);
   if (grad && s->grads.count <= VIT__SMALL)
-    s->part_grads = (float *)vit_arena_take(
-        a, VIT__PARTS * s->grads.count, sizeof(float));
+    s->part_grads =
+        (float *)vit_arena_take(a, VIT__PARTS * s->grads.count, sizeof(float));
   return VIT_OK;
 }
 
 static vit_result vit__check_batch(int batch) {
   if (batch >= 1 && batch <= VIT__MOST) return VIT_OK;
-  return vit__fail(VIT_ERR_CONFIG, "batch is %d; it must be from 1 to %d",
-                   batch, VIT__MOST);
+  return vit__fail(
+      VIT_ERR_CONFIG, "batch is %d; it must be from 1 to %d", batch, VIT__MOST);
 }
 
-VIT_DEF vit_result vit_memory_plan(const vit_config *config, int batch,
-                                   vit_memory *out) {
+VIT_DEF vit_result vit_memory_plan(
+    const vit_config *config, int batch, vit_memory *out) {
   vit_config c = *config;
   vit_arena params, model, states[2];
   vit_state s;
@@ -3361,8 +2989,8 @@ VIT_DEF vit_result vit_memory_plan(const vit_config *config, int batch,
     if (r) return r;
   }
   if (model.overflow || states[0].overflow || states[1].overflow)
-    return vit__fail(VIT_ERR_OVERFLOW, "this model needs more bytes than a "
-                                       "size_t can count; make it smaller");
+    return vit__fail(VIT_ERR_OVERFLOW,
+        "this model needs more bytes than a size_t can count; make it smaller");
   out->parameters = out->gradients = params.used;
   out->moments = 2 * params.used;
   out->constants = model.used - params.used;
@@ -3371,8 +2999,8 @@ VIT_DEF vit_result vit_memory_plan(const vit_config *config, int batch,
   return VIT_OK;
 }
 
-VIT_DEF vit_result vit_model_create(vit_model *m, const vit_config *config,
-                                    uint64_t seed) {
+VIT_DEF vit_result vit_model_create(
+    vit_model *m, const vit_config *config, uint64_t seed) {
   vit_config c = *config;
   vit_result r = vit_config_resolve(&c);
   memset(m, 0, sizeof *m);
@@ -3390,11 +3018,10 @@ VIT_DEF vit_result vit_model_create(vit_model *m, const vit_config *config,
     vit_positions_sinusoid(m->fixed_pos, vit_config_tokens(&c), c.width);
   if (c.positions == VIT_POSITIONS_SINCOS2D)
     vit_positions_sincos2d(m->fixed_pos, c.image_height / c.patch_height,
-                           c.image_width / c.patch_width, c.width,
-                           c.class_token);
+        c.image_width / c.patch_width, c.width, c.class_token);
   if (m->mask)
     vit_local_mask(m->mask, c.image_height / c.patch_height,
-                   c.image_width / c.patch_width, c.local_mask, c.class_token);
+        c.image_width / c.patch_width, c.local_mask, c.class_token);
   vit__initialise(m, seed);
   return VIT_OK;
 }
@@ -3406,8 +3033,8 @@ VIT_DEF void vit_model_free(vit_model *m) {
 
 static vit_result vit__check_there(const vit_model *m) {
   if (m->params.block) return VIT_OK;
-  return vit__fail(VIT_ERR_STATE, "there is no model: vit_model_create failed "
-                                  "or was not called");
+  return vit__fail(VIT_ERR_STATE,
+      "there is no model: vit_model_create failed or was not called");
 }
 
 static vit_result vit__check_model(const vit_model *m) {
@@ -3415,20 +3042,19 @@ static vit_result vit__check_model(const vit_model *m) {
   if (r) return r;
   if (m->threads < 0 || m->threads > VIT__MOST_THREADS)
     return vit__fail(VIT_ERR_CONFIG,
-                     "the model's threads are %d; they must be from 0 (all) to "
-                     "%d",
-                     m->threads, VIT__MOST_THREADS);
+        "the model's threads are %d; they must be from 0 (all) to %d",
+        m->threads, VIT__MOST_THREADS);
   return VIT_OK;
 }
 
 /* In how many shares work is cut. */
-static int vit__shares(const vit_model *m) {
-  return vit__min(m->threads > 0 ? m->threads : vit_max_threads(),
-                  VIT__MOST_THREADS);
+static int vit__parts(const vit_model *m) {
+  return VIT__MIN(
+      m->threads > 0 ? m->threads : vit_max_threads(), VIT__MOST_THREADS);
 }
 
 VIT_DEF int vit_model_threads(const vit_model *m) {
-  return vit__team(vit__shares(m));
+  return vit__threads(vit__parts(m));
 }
 
 /* Which weights vit_model_pack rearranges. */
@@ -3436,8 +3062,8 @@ static int vit__packs(int out) { return out % VIT_PANEL == 0; }
 
 /* A panel of packed weights takes the place of the rows that it is made of, so
    one panel at a time is copied out and written back. */
-static void vit__repack_tensor(float *w, const vit_tensor *t, float *copy,
-                               int pack) {
+static void vit__repack_tensor(
+    float *w, const vit_tensor *t, float *copy, int pack) {
   const int out = t->shape[0], in = (int)(t->count / (size_t)out);
   const vit_idx panel = (vit_idx)VIT_PANEL * in;
   if (!t->is_matrix || !vit__packs(out)) return;
@@ -3460,8 +3086,8 @@ static vit_result vit__repack(vit_model *m, int pack) {
     size_t in = t.count / (size_t)t.shape[0];
     if (t.is_matrix && in > longest) longest = in;
   }
-  copy = (float *)vit__allocate(longest * VIT_PANEL, sizeof *copy,
-                                "repacking the weights");
+  copy = (float *)vit__allocate(
+      longest * VIT_PANEL, sizeof *copy, "repacking the weights");
   if (!copy) return VIT_ERR_NO_MEMORY;
   for (int i = 0; vit_tensor_at(&m->config, i, &t); i++)
     vit__repack_tensor(m->params.block + t.offset, &t, copy, pack);
@@ -3476,12 +3102,12 @@ VIT_DEF vit_result vit_model_unpack(vit_model *m) { return vit__repack(m, 0); }
 /* What needs the weights as they are in the table of tensors. */
 static vit_result vit__check_unpacked(const vit_model *m) {
   if (!m->packed) return VIT_OK;
-  return vit__fail(VIT_ERR_STATE, "this model is packed for inference; call "
-                                  "vit_model_unpack first");
+  return vit__fail(VIT_ERR_STATE,
+      "this model is packed for inference; call vit_model_unpack first");
 }
 
-VIT_DEF vit_result vit_state_create(vit_state *s, const vit_model *m, int batch,
-                                    int flags, uint64_t seed) {
+VIT_DEF vit_result vit_state_create(
+    vit_state *s, const vit_model *m, int batch, int flags, uint64_t seed) {
   vit_result r = vit__check_batch(batch);
   memset(s, 0, sizeof *s);
   if (!r) r = vit__check_model(m);
@@ -3491,12 +3117,13 @@ VIT_DEF vit_result vit_state_create(vit_state *s, const vit_model *m, int batch,
   s->capacity = batch;
   s->trains = (flags & VIT_FOR_TRAINING) != 0;
   s->input_gradient = (flags & VIT_INPUT_GRADIENT) != 0;
-  s->keep_probs = (flags & VIT_KEEP_ATTENTION) != 0;
+  s->keep_attn = (flags & VIT_KEEP_ATTENTION) != 0;
   s->dropout = s->trains;
   s->key = vit__key(seed ^ VIT__SALT_DROPOUT);
   r = vit__plan_state(s, &m->config, &s->arena);
-  if (!r) r = vit_arena_allocate(&s->arena, s->trains ? "training state"
-                                                      : "inference state");
+  if (!r)
+    r = vit_arena_allocate(
+        &s->arena, s->trains ? "training state" : "inference state");
   if (!r) r = vit__plan_state(s, &m->config, &s->arena);
   if (r) memset(s, 0, sizeof *s);
   return r;
@@ -3516,7 +3143,7 @@ enum {
   VIT__SITE_PROJ,
   VIT__SITE_HIDDEN,
   VIT__SITE_MLP,
-  VIT__SITE_LAYER,
+  VIT__SITE_BLOCK,
   VIT__SITE_PATH1,
   VIT__SITE_PATH2,
   VIT__SITES
@@ -3526,14 +3153,14 @@ enum {
 typedef struct {
   const vit_model *m;
   const vit_kernels *k;
-  vit_state s;       /* a view: its pointers start at the first image */
-  int first_image;   /* of the view in the batch */
+  vit_state s;     /* a view: its pointers start at the first image */
+  int first_image; /* of the view in the batch */
   int B, N, T, D, H, Dh, I, M, K, P;
   int threads, parts; /* parts: of the layer norm's sums */
-  int queries;       /* of a head at a time */
-  int l;             /* the block at work */
+  int queries;        /* of a head at a time */
+  int l;              /* the block at work */
   const float *images;
-  float factor;      /* of the loss */
+  float factor; /* of the loss */
 } vit__pass;
 
 static vit__pass vit__begin(const vit_model *m, const vit_state *s) {
@@ -3553,7 +3180,7 @@ static vit__pass vit__begin(const vit_model *m, const vit_state *s) {
   p.M = c->mlp_width;
   p.K = c->classes;
   p.P = c->channels * c->patch_height * c->patch_width;
-  p.threads = vit__shares(m);
+  p.threads = vit__parts(m);
   p.parts = VIT__PARTS;
   p.queries = vit__queries(p.T);
   return p;
@@ -3571,7 +3198,7 @@ static vit__pass vit__view(const vit__pass *whole, int first, int count) {
   VIT_ACTIVATIONS(VIT__MOVE)
 #undef VIT__MOVE
   (void)grad;
-  s->partial = whole->s.partial;
+  s->norm_sums = whole->s.norm_sums;
   s->losses += first;
   p.images += (vit_idx)first * p.N * p.P;
   p.first_image = first;
@@ -3583,7 +3210,7 @@ static vit__pass vit__view(const vit__pass *whole, int first, int count) {
 /* All parallel work goes through here: `count` independent tasks. */
 typedef void (*vit__task)(const vit__pass *p, int i);
 static void vit__each(const vit__pass *p, int count, vit__task task) {
-  const int threads = vit__team(p->threads);
+  const int threads = vit__threads(p->threads);
   if (threads == 1) {
     for (int i = 0; i < count; i++) task(p, i);
     return;
@@ -3593,12 +3220,12 @@ static void vit__each(const vit__pass *p, int count, vit__task task) {
 }
 
 /* Items first .. first + count - 1 of n are the share of worker i. */
-static void vit__share(int n, int workers, int i, int grain, int *first,
-                       int *count) {
+static void vit__part(
+    int n, int workers, int i, int grain, int *first, int *count) {
   vit_idx each = ((vit_idx)n + workers - 1) / workers, begin, end;
   each = (each + grain - 1) / grain * grain;
-  begin = vit__least(each * i, n);
-  end = vit__least(begin + each, n);
+  begin = VIT__MIN(each * i, n);
+  end = VIT__MIN(begin + each, n);
   *first = (int)begin;
   *count = (int)(end - begin);
 }
@@ -3606,13 +3233,12 @@ static void vit__share(int n, int workers, int i, int grain, int *first,
 /* The share of thread i in the rows of the pass; 0: nothing to do. */
 static int vit__rows(const vit__pass *p, int workers, int i, int *first) {
   int n;
-  vit__share(p->B * p->T, workers, i, VIT__ROW_GRAIN, first, &n);
+  vit__part(p->B * p->T, workers, i, VIT__ROW_MULTIPLE, first, &n);
   return n;
 }
 
 static void vit__linear(const vit__pass *p, float *y, const float *x,
-                        const float *w, const float *b, int rows, int in,
-                        int out) {
+    const float *w, const float *b, int rows, int in, int out) {
   if (p->m->packed && vit__packs(out))
     p->k->linear_packed_forward(y, x, w, b, rows, in, out);
   else
@@ -3621,17 +3247,17 @@ static void vit__linear(const vit__pass *p, float *y, const float *x,
 
 static uint32_t vit__stream(const vit__pass *p, int l, int site) {
   uint32_t sites = 1 + (uint32_t)(p->m->config.depth * VIT__SITES);
-  return p->s.pass * sites + 1 + (uint32_t)(l * VIT__SITES + site);
+  return p->s.forwards * sites + 1 + (uint32_t)(l * VIT__SITES + site);
 }
 
 /* Dropout in place on rows of `cols` numbers; does nothing when it is off. */
 static void vit__drop(const vit__pass *p, float *x, float rate, uint32_t stream,
-                      int first, int count, int cols) {
+    int first, int count, int cols) {
   vit_idx start = (vit_idx)first * cols;
   vit_idx before = (vit_idx)p->first_image * p->T * cols;
   if (!p->s.dropout || rate == 0) return;
   p->k->dropout(x + start, x + start, count * cols, rate, p->s.key, stream,
-                (uint32_t)(before + start));
+      (uint32_t)(before + start));
 }
 
 /* Stochastic depth: what image b's branch is multiplied with. The rate grows
@@ -3643,8 +3269,8 @@ static float vit__path_scale(const vit__pass *p, int l, int site, vit_idx b) {
   uint32_t bits;
   if (!p->s.dropout || rate == 0) return 1;
   if (c->depth > 1) rate *= (float)l / (float)(c->depth - 1);
-  bits = vit_philox(p->s.key, vit__stream(p, l, site),
-                    (uint32_t)(p->first_image + b));
+  bits = vit_philox(
+      p->s.key, vit__stream(p, l, site), (uint32_t)(p->first_image + b));
   return vit__unit(bits) < rate ? 0 : 1 / (1 - rate);
 }
 
@@ -3652,35 +3278,34 @@ static float vit__path_scale(const vit__pass *p, int l, int site, vit_idx b) {
    image end, at most `end`. Without it, all rows go together. */
 static vit_idx vit__image_end(const vit__pass *p, vit_idx r, vit_idx end) {
   vit_idx next = (r / p->T + 1) * p->T;
-  return p->m->config.drop_path == 0 ? end : vit__least(next, end);
+  return p->m->config.drop_path == 0 ? end : VIT__MIN(next, end);
 }
 
 /* y = x + scale f. y, x, f [B*T,D] */
 static void vit__add_branch(const vit__pass *p, int l, int site, float *y,
-                            const float *x, const float *f, int first,
-                            int count) {
+    const float *x, const float *f, int first, int count) {
   const vit_idx end = (vit_idx)first + count, D = p->D;
   for (vit_idx r = first, next; r < end; r = next) {
     next = vit__image_end(p, r, end);
     p->k->residual_forward(y + r * D, x + r * D, f + r * D,
-                           vit__path_scale(p, l, site, r / p->T),
-                           (int)((next - r) * D));
+        vit__path_scale(p, l, site, r / p->T), (int)((next - r) * D));
   }
 }
 
 /* The gradient of that by f: df = scale dy. */
 static void vit__branch_gradient(const vit__pass *p, int l, int site, float *df,
-                                 const float *dy, int first, int count) {
+    const float *dy, int first, int count) {
   const vit_idx end = (vit_idx)first + count, D = p->D;
   for (vit_idx r = first, next; r < end; r = next) {
     next = vit__image_end(p, r, end);
     p->k->scale(df + r * D, dy + r * D, vit__path_scale(p, l, site, r / p->T),
-                (int)((next - r) * D));
+        (int)((next - r) * D));
   }
 }
 
 /* Block l's activations: field of the state at its place. */
-#define VIT__ACT(p, field, l) ((p)->s.field + (size_t)(l) * (p)->s.field##_stride)
+#define VIT__ACT(p, field, l)                                                  \
+  ((p)->s.field + (size_t)(l) * (p)->s.field##_stride)
 
 /* What block l reads: the tokens, or what block l-1 wrote. */
 static float *vit__block_input(const vit__pass *p, int l) {
@@ -3694,28 +3319,27 @@ static void vit__cut(const vit__pass *p, int b) {
   const vit_config *c = &p->m->config;
   const vit_idx pixels = (vit_idx)p->N * p->P;
   p->k->patchify_forward(p->s.patches + b * pixels, p->images + b * pixels,
-                         c->channels, c->image_height, c->image_width,
-                         c->patch_height, c->patch_width);
+      c->channels, c->image_height, c->image_width, c->patch_height,
+      c->patch_width);
 }
 
 static void vit__project(const vit__pass *p, int worker) {
   const vit_tensors *w = &p->m->params;
   int first, n;
-  vit__share(p->B * p->N, p->threads, worker, VIT__ROW_GRAIN, &first, &n);
+  vit__part(p->B * p->N, p->threads, worker, VIT__ROW_MULTIPLE, &first, &n);
   if (n > 0)
-    vit__linear(p, p->s.embedded + (vit_idx)first * p->D,
-                p->s.patches + (vit_idx)first * p->P, w->patch_w, w->patch_b, n,
-                p->P, p->D);
+    vit__linear(p, p->s.patch_embed + (vit_idx)first * p->D,
+        p->s.patches + (vit_idx)first * p->P, w->patch_w, w->patch_b, n, p->P,
+        p->D);
 }
 
 static void vit__place(const vit__pass *p, int b) {
   const vit_tensors *w = &p->m->params;
   p->k->tokens_forward(p->s.tokens + (vit_idx)b * p->T * p->D,
-                       p->s.embedded + (vit_idx)b * p->N * p->D, w->cls_token,
-                       w->pos_embed ? w->pos_embed : p->m->fixed_pos, p->N,
-                       p->D);
+      p->s.patch_embed + (vit_idx)b * p->N * p->D, w->cls_token,
+      w->pos_embed ? w->pos_embed : p->m->fixed_pos, p->N, p->D);
   vit__drop(p, p->s.tokens, p->m->config.pos_drop, vit__stream(p, 0, -1),
-            b * p->T, p->T, p->D);
+      b * p->T, p->T, p->D);
 }
 
 /* Rows of block l up to Q, K, V: layer norm 1 (pre-norm) and the fused
@@ -3730,26 +3354,26 @@ static void vit__block_qkv(const vit__pass *p, int worker) {
   float *norm1 = VIT__ACT(p, norm1, l) + first * D;
   if (n == 0) return;
   if (c->norm == VIT_NORM_PRE) {
-    p->k->layernorm_forward(norm1, VIT__ACT(p, mean1, l) + first,
-                            VIT__ACT(p, rstd1, l) + first, x, w.norm1_w,
-                            w.norm1_b, n, p->D, c->norm_eps);
+    p->k->layernorm_forward(norm1, VIT__ACT(p, norm1_mean, l) + first,
+        VIT__ACT(p, norm1_rstd, l) + first, x, w.norm1_w, w.norm1_b, n, p->D,
+        c->norm_eps);
     x = norm1;
   }
   vit__linear(p, VIT__ACT(p, qkv, l) + first * I3, x, w.qkv_w, w.qkv_b, n, p->D,
-              3 * p->I);
+      3 * p->I);
 }
 
 /* Attention dropout of n queries from i on: the probabilities to use. */
-static const float *vit__drop_probs(const vit__pass *p, vit_idx at, vit_idx i,
-                                    int n, const float *probs) {
+static const float *vit__drop_probs(
+    const vit__pass *p, vit_idx at, vit_idx i, int n, const float *probs) {
   const vit_idx T = p->T, first = (at * T + i) * T;
   const float rate = p->m->config.attn_drop;
   float *dropped;
   if (!p->s.dropout || rate == 0) return probs;
-  dropped = VIT__ACT(p, dropped, p->l) + first;
+  dropped = VIT__ACT(p, attn_used, p->l) + first;
   p->k->dropout(dropped, probs, n * p->T, rate, p->s.key,
-                vit__stream(p, p->l, VIT__SITE_ATTN),
-                (uint32_t)(p->first_image * p->H * T * T + first));
+      vit__stream(p, p->l, VIT__SITE_ATTN),
+      (uint32_t)(p->first_image * p->H * T * T + first));
   return dropped;
 }
 
@@ -3760,52 +3384,50 @@ static const float *vit__drop_probs(const vit__pass *p, vit_idx at, vit_idx i,
    head: image * H + number; i: the first query; probs [queries,T] */
 static void vit__head(const vit__pass *p, int head, int i, float *probs) {
   const int T = p->T, Dh = p->Dh, I = p->I, l = p->l;
-  const int n = vit__min(p->queries, T - i);
+  const int n = VIT__MIN(p->queries, T - i);
   const vit_idx b = head / p->H, h = head % p->H, row = b * T + i;
   const float *q = VIT__ACT(p, qkv, l) + b * T * 3 * I + h * Dh;
   p->k->attention_scores_forward(probs, q + (vit_idx)i * 3 * I, q + I,
-                                 p->m->mask ? p->m->mask + (vit_idx)i * T : NULL,
-                                 n, T, Dh, 3 * I);
-  p->k->attention_values_forward(VIT__ACT(p, heads, l) + row * I + h * Dh,
-                                 vit__drop_probs(p, head, i, n, probs),
-                                 q + 2 * I, n, T, Dh, 3 * I, I);
+      p->m->mask ? p->m->mask + (vit_idx)i * T : NULL, n, T, Dh, 3 * I);
+  p->k->attention_values_forward(VIT__ACT(p, atty, l) + row * I + h * Dh,
+      vit__drop_probs(p, head, i, n, probs), q + 2 * I, n, T, Dh, 3 * I, I);
 }
 
 /* A worker's share of all queries of all heads. Where the probabilities are not
    kept, each worker has one place for those that it is at. */
 static void vit__heads(const vit__pass *p, int worker) {
-  const int keeps = p->s.trains || p->s.keep_probs, heads = p->B * p->H;
+  const int keeps = p->s.trains || p->s.keep_attn, heads = p->B * p->H;
   const int parts = (p->T + p->queries - 1) / p->queries;
-  const int workers = keeps ? p->threads : vit__min(p->threads, heads);
+  const int workers = keeps ? p->threads : VIT__MIN(p->threads, heads);
   int first, n;
-  vit__share(heads * parts, workers, worker, 1, &first, &n);
+  vit__part(heads * parts, workers, worker, 1, &first, &n);
   for (int at = first; at < first + n; at++) {
     const vit_idx head = at / parts, i = at % parts * p->queries;
     const vit_idx row = keeps ? head * p->T + i : (vit_idx)worker * p->queries;
-    vit__head(p, (int)head, (int)i, VIT__ACT(p, probs, p->l) + row * p->T);
+    vit__head(p, (int)head, (int)i, VIT__ACT(p, attn, p->l) + row * p->T);
   }
 }
 
 /* The MLP of rows of block l, into s->branch: fc1, GELU, fc2. */
-static void vit__block_mlp(const vit__pass *p, int l, const float *x, int first,
-                           int n) {
+static void vit__block_mlp(
+    const vit__pass *p, int l, const float *x, int first, int n) {
   const vit_config *c = &p->m->config;
   const vit_tensors w = vit_layer(&p->m->params, l);
   const vit_idx D = p->D, M = p->M;
-  float *hidden = VIT__ACT(p, hidden, l) + first * M;
-  float *gelu = VIT__ACT(p, hidden_gelu, l);
-  float *y = (c->mlp_last_gelu ? VIT__ACT(p, mlp_out, l) : p->s.branch) +
-             first * D;
+  float *hidden = VIT__ACT(p, fch, l) + first * M;
+  float *gelu = VIT__ACT(p, fch_gelu, l);
+  float *y =
+      (c->mlp_last_gelu ? VIT__ACT(p, fcproj, l) : p->s.branch) + first * D;
   void (*activate)(float *, const float *, int) =
       c->gelu == VIT_GELU_ERF ? p->k->gelu_forward : p->k->gelu_tanh_forward;
   vit__linear(p, hidden, x + first * D, w.fc1_w, w.fc1_b, n, p->D, p->M);
   activate(gelu + first * M, hidden, n * p->M);
   vit__drop(p, gelu, c->hidden_drop, vit__stream(p, l, VIT__SITE_HIDDEN), first,
-            n, p->M);
+      n, p->M);
   vit__linear(p, y, gelu + first * M, w.fc2_w, w.fc2_b, n, p->M, p->D);
   if (c->mlp_last_gelu) activate(p->s.branch + first * D, y, n * p->D);
   vit__drop(p, p->s.branch, c->mlp_drop, vit__stream(p, l, VIT__SITE_MLP),
-            first, n, p->D);
+      first, n, p->D);
 }
 
 /* Rows of block l after the heads. Pre-norm (ViT paper, eq. 2 and 3):
@@ -3820,33 +3442,32 @@ static void vit__block_rest(const vit__pass *p, int worker) {
   const vit_tensors w = vit_layer(&p->m->params, l);
   const vit_idx D = p->D;
   const int post = c->norm == VIT_NORM_POST;
-  float *mid = VIT__ACT(p, mid, l), *out = VIT__ACT(p, out, l);
+  float *mid = VIT__ACT(p, residual2, l), *out = VIT__ACT(p, out, l);
   float *branch = p->s.branch;
   float *norm1 = VIT__ACT(p, norm1, l), *norm2 = VIT__ACT(p, norm2, l);
-  float *sum2 = post ? VIT__ACT(p, sum2, l) : NULL;
+  float *sum2 = post ? VIT__ACT(p, residual3, l) : NULL;
   if (n == 0) return;
   vit__linear(p, branch + first * D,
-              VIT__ACT(p, heads, l) + (vit_idx)first * p->I, w.proj_w, w.proj_b,
-              n, p->I, p->D);
+      VIT__ACT(p, atty, l) + (vit_idx)first * p->I, w.proj_w, w.proj_b, n, p->I,
+      p->D);
   vit__drop(p, branch, c->proj_drop, vit__stream(p, l, VIT__SITE_PROJ), first,
-            n, p->D);
-  vit__add_branch(p, l, VIT__SITE_PATH1, mid, vit__block_input(p, l), branch,
-                  first, n);
-  p->k->layernorm_forward(
-      (post ? norm1 : norm2) + first * D,
-      (post ? VIT__ACT(p, mean1, l) : VIT__ACT(p, mean2, l)) + first,
-      (post ? VIT__ACT(p, rstd1, l) : VIT__ACT(p, rstd2, l)) + first,
+      n, p->D);
+  vit__add_branch(
+      p, l, VIT__SITE_PATH1, mid, vit__block_input(p, l), branch, first, n);
+  p->k->layernorm_forward((post ? norm1 : norm2) + first * D,
+      (post ? VIT__ACT(p, norm1_mean, l) : VIT__ACT(p, norm2_mean, l)) + first,
+      (post ? VIT__ACT(p, norm1_rstd, l) : VIT__ACT(p, norm2_rstd, l)) + first,
       mid + first * D, post ? w.norm1_w : w.norm2_w,
       post ? w.norm1_b : w.norm2_b, n, p->D, c->norm_eps);
   vit__block_mlp(p, l, post ? norm1 : norm2, first, n);
   vit__add_branch(p, l, VIT__SITE_PATH2, post ? sum2 : out, post ? norm1 : mid,
-                  branch, first, n);
+      branch, first, n);
   if (post)
-    p->k->layernorm_forward(out + first * D, VIT__ACT(p, mean2, l) + first,
-                            VIT__ACT(p, rstd2, l) + first, sum2 + first * D,
-                            w.norm2_w, w.norm2_b, n, p->D, c->norm_eps);
-  vit__drop(p, out, c->layer_drop, vit__stream(p, l, VIT__SITE_LAYER), first, n,
-            p->D);
+    p->k->layernorm_forward(out + first * D, VIT__ACT(p, norm2_mean, l) + first,
+        VIT__ACT(p, norm2_rstd, l) + first, sum2 + first * D, w.norm2_w,
+        w.norm2_b, n, p->D, c->norm_eps);
+  vit__drop(p, out, c->block_drop, vit__stream(p, l, VIT__SITE_BLOCK), first, n,
+      p->D);
 }
 
 /* Final norm and pooling of image b (ViT paper, eq. 4). */
@@ -3857,10 +3478,10 @@ static void vit__pool(const vit__pass *p, int b) {
   const float *x = vit__block_input(p, c->depth) + b * TD;
   float *pooled = p->s.pooled + (vit_idx)b * p->D;
   if (c->final_norm) {
-    float *normed = p->s.normed + b * TD;
-    p->k->layernorm_forward(normed, p->s.mean + (vit_idx)b * p->T,
-                            p->s.rstd + (vit_idx)b * p->T, x, w->norm_w,
-                            w->norm_b, p->T, p->D, c->norm_eps);
+    float *normed = p->s.norm + b * TD;
+    p->k->layernorm_forward(normed, p->s.norm_mean + (vit_idx)b * p->T,
+        p->s.norm_rstd + (vit_idx)b * p->T, x, w->norm_w, w->norm_b, p->T, p->D,
+        c->norm_eps);
     x = normed;
   }
   if (c->pool == VIT_POOL_CLS)
@@ -3882,9 +3503,9 @@ static void vit__forward_pass(vit__pass *p) {
     vit__each(p, p->threads, vit__block_rest);
   }
   vit__each(p, p->B, vit__pool);
-  vit__linear(p, p->s.logits, p->s.pooled, w->head_w, w->head_b, p->B, p->D,
-              p->K);
-  p->k->softmax_forward(p->s.softmax, p->s.logits, p->B, p->K);
+  vit__linear(
+      p, p->s.logits, p->s.pooled, w->head_w, w->head_b, p->B, p->D, p->K);
+  p->k->softmax_forward(p->s.probs, p->s.logits, p->B, p->K);
 }
 
 /* Thread i takes its share of the images all the way: of a large model all at
@@ -3893,12 +3514,12 @@ static void vit__forward_pass(vit__pass *p) {
 static void vit__forward_share(const vit__pass *whole, int i) {
   const int small = whole->m->params.count <= VIT__SMALL;
   int first, n, turns;
-  vit__share(whole->B, whole->threads, i, 1, &first, &n);
+  vit__part(whole->B, whole->threads, i, 1, &first, &n);
   turns = small ? n * whole->T / VIT__ROWS_AT_ONCE + 1 : 1;
   for (int turn = 0; turn < turns; turn++) {
     int begin, count;
     vit__pass p;
-    vit__share(n, turns, turn, 1, &begin, &count);
+    vit__part(n, turns, turn, 1, &begin, &count);
     if (count == 0) return;
     p = vit__view(whole, first + begin, count);
     vit__forward_pass(&p);
@@ -3924,23 +3545,22 @@ static vit_result vit__check_state(const vit_model *m, const vit_state *s) {
     return vit__fail(VIT_ERR_STATE, "this state was made for another model; "
                                     "make one with vit_state_create");
   if (s->dropout && !s->trains)
-    return vit__fail(VIT_ERR_STATE, "dropout is on in a state for inference; "
-                                    "it needs VIT_FOR_TRAINING");
+    return vit__fail(VIT_ERR_STATE,
+        "dropout is on in a state for inference; it needs VIT_FOR_TRAINING");
   return VIT_OK;
 }
 
-VIT_DEF vit_result vit_forward(const vit_model *m, vit_state *s,
-                               const float *images, int B) {
+VIT_DEF vit_result vit_forward(
+    const vit_model *m, vit_state *s, const float *images, int B) {
   vit__pass p;
   vit_result r = vit__check_state(m, s);
   if (r) return r;
   if (B < 1 || B > s->capacity)
     return vit__fail(VIT_ERR_CONFIG,
-                     "batch of %d images, but this state was created for 1 to "
-                     "%d",
-                     B, s->capacity);
-  s->pass++;
-  s->dropped_out = s->dropout;
+        "batch of %d images, but this state was created for 1 to %d", B,
+        s->capacity);
+  s->forwards++;
+  s->forward_dropout = s->dropout;
   s->batch = B;
   s->loss_known = 0;
   p = vit__begin(m, s);
@@ -3952,12 +3572,12 @@ VIT_DEF vit_result vit_forward(const vit_model *m, vit_state *s,
   return VIT_OK;
 }
 
-VIT_DEF const float *vit_attention(const vit_model *m, const vit_state *s,
-                                   int layer, int image, int head) {
+VIT_DEF const float *vit_attention(
+    const vit_model *m, const vit_state *s, int layer, int image, int head) {
   const vit_config *c = &m->config;
   vit_idx T;
   if (vit__check_state(m, s)) return NULL;
-  if (!s->trains && !s->keep_probs) {
+  if (!s->trains && !s->keep_attn) {
     vit__fail(VIT_ERR_STATE, "this state keeps no attention; create it with "
                              "VIT_FOR_TRAINING or VIT_KEEP_ATTENTION");
     return NULL;
@@ -3965,13 +3585,13 @@ VIT_DEF const float *vit_attention(const vit_model *m, const vit_state *s,
   if (layer < 0 || layer >= c->depth || image < 0 || image >= s->batch ||
       head < 0 || head >= c->heads) {
     vit__fail(VIT_ERR_CONFIG,
-              "there is no attention of layer %d, image %d, head %d: the last "
-              "forward had %d layers, %d images and %d heads",
-              layer, image, head, c->depth, s->batch, c->heads);
+        "there is no attention of layer %d, image %d, head %d: the last "
+        "forward had %d layers, %d images and %d heads",
+        layer, image, head, c->depth, s->batch, c->heads);
     return NULL;
   }
   T = vit_config_tokens(c);
-  return s->probs + (size_t)layer * s->probs_stride +
+  return s->attn + (size_t)layer * s->probs_stride +
          ((vit_idx)image * c->heads + head) * T * T;
 }
 
@@ -3983,8 +3603,7 @@ static int vit__argmax(const float *x, int n) {
 }
 
 VIT_DEF vit_result vit_predict(const vit_model *m, vit_state *s,
-                               const float *images, int B, int *classes,
-                               float *p) {
+    const float *images, int B, int *classes, float *p) {
   const int K = m->config.classes, dropout = s->dropout;
   vit_result r;
   s->dropout = 0;
@@ -3993,7 +3612,7 @@ VIT_DEF vit_result vit_predict(const vit_model *m, vit_state *s,
   if (r) return r;
   for (vit_idx b = 0; b < B; b++)
     classes[b] = vit__argmax(s->logits + b * K, K);
-  if (p) memcpy(p, s->softmax, (size_t)B * (size_t)K * sizeof *p);
+  if (p) memcpy(p, s->probs, (size_t)B * (size_t)K * sizeof *p);
   return VIT_OK;
 }
 
@@ -4005,14 +3624,13 @@ VIT_DEF vit_result vit_predict(const vit_model *m, vit_state *s,
    p = softmax(logits) and the targets q of a row sum up to 1.
    logits [rows,K], targets [rows,K] -> losses [rows], p [rows,K] */
 static void vit_naive_crossentropy_forward(double *losses, float *p,
-                                           const float *logits,
-                                           const float *targets, int rows,
-                                           int K) {
+    const float *logits, const float *targets, int rows, int K) {
   vit_naive_softmax_forward(p, logits, rows, K);
   for (vit_idx r = 0; r < rows; r++) {
     const float *z = logits + r * K, *q = targets + r * K;
     double top = (double)z[0], sum = 0, wanted = 0;
-    for (vit_idx k = 1; k < K; k++) top = (double)z[k] > top ? (double)z[k] : top;
+    for (vit_idx k = 1; k < K; k++)
+      top = (double)z[k] > top ? (double)z[k] : top;
     for (vit_idx k = 0; k < K; k++) {
       sum += exp((double)z[k] - top);
       wanted += (double)q[k] * ((double)z[k] - top);
@@ -4023,17 +3641,14 @@ static void vit_naive_crossentropy_forward(double *losses, float *p,
 
 /* dlogits = factor (p - q) */
 static void vit_naive_crossentropy_backward(float *dlogits, const float *p,
-                                            const float *targets, float factor,
-                                            int rows, int K) {
+    const float *targets, float factor, int rows, int K) {
   for (vit_idx i = 0; i < (vit_idx)rows * K; i++)
     dlogits[i] = factor * (p[i] - targets[i]);
 }
 
 #ifdef VIT__HAS_SIMD
 VIT__SIMD void vit_simd_crossentropy_forward(double *losses, float *p,
-                                             const float *logits,
-                                             const float *targets, int rows,
-                                             int K) {
+    const float *logits, const float *targets, int rows, int K) {
   for (vit_idx r = 0; r < rows; r++, p += K, logits += K, targets += K) {
     vit_vec top = vit_set(-INFINITY), sum = vit_set(0), wanted = sum, scale;
     float highest;
@@ -4058,80 +3673,79 @@ VIT__SIMD void vit_simd_crossentropy_forward(double *losses, float *p,
 }
 
 VIT__SIMD void vit_simd_crossentropy_backward(float *dlogits, const float *p,
-                                              const float *targets,
-                                              float factor, int rows, int K) {
+    const float *targets, float factor, int rows, int K) {
   const vit_idx n = (vit_idx)rows * K;
   const vit_vec f = vit_set(factor);
   for (vit_idx i = 0; i < n; i += VIT_LANES)
     vit_store_n(dlogits + i,
-                vit_mul(f, vit_sub(vit_load_n(p + i, n - i),
-                                   vit_load_n(targets + i, n - i))),
-                n - i);
+        vit_mul(f,
+            vit_sub(vit_load_n(p + i, n - i), vit_load_n(targets + i, n - i))),
+        n - i);
 }
 #endif
 
 static vit_result vit__check_loss_call(const vit_model *m, const vit_state *s) {
   vit_result r = vit__check_state(m, s);
   if (!r && s->batch < 1)
-    r = vit__fail(VIT_ERR_STATE, "there is no forward pass to take the loss "
-                                 "of; call vit_forward first");
+    r = vit__fail(VIT_ERR_STATE,
+        "there is no forward pass to take the loss of; call vit_forward first");
   return r;
 }
 
 /* The loss for s->targets. */
 static double vit__take_loss(const vit_model *m, vit_state *s) {
-  const float *z =
-      m->config.head == VIT_HEAD_SOFTMAX ? s->softmax : s->logits;
+  const float *z = m->config.softmax_before_loss ? s->probs : s->logits;
   double sum = 0;
-  m->kernels->crossentropy_forward(s->losses, s->loss_p, z, s->targets, s->batch,
-                                   m->config.classes);
+  m->kernels->crossentropy_forward(
+      s->losses, s->loss_softmax, z, s->targets, s->batch, m->config.classes);
   for (int b = 0; b < s->batch; b++) sum += s->losses[b];
   s->loss_known = 1;
   return s->loss = sum / s->batch;
 }
 
-VIT_DEF vit_result vit_loss_targets(const vit_model *m, vit_state *s,
-                                    const float *targets, double *loss) {
+VIT_DEF vit_result vit_loss_targets(
+    const vit_model *m, vit_state *s, const float *targets, double *loss) {
   const int K = m->config.classes;
   vit_result r = vit__check_loss_call(m, s);
   for (vit_idx b = 0; !r && b < s->batch; b++) {
     double sum = 0;
     for (vit_idx k = 0; k < K; k++) sum += (double)targets[b * K + k];
     if (!(fabs(sum - 1) <= 1e-3))
-      r = vit__fail(VIT_ERR_CONFIG, "the targets of image %d sum up to %g; they "
-                                    "are probabilities and must give 1",
-                    (int)b, sum);
+      r = vit__fail(VIT_ERR_CONFIG,
+          "the targets of image %d sum up to %g; they are probabilities and "
+          "must give 1",
+          (int)b, sum);
   }
   if (r) return r;
-  memcpy(s->targets, targets,
-         (size_t)s->batch * (size_t)K * sizeof *targets);
+  memcpy(s->targets, targets, (size_t)s->batch * (size_t)K * sizeof *targets);
   *loss = vit__take_loss(m, s);
   return VIT_OK;
 }
 
 /* What a label asks for, with smoothing e (Szegedy et al. 2016, section 7):
    (1 - e) [k is the label] + e / K. targets [K] */
-static void vit__set_targets(float *targets, int label, float smoothing, int K) {
+static void vit__set_targets(
+    float *targets, int label, float smoothing, int K) {
   for (int k = 0; k < K; k++)
     targets[k] = smoothing / (float)K + (k == label ? 1 - smoothing : 0);
 }
 
 static vit_result vit__check_smoothing(float smoothing) {
   if (smoothing >= 0 && smoothing <= 1) return VIT_OK;
-  return vit__fail(VIT_ERR_CONFIG, "label smoothing is %g; it must be from 0 to 1",
-                   (double)smoothing);
+  return vit__fail(VIT_ERR_CONFIG,
+      "label smoothing is %g; it must be from 0 to 1", (double)smoothing);
 }
 
 VIT_DEF vit_result vit_loss(const vit_model *m, vit_state *s, const int *labels,
-                            float smoothing, double *loss) {
+    float smoothing, double *loss) {
   const int K = m->config.classes;
   vit_result r = vit__check_loss_call(m, s);
   if (!r) r = vit__check_smoothing(smoothing);
   for (int b = 0; !r && b < s->batch; b++)
     if (labels[b] < 0 || labels[b] >= K)
       r = vit__fail(VIT_ERR_CONFIG,
-                    "label %d of image %d is not a class from 0 to %d",
-                    labels[b], b, K - 1);
+          "label %d of image %d is not a class from 0 to %d", labels[b], b,
+          K - 1);
   if (r) return r;
   for (vit_idx b = 0; b < s->batch; b++)
     vit__set_targets(s->targets + b * K, labels[b], smoothing, K);
@@ -4140,8 +3754,7 @@ VIT_DEF vit_result vit_loss(const vit_model *m, vit_state *s, const int *labels,
 }
 
 VIT_DEF void vit_zero_gradients(vit_state *s) {
-  if (s->grads.block)
-    memset(s->grads.block, 0, s->grads.count * sizeof(float));
+  if (s->grads.block) memset(s->grads.block, 0, s->grads.count * sizeof(float));
 }
 
 /* -- backward through the model ------------------------------------------ */
@@ -4149,22 +3762,20 @@ VIT_DEF void vit_zero_gradients(vit_state *s) {
 /* The backward of a layer norm on rows of one part. Each part adds up its own
    dw and db, `which` = 0 or 1 says for which of a block's two norms. */
 static void vit__norm_backward(const vit__pass *p, int part, int which,
-                               float *dx, const float *dy, const float *x,
-                               const float *w, const float *mean,
-                               const float *rstd, int first, int n) {
+    float *dx, const float *dy, const float *x, const float *w,
+    const float *mean, const float *rstd, int first, int n) {
   const vit_idx D = p->D;
-  float *dw = p->s.partial + (2 * part + which) * 2 * D;
+  float *dw = p->s.norm_sums + (2 * part + which) * 2 * D;
   p->k->layernorm_backward(dx + first * D, dw, dw + D, dy + first * D,
-                           x + first * D, w, mean + first, rstd + first, n,
-                           p->D);
+      x + first * D, w, mean + first, rstd + first, n, p->D);
 }
 
 /* Add the parts up in their order: the same bits with any number of threads. */
-static void vit__norm_gradients(const vit__pass *p, int which, float *dw,
-                                float *db) {
+static void vit__norm_gradients(
+    const vit__pass *p, int which, float *dw, float *db) {
   const vit_idx D = p->D;
   for (vit_idx part = 0; part < p->parts; part++) {
-    const float *from = p->s.partial + (2 * part + which) * 2 * D;
+    const float *from = p->s.norm_sums + (2 * part + which) * 2 * D;
     for (vit_idx d = 0; d < D; d++) {
       dw[d] += from[d];
       db[d] += from[D + d];
@@ -4173,8 +3784,8 @@ static void vit__norm_gradients(const vit__pass *p, int which, float *dw,
 }
 
 static void vit__clear_parts(const vit__pass *p) {
-  memset(p->s.partial, 0,
-         (size_t)(4 * p->parts) * (size_t)p->D * sizeof(float));
+  memset(
+      p->s.norm_sums, 0, (size_t)(4 * p->parts) * (size_t)p->D * sizeof(float));
 }
 
 /* Rows of the MLP backward: dx (output of the MLP's branch) -> dnorm (its
@@ -4184,33 +3795,33 @@ static void vit__mlp_backward(const vit__pass *p, int l, int first, int n) {
   const vit_tensors w = vit_layer(&p->m->params, l);
   const vit_idx D = p->D, M = p->M;
   const vit_state *s = &p->s;
-  float *dbranch = s->dbranch + first * D, *dhidden = s->dhidden + first * M;
+  float *dbranch = s->dfcproj + first * D, *dhidden = s->dfch + first * M;
   void (*activate)(float *, const float *, const float *, int) =
       c->gelu == VIT_GELU_ERF ? p->k->gelu_backward : p->k->gelu_tanh_backward;
-  vit__branch_gradient(p, l, VIT__SITE_PATH2, s->dbranch, s->dx, first, n);
-  vit__drop(p, s->dbranch, c->mlp_drop, vit__stream(p, l, VIT__SITE_MLP), first,
-            n, p->D);
+  vit__branch_gradient(
+      p, l, VIT__SITE_PATH2, s->dfcproj, s->dresidual, first, n);
+  vit__drop(p, s->dfcproj, c->mlp_drop, vit__stream(p, l, VIT__SITE_MLP), first,
+      n, p->D);
   if (c->mlp_last_gelu)
-    activate(dbranch, dbranch, VIT__ACT(p, mlp_out, l) + first * D, n * p->D);
+    activate(dbranch, dbranch, VIT__ACT(p, fcproj, l) + first * D, n * p->D);
   p->k->linear_backward_input(dhidden, dbranch, w.fc2_w, n, p->M, p->D);
-  vit__drop(p, s->dhidden, c->hidden_drop, vit__stream(p, l, VIT__SITE_HIDDEN),
-            first, n, p->M);
-  activate(dhidden, dhidden, VIT__ACT(p, hidden, l) + first * M, n * p->M);
-  p->k->linear_backward_input(s->dnorm + first * D, dhidden, w.fc1_w, n, p->D,
-                              p->M);
+  vit__drop(p, s->dfch, c->hidden_drop, vit__stream(p, l, VIT__SITE_HIDDEN),
+      first, n, p->M);
+  activate(dhidden, dhidden, VIT__ACT(p, fch, l) + first * M, n * p->M);
+  p->k->linear_backward_input(
+      s->dnorm + first * D, dhidden, w.fc1_w, n, p->D, p->M);
 }
 
 /* Post-norm: replace dx by the gradient before a norm. Uses dnorm. */
 static void vit__post_norm_backward(const vit__pass *p, int part, int which,
-                                    const float *x, const float *w,
-                                    const float *mean, const float *rstd,
-                                    int first, int n) {
+    const float *x, const float *w, const float *mean, const float *rstd,
+    int first, int n) {
   const size_t bytes = (size_t)n * (size_t)p->D * sizeof(float);
   const vit_idx at = (vit_idx)first * p->D;
   memset(p->s.dnorm + at, 0, bytes);
-  vit__norm_backward(p, part, which, p->s.dnorm, p->s.dx, x, w, mean, rstd,
-                     first, n);
-  memcpy(p->s.dx + at, p->s.dnorm + at, bytes);
+  vit__norm_backward(
+      p, part, which, p->s.dnorm, p->s.dresidual, x, w, mean, rstd, first, n);
+  memcpy(p->s.dresidual + at, p->s.dnorm + at, bytes);
 }
 
 /* Rows of block l backward, from its output down to the heads. */
@@ -4223,28 +3834,28 @@ static void vit__block_rest_backward(const vit__pass *p, int part) {
   const int post = c->norm == VIT_NORM_POST;
   const vit_state *s = &p->s;
   if (n == 0) return;
-  vit__drop(p, s->dx, c->layer_drop, vit__stream(p, l, VIT__SITE_LAYER), first,
-            n, p->D);
+  vit__drop(p, s->dresidual, c->block_drop, vit__stream(p, l, VIT__SITE_BLOCK),
+      first, n, p->D);
   if (post)
-    vit__post_norm_backward(p, part, 1, VIT__ACT(p, sum2, l), w.norm2_w,
-                            VIT__ACT(p, mean2, l), VIT__ACT(p, rstd2, l), first,
-                            n);
+    vit__post_norm_backward(p, part, 1, VIT__ACT(p, residual3, l), w.norm2_w,
+        VIT__ACT(p, norm2_mean, l), VIT__ACT(p, norm2_rstd, l), first, n);
   vit__mlp_backward(p, l, first, n);
   if (post) {
-    p->k->residual_forward(s->dx + at, s->dx + at, s->dnorm + at, 1, n * p->D);
-    vit__post_norm_backward(p, part, 0, VIT__ACT(p, mid, l), w.norm1_w,
-                            VIT__ACT(p, mean1, l), VIT__ACT(p, rstd1, l), first,
-                            n);
+    p->k->residual_forward(
+        s->dresidual + at, s->dresidual + at, s->dnorm + at, 1, n * p->D);
+    vit__post_norm_backward(p, part, 0, VIT__ACT(p, residual2, l), w.norm1_w,
+        VIT__ACT(p, norm1_mean, l), VIT__ACT(p, norm1_rstd, l), first, n);
   } else {
-    vit__norm_backward(p, part, 1, s->dx, s->dnorm, VIT__ACT(p, mid, l),
-                       w.norm2_w, VIT__ACT(p, mean2, l), VIT__ACT(p, rstd2, l),
-                       first, n);
+    vit__norm_backward(p, part, 1, s->dresidual, s->dnorm,
+        VIT__ACT(p, residual2, l), w.norm2_w, VIT__ACT(p, norm2_mean, l),
+        VIT__ACT(p, norm2_rstd, l), first, n);
   }
-  vit__branch_gradient(p, l, VIT__SITE_PATH1, s->dattn, s->dx, first, n);
-  vit__drop(p, s->dattn, c->proj_drop, vit__stream(p, l, VIT__SITE_PROJ), first,
-            n, p->D);
-  p->k->linear_backward_input(s->dheads + (vit_idx)first * p->I, s->dattn + at,
-                              w.proj_w, n, p->I, p->D);
+  vit__branch_gradient(
+      p, l, VIT__SITE_PATH1, s->dattproj, s->dresidual, first, n);
+  vit__drop(p, s->dattproj, c->proj_drop, vit__stream(p, l, VIT__SITE_PROJ),
+      first, n, p->D);
+  p->k->linear_backward_input(s->datty + (vit_idx)first * p->I,
+      s->dattproj + at, w.proj_w, n, p->I, p->D);
 }
 
 /* Head at % H of image at / H backward: dheads -> dqkv. */
@@ -4253,20 +3864,19 @@ static void vit__head_backward(const vit__pass *p, int at) {
   const vit_idx TT = (vit_idx)T * T, b = at / p->H, h = at % p->H;
   const vit_idx place = b * T * 3 * I + h * Dh;
   const float *q = VIT__ACT(p, qkv, l) + place;
-  const float *probs = VIT__ACT(p, probs, l) + at * TT, *used = probs;
-  float *dq = p->s.dqkv + place, *dp = p->s.dprobs + at * TT;
+  const float *probs = VIT__ACT(p, attn, l) + at * TT, *used = probs;
+  float *dq = p->s.dqkv + place, *dp = p->s.dattn + at * TT;
   float rate = p->m->config.attn_drop;
   int drops = p->s.dropout && rate > 0;
-  if (drops) used = VIT__ACT(p, dropped, l) + at * TT;
+  if (drops) used = VIT__ACT(p, attn_used, l) + at * TT;
   p->k->attention_values_backward(dp, dq + 2 * I,
-                                  p->s.dheads + b * T * I + h * Dh, used,
-                                  q + 2 * I, T, Dh, 3 * I, I);
+      p->s.datty + b * T * I + h * Dh, used, q + 2 * I, T, Dh, 3 * I, I);
   if (drops)
     p->k->dropout(dp, dp, T * T, rate, p->s.key,
-                  vit__stream(p, l, VIT__SITE_ATTN),
-                  (uint32_t)((at + (vit_idx)p->first_image * p->H) * TT));
-  p->k->attention_scores_backward(dq, dq + I, dp, probs, q, q + I, T, Dh,
-                                  3 * I);
+        vit__stream(p, l, VIT__SITE_ATTN),
+        (uint32_t)((at + (vit_idx)p->first_image * p->H) * TT));
+  p->k->attention_scores_backward(
+      dq, dq + I, dp, probs, q, q + I, T, Dh, 3 * I);
 }
 
 /* Rows of block l backward, from Q, K, V to the block's input. */
@@ -4278,26 +3888,24 @@ static void vit__block_qkv_backward(const vit__pass *p, int part) {
   const vit_state *s = &p->s;
   if (n == 0) return;
   p->k->linear_backward_input(s->dnorm + at,
-                              s->dqkv + (vit_idx)first * 3 * p->I, w.qkv_w, n,
-                              p->D, 3 * p->I);
+      s->dqkv + (vit_idx)first * 3 * p->I, w.qkv_w, n, p->D, 3 * p->I);
   if (p->m->config.norm == VIT_NORM_POST)
-    p->k->residual_forward(s->dx + at, s->dx + at, s->dnorm + at, 1, n * p->D);
+    p->k->residual_forward(
+        s->dresidual + at, s->dresidual + at, s->dnorm + at, 1, n * p->D);
   else
-    vit__norm_backward(p, part, 0, s->dx, s->dnorm, vit__block_input(p, l),
-                       w.norm1_w, VIT__ACT(p, mean1, l), VIT__ACT(p, rstd1, l),
-                       first, n);
+    vit__norm_backward(p, part, 0, s->dresidual, s->dnorm,
+        vit__block_input(p, l), w.norm1_w, VIT__ACT(p, norm1_mean, l),
+        VIT__ACT(p, norm1_rstd, l), first, n);
 }
 
 /* dw, db of one linear layer: worker i of `workers` does its share of outputs. */
 static void vit__weight(const vit__pass *p, int i, int workers, float *dw,
-                        float *db, const float *dy, const float *x, int rows,
-                        int in, int out) {
+    float *db, const float *dy, const float *x, int rows, int in, int out) {
   int first, n;
-  vit__share(out, workers, i, VIT__ROW_GRAIN, &first, &n);
+  vit__part(out, workers, i, VIT__ROW_MULTIPLE, &first, &n);
   if (n > 0)
     p->k->linear_backward_weight(dw + (vit_idx)first * in,
-                                 db ? db + first : NULL, dy + first, x, rows,
-                                 in, n, out);
+        db ? db + first : NULL, dy + first, x, rows, in, n, out);
 }
 
 /* The four linear layers of block l, cut into pieces for the threads. */
@@ -4309,17 +3917,16 @@ static void vit__block_weights(const vit__pass *p, int i) {
   const vit_state *s = &p->s;
   vit_tensors g = vit_layer(&s->grads, l);
   if (i % 4 == 0)
-    vit__weight(p, piece, n, g.qkv_w, g.qkv_b, s->dqkv, in1, rows, p->D,
-                3 * p->I);
+    vit__weight(
+        p, piece, n, g.qkv_w, g.qkv_b, s->dqkv, in1, rows, p->D, 3 * p->I);
   else if (i % 4 == 1)
-    vit__weight(p, piece, n, g.proj_w, g.proj_b, s->dattn,
-                VIT__ACT(p, heads, l), rows, p->I, p->D);
+    vit__weight(p, piece, n, g.proj_w, g.proj_b, s->dattproj,
+        VIT__ACT(p, atty, l), rows, p->I, p->D);
   else if (i % 4 == 2)
-    vit__weight(p, piece, n, g.fc1_w, g.fc1_b, s->dhidden, in2, rows, p->D,
-                p->M);
+    vit__weight(p, piece, n, g.fc1_w, g.fc1_b, s->dfch, in2, rows, p->D, p->M);
   else
-    vit__weight(p, piece, n, g.fc2_w, g.fc2_b, s->dbranch,
-                VIT__ACT(p, hidden_gelu, l), rows, p->M, p->D);
+    vit__weight(p, piece, n, g.fc2_w, g.fc2_b, s->dfcproj,
+        VIT__ACT(p, fch_gelu, l), rows, p->M, p->D);
 }
 
 static void vit__block_backward(const vit__pass *p) {
@@ -4337,9 +3944,9 @@ static void vit__final_norm_backward(const vit__pass *p, int part) {
   const vit_state *s = &p->s;
   int first, n = vit__rows(p, p->parts, part, &first);
   if (n > 0)
-    vit__norm_backward(p, part, 0, s->dx, s->dnorm,
-                       vit__block_input(p, p->m->config.depth),
-                       p->m->params.norm_w, s->mean, s->rstd, first, n);
+    vit__norm_backward(p, part, 0, s->dresidual, s->dnorm,
+        vit__block_input(p, p->m->config.depth), p->m->params.norm_w,
+        s->norm_mean, s->norm_rstd, first, n);
 }
 
 /* Loss, head, pooling and final norm backward: fills dx. */
@@ -4348,26 +3955,26 @@ static void vit__classify_backward(const vit__pass *p) {
   const vit_idx TD = (vit_idx)p->T * p->D;
   const size_t bytes = (size_t)p->B * (size_t)TD * sizeof(float);
   const vit_state *s = &p->s;
-  float *to = c->final_norm ? s->dnorm : s->dx;
-  p->k->crossentropy_backward(s->dlogits, s->loss_p, s->targets,
-                              p->factor / (float)s->batch, p->B, p->K);
-  if (c->head == VIT_HEAD_SOFTMAX)
-    p->k->softmax_backward(s->dlogits, s->dlogits, s->softmax, p->B, p->K);
+  float *to = c->final_norm ? s->dnorm : s->dresidual;
+  p->k->crossentropy_backward(s->dlogits, s->loss_softmax, s->targets,
+      p->factor / (float)s->batch, p->B, p->K);
+  if (c->softmax_before_loss)
+    p->k->softmax_backward(s->dlogits, s->dlogits, s->probs, p->B, p->K);
   vit__weight(p, 0, 1, s->grads.head_w, s->grads.head_b, s->dlogits, s->pooled,
-              p->B, p->D, p->K);
-  p->k->linear_backward_input(s->dpooled, s->dlogits, p->m->params.head_w, p->B,
-                              p->D, p->K);
+      p->B, p->D, p->K);
+  p->k->linear_backward_input(
+      s->dpooled, s->dlogits, p->m->params.head_w, p->B, p->D, p->K);
   memset(to, 0, bytes);
   for (int b = 0; b < p->B; b++) {
     const float *from = s->dpooled + (vit_idx)b * p->D;
     if (c->pool == VIT_POOL_CLS)
       memcpy(to + b * TD, from, (size_t)p->D * sizeof(float));
     else
-      p->k->mean_backward(to + b * TD + (c->class_token ? p->D : 0), from, p->N,
-                          p->D);
+      p->k->mean_backward(
+          to + b * TD + (c->class_token ? p->D : 0), from, p->N, p->D);
   }
   if (!c->final_norm) return;
-  memset(s->dx, 0, bytes);
+  memset(s->dresidual, 0, bytes);
   vit__clear_parts(p);
   vit__each(p, p->parts, vit__final_norm_backward);
   vit__norm_gradients(p, 0, s->grads.norm_w, s->grads.norm_b);
@@ -4376,7 +3983,7 @@ static void vit__classify_backward(const vit__pass *p) {
 static void vit__patch_weights(const vit__pass *p, int i) {
   const vit_state *s = &p->s;
   vit__weight(p, i, p->threads, s->grads.patch_w, s->grads.patch_b,
-              s->dembedded, s->patches, p->B * p->N, p->P, p->D);
+      s->dpatch_embed, s->patches, p->B * p->N, p->P, p->D);
 }
 
 static void vit__image_gradient(const vit__pass *p, int b) {
@@ -4384,22 +3991,21 @@ static void vit__image_gradient(const vit__pass *p, int b) {
   const vit_idx pixels = (vit_idx)p->N * p->P;
   float *dpatches = p->s.dpatches + b * pixels;
   p->k->linear_backward_input(dpatches,
-                              p->s.dembedded + (vit_idx)b * p->N * p->D,
-                              p->m->params.patch_w, p->N, p->P, p->D);
+      p->s.dpatch_embed + (vit_idx)b * p->N * p->D, p->m->params.patch_w, p->N,
+      p->P, p->D);
   p->k->patchify_backward(p->s.dimages + b * pixels, dpatches, c->channels,
-                          c->image_height, c->image_width, c->patch_height,
-                          c->patch_width);
+      c->image_height, c->image_width, c->patch_height, c->patch_width);
 }
 
 /* Positions, class token, projection (and the images) backward. */
 static void vit__embed_backward(const vit__pass *p) {
   const vit_state *s = &p->s;
   const vit_idx TD = (vit_idx)p->T * p->D, ND = (vit_idx)p->N * p->D;
-  vit__drop(p, s->dx, p->m->config.pos_drop, vit__stream(p, 0, -1), 0,
-            p->B * p->T, p->D);
+  vit__drop(p, s->dresidual, p->m->config.pos_drop, vit__stream(p, 0, -1), 0,
+      p->B * p->T, p->D);
   for (int b = 0; b < p->B; b++)
-    p->k->tokens_backward(s->dembedded + b * ND, s->grads.cls_token,
-                          s->grads.pos_embed, s->dx + b * TD, p->N, p->D);
+    p->k->tokens_backward(s->dpatch_embed + b * ND, s->grads.cls_token,
+        s->grads.pos_embed, s->dresidual + b * TD, p->N, p->D);
   vit__each(p, p->threads, vit__patch_weights);
   if (s->input_gradient) vit__each(p, p->B, vit__image_gradient);
 }
@@ -4415,14 +4021,13 @@ static void vit__backward_pass(vit__pass *p) {
 static void vit__backward_part(const vit__pass *whole, int i) {
   int first, n;
   vit__pass p;
-  vit__share(whole->B, VIT__PARTS, i, 1, &first, &n);
+  vit__part(whole->B, VIT__PARTS, i, 1, &first, &n);
   if (n == 0) return;
   p = vit__view(whole, first, n);
-  p.s.grads = vit__tensors_at(&whole->s.grads,
-                              whole->s.part_grads +
-                                  (size_t)i * whole->s.grads.count);
+  p.s.grads = vit__tensors_at(
+      &whole->s.grads, whole->s.part_grads + (size_t)i * whole->s.grads.count);
   memset(p.s.grads.block, 0, p.s.grads.count * sizeof(float));
-  p.s.partial += (vit_idx)i * 4 * p.D;
+  p.s.norm_sums += (vit_idx)i * 4 * p.D;
   p.parts = 1;
   vit__backward_pass(&p);
 }
@@ -4431,17 +4036,17 @@ static void vit__backward_part(const vit__pass *whole, int i) {
 static void vit__add_parts(const vit__pass *p, int i) {
   const size_t count = p->s.grads.count;
   int first, n, images, unused;
-  vit__share((int)count, p->threads, i, 64, &first, &n);
+  vit__part((int)count, p->threads, i, 64, &first, &n);
   for (int part = 0; part < VIT__PARTS; part++) {
     const float *from = p->s.part_grads + (size_t)part * count + first;
     float *to = p->s.grads.block + first;
-    vit__share(p->B, VIT__PARTS, part, 1, &unused, &images);
+    vit__part(p->B, VIT__PARTS, part, 1, &unused, &images);
     if (images > 0 && n > 0) p->k->residual_forward(to, to, from, 1, n);
   }
 }
 
-VIT_DEF vit_result vit_backward(const vit_model *m, vit_state *s,
-                                float factor) {
+VIT_DEF vit_result vit_backward(
+    const vit_model *m, vit_state *s, float factor) {
   vit__pass p;
   vit_result r = vit__check_state(m, s);
   if (!r) r = vit__check_unpacked(m);
@@ -4453,7 +4058,7 @@ VIT_DEF vit_result vit_backward(const vit_model *m, vit_state *s,
     return vit__fail(VIT_ERR_STATE, "there is no loss to differentiate; call "
                                     "vit_forward and vit_loss first");
   p = vit__begin(m, s);
-  p.s.dropout = s->dropped_out; /* vit_predict turns it off and on again */
+  p.s.dropout = s->forward_dropout; /* vit_predict turns it off and on again */
   p.factor = factor;
   if (!s->part_grads) {
     vit__backward_pass(&p);
@@ -4473,26 +4078,25 @@ typedef struct {
   vit_state s;
   float *images;
   int *labels, batch;
-} vit__check;
+} vit__gradcheck;
 
-static double vit__check_loss(vit__check *k) {
+static double vit__gradcheck_loss(vit__gradcheck *k) {
   double loss = 0;
-  k->s.pass = 0; /* the same dropout masks each time */
+  k->s.forwards = 0; /* the same dropout masks each time */
   vit_forward(&k->m, &k->s, k->images, k->batch);
   vit_loss(&k->m, &k->s, k->labels, 0.1f, &loss);
   return loss;
 }
 
-static void vit__check_free(vit__check *k) {
+static void vit__gradcheck_free(vit__gradcheck *k) {
   if (k->images) VIT_FREE(k->images);
   if (k->labels) VIT_FREE(k->labels);
   vit_state_free(&k->s);
   vit_model_free(&k->m);
 }
 
-static vit_result vit__check_create(vit__check *k, const vit_config *c,
-                                    const vit_kernels *kernels, int batch,
-                                    uint64_t seed) {
+static vit_result vit__gradcheck_create(vit__gradcheck *k, const vit_config *c,
+    const vit_kernels *kernels, int batch, uint64_t seed) {
   vit_rng rng = vit_rng_create(seed, 1000000);
   vit_tensor t;
   size_t pixels;
@@ -4523,13 +4127,13 @@ static vit_result vit__check_create(vit__check *k, const vit_config *c,
 }
 
 /* d loss / d w from four losses: the error is of fourth order in h. */
-static double vit__numeric_gradient(vit__check *k, float *w) {
+static double vit__numeric_gradient(vit__gradcheck *k, float *w) {
   const float start = *w, h = 0.01f;
   const float at[4] = {start + h, start - h, start + 2 * h, start - 2 * h};
   double loss[4];
   for (int i = 0; i < 4; i++) {
     *w = at[i];
-    loss[i] = vit__check_loss(k);
+    loss[i] = vit__gradcheck_loss(k);
   }
   *w = start;
   return (8 * (loss[0] - loss[1]) - (loss[2] - loss[3])) /
@@ -4537,15 +4141,16 @@ static double vit__numeric_gradient(vit__check *k, float *w) {
 }
 
 /* Compare up to 24 elements of a tensor, spread over it. */
-static void vit__check_tensor(vit__check *k, const vit_tensor *t,
-                              vit_gradient_report *r) {
+static void vit__gradcheck_tensor(
+    vit__gradcheck *k, const vit_tensor *t, vit_gradient_report *r) {
   const float *g = k->s.grads.block + t->offset;
   const size_t step = t->count / 24 + 1;
   double largest = 0;
   for (size_t i = 0; i < t->count; i++)
     largest = fabs((double)g[i]) > largest ? fabs((double)g[i]) : largest;
   for (size_t i = t->count % step / 2; i < t->count; i += step) {
-    double numeric = vit__numeric_gradient(k, k->m.params.block + t->offset + i);
+    double numeric =
+        vit__numeric_gradient(k, k->m.params.block + t->offset + i);
     double error = fabs((double)g[i] - numeric) / (largest + 1e-3);
     r->elements++;
     if (error <= r->worst || r->worst != r->worst) continue; /* NaN stays */
@@ -4559,24 +4164,28 @@ static void vit__check_tensor(vit__check *k, const vit_tensor *t,
 }
 
 VIT_DEF vit_result vit_gradient_check(const vit_config *config,
-                                      const vit_kernels *kernels, int batch,
-                                      uint64_t seed, vit_gradient_report *r) {
+    const vit_kernels *kernels, int batch, uint64_t seed,
+    vit_gradient_report *r) {
   vit_config c = *config;
-  vit__check k;
+  vit__gradcheck k;
   vit_tensor t;
   vit_result result = vit_config_resolve(&c);
   memset(r, 0, sizeof *r);
   if (result) return result;
-  result = vit__check_create(&k, &c, kernels, batch, seed);
+  result = vit__gradcheck_create(&k, &c, kernels, batch, seed);
   if (!result) {
-    vit__check_loss(&k);
+    vit__gradcheck_loss(&k);
     result = vit_backward(&k.m, &k.s, 1);
     for (int i = 0; !result && vit_tensor_at(&c, i, &t); i++)
-      vit__check_tensor(&k, &t, r);
+      vit__gradcheck_tensor(&k, &t, r);
   }
-  vit__check_free(&k);
+  vit__gradcheck_free(&k);
   return result;
 }
+
+/* ======================================================================== */
+/*  PART THREE: THE LAB                                                     */
+/* ======================================================================== */
 
 /* ------------------------------------------------------------------------ */
 /*  >>08 training                                                           */
@@ -4585,7 +4194,7 @@ VIT_DEF vit_result vit_gradient_check(const vit_config *config,
 /* SGD with momentum (as torch.optim.SGD): m = momentum m + g + decay w,
    w -= rate m. All [n]. */
 static void vit_naive_sgd_step(float *w, float *m, const float *g, int n,
-                               float rate, float momentum, float decay) {
+    float rate, float momentum, float decay) {
   for (vit_idx i = 0; i < n; i++) {
     m[i] = momentum * m[i] + (g[i] + decay * w[i]);
     w[i] -= rate * m[i];
@@ -4598,7 +4207,7 @@ static void vit_naive_sgd_step(float *w, float *m, const float *g, int n,
    AdamW (Loshchilov and Hutter 2019, algorithm 2) shrinks w by rate * decay
    instead of adding decay * w to the gradient. All [n]. */
 static void vit_naive_adam_step(float *w, float *m, float *v, const float *g,
-                                int n, const vit_adam_constants *a) {
+    int n, const vit_adam_constants *a) {
   for (vit_idx i = 0; i < n; i++) {
     float slope = g[i];
     if (a->decoupled) w[i] -= a->rate * a->decay * w[i];
@@ -4618,7 +4227,7 @@ static void vit_naive_sum_squares(double *sum, const float *x, int n) {
 
 #ifdef VIT__HAS_SIMD
 VIT__SIMD void vit_simd_sgd_step(float *w, float *m, const float *g, int n,
-                                 float rate, float momentum, float decay) {
+    float rate, float momentum, float decay) {
   const vit_vec mu = vit_set(momentum), wd = vit_set(decay);
   const vit_vec down = vit_set(-rate);
   for (vit_idx i = 0; i < n; i += VIT_LANES) {
@@ -4631,7 +4240,7 @@ VIT__SIMD void vit_simd_sgd_step(float *w, float *m, const float *g, int n,
 }
 
 VIT__SIMD void vit_simd_adam_step(float *w, float *m, float *v, const float *g,
-                                  int n, const vit_adam_constants *a) {
+    int n, const vit_adam_constants *a) {
   const vit_vec beta1 = vit_set(a->beta1), rest1 = vit_set(1 - a->beta1);
   const vit_vec beta2 = vit_set(a->beta2), rest2 = vit_set(1 - a->beta2);
   const vit_vec shrink = vit_set(a->decoupled ? -a->rate * a->decay : 0);
@@ -4658,7 +4267,7 @@ VIT__SIMD void vit_simd_adam_step(float *w, float *m, float *v, const float *g,
 VIT__SIMD void vit_simd_sum_squares(double *sum, const float *x, int n) {
   *sum = 0;
   for (vit_idx i = 0; i < n; i += 256) {
-    vit_idx end = vit__least(n, i + 256);
+    vit_idx end = VIT__MIN(n, i + 256);
     vit_vec part = vit_set(0);
     for (vit_idx j = i; j < end; j += VIT_LANES) {
       vit_vec v = vit_load_n(x + j, end - j);
@@ -4668,23 +4277,6 @@ VIT__SIMD void vit_simd_sum_squares(double *sum, const float *x, int n) {
   }
 }
 #endif
-
-/* -- the two kernel tables ----------------------------------------------- */
-
-#ifdef VIT__HAS_SIMD
-#define VIT__SIMD_ENTRY(name, args) vit_simd_##name,
-#define VIT__SIMD_TITLE "simd"
-#else /* nothing else was compiled */
-#define VIT__SIMD_ENTRY(name, args) vit_naive_##name,
-#define VIT__SIMD_TITLE "naive"
-#endif
-#define VIT__NAIVE_ENTRY(name, args) vit_naive_##name,
-VIT__TABLE_BEGIN
-VIT__TABLE_DEFINE vit_kernels vit_naive = {"naive",
-                                           VIT_KERNELS(VIT__NAIVE_ENTRY)};
-VIT__TABLE_DEFINE vit_kernels vit_simd = {VIT__SIMD_TITLE,
-                                          VIT_KERNELS(VIT__SIMD_ENTRY)};
-VIT__TABLE_END
 
 /* -- optimisers ---------------------------------------------------------- */
 
@@ -4702,39 +4294,38 @@ VIT_DEF vit_optimizer_config vit_optimizer_defaults(vit_algorithm a) {
 }
 
 static vit_result vit__check_optimizer(const vit_optimizer_config *c) {
-  const struct { const char *name; float value, limit; } values[] = {
-      {"momentum", c->momentum, 1},
+  const struct {
+    const char *name;
+    float value, limit;
+  } values[] = {{"momentum", c->momentum, 1},
       {"beta1", c->beta1, 1}, /* at 1 the average would never move */
-      {"beta2", c->beta2, 1},
-      {"weight_decay", c->weight_decay, 1e6f},
+      {"beta2", c->beta2, 1}, {"weight_decay", c->weight_decay, 1e6f},
       {"clip_norm", c->clip_norm, 1e30f}};
   if ((int)c->algorithm < 0 || c->algorithm > VIT_ADAMW)
     return vit__fail(VIT_ERR_CONFIG,
-                     "the optimiser's algorithm is %d; it must be VIT_SGD, "
-                     "VIT_ADAM or VIT_ADAMW",
-                     (int)c->algorithm);
+        "the optimiser's algorithm is %d; it must be VIT_SGD, VIT_ADAM or "
+        "VIT_ADAMW",
+        (int)c->algorithm);
   for (size_t i = 0; i < sizeof values / sizeof *values; i++)
     if (!(values[i].value >= 0 && values[i].value < values[i].limit))
       return vit__fail(VIT_ERR_CONFIG,
-                       "the optimiser's %s is %g; it must be at least 0 and "
-                       "below %g",
-                       values[i].name, (double)values[i].value,
-                       (double)values[i].limit);
+          "the optimiser's %s is %g; it must be at least 0 and below %g",
+          values[i].name, (double)values[i].value, (double)values[i].limit);
   if (!(c->eps > 0 && c->eps <= FLT_MAX))
     return vit__fail(VIT_ERR_CONFIG,
-                     "the optimiser's eps is %g; it must be above 0 and finite",
-                     (double)c->eps);
+        "the optimiser's eps is %g; it must be above 0 and finite",
+        (double)c->eps);
   return VIT_OK;
 }
 
-static void vit__plan_optimizer(vit_optimizer *o, const vit_config *c,
-                                vit_arena *a) {
+static void vit__plan_optimizer(
+    vit_optimizer *o, const vit_config *c, vit_arena *a) {
   vit__take_tensors(&o->m, c, a);
   if (o->config.algorithm != VIT_SGD) vit__take_tensors(&o->v, c, a);
 }
 
-VIT_DEF vit_result vit_optimizer_create(vit_optimizer *o, const vit_model *m,
-                                        const vit_optimizer_config *c) {
+VIT_DEF vit_result vit_optimizer_create(
+    vit_optimizer *o, const vit_model *m, const vit_optimizer_config *c) {
   vit_result r = vit__check_optimizer(c);
   memset(o, 0, sizeof *o);
   if (!r) r = vit__check_model(m);
@@ -4753,15 +4344,15 @@ VIT_DEF void vit_optimizer_free(vit_optimizer *o) {
 }
 
 /* Sums over fixed parts, so that the norm does not depend on the threads. */
-VIT_DEF double vit_clip_gradients(const vit_model *m, vit_state *s,
-                                  float limit) {
-  const int shares = vit__shares(m), threads = vit__team(shares);
+VIT_DEF double vit_clip_gradients(
+    const vit_model *m, vit_state *s, float limit) {
+  const int parts = vit__parts(m), threads = vit__threads(parts);
   double sums[VIT__PARTS], total = 0;
   if (vit__check_there(m) || !s->grads.block) return 0;
   VIT__PARALLEL_FOR
   for (int i = 0; i < VIT__PARTS; i++) {
     int first, n;
-    vit__share((int)s->grads.count, VIT__PARTS, i, 64, &first, &n);
+    vit__part((int)s->grads.count, VIT__PARTS, i, 64, &first, &n);
     m->kernels->sum_squares(&sums[i], s->grads.block + first, n);
   }
   for (int i = 0; i < VIT__PARTS; i++) total += sums[i];
@@ -4769,20 +4360,19 @@ VIT_DEF double vit_clip_gradients(const vit_model *m, vit_state *s,
   if (limit >= 0 && total > (double)limit) {
     float factor = (float)((double)limit / (total + 1e-6)); /* as PyTorch */
     VIT__PARALLEL_FOR
-    for (int i = 0; i < shares; i++) {
+    for (int i = 0; i < parts; i++) {
       int first, n;
-      vit__share((int)s->grads.count, shares, i, 64, &first, &n);
-      m->kernels->scale(s->grads.block + first, s->grads.block + first, factor,
-                        n);
+      vit__part((int)s->grads.count, parts, i, 64, &first, &n);
+      m->kernels->scale(
+          s->grads.block + first, s->grads.block + first, factor, n);
     }
   }
   return total;
 }
 
-/* One step on parameters first .. first + n - 1, which share one decay. */
+/* One step on parameters first .. first + n - 1, which part one decay. */
 static void vit__step_range(const vit_optimizer *o, vit_model *m,
-                            const vit_state *s, vit_adam_constants a, int decay,
-                            vit_idx first, int n) {
+    const vit_state *s, vit_adam_constants a, int decay, vit_idx first, int n) {
   const vit_optimizer_config *c = &o->config;
   float *w = m->params.block + first, *mean = o->m.block + first;
   const float *g = s->grads.block + first;
@@ -4793,28 +4383,26 @@ static void vit__step_range(const vit_optimizer *o, vit_model *m,
     m->kernels->adam_step(w, mean, o->v.block + first, g, n, &a);
 }
 
-/* The table's rows, tensor after tensor; each thread does its share of each. */
-static void vit__step_share(const vit_optimizer *o, vit_model *m,
-                            const vit_state *s, const vit_adam_constants *a,
-                            int share, int shares) {
+/* The table's rows, tensor after tensor; each thread does its part of each. */
+static void vit__step_part(const vit_optimizer *o, vit_model *m,
+    const vit_state *s, const vit_adam_constants *a, int part, int parts) {
   vit__row rows[VIT__ROWS];
   vit_idx at = 0;
   vit__table(&m->config, rows);
-  for (int part = VIT__STEM; part <= VIT__TAIL; part++)
-    for (int l = 0; l < (part == VIT__BLOCK ? m->config.depth : 1); l++)
+  for (int where = VIT__STEM; where <= VIT__TAIL; where++)
+    for (int l = 0; l < (where == VIT__BLOCK ? m->config.depth : 1); l++)
       for (int i = 0; i < VIT__ROWS; i++) {
         int first, n;
-        if (rows[i].where != part || rows[i].count == 0) continue;
-        vit__share((int)rows[i].count, shares, share, 64, &first, &n);
-        if (n > 0)
-          vit__step_range(o, m, s, *a, rows[i].decay, at + first, n);
+        if (rows[i].where != where || rows[i].count == 0) continue;
+        vit__part((int)rows[i].count, parts, part, 64, &first, &n);
+        if (n > 0) vit__step_range(o, m, s, *a, rows[i].decay, at + first, n);
         at += (vit_idx)rows[i].count;
       }
 }
 
-VIT_DEF vit_result vit_optimizer_step(vit_optimizer *o, vit_model *m,
-                                      vit_state *s, float rate) {
-  const int shares = vit__shares(m), threads = vit__team(shares);
+VIT_DEF vit_result vit_optimizer_step(
+    vit_optimizer *o, vit_model *m, vit_state *s, float rate) {
+  const int parts = vit__parts(m), threads = vit__threads(parts);
   const vit_optimizer_config *c = &o->config;
   vit_adam_constants a;
   vit_result r = vit__check_model(m);
@@ -4823,29 +4411,25 @@ VIT_DEF vit_result vit_optimizer_step(vit_optimizer *o, vit_model *m,
   if (!s->trains || s->grads.count != o->m.count ||
       m->params.count != o->m.count)
     return vit__fail(VIT_ERR_STATE,
-                     "this optimiser was made for %.0f parameters, the model "
-                     "has %.0f, the state %.0f gradients",
-                     (double)o->m.count, (double)m->params.count,
-                     (double)s->grads.count);
+        "this optimiser was made for %.0f parameters, the model has %.0f, the "
+        "state %.0f gradients",
+        (double)o->m.count, (double)m->params.count, (double)s->grads.count);
   r = vit__check_state(m, s);
   if (r) return r;
   if ((c->algorithm == VIT_SGD) != !o->v.block)
     return vit__fail(VIT_ERR_STATE,
-                     "this optimiser was made for %s; to change that, make "
-                     "another",
-                     o->v.block ? "Adam or AdamW" : "SGD");
+        "this optimiser was made for %s; to change that, make another",
+        o->v.block ? "Adam or AdamW" : "SGD");
   if (!(rate >= 0 && rate <= FLT_MAX))
     return vit__fail(VIT_ERR_CONFIG,
-                     "the learning rate is %g; it must be finite and at "
-                     "least 0",
-                     (double)rate);
+        "the learning rate is %g; it must be finite and at least 0",
+        (double)rate);
   o->norm = vit_clip_gradients(m, s, c->clip_norm > 0 ? c->clip_norm : FLT_MAX);
   if (!(o->norm <= (double)FLT_MAX)) /* before it reaches the weights */
     return vit__fail(VIT_ERR_DIVERGED,
-                     "the gradient's norm in step %d is %g: training diverged; "
-                     "the weights are as before; a smaller learning rate may "
-                     "help",
-                     o->step + 1, fabs(o->norm));
+        "the gradient's norm in step %d is %g: training diverged; the weights "
+        "are as before; a smaller learning rate may help",
+        o->step + 1, fabs(o->norm));
   o->step++;
   a.rate = rate;
   a.beta1 = c->beta1;
@@ -4856,7 +4440,7 @@ VIT_DEF vit_result vit_optimizer_step(vit_optimizer *o, vit_model *m,
   a.correction2 = (float)(1 - pow((double)c->beta2, o->step));
   a.decoupled = c->algorithm == VIT_ADAMW;
   VIT__PARALLEL_FOR
-  for (int i = 0; i < shares; i++) vit__step_share(o, m, s, &a, i, shares);
+  for (int i = 0; i < parts; i++) vit__step_part(o, m, s, &a, i, parts);
   return VIT_OK;
 }
 
@@ -4876,32 +4460,30 @@ VIT_DEF vit_schedule vit_schedule_constant(float rate) {
 static vit_result vit__check_schedule(const vit_schedule *s) {
   if (!(s->rate >= 0 && s->rate <= 1e6f && s->floor >= 0 && s->floor <= 1e6f))
     return vit__fail(VIT_ERR_CONFIG,
-                     "the learning rate is %g and its floor %g; both must be "
-                     "from 0 to 1e6",
-                     (double)s->rate, (double)s->floor);
+        "the learning rate is %g and its floor %g; both must be from 0 to 1e6",
+        (double)s->rate, (double)s->floor);
   if (s->kind != VIT_CONSTANT && s->kind != VIT_STEP && s->floor > s->rate)
     return vit__fail(VIT_ERR_CONFIG,
-                     "the learning rate is %g, below its floor %g; lower "
-                     "schedule.floor too",
-                     (double)s->rate, (double)s->floor);
+        "the learning rate is %g, below its floor %g; lower schedule.floor too",
+        (double)s->rate, (double)s->floor);
   if (!(s->factor >= 0 && s->factor <= 1) || (int)s->kind < VIT_CONSTANT ||
       (int)s->kind > VIT_PLATEAU)
     return vit__fail(VIT_ERR_CONFIG,
-                     "the schedule's kind is %d and its factor %g; they must "
-                     "be from 0 to %d and from 0 to 1",
-                     (int)s->kind, (double)s->factor, VIT_PLATEAU);
+        "the schedule's kind is %d and its factor %g; they must be from 0 to "
+        "%d and from 0 to 1",
+        (int)s->kind, (double)s->factor, VIT_PLATEAU);
   if ((s->kind == VIT_LINEAR || s->kind == VIT_COSINE) &&
       (s->warmup < 0 || s->total <= s->warmup))
     return vit__fail(VIT_ERR_CONFIG,
-                     "the schedule warms up for %d of %d steps; warmup must be "
-                     "from 0 to total - 1",
-                     s->warmup, s->total);
+        "the schedule warms up for %d of %d steps; warmup must be from 0 to "
+        "total - 1",
+        s->warmup, s->total);
   if ((s->kind == VIT_STEP && s->every < 1) ||
       (s->kind == VIT_PLATEAU && s->patience < 1))
     return vit__fail(VIT_ERR_CONFIG,
-                     "the schedule lowers the rate every %d steps or after %d "
-                     "epochs; both must be at least 1",
-                     s->every, s->patience);
+        "the schedule lowers the rate every %d steps or after %d epochs; both "
+        "must be at least 1",
+        s->every, s->patience);
   return VIT_OK;
 }
 
@@ -4914,14 +4496,15 @@ VIT_DEF float vit_schedule_rate(const vit_schedule *s, int step) {
     return (float)(rate > floor ? rate : floor);
   }
   if (s->kind == VIT_STEP)
-    return (float)(rate * pow((double)s->factor,
-                              s->every > 0 ? step / s->every : 0));
+    return (float)(rate *
+                   pow((double)s->factor, s->every > 0 ? step / s->every : 0));
   if (s->kind == VIT_CONSTANT) return s->rate;
   if (step < s->warmup) return (float)(rate * step / s->warmup);
   if (s->total <= s->warmup) return s->rate; /* no end is known */
   part = (double)(step - s->warmup) / (double)(s->total - s->warmup);
   if (part > 1) part = 1;
-  if (s->kind == VIT_LINEAR) return (float)(floor + (rate - floor) * (1 - part));
+  if (s->kind == VIT_LINEAR)
+    return (float)(floor + (rate - floor) * (1 - part));
   return (float)(floor + (rate - floor) * 0.5 * (1 + cos(VIT_PI * part)));
 }
 
@@ -4941,22 +4524,182 @@ VIT_DEF int vit_schedule_observe(vit_schedule *s, double loss) {
   return vit_schedule_rate(s, 0) < was;
 }
 
+/* ------------------------------------------------------------------------ */
+/*  >>09 mnist                                                              */
+/* ------------------------------------------------------------------------ */
+
+/* -- files that are replaced as a whole ---------------------------------- */
+
+/* Text that grows. `failed`: there was no memory for it. */
+typedef struct {
+  char *at;
+  size_t used, size;
+  int failed;
+} vit__text;
+
+static void vit__text_free(vit__text *t) {
+  if (t->at) VIT_FREE(t->at);
+  memset(t, 0, sizeof *t);
+}
+
+static void vit__text_add(vit__text *t, const char *more, size_t n) {
+  if (!t->failed && t->size - t->used <= n) {
+    size_t size = 2 * t->size + n + 256;
+    char *bigger = (char *)vit__allocate(size, 1, "a text");
+    if (bigger && t->at) memcpy(bigger, t->at, t->used);
+    if (bigger && t->at) VIT_FREE(t->at);
+    if (bigger) t->at = bigger, t->size = size;
+    t->failed = !bigger;
+  }
+  if (t->failed) return;
+  memcpy(t->at + t->used, more, n);
+  t->used += n;
+  t->at[t->used] = '\0';
+}
+
+/* At most 500 bytes at a time. */
+#if defined(__GNUC__)
+__attribute__((format(printf, 2, 3)))
+#endif
+static void
+vit__text_print(vit__text *t, const char *format, ...) {
+  char more[512];
+  va_list args;
+  va_start(args, format);
+  vsnprintf(more, sizeof more, format, args);
+  va_end(args);
+  vit__text_add(t, more, strlen(more));
+}
+
+#ifndef _WIN32
+/* POSIX, but hidden by <unistd.h> in strict C99. */
+#ifdef __cplusplus
+extern "C"
+#endif
+    int
+    fsync(int file);
+#endif
+
+/* Write all n bytes; 0 if that failed. */
+static int vit__write_out(int file, const char *p, size_t n) {
+  while (n > 0) {
+    const size_t part = n < (1u << 28) ? n : 1u << 28;
+#ifdef _WIN32
+    const int done = _write(file, p, (unsigned)part);
+#else
+    const ptrdiff_t done = write(file, p, part);
+#endif
+    if (done < 0 && errno == EINTR) continue;
+    if (done <= 0) return 0;
+    p += done;
+    n -= (size_t)done;
+  }
+  return 1;
+}
+
+/* A name in a folder is on the disk when the folder is. */
+static void vit__sync_folder_of(const char *path) {
+#ifndef _WIN32
+  char dir[520];
+  char *slash;
+  int file;
+  snprintf(dir, sizeof dir, "%.510s", path);
+  slash = strrchr(dir, '/');
+  if (slash) slash[1] = '\0';
+  file = open(slash ? dir : ".", O_RDONLY);
+  if (file >= 0) (void)!fsync(file);
+  if (file >= 0) close(file);
+#else
+  (void)path;
+#endif
+}
+
+/* The pieces, one after another, become the file PATH, as described at vit_safetensors_write. */
+typedef struct {
+  const void *data;
+  size_t size;
+} vit__piece;
+static vit_result vit__replace_file(
+    const char *path, const vit__piece *pieces, int count) {
+  char temporary[520];
+  int file, good = 1, why;
+  if (strlen(path) > 500)
+    return vit__fail(VIT_ERR_FILE,
+        "the file name %.100s... is longer than 500 characters", path);
+  snprintf(temporary, sizeof temporary, "%s.tmp", path);
+#ifdef _WIN32
+  file = _open(temporary, _O_WRONLY | _O_CREAT | _O_TRUNC | _O_BINARY,
+      _S_IREAD | _S_IWRITE);
+#else
+  file = open(temporary, O_WRONLY | O_CREAT | O_TRUNC, 0666);
+#endif
+  errno = file < 0 ? errno : 0;
+  for (int i = 0; file >= 0 && good && i < count; i++)
+    good = vit__write_out(file, (const char *)pieces[i].data, pieces[i].size);
+#ifdef _WIN32
+  good = good && file >= 0 && !_commit(file);
+  if (file >= 0 && _close(file)) good = 0;
+  if (good) (void)remove(path); /* its rename does not replace */
+#else
+  while (good && file >= 0 && fsync(file)) good = errno == EINTR;
+  good = good && file >= 0;
+  if (file >= 0 && close(file)) good = 0;
+#endif
+  if (good && !rename(temporary, path)) {
+    vit__sync_folder_of(path);
+    return VIT_OK;
+  }
+  why = errno;
+  if (file >= 0) remove(temporary);
+  return vit__fail(VIT_ERR_FILE,
+      "cannot write %.300s: %.100s; what was there before is still there", path,
+      why ? strerror(why) : "the disk may be full");
+}
+
+VIT_DEF vit_result vit_make_dir(const char *dir) {
+  char path[512];
+  size_t n = strlen(dir);
+  struct stat info;
+  int why = 0; /* the first thing that went wrong */
+  if (n == 0 || n >= sizeof path)
+    return vit__fail(VIT_ERR_FILE,
+        "a folder's name has %.0f characters; it must have 1 to 511",
+        (double)n);
+  memcpy(path, dir, n + 1);
+  for (size_t i = 1; i <= n; i++) {
+    if (dir[i] != '/' && dir[i] != '\0') continue;
+    path[i] = '\0';
+#ifdef _WIN32
+    if (_mkdir(path) && errno != EEXIST && !why) why = errno;
+#else
+    if (mkdir(path, 0777) && errno != EEXIST && !why) why = errno;
+#endif
+    path[i] = dir[i];
+  }
+  if (!stat(dir, &info)) {
+    if (S_ISDIR(info.st_mode)) return VIT_OK;
+    errno = ENOTDIR;
+  }
+  return vit__fail(VIT_ERR_FILE, "cannot make the folder %.200s: %.100s", dir,
+      strerror(why ? why : errno));
+}
+
 /* -- data: IDX files, plain and gzip ------------------------------------- */
 
 /* The whole file in memory; free it with VIT_FREE. */
-static vit_result vit__read_file(const char *path, unsigned char **bytes,
-                                 size_t *size) {
+static vit_result vit__read_file(
+    const char *path, unsigned char **bytes, size_t *size) {
   FILE *f = fopen(path, "rb");
   long length = -1;
   *bytes = NULL;
   if (!f)
-    return vit__fail(VIT_ERR_FILE, "cannot open %.200s: %.100s", path,
-                     strerror(errno));
+    return vit__fail(
+        VIT_ERR_FILE, "cannot open %.200s: %.100s", path, strerror(errno));
   if (!fseek(f, 0, SEEK_END)) length = ftell(f);
   if (length < 0 || length == LONG_MAX || fseek(f, 0, SEEK_SET)) {
     fclose(f);
-    return vit__fail(VIT_ERR_FILE, "cannot read %.200s: it is not a plain file",
-                     path);
+    return vit__fail(
+        VIT_ERR_FILE, "cannot read %.200s: it is not a plain file", path);
   }
   *size = (size_t)length;
   *bytes = (unsigned char *)vit__allocate(*size, 1, path);
@@ -4969,7 +4712,7 @@ static vit_result vit__read_file(const char *path, unsigned char **bytes,
     VIT_FREE(*bytes);
     *bytes = NULL;
     return vit__fail(VIT_ERR_FILE, "cannot read all %.0f bytes of %.200s",
-                     (double)*size, path);
+        (double)*size, path);
   }
   fclose(f);
   return VIT_OK;
@@ -5020,8 +4763,8 @@ static size_t vit__gzip_header(const unsigned char *p, size_t size) {
 
 /* If the file is gzip, replace its bytes by the unpacked ones: inflate through
    stb_image, then compare length and checksum with the file's last 8 bytes. */
-static vit_result vit__gunzip(const char *path, unsigned char **bytes,
-                              size_t *size) {
+static vit_result vit__gunzip(
+    const char *path, unsigned char **bytes, size_t *size) {
   if (*size < 2 || (*bytes)[0] != 0x1F || (*bytes)[1] != 0x8B) return VIT_OK;
 #ifdef STBI_INCLUDE_STB_IMAGE_H
   {
@@ -5036,69 +4779,64 @@ static vit_result vit__gunzip(const char *path, unsigned char **bytes,
       return vit__fail(VIT_ERR_FORMAT, "%.200s is a damaged gzip file", path);
     if (*size > INT_MAX / 2 || length > INT_MAX / 2)
       return vit__fail(VIT_ERR_FORMAT,
-                       "%.200s is too large to be unpacked here; unpack it "
-                       "with gunzip",
-                       path);
+          "%.200s is too large to be unpacked here; unpack it with gunzip",
+          path);
     out = (unsigned char *)vit__allocate(length, 1, path);
     if (!out) return VIT_ERR_NO_MEMORY;
     /* The last 8 bytes go along: stb_image wants to look ahead at the end. */
     got = stbi_zlib_decode_noheader_buffer((char *)out, (int)length,
-                                           (const char *)*bytes + header,
-                                           (int)(*size - header));
+        (const char *)*bytes + header, (int)(*size - header));
     VIT_FREE(*bytes);
     *bytes = out;
     *size = length;
     if (got < 0 || (uint32_t)got != length || vit__crc32(out, length) != crc)
       return vit__fail(VIT_ERR_FORMAT,
-                       "%.200s is damaged: its bytes do not give the %u bytes "
-                       "or the checksum that it promises; get it again",
-                       path, (unsigned)length);
+          "%.200s is damaged: its bytes do not give the %u bytes or the "
+          "checksum that it promises; get it again",
+          path, (unsigned)length);
     return VIT_OK;
   }
 #else
   return vit__fail(VIT_ERR_FORMAT,
-                   "%.200s is compressed; unpack it with gunzip, or define "
-                   "STB_IMAGE_IMPLEMENTATION and include stb_image.h before "
-                   "vit.h",
-                   path);
+      "%.200s is compressed; unpack it with gunzip, or define "
+      "STB_IMAGE_IMPLEMENTATION and include stb_image.h before vit.h",
+      path);
 #endif
 }
 
 /* Read an IDX file of bytes with `dims` dimensions; data points behind the
    header. */
 static vit_result vit__read_idx(const char *path, int dims, int *shape,
-                                unsigned char **bytes, size_t *header) {
+    unsigned char **bytes, size_t *header) {
   size_t size = 0, expected = 1;
   vit_result r = vit__read_file(path, bytes, &size);
   if (!r) r = vit__gunzip(path, bytes, &size);
   *header = 4 + 4 * (size_t)dims;
   if (!r && size >= 4 && size < *header)
     r = vit__fail(VIT_ERR_FORMAT,
-                  "%.200s is cut off: it has %.0f bytes, its header alone "
-                  "needs %.0f",
-                  path, (double)size, (double)*header);
+        "%.200s is cut off: it has %.0f bytes, its header alone needs %.0f",
+        path, (double)size, (double)*header);
   if (!r && (size < *header || vit__big32(*bytes) != 0x800u + (uint32_t)dims))
     r = vit__fail(VIT_ERR_FORMAT,
-                  "%.200s is not an IDX file of %s: it starts with %u instead "
-                  "of %u",
-                  path, dims == 3 ? "images" : "labels",
-                  size < 4 ? 0u : vit__big32(*bytes), 0x800u + (unsigned)dims);
+        "%.200s is not an IDX file of %s: it starts with %u instead of %u",
+        path, dims == 3 ? "images" : "labels",
+        size < 4 ? 0u : vit__big32(*bytes), 0x800u + (unsigned)dims);
   for (int d = 0; !r && d < dims; d++) {
     uint32_t n = vit__big32(*bytes + 4 + 4 * d), most = d ? 4096 : 100000000;
     if (n < 1 || n > most)
-      r = vit__fail(VIT_ERR_FORMAT, "%.200s says its dimension %d is %u; it "
-                                    "must be from 1 to %u",
-                    path, d, n, most);
+      r = vit__fail(VIT_ERR_FORMAT,
+          "%.200s says its dimension %d is %u; it must be from 1 to %u", path,
+          d, n, most);
     shape[d] = (int)n;
     if (!r && !vit_checked_mul(expected, n, &expected))
-      r = vit__fail(VIT_ERR_OVERFLOW, "%.200s says it is larger than memory",
-                    path);
+      r = vit__fail(
+          VIT_ERR_OVERFLOW, "%.200s says it is larger than memory", path);
   }
   if (!r && size - *header != expected)
     r = vit__fail(VIT_ERR_FORMAT,
-                  "%.200s should hold %.0f bytes after its header, but holds "
-                  "%.0f; get it again",
-                  path, (double)expected, (double)(size - *header));
+        "%.200s should hold %.0f bytes after its header, but holds %.0f; get "
+        "it again",
+        path, (double)expected, (double)(size - *header));
   if (r && *bytes) {
     VIT_FREE(*bytes);
     *bytes = NULL;
@@ -5106,33 +4844,32 @@ static vit_result vit__read_idx(const char *path, int dims, int *shape,
   return r;
 }
 
-VIT_DEF vit_result vit_dataset_idx(vit_dataset *d, const char *images,
-                                   const char *labels, int classes) {
+VIT_DEF vit_result vit_dataset_idx(
+    vit_dataset *d, const char *images, const char *labels, int classes) {
   int shape[3] = {0, 0, 0}, count = 0;
   unsigned char *pixels = NULL, *names = NULL;
   size_t header;
   vit_result r;
   memset(d, 0, sizeof *d);
   if (classes < 1 || classes > 256)
-    return vit__fail(VIT_ERR_CONFIG, "classes is %d; it must be from 1 to 256",
-                     classes);
+    return vit__fail(
+        VIT_ERR_CONFIG, "classes is %d; it must be from 1 to 256", classes);
   r = vit__read_idx(images, 3, shape, &pixels, &header);
   if (!r) {
     memmove(pixels, pixels + header,
-            (size_t)shape[0] * (size_t)shape[1] * (size_t)shape[2]);
+        (size_t)shape[0] * (size_t)shape[1] * (size_t)shape[2]);
     r = vit__read_idx(labels, 1, &count, &names, &header);
   }
   if (!r) memmove(names, names + header, (size_t)count);
   if (!r && count != shape[0])
-    r = vit__fail(VIT_ERR_FORMAT, "%.150s holds %d images, but %.150s holds %d "
-                                  "labels",
-                  images, shape[0], labels, count);
+    r = vit__fail(VIT_ERR_FORMAT,
+        "%.150s holds %d images, but %.150s holds %d labels", images, shape[0],
+        labels, count);
   for (int i = 0; !r && i < count; i++)
     if (names[i] >= classes)
       r = vit__fail(VIT_ERR_FORMAT,
-                    "label %d of image %d in %.200s is not a class from 0 to "
-                    "%d",
-                    names[i], i, labels, classes - 1);
+          "label %d of image %d in %.200s is not a class from 0 to %d",
+          names[i], i, labels, classes - 1);
   if (r) {
     if (pixels) VIT_FREE(pixels);
     if (names) VIT_FREE(names);
@@ -5156,19 +4893,19 @@ static const char *vit__data_dir(const char *dir) {
   if (!dir) dir = getenv("VIT_DATA");
   if (!dir || !*dir) dir = "data";
   if (strlen(dir) <= 200) return dir;
-  vit__fail(VIT_ERR_FILE, "the name of the folder of the data has %.0f letters; "
-                          "it must have at most 200",
-            (double)strlen(dir));
+  vit__fail(VIT_ERR_FILE,
+      "the name of the folder of the data has %.0f characters; it must have at "
+      "most 200",
+      (double)strlen(dir));
   return NULL;
 }
 
 /* DIR/FOLDER/NAME or DIR/FOLDER/NAME.gz, where it is. */
 static int vit__find_data(char *path, size_t size, const char *dir,
-                          const char *folder, const char *name) {
+    const char *folder, const char *name) {
   for (int packed = 0; packed < 2; packed++) {
     FILE *f;
-    snprintf(path, size, "%s%s/%s%s", dir, folder, name,
-             packed ? ".gz" : "");
+    snprintf(path, size, "%s%s/%s%s", dir, folder, name, packed ? ".gz" : "");
     f = fopen(path, "rb");
     if (f) {
       fclose(f);
@@ -5178,11 +4915,11 @@ static int vit__find_data(char *path, size_t size, const char *dir,
   return 0;
 }
 
-VIT_DEF vit_result vit_dataset_mnist(vit_dataset *d, const char *dir,
-                                     vit_split split) {
+VIT_DEF vit_result vit_dataset_mnist(
+    vit_dataset *d, const char *dir, vit_split split) {
   /* how the labels of the real MNIST begin */
-  static const uint8_t known[2][8] = {{5, 0, 4, 1, 9, 2, 1, 3},
-                                      {7, 2, 1, 0, 4, 1, 4, 9}};
+  static const uint8_t known[2][8] = {
+      {5, 0, 4, 1, 9, 2, 1, 3}, {7, 2, 1, 0, 4, 1, 4, 9}};
   static const char *const folders[] = {"/mnist", "", "/digits"};
   const char *stem = split == VIT_TRAIN ? "train" : "t10k";
   char name[40], images[300], labels[300];
@@ -5196,23 +4933,21 @@ VIT_DEF vit_result vit_dataset_mnist(vit_dataset *d, const char *dir,
     i++;
   if (i == 3)
     return vit__fail(VIT_ERR_FILE,
-                     "found no %s (or .gz) in %.120s/mnist, %.120s or "
-                     "%.120s/digits; run `make data` in vit.h's folder and "
-                     "set VIT_DATA to its data/",
-                     name, dir, dir, dir);
+        "found no %s (or .gz) in %.120s/mnist, %.120s or %.120s/digits; run "
+        "`make data` in vit.h's folder and set VIT_DATA to its data/",
+        name, dir, dir, dir);
   snprintf(name, sizeof name, "%s-labels-idx1-ubyte", stem);
   if (!vit__find_data(labels, sizeof labels, dir, folders[i], name))
-    return vit__fail(VIT_ERR_FILE, "found %.250s, but not its labels %s (or "
-                                   ".gz)",
-                     images, name);
+    return vit__fail(VIT_ERR_FILE,
+        "found %.250s, but not its labels %s (or .gz)", images, name);
   r = vit_dataset_idx(d, images, labels, 10);
   if (r) return r;
   snprintf(d->source, sizeof d->source, "%s, %d %s images of %d x %d, %.150s",
-           d->count >= 8 && !memcmp(d->labels, known[split == VIT_TEST], 8)
-               ? "MNIST"
-               : "drawn digits (not MNIST)",
-           d->count, split == VIT_TRAIN ? "training" : "test", d->height,
-           d->width, images);
+      d->count >= 8 && !memcmp(d->labels, known[split == VIT_TEST], 8)
+          ? "MNIST"
+          : "drawn digits (not MNIST)",
+      d->count, split == VIT_TRAIN ? "training" : "test", d->height, d->width,
+      images);
   return VIT_OK;
 }
 
@@ -5227,205 +4962,16 @@ VIT_DEF void vit_dataset_limit(vit_dataset *d, int n) {
   if (n > 0 && n < d->count) d->count = n;
 }
 
-/* -- data: Pillow's resize ----------------------------------------------- */
-
-enum {
-  VIT__RESIZE_BITS = 22, /* Pillow's fixed-point weights: 32 - 8 - 2 */
-  VIT__LINES_AT_ONCE = 64,
-  VIT__MOST_SIDE = 32768
-};
-
-/* One axis of a resize from `in` to `full` pixels, of which only `out` are
-   made, from number `at` on. Output i reads `taps` inputs from first[i] on. */
-typedef struct {
-  int in, full, at, out, taps;
-  int *first;       /* [out] */
-  int32_t *weights; /* [out,taps] */
-} vit__axis;
-
-static vit__axis vit__whole_axis(int in, int out) {
-  vit__axis a;
-  memset(&a, 0, sizeof a);
-  a.in = in;
-  a.full = a.out = out;
-  return a;
-}
-
-/* A triangle from -1 to 1, or the cubic of Keys 1981 from -2 to 2. */
-static double vit__filter_value(vit_filter filter, double x) {
-  const double a = -0.5;
-  x = fabs(x);
-  if (filter == VIT_BILINEAR) return x < 1 ? 1 - x : 0;
-  if (x < 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
-  return x < 2 ? (((x - 5) * x + 8) * x - 4) * a : 0;
-}
-
-/* How far the filter reaches: it grows with the scale when shrinking. */
-static double vit__filter_reach(const vit__axis *f, vit_filter filter) {
-  double scale = (double)f->in / f->full;
-  return (filter == VIT_BICUBIC ? 2 : 1) * (scale < 1 ? 1 : scale);
-}
-
-static void vit__plan_axis(vit__axis *f, vit_filter filter, vit_arena *a) {
-  f->taps = vit__min(f->in, (int)ceil(vit__filter_reach(f, filter)) * 2 + 1);
-  f->first = (int *)vit_arena_take(a, (size_t)f->out, sizeof(int));
-  f->weights = (int32_t *)vit_arena_take(a, (size_t)f->out * (size_t)f->taps,
-                                         sizeof(int32_t));
-}
-
-/* The filter around the output's place in the input; normalised, then rounded
-   to VIT__RESIZE_BITS, away from zero. */
-static void vit__fill_axis(vit__axis *f, vit_filter filter) {
-  const double scale = (double)f->in / f->full;
-  const double narrow = scale < 1 ? 1 : 1 / scale;
-  const double reach = vit__filter_reach(f, filter);
-  for (int x = 0; x < f->out; x++) {
-    double centre = (x + f->at + 0.5) * scale, sum = 0;
-    int low = (int)(centre - reach + 0.5), high = (int)(centre + reach + 0.5);
-    int32_t *weights = f->weights + (vit_idx)x * f->taps;
-    low = low < 0 ? 0 : low;
-    high = high > f->in ? f->in : high;
-    for (int i = low; i < high; i++)
-      sum += vit__filter_value(filter, (i - centre + 0.5) * narrow);
-    for (int i = low; i < high; i++) {
-      double w = vit__filter_value(filter, (i - centre + 0.5) * narrow) / sum;
-      w *= (double)(1 << VIT__RESIZE_BITS);
-      weights[i - low] = (int32_t)(w < 0 ? w - 0.5 : w + 0.5);
-    }
-    f->first[x] = vit__min(low, f->in - f->taps);
-    if (f->first[x] == low) continue; /* else shift: the last weights are 0 */
-    memmove(weights + (low - f->first[x]), weights,
-            (size_t)(high - low) * sizeof *weights);
-    memset(weights, 0, (size_t)(low - f->first[x]) * sizeof *weights);
-  }
-}
-
-/* Resize lines: pixel i of line l is at from[l * line + i * step]. Some lines
-   at a time, so that what they read stays in the cache. */
-static void vit__resize_lines(uint8_t *to, vit_idx to_line, vit_idx to_step,
-                              const uint8_t *from, vit_idx line, vit_idx step,
-                              int lines, const vit__axis *f) {
-  for (vit_idx first = 0; first < lines; first += VIT__LINES_AT_ONCE)
-    for (vit_idx x = 0; x < f->out; x++) {
-      const vit_idx end = vit__least(lines, first + VIT__LINES_AT_ONCE);
-      const int32_t *weights = f->weights + x * f->taps;
-      for (vit_idx l = first; l < end; l++) {
-        const uint8_t *p = from + l * line + f->first[x] * step;
-        int32_t sum = 1 << (VIT__RESIZE_BITS - 1);
-        for (vit_idx i = 0; i < f->taps; i++)
-          sum += (int32_t)p[i * step] * weights[i];
-        sum = sum < 0 ? 0 : sum >> VIT__RESIZE_BITS;
-        to[l * to_line + x * to_step] = (uint8_t)(sum > 255 ? 255 : sum);
-      }
-    }
-}
-
-/* `planes` pictures, across and then down. As Pillow does since version 13,
-   the other way round where that saves work: where the height sinks by more
-   than twice as many pixels as the width. */
-static vit_result vit__resize(uint8_t *out, const uint8_t *in, vit_idx planes,
-                              vit__axis down, vit__axis across,
-                              vit_filter filter, int threads) {
-  const vit_idx height = down.in, width = across.in, row = across.out;
-  const int down_first = down.in > down.full &&
-                         (vit_idx)down.in - down.full >
-                             2 * ((vit_idx)across.in - across.full);
-  const size_t between = (size_t)(down_first ? down.out * width : height * row);
-  uint8_t *half = NULL; /* the result of the first pass, for each thread */
-  vit_arena a;
-  threads = (int)vit__least(threads, planes > 0 ? planes : 1);
-  memset(&a, 0, sizeof a);
-  for (int walk = 0; walk < 2; walk++) {
-    vit__plan_axis(&across, filter, &a);
-    vit__plan_axis(&down, filter, &a);
-    half = (uint8_t *)vit_arena_take(&a, between, (size_t)threads);
-    if (walk == 0 && vit_arena_allocate(&a, "resizing")) return VIT_ERR_NO_MEMORY;
-  }
-  vit__fill_axis(&across, filter);
-  vit__fill_axis(&down, filter);
-  VIT__PARALLEL_FOR
-  for (int t = 0; t < threads; t++) {
-    uint8_t *own = half + (size_t)t * between;
-    for (vit_idx i = t; i < planes; i += threads) {
-      const uint8_t *from = in + i * height * width;
-      uint8_t *to = out + i * down.out * row;
-      if (down_first) {
-        vit__resize_lines(own, 1, width, from, 1, width, across.in, &down);
-        vit__resize_lines(to, row, 1, own, width, 1, down.out, &across);
-      } else {
-        vit__resize_lines(own, row, 1, from, width, 1, down.in, &across);
-        vit__resize_lines(to, 1, row, own, 1, row, across.out, &down);
-      }
-    }
-  }
-  vit_arena_free(&a);
-  return VIT_OK;
-}
-
-VIT_DEF vit_result vit_resize(uint8_t *out, const uint8_t *in, int planes,
-                              int height, int width, int out_height,
-                              int out_width, vit_filter filter) {
-  const int sizes[4] = {height, width, out_height, out_width};
-  for (int i = 0; i < 4; i++)
-    if (sizes[i] < 1 || sizes[i] > VIT__MOST_SIDE)
-      return vit__fail(VIT_ERR_CONFIG,
-                       "cannot resize %d x %d pixels to %d x %d; sizes must be "
-                       "from 1 to %d",
-                       height, width, out_height, out_width, VIT__MOST_SIDE);
-  if (filter != VIT_BILINEAR && filter != VIT_BICUBIC)
-    return vit__fail(VIT_ERR_CONFIG,
-                     "filter %d is not known; there are VIT_BILINEAR and "
-                     "VIT_BICUBIC",
-                     (int)filter);
-  return vit__resize(out, in, planes, vit__whole_axis(height, out_height),
-                     vit__whole_axis(width, out_width), filter,
-                     vit__team(vit_max_threads()));
-}
-
-VIT_DEF vit_result vit_resize_bilinear(uint8_t *out, const uint8_t *in,
-                                       int height, int width, int out_height,
-                                       int out_width) {
-  return vit_resize(out, in, 1, height, width, out_height, out_width,
-                    VIT_BILINEAR);
-}
-
-VIT_DEF vit_result vit_dataset_resize(vit_dataset *d, int height, int width) {
-  vit_idx planes = (vit_idx)d->count * d->channels;
-  uint8_t *pixels;
-  vit_result r;
-  if (height == d->height && width == d->width) return VIT_OK;
-  if (height < 1 || width < 1 || height > 4096 || width > 4096)
-    return vit__fail(VIT_ERR_CONFIG,
-                     "cannot resize images to %d x %d; sizes must be from 1 to "
-                     "4096",
-                     height, width);
-  pixels = (uint8_t *)vit__allocate((size_t)planes,
-                                    (size_t)height * (size_t)width,
-                                    "the resized images");
-  if (!pixels) return VIT_ERR_NO_MEMORY;
-  r = vit__resize(pixels, d->pixels, planes, vit__whole_axis(d->height, height),
-                  vit__whole_axis(d->width, width), VIT_BILINEAR,
-                  vit__team(vit_max_threads()));
-  if (r) {
-    VIT_FREE(pixels);
-    return r;
-  }
-  VIT_FREE(d->pixels);
-  d->pixels = pixels;
-  d->height = height;
-  d->width = width;
-  return VIT_OK;
-}
-
-VIT_DEF void vit_dataset_batch(const vit_dataset *d, const int *order, int n,
-                               float *images, int *labels) {
+VIT_DEF void vit_dataset_batch(
+    const vit_dataset *d, const int *order, int n, float *images, int *labels) {
   const vit_idx plane = (vit_idx)d->height * d->width;
   for (vit_idx c = 0; c < d->channels; c++) {
     float value[256]; /* what each grey level becomes */
     for (int v = 0; v < 256; v++)
       value[v] = ((float)v / 255.0f - d->mean[c % 3]) / d->std[c % 3];
     for (vit_idx i = 0; i < n; i++) {
-      const uint8_t *p = d->pixels + (order[i] * (vit_idx)d->channels + c) * plane;
+      const uint8_t *p =
+          d->pixels + (order[i] * (vit_idx)d->channels + c) * plane;
       float *to = images + (i * d->channels + c) * plane;
       for (vit_idx j = 0; j < plane; j++) to[j] = value[p[j]];
     }
@@ -5434,8 +4980,8 @@ VIT_DEF void vit_dataset_batch(const vit_dataset *d, const int *order, int n,
 }
 
 /* Does a dataset fit a model? */
-static vit_result vit__check_dataset(const vit_model *m, const vit_dataset *d,
-                                     const char *what) {
+static vit_result vit__check_dataset(
+    const vit_model *m, const vit_dataset *d, const char *what) {
   const vit_config *c = &m->config;
   vit_result r = vit__check_model(m);
   if (r) return r;
@@ -5444,34 +4990,175 @@ static vit_result vit__check_dataset(const vit_model *m, const vit_dataset *d,
   if (d->channels != c->channels || d->height != c->image_height ||
       d->width != c->image_width)
     return vit__fail(VIT_ERR_CONFIG,
-                     "the %s images are %d x %d x %d (channels, height, "
-                     "width), the model wants %d x %d x %d%s",
-                     what, d->channels, d->height, d->width, c->channels,
-                     c->image_height, c->image_width,
-                     d->channels != c->channels
-                         ? ""
-                         : "; vit_dataset_resize can help");
-  for (int k = 0; k < vit__min(d->channels, 3); k++)
+        "the %s images are %d x %d x %d (channels, height, width), the model "
+        "wants %d x %d x %d%s",
+        what, d->channels, d->height, d->width, c->channels, c->image_height,
+        c->image_width,
+        d->channels != c->channels ? "" : "; vit_dataset_resize can help");
+  for (int k = 0; k < VIT__MIN(d->channels, 3); k++)
     if (!(d->std[k] > 0))
       return vit__fail(VIT_ERR_CONFIG,
-                       "std of channel %d of the %s set is %g; it must be "
-                       "above 0 (1 for none)",
-                       k, what, (double)d->std[k]);
+          "std of channel %d of the %s set is %g; it must be above 0 (1 for "
+          "none)",
+          k, what, (double)d->std[k]);
   if (d->classes > c->classes)
     return vit__fail(VIT_ERR_CONFIG,
-                     "the %s set has %d classes, the model only %d", what,
-                     d->classes, c->classes);
+        "the %s set has %d classes, the model only %d", what, d->classes,
+        c->classes);
   return VIT_OK;
 }
 
-/* ------------------------------------------------------------------------ */
-/*  >>09 mnist                                                              */
-/* ------------------------------------------------------------------------ */
+enum { VIT__MOST_CLASSES = 256 }; /* a label is one byte */
+
+#define VIT__TEN(t)                                                            \
+  t "0", t "1", t "2", t "3", t "4", t "5", t "6", t "7", t "8", t "9"
+#define VIT__HUNDRED(t)                                                        \
+  VIT__TEN(t "0"), VIT__TEN(t "1"), VIT__TEN(t "2"), VIT__TEN(t "3"),          \
+      VIT__TEN(t "4"), VIT__TEN(t "5"), VIT__TEN(t "6"), VIT__TEN(t "7"),      \
+      VIT__TEN(t "8"), VIT__TEN(t "9")
+
+VIT_DEF const char *vit_class_name(const vit_dataset *d, int k) {
+  static const char numbers[][4] = {VIT__TEN(""), VIT__TEN("1"), VIT__TEN("2"),
+      VIT__TEN("3"), VIT__TEN("4"), VIT__TEN("5"), VIT__TEN("6"), VIT__TEN("7"),
+      VIT__TEN("8"), VIT__TEN("9"), VIT__HUNDRED("1"), VIT__TEN("20"),
+      VIT__TEN("21"), VIT__TEN("22"), VIT__TEN("23"), VIT__TEN("24"),
+      VIT__TEN("25")};
+  if (k < 0 || k >= d->classes || k >= VIT__MOST_CLASSES) return "?";
+  return d->names ? d->names[k] : numbers[k];
+}
+
+/* Room for the names of d->classes classes, all "". */
+static vit_result vit__allocate_names(vit_dataset *d) {
+  const size_t size = (size_t)d->classes * VIT_NAME_SIZE;
+  void *names = vit__allocate(size, 1, "the names of the classes");
+  if (!names) return VIT_ERR_NO_MEMORY;
+  memset(names, 0, size);
+  d->names = (char(*)[VIT_NAME_SIZE])names;
+  return VIT_OK;
+}
+
+/* Bytes of one image. */
+static size_t vit__image_size(const vit_dataset *d) {
+  return (size_t)d->channels * (size_t)d->height * (size_t)d->width;
+}
+
+/* Room for `count` images of d's sizes. */
+static vit_result vit__allocate_images(vit_dataset *d, int count) {
+  d->pixels =
+      (uint8_t *)vit__allocate((size_t)count, vit__image_size(d), "the images");
+  if (d->pixels)
+    d->labels = (uint8_t *)vit__allocate((size_t)count, 1, "the labels");
+  return d->labels ? VIT_OK : VIT_ERR_NO_MEMORY;
+}
+
+/* -- a held-back part, mean and std -------------------------------------- */
+
+/* Share `total` among the classes in proportion to counts, whose sum is `all`:
+   whole shares first, what is left goes to the largest remainders. */
+static void vit__share_out(int *shares, const int *counts, int total, int all) {
+  int64_t rest[VIT__MOST_CLASSES];
+  int left = total;
+  for (int k = 0; k < VIT__MOST_CLASSES; k++) {
+    const int64_t part = (int64_t)total * counts[k];
+    shares[k] = (int)(part / all);
+    rest[k] = part % all;
+    left -= shares[k];
+  }
+  for (; left > 0; left--) {
+    int most = 0;
+    for (int k = 1; k < VIT__MOST_CLASSES; k++)
+      if (rest[k] > rest[most]) most = k;
+    shares[most]++;
+    rest[most] = 0;
+  }
+}
+
+/* Knuth's selection sampling: of the images of a class that are still to come,
+   each is as likely to be taken. */
+static void vit__move_images(
+    vit_dataset *d, vit_dataset *held, int *shares, int *counts, vit_rng *rng) {
+  const size_t image = vit__image_size(d);
+  const int all = d->count;
+  d->count = 0;
+  for (int i = 0; i < all; i++) {
+    const int k = d->labels[i];
+    const int taken =
+        vit_random_below(rng, (uint32_t)counts[k]) < (uint32_t)shares[k];
+    vit_dataset *to = taken ? held : d;
+    const size_t at = (size_t)to->count++;
+    counts[k]--;
+    shares[k] -= taken;
+    memmove(to->pixels + at * image, d->pixels + (size_t)i * image, image);
+    to->labels[at] = (uint8_t)k;
+  }
+}
+
+VIT_DEF vit_result vit_dataset_split(
+    vit_dataset *d, int held_back, uint64_t seed, vit_dataset *held) {
+  int counts[VIT__MOST_CLASSES] = {0}, shares[VIT__MOST_CLASSES];
+  vit_rng rng = vit_rng_create(seed, VIT__SALT_SPLIT);
+  char source[sizeof d->source];
+  const int all = d->count;
+  vit_result r;
+  memset(held, 0, sizeof *held);
+  if (held_back < 1 || held_back >= all)
+    return vit__fail(VIT_ERR_CONFIG,
+        "cannot hold back %d of %d images; it must be at least 1, and at least "
+        "1 must stay",
+        held_back, all);
+  *held = *d;
+  held->count = held->skipped = held->enlarged = 0;
+  held->pixels = held->labels = NULL;
+  held->names = NULL;
+  r = vit__allocate_images(held, held_back);
+  if (!r && d->names) r = vit__allocate_names(held);
+  if (r) {
+    vit_dataset_free(held);
+    return r;
+  }
+  if (d->names)
+    memcpy(held->names, d->names, (size_t)d->classes * sizeof *d->names);
+  for (int i = 0; i < all; i++) counts[d->labels[i]]++;
+  vit__share_out(shares, counts, held_back, all);
+  vit__move_images(d, held, shares, counts, &rng);
+  memcpy(source, d->source, sizeof source);
+  snprintf(held->source, sizeof source, "%d of %d held back from %.200s",
+      held->count, all, source);
+  snprintf(d->source, sizeof source, "%d of %d left of %.200s", d->count, all,
+      source);
+  return VIT_OK;
+}
+
+VIT_DEF vit_result vit_dataset_normalize(
+    vit_dataset *d, const vit_dataset *from) {
+  const vit_idx plane = (vit_idx)from->height * from->width;
+  const double all = (double)from->count * (double)plane;
+  if (d->channels != from->channels || d->channels > 3 || from->count < 1)
+    return vit__fail(VIT_ERR_CONFIG,
+        "cannot normalise images of %d channels by %d images of %d; the "
+        "channels must agree, 1 to 3 of them",
+        d->channels, from->count, from->channels);
+  for (int c = 0; c < from->channels; c++) {
+    uint64_t counts[256] = {0}; /* of each value: exact */
+    double mean = 0, variance = 0;
+    for (vit_idx i = 0; i < from->count; i++) {
+      const uint8_t *p = from->pixels + (i * from->channels + c) * plane;
+      for (vit_idx j = 0; j < plane; j++) counts[p[j]]++;
+    }
+    for (int v = 0; v < 256; v++) mean += (double)counts[v] * v / all;
+    for (int v = 0; v < 256; v++)
+      variance += (double)counts[v] * (v - mean) * (v - mean) / all;
+    d->mean[c] = (float)(mean / 255);
+    /* one value everywhere gives a variance of 0, but for rounding */
+    d->std[c] = variance > 1e-9 ? (float)(sqrt(variance) / 255) : 1;
+  }
+  return VIT_OK;
+}
 
 /* -- augmentation: one image --------------------------------------------- */
 
 VIT_DEF int vit_augment_field(vit_augment *a, int i, const char **name,
-                              const char **text, float **value) {
+    const char **text, float **value) {
   int n = 0;
 #define VIT__FIELD(field, meaning)                                             \
   if (n++ == i) {                                                              \
@@ -5500,18 +5187,18 @@ VIT_DEF vit_result vit_augment_check(const vit_augment *a) {
     if (!strncmp(name, "rand", 4)) most = 10;
     if (!((double)*value >= 0 && (double)*value <= most))
       return vit__fail(VIT_ERR_CONFIG,
-                       "augmentation: %s is %g; it must be from 0 to %g", name,
-                       (double)*value, most);
+          "augmentation: %s is %g; it must be from 0 to %g", name,
+          (double)*value, most);
   }
   if (a->rand_ops != floorf(a->rand_ops))
-    return vit__fail(VIT_ERR_CONFIG, "augmentation: rand_ops is %g; it must be a "
-                                     "whole number",
-                     (double)a->rand_ops);
+    return vit__fail(VIT_ERR_CONFIG,
+        "augmentation: rand_ops is %g; it must be a whole number",
+        (double)a->rand_ops);
   if (a->rand_ops > 0 && !(a->rand_strength > 0))
     return vit__fail(VIT_ERR_CONFIG,
-                     "augmentation: rand_ops is %g, but rand_strength is 0 and "
-                     "changes nothing; set it to 1 to 10",
-                     (double)a->rand_ops);
+        "augmentation: rand_ops is %g, but rand_strength is 0 and changes "
+        "nothing; set it to 1 to 10",
+        (double)a->rand_ops);
   return VIT_OK;
 }
 
@@ -5522,7 +5209,9 @@ enum { VIT__AUGMENT_COUNT = 0 VIT_AUGMENT_FIELDS(VIT__FIELD) };
 /* Where each pixel of the output comes from: (x, y) measured from the centre of
    the output, in half widths and half heights, becomes
    (xx x + xy y + x0, yx x + yy y + y0) in the input. */
-typedef struct { double xx, xy, x0, yx, yy, y0; } vit__affine;
+typedef struct {
+  double xx, xy, x0, yx, yy, y0;
+} vit__affine;
 
 /* First b, then a. */
 static vit__affine vit__compose(vit__affine a, vit__affine b) {
@@ -5536,8 +5225,8 @@ static vit__affine vit__compose(vit__affine a, vit__affine b) {
   return c;
 }
 
-static vit__affine vit__affine_of(double xx, double xy, double yx, double yy,
-                                  double x0, double y0) {
+static vit__affine vit__affine_of(
+    double xx, double xy, double yx, double yy, double x0, double y0) {
   vit__affine a;
   a.xx = xx, a.xy = xy, a.x0 = x0;
   a.yx = yx, a.yy = yy, a.y0 = y0;
@@ -5580,8 +5269,8 @@ static void vit__crop(vit__draw *w, double least, vit_rng *rng) {
 }
 
 /* RandAugment (Cubuk et al. 2020): one of these at a given strength, 0..1. */
-static void vit__random_change(vit__draw *w, double strength, double aspect,
-                               vit_rng *rng) {
+static void vit__random_change(
+    vit__draw *w, double strength, double aspect, vit_rng *rng) {
   uint32_t which = vit_random_below(rng, 10);
   double v = vit_random_u32(rng) & 1 ? strength : -strength;
   if (which == 0) return; /* as it is */
@@ -5599,8 +5288,8 @@ static void vit__random_change(vit__draw *w, double strength, double aspect,
   if (which == 9 && strength > 0) w->erases = 1;
 }
 
-static vit__draw vit__draw_changes(const vit_augment *a, double aspect,
-                                   vit_rng *rng) {
+static vit__draw vit__draw_changes(
+    const vit_augment *a, double aspect, vit_rng *rng) {
   vit__draw w;
   memset(&w, 0, sizeof w);
   w.from = vit__affine_of(1, 0, 0, 1, 0, 0);
@@ -5636,21 +5325,23 @@ static vit__draw vit__draw_changes(const vit_augment *a, double aspect,
    turned round, so that the same once more goes along the rows. in [h,w],
    out [w,h]. Four columns at a time; if w % 4, some of the last four are done
    twice. */
-static void vit__smooth(float *out, const float *in, int h, int w,
-                        const float *weight, int reach) {
-  const int step = vit__min(4, w), one = step > 1, two = 2 * (step > 2);
+static void vit__smooth(
+    float *out, const float *in, int h, int w, const float *weight, int reach) {
+  const int step = VIT__MIN(4, w), one = step > 1, two = 2 * (step > 2);
   const int three = step - 1;
   for (int x = 0; x < w; x += step) {
-    const float *column = in + vit__min(x, w - step);
-    float *to = out + (vit_idx)vit__min(x, w - step) * h;
+    const float *column = in + VIT__MIN(x, w - step);
+    float *to = out + (vit_idx)VIT__MIN(x, w - step) * h;
     for (int y = 0; y < h; y++) {
-      const int last = vit__min(y + reach, h - 1);
+      const int last = VIT__MIN(y + reach, h - 1);
       float a = 0, b = 0, c = 0, d = 0;
       for (int i = y > reach ? y - reach : 0; i <= last; i++) {
-        const float *p = column + i * (vit_idx)w, f = weight[i < y ? y - i : i - y];
+        const float *p = column + i * (vit_idx)w,
+                    f = weight[i < y ? y - i : i - y];
         a += f * p[0], b += f * p[one], c += f * p[two], d += f * p[three];
       }
-      to[y] = a, to[one * h + y] = b, to[two * h + y] = c, to[three * h + y] = d;
+      to[y] = a, to[one * h + y] = b, to[two * h + y] = c,
+      to[three * h + y] = d;
     }
   }
 }
@@ -5661,9 +5352,9 @@ static void vit__smooth(float *out, const float *in, int h, int w,
    numbers of -1..1 have sqrt(1/3), and the Gaussian leaves 1/(2 sqrt(pi) width)
    of it. field [height,width of the image], room: the same. */
 static void vit__bend(float *field, float *room, int h, int w, double strength,
-                      double width, vit_rng *rng) {
+    double width, vit_rng *rng) {
   float weight[64], sum = 0;
-  const int reach = vit__min((int)ceil(2.5 * width), 63);
+  const int reach = VIT__MIN((int)ceil(2.5 * width), 63);
   const float factor = (float)(strength * sqrt(3.0) * 2 * sqrt(VIT_PI) * width);
   for (int i = 0; i <= reach; i++) {
     weight[i] = (float)exp(-0.5 * i * i / (width * width));
@@ -5681,28 +5372,27 @@ static void vit__bend(float *field, float *room, int h, int w, double strength,
 /* Grey levels 0..255 at a place between four pixels; outside, the picture goes
    on as it is at its edge. */
 static void vit__sample(float *out, const uint8_t *pixels, int C, int h, int w,
-                        double x, double y) {
+    double x, double y) {
   const vit_idx plane = (vit_idx)h * w;
   vit_idx x0, y0, x1, y1;
   float fx, fy;
   x = x > 0 ? x < w - 1 ? x : w - 1 : 0;
   y = y > 0 ? y < h - 1 ? y : h - 1 : 0;
   x0 = (vit_idx)x, y0 = (vit_idx)y;
-  x1 = vit__least(x0 + 1, w - 1), y1 = vit__least(y0 + 1, h - 1);
+  x1 = VIT__MIN(x0 + 1, w - 1), y1 = VIT__MIN(y0 + 1, h - 1);
   fx = (float)(x - (double)x0), fy = (float)(y - (double)y0);
   for (vit_idx c = 0; c < C; c++, pixels += plane) {
-    float top = (float)pixels[y0 * w + x0] * (1 - fx) +
-                (float)pixels[y0 * w + x1] * fx;
-    float low = (float)pixels[y1 * w + x0] * (1 - fx) +
-                (float)pixels[y1 * w + x1] * fx;
+    float top =
+        (float)pixels[y0 * w + x0] * (1 - fx) + (float)pixels[y0 * w + x1] * fx;
+    float low =
+        (float)pixels[y1 * w + x0] * (1 - fx) + (float)pixels[y1 * w + x1] * fx;
     out[c * plane] = top * (1 - fy) + low * fy;
   }
 }
 
 /* Grey levels of the moved and bent picture. */
 static void vit__warp(float *out, const uint8_t *pixels, const vit_dataset *d,
-                      const vit__draw *draw, const float *bend_x,
-                      const float *bend_y) {
+    const vit__draw *draw, const float *bend_x, const float *bend_y) {
   const int h = d->height, w = d->width;
   const vit__affine a = draw->from;
   for (int y = 0; y < h; y++)
@@ -5727,17 +5417,19 @@ static void vit__colour(float *image, vit_idx n, const vit__draw *w) {
   }
   mean /= (double)n;
   for (vit_idx i = 0; i < n; i++)
-    image[i] = fminf(fmaxf((float)mean + w->contrast * (image[i] - (float)mean), 0),
-                     255);
+    image[i] = fminf(
+        fmaxf((float)mean + w->contrast * (image[i] - (float)mean), 0), 255);
 }
 
 /* A box of a part `area` of the image, its sides 1 : ratio, anywhere. */
-typedef struct { int x, y, width, height; } vit__box;
-static vit__box vit__random_box(int h, int w, double area, double ratio,
-                                vit_rng *rng) {
+typedef struct {
+  int x, y, width, height;
+} vit__box;
+static vit__box vit__random_box(
+    int h, int w, double area, double ratio, vit_rng *rng) {
   vit__box b;
-  b.width = vit__min((int)(sqrt(area / ratio) * w + 0.5), w);
-  b.height = vit__min((int)(sqrt(area * ratio) * h + 0.5), h);
+  b.width = VIT__MIN((int)(sqrt(area / ratio) * w + 0.5), w);
+  b.height = VIT__MIN((int)(sqrt(area * ratio) * h + 0.5), h);
   b.x = (int)vit_random_below(rng, (uint32_t)(w - b.width) + 1);
   b.y = (int)vit_random_below(rng, (uint32_t)(h - b.height) + 1);
   return b;
@@ -5760,8 +5452,7 @@ VIT_DEF size_t vit_augment_scratch(const vit_dataset *d) {
 }
 
 VIT_DEF void vit_augment_image(float *out, const vit_dataset *d, int index,
-                               const vit_augment *a, vit_rng *rng,
-                               float *scratch) {
+    const vit_augment *a, vit_rng *rng, float *scratch) {
   const vit_idx plane = (vit_idx)d->height * d->width, n = plane * d->channels;
   const uint8_t *pixels = d->pixels + index * n;
   const vit__draw draw =
@@ -5770,7 +5461,7 @@ VIT_DEF void vit_augment_image(float *out, const vit_dataset *d, int index,
   const int bends = a->elastic > 0;
   for (int axis = 0; bends && axis < 2; axis++)
     vit__bend(scratch + axis * plane, scratch + 2 * plane, d->height, d->width,
-              (double)a->elastic, width, rng);
+        (double)a->elastic, width, rng);
   if (draw.moves || bends)
     vit__warp(out, pixels, d, &draw, bends ? scratch : NULL, scratch + plane);
   else
@@ -5806,8 +5497,8 @@ static void vit__blend(float *a, float *b, vit_idx n, float share) {
 
 /* cutmix (Yun et al. 2019): a and b exchange a box of 1 - share of the area;
    returns the share that is left, counted in pixels. */
-static float vit__exchange(float *a, float *b, const vit_dataset *d,
-                           double share, vit_rng *rng) {
+static float vit__exchange(
+    float *a, float *b, const vit_dataset *d, double share, vit_rng *rng) {
   vit__box box = vit__random_box(d->height, d->width, 1 - share, 1, rng);
   for (vit_idx c = 0; c < d->channels; c++)
     for (vit_idx y = box.y; y < box.y + box.height; y++)
@@ -5825,7 +5516,8 @@ static void vit__mix(vit_loader *l, int i, int n, vit_rng *rng) {
   const vit_dataset *d = l->data;
   const vit_augment *a = &l->augment;
   const vit_idx pixels = (vit_idx)d->channels * d->height * d->width;
-  float *first = l->images + i * pixels, *second = l->images + (n - 1 - i) * pixels;
+  float *first = l->images + i * pixels,
+        *second = l->images + (n - 1 - i) * pixels;
   int cuts = a->cutmix > 0 && (!(a->mixup > 0) || (vit_random_u32(rng) & 1));
   float share = (float)vit__beta((double)(cuts ? a->cutmix : a->mixup), rng);
   if (cuts)
@@ -5833,7 +5525,7 @@ static void vit__mix(vit_loader *l, int i, int n, vit_rng *rng) {
   else
     vit__blend(first, second, pixels, share);
   vit__blend(l->targets + (vit_idx)i * l->classes,
-             l->targets + (vit_idx)(n - 1 - i) * l->classes, l->classes, share);
+      l->targets + (vit_idx)(n - 1 - i) * l->classes, l->classes, share);
 }
 
 /* -- batches ------------------------------------------------------------- */
@@ -5844,14 +5536,15 @@ static void vit__plan_loader(vit_loader *l, vit_arena *a) {
   size_t B = (size_t)l->batch;
   l->order = (int *)vit_arena_take(a, (size_t)d->count, sizeof(int));
   l->images = (float *)vit_arena_take(a, B * pixels, sizeof(float));
-  l->targets = (float *)vit_arena_take(a, B * (size_t)l->classes, sizeof(float));
+  l->targets =
+      (float *)vit_arena_take(a, B * (size_t)l->classes, sizeof(float));
   l->scratch = (float *)vit_arena_take(
       a, (size_t)l->threads * vit_augment_scratch(d), sizeof(float));
 }
 
 VIT_DEF vit_result vit_loader_create(vit_loader *l, const vit_dataset *d,
-                                     const vit_model *m, const vit_augment *a,
-                                     int batch, float smoothing, uint64_t seed) {
+    const vit_model *m, const vit_augment *a, int batch, float smoothing,
+    uint64_t seed) {
   vit_result r = vit__check_batch(batch);
   memset(l, 0, sizeof *l);
   if (!r) r = vit__check_dataset(m, d, "training");
@@ -5886,9 +5579,8 @@ VIT_DEF void vit_loader_epoch(vit_loader *l, int epoch) {
 
 /* Random numbers of place `at` in the order of this epoch. */
 static vit_rng vit__place_rng(const vit_loader *l, uint32_t salt, int at) {
-  return vit_rng_create(l->seed ^ salt, (uint32_t)l->epoch *
-                                            (uint32_t)l->data->count +
-                                            (uint32_t)at);
+  return vit_rng_create(l->seed ^ salt,
+      (uint32_t)l->epoch * (uint32_t)l->data->count + (uint32_t)at);
 }
 
 static void vit__load_image(vit_loader *l, int first, int i, float *scratch) {
@@ -5897,7 +5589,8 @@ static void vit__load_image(vit_loader *l, int first, int i, float *scratch) {
   const int index = l->order[first + i];
   float *targets = l->targets + (vit_idx)i * l->classes;
   vit_rng rng = vit__place_rng(l, VIT__SALT_AUGMENT, first + i);
-  vit_augment_image(l->images + i * pixels, d, index, &l->augment, &rng, scratch);
+  vit_augment_image(
+      l->images + i * pixels, d, index, &l->augment, &rng, scratch);
   vit__set_targets(targets, d->labels[index], l->smoothing, l->classes);
 }
 
@@ -5905,13 +5598,13 @@ VIT_DEF vit_result vit_loader_batch(vit_loader *l, int first, int n) {
   const int threads = l->threads;
   size_t room;
   if (!l->arena.block)
-    return vit__fail(VIT_ERR_STATE, "there is no loader: vit_loader_create "
-                                    "failed or was not called");
+    return vit__fail(VIT_ERR_STATE,
+        "there is no loader: vit_loader_create failed or was not called");
   if (first < 0 || n < 1 || n > l->batch || first > l->data->count - n)
     return vit__fail(VIT_ERR_CONFIG,
-                     "images %d to %.0f are no batch: there are %d, and room "
-                     "for 1 to %d at a time",
-                     first, (double)first + n - 1, l->data->count, l->batch);
+        "images %d to %.0f are no batch: there are %d, and room for 1 to %d at "
+        "a time",
+        first, (double)first + n - 1, l->data->count, l->batch);
   room = vit_augment_scratch(l->data);
   VIT__PARALLEL_FOR
   for (int t = 0; t < threads; t++)
@@ -5936,8 +5629,8 @@ typedef struct {
   vit_arena arena;
 } vit__batch;
 
-static void vit__plan_batch(vit__batch *b, const vit_dataset *d, int n,
-                            vit_arena *a) {
+static void vit__plan_batch(
+    vit__batch *b, const vit_dataset *d, int n, vit_arena *a) {
   size_t pixels = (size_t)d->channels * (size_t)d->height * (size_t)d->width;
   b->images = (float *)vit_arena_take(a, (size_t)n * pixels, sizeof(float));
   b->labels = (int *)vit_arena_take(a, (size_t)n, sizeof(int));
@@ -5946,8 +5639,8 @@ static void vit__plan_batch(vit__batch *b, const vit_dataset *d, int n,
 
 enum { VIT__EVALUATE_BATCH = 128 };
 
-static vit_result vit__batch_create(vit__batch *b, const vit_dataset *d,
-                                    int n) {
+static vit_result vit__batch_create(
+    vit__batch *b, const vit_dataset *d, int n) {
   vit_result r;
   memset(b, 0, sizeof *b);
   vit__plan_batch(b, d, n, &b->arena);
@@ -5970,11 +5663,11 @@ static void vit__evaluation_free(vit__evaluation *t) {
   vit_state_free(&t->s);
 }
 
-static vit_result vit__evaluation_create(vit__evaluation *t, const vit_model *m,
-                                         const vit_dataset *d, int batch) {
+static vit_result vit__evaluation_create(
+    vit__evaluation *t, const vit_model *m, const vit_dataset *d, int batch) {
   vit_result r;
   memset(t, 0, sizeof *t);
-  t->n = vit__min(batch, d->count);
+  t->n = VIT__MIN(batch, d->count);
   r = vit__batch_create(&t->batch, d, t->n);
   if (!r) r = vit_state_create(&t->s, m, t->n, VIT_FOR_INFERENCE, 0);
   if (r) vit__evaluation_free(t);
@@ -5984,18 +5677,17 @@ static vit_result vit__evaluation_create(vit__evaluation *t, const vit_model *m,
 static int vit__among_best(const float *p, int label, int K, int n_best);
 
 static vit_result vit__evaluation_run(vit__evaluation *t, const vit_model *m,
-                                      const vit_dataset *d, double *loss,
-                                      double *accuracy, double *top5,
-                                      int *classes, float *p) {
+    const vit_dataset *d, double *loss, double *accuracy, double *top5,
+    int *classes, float *p) {
   const vit_idx K = m->config.classes;
   double total = 0;
   int right = 0, near = 0;
   for (int i = 0; i < d->count; i += t->n) {
-    int B = vit__min(t->n, d->count - i);
+    int B = VIT__MIN(t->n, d->count - i);
     double mean = 0;
     vit_result r;
-    vit_dataset_batch(d, t->batch.order + i, B, t->batch.images,
-                      t->batch.labels);
+    vit_dataset_batch(
+        d, t->batch.order + i, B, t->batch.images, t->batch.labels);
     r = vit_forward(m, &t->s, t->batch.images, B);
     if (!r) r = vit_loss(m, &t->s, t->batch.labels, 0, &mean);
     if (r) return r;
@@ -6006,7 +5698,7 @@ static vit_result vit__evaluation_run(vit__evaluation *t, const vit_model *m,
       near += vit__among_best(logits, t->batch.labels[b], (int)K, 5);
       if (classes) classes[i + b] = vit__argmax(logits, (int)K);
     }
-    if (p) memcpy(p + i * K, t->s.softmax, (size_t)(B * K) * sizeof *p);
+    if (p) memcpy(p + i * K, t->s.probs, (size_t)(B * K) * sizeof *p);
   }
   *loss = total / d->count;
   *accuracy = (double)right / d->count;
@@ -6015,8 +5707,7 @@ static vit_result vit__evaluation_run(vit__evaluation *t, const vit_model *m,
 }
 
 VIT_DEF vit_result vit_evaluate(const vit_model *m, const vit_dataset *d,
-                                double *loss, double *accuracy, int *classes,
-                                float *p) {
+    double *loss, double *accuracy, int *classes, float *p) {
   vit__evaluation t;
   double top5;
   vit_result r = vit__check_dataset(m, d, "test");
@@ -6059,8 +5750,7 @@ VIT_DEF vit_result vit_history_write(const vit_history *h, const char *path) {
 #undef VIT__FIELD
   for (int i = 0; i < h->epochs; i++) {
     vit__text_print(&t, "\n%d", i + 1);
-#define VIT__FIELD(name, text)                                                 \
-  vit__text_print(&t, ",%.9g", h->epoch[i].name);
+#define VIT__FIELD(name, text) vit__text_print(&t, ",%.9g", h->epoch[i].name);
     VIT_EPOCH_FIELDS(VIT__FIELD)
 #undef VIT__FIELD
   }
@@ -6116,20 +5806,18 @@ static int vit__report(const vit__run *r, vit_progress *p) {
 }
 
 /* Forward, loss and backward of images first .. first + B - 1 of the order. */
-static vit_result vit__fit_batch(vit__run *r, int first, int B, float factor,
-                                 double *loss) {
+static vit_result vit__fit_batch(
+    vit__run *r, int first, int B, float factor, double *loss) {
   vit_result result;
   vit_loader_batch(&r->loader, first, B);
   result = vit_forward(r->m, &r->s, r->loader.images, B);
-  if (!result)
-    result = vit_loss_targets(r->m, &r->s, r->loader.targets, loss);
+  if (!result) result = vit_loss_targets(r->m, &r->s, r->loader.targets, loss);
   if (result) return result;
   if (!(fabs(*loss) <= 1e30))
     return vit__fail(VIT_ERR_DIVERGED,
-                     "the loss of step %.0f is %g: training diverged; a smaller "
-                     "learning rate may help",
-                     (double)r->epoch * vit__batches(r) + r->batch + 1,
-                     fabs(*loss));
+        "the loss of step %.0f is %g: training diverged; a smaller learning "
+        "rate may help",
+        (double)r->epoch * vit__batches(r) + r->batch + 1, fabs(*loss));
   return vit_backward(r->m, &r->s, factor);
 }
 
@@ -6160,9 +5848,9 @@ static vit_result vit__fit_epoch(vit__run *r, vit_epoch *e) {
   int stop = 0;
   vit_loader_epoch(&r->loader, r->epoch);
   for (int i = r->batch; i < steps; i++) {
-    const int B = vit__min(batch, n - i * batch);
+    const int B = VIT__MIN(batch, n - i * batch);
     const int group = i / r->c->accumulate * r->c->accumulate;
-    const int members = vit__min(r->c->accumulate, steps - group);
+    const int members = VIT__MIN(r->c->accumulate, steps - group);
     vit_progress p;
     double loss = 0;
     vit_result result;
@@ -6188,7 +5876,7 @@ static vit_result vit__fit_epoch(vit__run *r, vit_epoch *e) {
     result = vit__save_run(r);
     return result ? result
                   : vit__fail(VIT_STOPPED, "stopped at epoch %d, step %d",
-                              p.epoch, p.step);
+                        p.epoch, p.step);
   }
   e->train_loss = r->total / n; /* also where only this was left to do */
   e->rate = (double)vit_schedule_rate(&r->schedule, r->o.step - 1);
@@ -6203,19 +5891,18 @@ static vit_result vit__judge(vit__run *r, vit_epoch *e) {
   if (!r->val) return VIT_OK;
   vit__swap_average(r);
   result = vit__evaluation_run(&r->t, r->m, r->val, &e->val_loss,
-                               &e->val_accuracy, &e->val_top5, NULL, NULL);
+      &e->val_accuracy, &e->val_top5, NULL, NULL);
   if (!result && !(fabs(e->val_loss) <= 1e30))
     result = vit__fail(VIT_ERR_DIVERGED,
-                       "the loss on the images that judge epoch %d is %g: training "
-                       "diverged; a smaller learning rate may help",
-                       r->epoch + 1, fabs(e->val_loss));
+        "the loss on the images that judge epoch %d is %g: training diverged; "
+        "a smaller learning rate may help",
+        r->epoch + 1, fabs(e->val_loss));
   if (!result && (!best || e->val_accuracy > best->val_accuracy ||
-                  (e->val_accuracy == best->val_accuracy &&
-                   e->val_loss < best->val_loss))) {
+                     (e->val_accuracy == best->val_accuracy &&
+                         e->val_loss < best->val_loss))) {
     r->h->best = r->epoch + 1;
     if (r->best)
-      memcpy(r->best, r->m->params.block,
-             r->m->params.count * sizeof(float));
+      memcpy(r->best, r->m->params.block, r->m->params.count * sizeof(float));
     result = vit__save_best(r);
   }
   vit__swap_average(r);
@@ -6265,32 +5952,34 @@ static int vit__optimizer_steps(const vit_fit_config *c, int images) {
   return (int)fmin(steps * c->epochs, INT_MAX);
 }
 
-enum { VIT__RUN_DIR = 440 }; /* letters; leaves room for the names in it */
+enum { VIT__RUN_DIR = 440 }; /* characters; leaves room for the names in it */
 
 static vit_result vit__check_run(const vit_fit_config *c) {
-  const struct { const char *name; int value; } counts[] = {
-      {"epochs", c->epochs}, {"accumulate", c->accumulate}};
+  const struct {
+    const char *name;
+    int value;
+  } counts[] = {{"epochs", c->epochs}, {"accumulate", c->accumulate}};
   for (int i = 0; i < 2; i++)
     if (counts[i].value < 1 || counts[i].value > VIT__MOST)
       return vit__fail(VIT_ERR_CONFIG, "%s is %d; it must be from 1 to %d",
-                       counts[i].name, counts[i].value, (int)VIT__MOST);
+          counts[i].name, counts[i].value, (int)VIT__MOST);
   if (c->dir && strlen(c->dir) > VIT__RUN_DIR)
     return vit__fail(VIT_ERR_CONFIG,
-                     "the folder of the checkpoints has %.0f letters; it must "
-                     "have at most %d",
-                     (double)strlen(c->dir), VIT__RUN_DIR);
+        "the folder of the checkpoints has %.0f characters; it must have at "
+        "most %d",
+        (double)strlen(c->dir), VIT__RUN_DIR);
   if (c->resume && !c->dir)
-    return vit__fail(VIT_ERR_CONFIG, "resume is set, but not dir, the folder "
-                                     "of the run to go on with");
+    return vit__fail(VIT_ERR_CONFIG,
+        "resume is set, but not dir, the folder of the run to go on with");
   if (!(c->ema >= 0 && c->ema < 1))
     return vit__fail(VIT_ERR_CONFIG,
-                     "the decay of the averaged weights is %g; it must be from "
-                     "0 to below 1",
-                     (double)c->ema);
+        "the decay of the averaged weights is %g; it must be from 0 to below 1",
+        (double)c->ema);
   if (c->early_stop < 0)
-    return vit__fail(VIT_ERR_CONFIG, "early_stop is %d; it must be 0, never, or "
-                                     "the epochs to wait for a better one",
-                     c->early_stop);
+    return vit__fail(VIT_ERR_CONFIG,
+        "early_stop is %d; it must be 0, never, or the epochs to wait for a "
+        "better one",
+        c->early_stop);
   return VIT_OK;
 }
 
@@ -6307,17 +5996,16 @@ VIT_DEF vit_result vit_fit_check(const vit_fit_config *c) {
 }
 
 static vit_result vit__check_fit(const vit_model *m, const vit_fit_config *c,
-                                 const vit_dataset *train,
-                                 const vit_dataset *val) {
+    const vit_dataset *train, const vit_dataset *val) {
   vit_result r = vit_fit_check(c);
   if (!r) r = vit__check_dataset(m, train, "training");
   if (!r && val) r = vit__check_dataset(m, val, "validation");
   if (r) return r;
   if ((c->early_stop || c->keep_best) && !val)
     return vit__fail(VIT_ERR_CONFIG,
-                     "early_stop is %d and keep_best %d, but there are no "
-                     "images that judge an epoch; hold some back",
-                     c->early_stop, c->keep_best);
+        "early_stop is %d and keep_best %d, but there are no images that judge "
+        "an epoch; hold some back",
+        c->early_stop, c->keep_best);
   return VIT_OK;
 }
 
@@ -6331,8 +6019,7 @@ static uint32_t vit__fnv(uint32_t sum, const void *bytes, vit_idx n, int step) {
 /* A checksum of 24 bits that tells one set of images from another: the labels, the
    normalisation, and about every 100th byte of the pixels, in all columns. */
 static uint32_t vit__checksum(const vit_dataset *d) {
-  const vit_idx bytes =
-      (vit_idx)d->count * d->channels * d->height * d->width;
+  const vit_idx bytes = (vit_idx)d->count * d->channels * d->height * d->width;
   const int floats = d->channels * (int)sizeof(float);
   uint32_t sum = vit__fnv(0x811C9DC5u, d->labels, d->count, 1);
   sum = vit__fnv(sum, d->mean, floats, 1);
@@ -6344,22 +6031,22 @@ static void vit__plan_run(vit__run *r, vit_arena *a) {
   const size_t n = r->m->params.count;
   if (r->c->ema > 0) r->average = (float *)vit_arena_take(a, n, sizeof(float));
   if (r->c->keep_best) r->best = (float *)vit_arena_take(a, n, sizeof(float));
-  r->table = (double *)vit_arena_take(a, (size_t)r->c->epochs,
-                                      sizeof(vit_epoch));
+  r->table =
+      (double *)vit_arena_take(a, (size_t)r->c->epochs, sizeof(vit_epoch));
 }
 
 static vit_result vit__run_create(vit__run *r) {
   const vit_fit_config *c = r->c;
   vit_result result = vit__check_schedule(&r->schedule);
   if (!result)
-    result = vit_loader_create(&r->loader, r->train, r->m, &c->augment, c->batch,
-                               c->smoothing, c->seed);
+    result = vit_loader_create(&r->loader, r->train, r->m, &c->augment,
+        c->batch, c->smoothing, c->seed);
   if (!result)
     result = vit_state_create(&r->s, r->m, c->batch, VIT_FOR_TRAINING, c->seed);
   if (!result) result = vit_optimizer_create(&r->o, r->m, &c->optimizer);
   if (!result && r->val)
-    result = vit__evaluation_create(&r->t, r->m, r->val,
-                                    vit__min(c->batch, VIT__EVALUATE_BATCH));
+    result = vit__evaluation_create(
+        &r->t, r->m, r->val, VIT__MIN(c->batch, VIT__EVALUATE_BATCH));
   if (result) return result;
   vit__plan_run(r, &r->arena);
   result = vit_arena_allocate(&r->arena, "training run");
@@ -6367,8 +6054,8 @@ static vit_result vit__run_create(vit__run *r) {
   vit__plan_run(r, &r->arena);
   if (r->average)
     memcpy(r->average, r->m->params.block, r->m->params.count * sizeof(float));
-  r->h->epoch = (vit_epoch *)vit__allocate((size_t)c->epochs,
-                                           sizeof *r->h->epoch, "the history");
+  r->h->epoch = (vit_epoch *)vit__allocate(
+      (size_t)c->epochs, sizeof *r->h->epoch, "the history");
   if (!r->h->epoch) return VIT_ERR_NO_MEMORY;
   memset(r->h->epoch, 0, (size_t)c->epochs * sizeof *r->h->epoch);
   return c->dir ? vit_make_dir(c->dir) : VIT_OK;
@@ -6386,8 +6073,7 @@ static void vit__run_free(vit__run *r) {
 }
 
 VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
-                           const vit_dataset *train, const vit_dataset *val,
-                           vit_history *h) {
+    const vit_dataset *train, const vit_dataset *val, vit_history *h) {
   vit__run r;
   vit_result result = vit__check_fit(m, c, train, val);
   memset(&r, 0, sizeof r);
@@ -6420,7 +6106,7 @@ VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
   X(int, "training.batch", r->batch)                                           \
   X(double, "training.loss_sum", r->total)                                     \
   X(int, "training.step", r->o.step)                                           \
-  X(uint32_t, "training.forward_passes", r->s.pass)                            \
+  X(uint32_t, "training.forward_passes", r->s.forwards)                        \
   X(int, "training.best_epoch", r->h->best)                                    \
   X(int, "training.plateau_started", r->schedule.started)                      \
   X(double, "training.plateau_best", r->schedule.best)                         \
@@ -6431,7 +6117,7 @@ VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
 #define VIT__RECIPE(X)                                                         \
   X("images", r->train->count)                                                 \
   X("epochs", falls && !c->schedule.total ? c->epochs : 0)                     \
-  X("seed", c->seed & 0xFFFFFF) /* in three parts that "%.9g" can hold */     \
+  X("seed", c->seed & 0xFFFFFF) /* in three parts that "%.9g" can hold */      \
   X("seed_middle", c->seed >> 24 & 0xFFFFFF)                                   \
   X("seed_high", c->seed >> 48)                                                \
   X("mean", r->train->mean[0])                                                 \
@@ -6462,8 +6148,8 @@ VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
   X("rate_patience", r->schedule.patience)
 
 /* Number i of the recipe, the config and the augmentation; 0 past the end. */
-static int vit__recipe_at(const vit__run *r, int i, char name[64],
-                          double *value) {
+static int vit__recipe_at(
+    const vit__run *r, int i, char name[64], double *value) {
   const vit_fit_config *c = r->c;
   const int falls =
       r->schedule.kind == VIT_LINEAR || r->schedule.kind == VIT_COSINE;
@@ -6489,19 +6175,19 @@ static int vit__recipe_at(const vit__run *r, int i, char name[64],
   return 1;
 }
 
-static void vit__note(vit__text *notes, const char *key, const char *format, ...);
+static void vit__note(
+    vit__text *notes, const char *key, const char *format, ...);
 static void vit__note_dataset(vit__text *notes, const vit_dataset *d);
 static vit_result vit__write_model(const char *path, const vit_model *m,
-                                   vit__text *notes, const vit_safetensor *extra,
-                                   int extras);
+    vit__text *notes, const vit_safetensor *extra, int extras);
 
 /* DIR/NAME, of a checkpoint. */
 static void vit__run_path(const vit__run *r, const char *name, char path[512]) {
   snprintf(path, 512, "%.440s/%.60s", r->c->dir, name);
 }
 
-static vit_safetensor vit__block_tensor(const char *name, const void *data,
-                                        size_t count) {
+static vit_safetensor vit__block_tensor(
+    const char *name, const void *data, size_t count) {
   vit_safetensor t;
   memset(&t, 0, sizeof t);
   t.name = name;
@@ -6534,8 +6220,7 @@ static vit_safetensor vit__history_tensor(vit__run *r) {
 enum { VIT__RUN_BLOCKS = 4 };
 static const char *vit__run_block(vit__run *r, int i, float **block) {
   static const char *const names[] = {"training.first_moment",
-                                      "training.second_moment",
-                                      "training.average", "training.best"};
+      "training.second_moment", "training.average", "training.best"};
   float *const blocks[] = {r->o.m.block, r->o.v.block, r->average, r->best};
   *block = blocks[i];
   return names[i];
@@ -6552,7 +6237,8 @@ static vit_result vit__save_run(vit__run *r) {
   memset(&notes, 0, sizeof notes);
   for (int i = 0; vit__recipe_at(r, i, name, &value); i++)
     vit__note(&notes, name, "%.9g", value);
-#define VIT__FIELD(type, key, place) vit__note(&notes, key, "%.17g", (double)(place));
+#define VIT__FIELD(type, key, place)                                           \
+  vit__note(&notes, key, "%.17g", (double)(place));
   VIT__RUN_NUMBERS(VIT__FIELD)
 #undef VIT__FIELD
   vit__note_dataset(&notes, r->train);
@@ -6578,8 +6264,8 @@ static vit_result vit__save_best(const vit__run *r) {
 }
 
 /* Is the checkpoint of this recipe, and where does it stand? */
-static vit_result vit__read_numbers(vit__run *r, const vit_safetensors *f,
-                                    const char *path) {
+static vit_result vit__read_numbers(
+    vit__run *r, const vit_safetensors *f, const char *path) {
   char name[64], text[64], before[64];
   double value = 0;
   for (int i = 0; vit__recipe_at(r, i, name, &value); i++) {
@@ -6593,10 +6279,9 @@ static vit_result vit__read_numbers(vit__run *r, const vit_safetensors *f,
       if (strcmp(before, text)) break;
     }
     return vit__fail(VIT_ERR_CONFIG,
-                     "cannot resume from %.200s: its %s is %s, here it is %s; "
-                     "use the settings and images that it was made with, or "
-                     "another folder",
-                     path, name, before, text);
+        "cannot resume from %.200s: its %s is %s, here it is %s; use the "
+        "settings and images that it was made with, or another folder",
+        path, name, before, text);
   }
 #define VIT__FIELD(type, key, place)                                           \
   {                                                                            \
@@ -6604,9 +6289,10 @@ static vit_result vit__read_numbers(vit__run *r, const vit_safetensors *f,
     value = number ? strtod(number, NULL) : NAN;                               \
     if (!(value >= 0 && value <= (sizeof(type) == 8 ? DBL_MAX : INT_MAX)) ||   \
         ((type)0.5 == 0 && value != floor(value)))                             \
-      return vit__fail(VIT_ERR_FORMAT, "cannot resume from %.200s: its %s is " \
-                                       "%.40s",                                \
-                       path, key, number ? number : "not there");              \
+      return vit__fail(VIT_ERR_FORMAT,                                         \
+          "cannot resume from %.200s: its %s is "                              \
+          "%.40s",                                                             \
+          path, key, number ? number : "not there");                           \
     place = (type)value;                                                       \
   }
   VIT__RUN_NUMBERS(VIT__FIELD)
@@ -6615,21 +6301,21 @@ static vit_result vit__read_numbers(vit__run *r, const vit_safetensors *f,
       r->batch > vit__batches(r) || r->h->best < 0 || r->h->best > r->epoch ||
       r->o.step > (double)r->c->epochs * vit__batches(r))
     return vit__fail(VIT_ERR_FORMAT,
-                     "cannot resume from %.200s: it stands at epoch %d, batch "
-                     "%d; this run has %d epochs of %d batches",
-                     path, r->epoch, r->batch, r->c->epochs, vit__batches(r));
+        "cannot resume from %.200s: it stands at epoch %d, batch %d; this run "
+        "has %d epochs of %d batches",
+        path, r->epoch, r->batch, r->c->epochs, vit__batches(r));
   return VIT_OK;
 }
 
 /* Copy tensor `name`, of this type and so many elements. */
 static vit_result vit__read_tensor(const vit_safetensors *f, const char *name,
-                                   const char *type, size_t count, void *to) {
+    const char *type, size_t count, void *to) {
   vit_safetensor t;
   vit_result r = vit_safetensors_find(f, name, &t);
   if (r) return r;
   if (strcmp(t.type, type) || t.count != count)
     return vit__fail(VIT_ERR_FORMAT, "tensor %.60s holds %.0f %s, not %.0f %s",
-                     name, (double)t.count, t.type, (double)count, type);
+        name, (double)t.count, t.type, (double)count, type);
   memcpy(to, t.data, count * (*type == 'F' && type[1] == '6' ? 8 : 4));
   return VIT_OK;
 }
@@ -6646,8 +6332,8 @@ static void vit__read_seconds(vit__run *r, const char *path) {
   if (r->epoch) r->before = r->h->epoch[r->epoch - 1].seconds;
 }
 
-static vit_result vit__load_run(vit__run *r, const vit_safetensors *f,
-                                const char *path) {
+static vit_result vit__load_run(
+    vit__run *r, const vit_safetensors *f, const char *path) {
   const size_t fields = sizeof(vit_epoch) / sizeof(double);
   char other[512];
   vit_result result = vit__read_numbers(r, f, path);
@@ -6658,8 +6344,8 @@ static vit_result vit__load_run(vit__run *r, const vit_safetensors *f,
       result = vit__read_tensor(f, name, "F32", r->m->params.count, block);
   }
   if (!result)
-    result = vit__read_tensor(f, "training.history", "F64",
-                              fields * (size_t)r->epoch, r->h->epoch);
+    result = vit__read_tensor(
+        f, "training.history", "F64", fields * (size_t)r->epoch, r->h->epoch);
   if (!result && r->best && r->h->best) { /* the file may be another run's */
     memcpy(r->m->params.block, r->best, r->m->params.count * sizeof(float));
     result = vit__save_best(r);
@@ -6690,8 +6376,8 @@ static vit_result vit__resume(vit__run *r) {
 
 /* -- what a trained model gets right ------------------------------------- */
 
-VIT_DEF void vit_confusion(int *counts, const int *predicted,
-                           const uint8_t *labels, int n, int K) {
+VIT_DEF void vit_confusion(
+    int *counts, const int *predicted, const uint8_t *labels, int n, int K) {
   for (int i = 0; i < n; i++) counts[labels[i] * (vit_idx)K + predicted[i]]++;
 }
 
@@ -6705,8 +6391,7 @@ VIT_DEF vit_class_score vit_score_class(const int *counts, int K, int k) {
   }
   if (called > 0) s.precision = right / called;
   if (s.count > 0) s.recall = right / s.count;
-  if (right > 0)
-    s.f1 = 2 * s.precision * s.recall / (s.precision + s.recall);
+  if (right > 0) s.f1 = 2 * s.precision * s.recall / (s.precision + s.recall);
   return s;
 }
 
@@ -6719,8 +6404,8 @@ static int vit__among_best(const float *p, int label, int K, int n_best) {
   return p[label] == p[label] && better < n_best;
 }
 
-VIT_DEF double vit_top_accuracy(const float *p, const uint8_t *labels, int n,
-                                int K, int n_best) {
+VIT_DEF double vit_top_accuracy(
+    const float *p, const uint8_t *labels, int n, int K, int n_best) {
   int right = 0;
   for (vit_idx i = 0; i < n; i++)
     right += vit__among_best(p + i * K, labels[i], K, n_best);
@@ -6731,63 +6416,35 @@ VIT_DEF double vit_top_accuracy(const float *p, const uint8_t *labels, int n,
 /*  >>10 inside                                                             */
 /* ------------------------------------------------------------------------ */
 
-VIT_DEF vit_result vit_make_dir(const char *dir) {
-  char path[512];
-  size_t n = strlen(dir);
-  struct stat info;
-  int why = 0; /* the first thing that went wrong */
-  if (n == 0 || n >= sizeof path)
-    return vit__fail(VIT_ERR_FILE, "a folder's name has %.0f letters; it must "
-                                   "have 1 to 511",
-                     (double)n);
-  memcpy(path, dir, n + 1);
-  for (size_t i = 1; i <= n; i++) {
-    if (dir[i] != '/' && dir[i] != '\0') continue;
-    path[i] = '\0';
-#ifdef _WIN32
-    if (_mkdir(path) && errno != EEXIST && !why) why = errno;
-#else
-    if (mkdir(path, 0777) && errno != EEXIST && !why) why = errno;
-#endif
-    path[i] = dir[i];
-  }
-  if (!stat(dir, &info)) {
-    if (S_ISDIR(info.st_mode)) return VIT_OK;
-    errno = ENOTDIR;
-  }
-  return vit__fail(VIT_ERR_FILE, "cannot make the folder %.200s: %.100s", dir,
-                   strerror(why ? why : errno));
-}
-
 static FILE *vit__plot_open(const vit_plot *p, const char *ending) {
   char path[340];
   FILE *f;
   snprintf(path, sizeof path, "%s/%s.%s", p->dir, p->name, ending);
   f = fopen(path, "w");
   if (!f)
-    vit__fail(VIT_ERR_FILE, "cannot write %.300s: %.100s", path,
-              strerror(errno));
+    vit__fail(
+        VIT_ERR_FILE, "cannot write %.300s: %.100s", path, strerror(errno));
   return f;
 }
 
-VIT_DEF vit_result vit_plot_begin(vit_plot *p, const char *dir,
-                                  const char *name, int width, int height) {
+VIT_DEF vit_result vit_plot_begin(
+    vit_plot *p, const char *dir, const char *name, int width, int height) {
   /* colours that also differ for the colour-blind (Okabe and Ito 2008) */
-  static const char *const colours[] = {"0072B2", "D55E00", "009E73", "CC79A7",
-                                        "E69F00", "56B4E9", "000000"};
+  static const char *const colours[] = {
+      "0072B2", "D55E00", "009E73", "CC79A7", "E69F00", "56B4E9", "000000"};
   vit_result r = vit__check_point();
   memset(p, 0, sizeof *p);
   if (!r) r = vit_make_dir(dir);
   if (r) return r;
-  if (name[strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-                        "0123456789_-")])
-    return vit__fail(VIT_ERR_FILE, "the name of a figure may hold letters, "
-                                   "digits, - and _, but it is \"%.60s\"",
-                     name);
+  if (name[strspn(name,
+          "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")])
+    return vit__fail(VIT_ERR_FILE,
+        "the name of a figure may hold letters, digits, - and _, but it is "
+        "\"%.60s\"",
+        name);
   if (strlen(dir) >= sizeof p->dir || strlen(name) >= sizeof p->name)
-    return vit__fail(VIT_ERR_FILE, "the name of figure %.60s in %.200s is too "
-                                   "long",
-                     name, dir);
+    return vit__fail(VIT_ERR_FILE,
+        "the name of figure %.60s in %.200s is too long", name, dir);
   snprintf(p->dir, sizeof p->dir, "%s", dir);
   snprintf(p->name, sizeof p->name, "%s", name);
   p->script = vit__plot_open(p, "gp");
@@ -6798,17 +6455,13 @@ VIT_DEF vit_result vit_plot_begin(vit_plot *p, const char *dir,
     return VIT_ERR_FILE;
   }
   fprintf(p->script,
-          "# Draw again with: gnuplot %s.gp\n"
-          "set terminal pngcairo size %d,%d font 'sans,11' background 'white'\n"
-          "set output '%s.png'\n"
-          "set encoding utf8\n"
-          "set border lw 0.8\n"
-          "set tics nomirror\n"
-          "set key noenhanced\n",
-          name, width, height, name);
+      "# Draw again with: gnuplot %s.gp\nset terminal pngcairo size %d,%d font "
+      "'sans,11' background 'white'\nset output '%s.png'\nset encoding "
+      "utf8\nset border lw 0.8\nset tics nomirror\nset key noenhanced\n",
+      name, width, height, name);
   for (int i = 0; i < 7; i++)
     fprintf(p->script, "set linetype %d lc rgb '#%s' lw 2.5 pt 7 ps 0.8\n",
-            i + 1, colours[i]);
+        i + 1, colours[i]);
   return VIT_OK;
 }
 
@@ -6832,45 +6485,46 @@ VIT_DEF vit_result vit_plot_end(vit_plot *p) {
   char dir[1100], command[1400];
   int status, bad;
   if (!p->script)
-    return vit__fail(VIT_ERR_STATE, "there is no figure: vit_plot_begin failed "
-                                    "or was not called");
+    return vit__fail(VIT_ERR_STATE,
+        "there is no figure: vit_plot_begin failed or was not called");
   bad = ferror(p->script) || ferror(p->data);
   bad |= fclose(p->script) != 0;
   bad |= fclose(p->data) != 0;
   p->script = p->data = NULL;
   if (bad)
-    return vit__fail(VIT_ERR_FILE, "cannot write the figure %s in %s; is the "
-                                   "disk full?",
-                     p->name, p->dir);
+    return vit__fail(VIT_ERR_FILE,
+        "cannot write the figure %s in %s; is the disk full?", p->name, p->dir);
 #ifdef _WIN32
   snprintf(dir, sizeof dir, "\"%s\"", p->dir);
-  snprintf(command, sizeof command, "cd /d %s && gnuplot %s.gp 2>NUL", dir,
-           p->name);
+  snprintf(
+      command, sizeof command, "cd /d %s && gnuplot %s.gp 2>NUL", dir, p->name);
 #else
   vit__shell_quote(dir, sizeof dir, p->dir);
-  snprintf(command, sizeof command, "CDPATH= cd -- %s && gnuplot %s.gp 2>/dev/null",
-           dir, p->name);
+  snprintf(command, sizeof command,
+      "CDPATH= cd -- %s && gnuplot %s.gp 2>/dev/null", dir, p->name);
 #endif
   status = system(command);
   if (status == 0) return VIT_OK;
 #ifndef _WIN32
-  if (status == 2 || status == 130 << 8) /* SIGINT, which system() ignores here */
+  if (status == 2 ||
+      status == 130 << 8) /* SIGINT, which system() ignores here */
     return vit__fail(VIT_STOPPED, "stopped while gnuplot drew %s", p->name);
 #endif
-  return vit__fail(VIT_ERR_GNUPLOT, "no picture: gnuplot %s `gnuplot %s.gp` in "
-                                    "%s",
-                   status == 127 << 8 || status == 127
-                       ? "is missing; install it, then run"
-                       : "failed; to see why, run",
-                   p->name, p->dir);
+  return vit__fail(VIT_ERR_GNUPLOT,
+      "no picture: gnuplot %s `gnuplot %s.gp` in %s",
+      status == 127 << 8 || status == 127 ? "is missing; install it, then run"
+                                          : "failed; to see why, run",
+      p->name, p->dir);
 }
 
 /* A text for gnuplot; a quote in it would end the string. */
 static void vit__plot_text(FILE *f, const char *command, const char *text) {
   fprintf(f, "%s \"", command);
   for (; *text; text++) { /* in quotes, gnuplot runs what backquotes enclose */
-    if (*text == '\n') fprintf(f, "\\n");
-    else fputc(strchr("\"\\`", *text) ? '\'' : *text, f);
+    if (*text == '\n')
+      fprintf(f, "\\n");
+    else
+      fputc(strchr("\"\\`", *text) ? '\'' : *text, f);
   }
   fprintf(f, "\"");
 }
@@ -6880,22 +6534,21 @@ static void vit__plot_judged(vit_plot *p, const char *judge, double above) {
   char title[100];
   if (!judge) judge = "images that judge the epochs";
   snprintf(title, sizeof title, "Accuracy on the %.60s", judge);
-  vit__plot_text(p->script, ", \\\n     '' using 1:3 with linespoints title",
-                 judge);
+  vit__plot_text(
+      p->script, ", \\\n     '' using 1:3 with linespoints title", judge);
   fprintf(p->script,
-          "\nset offsets 0, 0, graph %g, graph 0.05\n"
-          "set yrange [*:*<100]\n"
-          "set ylabel 'right answers (%%)'\n",
-          above);
+      "\nset offsets 0, 0, graph %g, graph 0.05\nset yrange [*:*<100]\nset "
+      "ylabel 'right answers (%%)'\n",
+      above);
   vit__plot_text(p->script, "set title", title);
-  fprintf(p->script, "\nplot '%s.dat' using 1:4 with linespoints lt 3",
-          p->name);
+  fprintf(
+      p->script, "\nplot '%s.dat' using 1:4 with linespoints lt 3", p->name);
   vit__plot_text(p->script, " title", judge);
   fprintf(p->script, "\nunset multiplot");
 }
 
 VIT_DEF vit_result vit_plot_history(const char *dir, const char *name,
-                                    const vit_history *h, const char *judge) {
+    const vit_history *h, const char *judge) {
   vit_plot p;
   vit_result r;
   int judged = 0;
@@ -6908,36 +6561,27 @@ VIT_DEF vit_result vit_plot_history(const char *dir, const char *name,
   }
   r = vit_plot_begin(&p, dir, name, judged ? 960 : 480, 420);
   if (r) return r;
-  fprintf(p.data, "# epoch  train_loss  val_loss  val_accuracy_percent  rate"
-                  "  seconds\n");
+  fprintf(p.data,
+      "# epoch  train_loss  val_loss  val_accuracy_percent  rate  seconds\n");
   for (int i = 0; i < h->epochs; i++)
-    fprintf(p.data, "%d %.6f %.6f %.3f %g %.2f\n", i + 1, h->epoch[i].train_loss,
-            h->epoch[i].val_loss, 100 * h->epoch[i].val_accuracy,
-            h->epoch[i].rate, h->epoch[i].seconds);
+    fprintf(p.data, "%d %.6f %.6f %.3f %g %.2f\n", i + 1,
+        h->epoch[i].train_loss, h->epoch[i].val_loss,
+        100 * h->epoch[i].val_accuracy, h->epoch[i].rate, h->epoch[i].seconds);
   fprintf(p.script,
-          "set termoption noenhanced\n"
-          "set grid ytics lc rgb '#dddddd'\n"
-          "set offsets 0, 0, graph 0.05, 0\n"
-          "set key tmargin center horizontal\n"
-          "set xlabel 'epoch'\n"
-          "set xrange [%g:%g]\n"
-          "set yrange [0:*]\n"
-          "set xtics %d\n"
-          "%s"
-          "set title 'Loss'\n"
-          "set ylabel 'cross entropy (nats)'\n"
-          "plot '%s.dat' using 1:2 with linespoints title 'training (mean of "
-          "the epoch)'",
-          0.8 - h->epochs / 50.0, 1.02 * h->epochs + 0.2,
-          (h->epochs + 9) / 10, judged ? "set multiplot layout 1,2\n" : "", name);
+      "set termoption noenhanced\nset grid ytics lc rgb '#dddddd'\nset offsets "
+      "0, 0, graph 0.05, 0\nset key tmargin center horizontal\nset xlabel "
+      "'epoch'\nset xrange [%g:%g]\nset yrange [0:*]\nset xtics %d\n%sset "
+      "title 'Loss'\nset ylabel 'cross entropy (nats)'\nplot '%s.dat' using "
+      "1:2 with linespoints title 'training (mean of the epoch)'",
+      0.8 - h->epochs / 50.0, 1.02 * h->epochs + 0.2, (h->epochs + 9) / 10,
+      judged ? "set multiplot layout 1,2\n" : "", name);
   if (judged) vit__plot_judged(&p, judge, most < 0.95 ? 0.05 : 0.0);
   fprintf(p.script, "\n");
   return vit_plot_end(&p);
 }
 
 VIT_DEF vit_result vit_plot_confusion(const char *dir, const char *name,
-                                      const int *counts, int K,
-                                      const vit_dataset *d) {
+    const int *counts, int K, const vit_dataset *d) {
   vit_plot p;
   const int few = K <= 100; /* there is room for names and numbers */
   const int size = K < 6 ? 480 : few ? 150 + 55 * K : 1200;
@@ -6949,35 +6593,27 @@ VIT_DEF vit_result vit_plot_confusion(const char *dir, const char *name,
     for (int k = 0; k < K; k++) sum += counts[t * K + k];
     for (int k = 0; k < K; k++)
       fprintf(p.data, "%d %d %d %.2f\n", k, t, counts[t * K + k],
-              sum ? 100.0 * counts[t * K + k] / sum : 0.0);
+          sum ? 100.0 * counts[t * K + k] / sum : 0.0);
   }
   fprintf(p.script,
-          "set termoption noenhanced\n"
-          "set title 'Which class was taken for which (images)'\n"
-          "set xlabel 'predicted class'\n"
-          "set ylabel 'true class'\n"
-          "set cblabel '%% of the true class'\n"
-          "set xrange [-0.5:%d.5]\n"
-          "set yrange [%d.5:-0.5]\n"
-          "set xtics %d scale 0\n"
-          "set ytics %d scale 0\n"
-          "set cbrange [0:100]\n"
-          "set palette defined (0 '#ffffff', 2 '#d5e6f3', 30 '#56b4e9', "
-          "100 '#0072b2')\n"
-          "set size ratio 1\n"
-          "unset key\n",
-          K - 1, K - 1, few ? 1 : K / 10, few ? 1 : K / 10);
-  for (int k = 0; few && d && d->names && k < vit__min(K, d->classes); k++)
+      "set termoption noenhanced\nset title 'Which class was taken for which "
+      "(images)'\nset xlabel 'predicted class'\nset ylabel 'true class'\nset "
+      "cblabel '%% of the true class'\nset xrange [-0.5:%d.5]\nset yrange "
+      "[%d.5:-0.5]\nset xtics %d scale 0\nset ytics %d scale 0\nset cbrange "
+      "[0:100]\nset palette defined (0 '#ffffff', 2 '#d5e6f3', 30 '#56b4e9', "
+      "100 '#0072b2')\nset size ratio 1\nunset key\n",
+      K - 1, K - 1, few ? 1 : K / 10, few ? 1 : K / 10);
+  for (int k = 0; few && d && d->names && k < VIT__MIN(K, d->classes); k++)
     for (int axis = 0; axis < 2; axis++) {
-      vit__plot_text(p.script, axis ? "set ytics add (" : "set xtics add (",
-                     d->names[k]);
+      vit__plot_text(
+          p.script, axis ? "set ytics add (" : "set xtics add (", d->names[k]);
       fprintf(p.script, " %d)%s\n", k, axis ? "" : " rotate by 45 right");
     }
   fprintf(p.script, "plot '%s.dat' using 1:2:4 with image", name);
   if (few)
     fprintf(p.script,
-            ", \\\n     '' using 1:2:(sprintf('%%d', int($3))):($4 > 50 ? "
-            "0xffffff : 0x000000) with labels tc rgb variable font ',10'");
+        ", \\\n     '' using 1:2:(sprintf('%%d', int($3))):($4 > 50 ? 0xffffff "
+        ": 0x000000) with labels tc rgb variable font ',10'");
   fprintf(p.script, "\n");
   return vit_plot_end(&p);
 }
@@ -7002,15 +6638,16 @@ static void vit__glow(const double color[3], double weight, int rgb[3]) {
 /* One line of pixels of one tile; its second and third colour, if it has them,
    are `plane` and 2 `plane` floats further on. glow [columns], or NULL. */
 static void vit__tile_line(FILE *f, int x0, int y0, const float *line,
-                           vit_idx plane, double low, double high, int width,
-                           const float *glow, int columns) {
+    vit_idx plane, double low, double high, int width, const float *glow,
+    int columns) {
   for (int x = 0; x < width; x++) {
     double color[3] = {0, 0, 0};
     int rgb[3];
     for (int c = 0; c < 3 && high > low; c++)
-      color[c] = fmin(
-          fmax(((double)line[x + c * plane] - low) / (high - low), 0), 1);
-    vit__glow(color, glow ? (double)glow[(vit_idx)x * columns / width] : 0, rgb);
+      color[c] =
+          fmin(fmax(((double)line[x + c * plane] - low) / (high - low), 0), 1);
+    vit__glow(
+        color, glow ? (double)glow[(vit_idx)x * columns / width] : 0, rgb);
     fprintf(f, "%d %d %d %d %d\n", x0 + x, y0, rgb[0], rgb[1], rgb[2]);
   }
 }
@@ -7021,11 +6658,9 @@ static void vit__white(FILE *f, int x0, int y0, int n) {
 }
 
 VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
-                                  const char *title, const float *values,
-                                  const float *glow, int glow_rows,
-                                  int glow_cols, const char *const *titles,
-                                  int rows, int cols, int channels, int height,
-                                  int width, float black, float white) {
+    const char *title, const float *values, const float *glow, int glow_rows,
+    int glow_cols, const char *const *titles, int rows, int cols, int channels,
+    int height, int width, float black, float white) {
   const vit_idx plane = (vit_idx)height * width, size = plane * channels;
   const int gap = 1 + width / 16;
   int two = 0; /* 1: a title has two lines */
@@ -7036,8 +6671,8 @@ VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
   const double scale = (cols > 6 ? 100.0 : 150.0) / width; /* screen pixels */
   const double wide = fmax(cols * across * scale, 8.0 * (double)strlen(title));
   vit_plot p;
-  vit_result r = vit_plot_begin(&p, dir, name, (int)wide + 30,
-                                (int)(rows * down * scale) + 60);
+  vit_result r = vit_plot_begin(
+      &p, dir, name, (int)wide + 30, (int)(rows * down * scale) + 60);
   if (r) return r;
   fprintf(p.data, "# x y red green blue\n");
   for (int y = 0; y < rows * down; y++) /* line by line over the whole figure */
@@ -7051,88 +6686,503 @@ VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
       }
       if (low == high) vit__range(v, size, &low, &high);
       vit__tile_line(p.data, i * across, y, v + at * width,
-                     channels == 3 ? plane : 0, low, high, width,
-                     glow ? glow + (tile * glow_rows + at * glow_rows / height) *
-                                       glow_cols
-                          : NULL,
-                     glow_cols);
+          channels == 3 ? plane : 0, low, high, width,
+          glow ? glow + (tile * glow_rows + at * glow_rows / height) * glow_cols
+               : NULL,
+          glow_cols);
       vit__white(p.data, i * across + width, y, gap);
     }
   for (int i = 0; titles && i < rows * cols; i++) {
     if (!titles[i]) continue;
     vit__plot_text(p.script, "set label", titles[i]);
     fprintf(p.script, " noenhanced at %g,%g center front font ',%d'\n",
-            i % cols * across + (width - 1) / 2.0,
-            i / cols * down + height + band * (two ? 0.3 : 0.4),
-            cols > 6 ? 9 : 11);
+        i % cols * across + (width - 1) / 2.0,
+        i / cols * down + height + band * (two ? 0.3 : 0.4), cols > 6 ? 9 : 11);
   }
   vit__plot_text(p.script, "set title", title);
   fprintf(p.script,
-          " noenhanced\n"
-          "unset key\nunset tics\nunset border\n"
-          "set xrange [-1:%d]\nset yrange [%d:-1]\n"
-          "set size ratio -1\n"
-          "set lmargin 1\nset rmargin 1\nset bmargin 0.5\n"
-          "plot '%s.dat' using 1:2:3:4:5 with rgbimage\n",
-          cols * across, rows * down, name);
+      " noenhanced\nunset key\nunset tics\nunset border\nset xrange "
+      "[-1:%d]\nset yrange [%d:-1]\nset size ratio -1\nset lmargin 1\nset "
+      "rmargin 1\nset bmargin 0.5\nplot '%s.dat' using 1:2:3:4:5 with "
+      "rgbimage\n",
+      cols * across, rows * down, name);
   return vit_plot_end(&p);
 }
+
+/* ------------------------------------------------------------------------ */
+/*  >>11 speed                                                              */
+/* ------------------------------------------------------------------------ */
+
+/* The same with packed weights: output o's weights stand VIT_PANEL apart. */
+static void vit_naive_linear_packed_forward(float *y, const float *x,
+    const float *packed, const float *b, int rows, int in, int out) {
+  for (vit_idx r = 0; r < rows; r++)
+    for (vit_idx o = 0; o < out; o++) {
+      const float *w = packed + (o - o % VIT_PANEL) * in + o % VIT_PANEL;
+      double sum = b ? (double)b[o] : 0.0;
+      for (vit_idx i = 0; i < in; i++)
+        sum += (double)x[r * in + i] * (double)w[i * VIT_PANEL];
+      y[r * out + o] = (float)sum;
+    }
+}
+
+VIT_DEF void vit_pack_linear(float *packed, const float *w, int in, int out) {
+  for (vit_idx first = 0; first < out; first += VIT_PANEL)
+    for (vit_idx i = 0; i < in; i++)
+      for (vit_idx o = first; o < first + VIT_PANEL; o++)
+        *packed++ = w[o * in + i];
+}
+
+VIT_DEF void vit_unpack_linear(float *w, const float *packed, int in, int out) {
+  for (vit_idx first = 0; first < out; first += VIT_PANEL)
+    for (vit_idx i = 0; i < in; i++)
+      for (vit_idx o = first; o < first + VIT_PANEL; o++)
+        w[o * in + i] = *packed++;
+}
+
+#ifdef VIT__HAS_SIMD
+/* All matrix products end here, so this is where the time goes.
+
+       C[m,n] = start + sum over k of A[m,k] B[k,n]
+
+   A core with AVX2 can do 16 multiply-adds in a cycle, but fetch only a few
+   numbers. So each number that is fetched must serve many products, at every
+   level of memory. From the inside out (Goto and van de Geijn 2008):
+
+   tile   VIT_TILE_ROWS x VIT_TILE_COLS numbers of C stay in registers while k
+          runs: a number of A serves VIT_TILE_COLS products, one of B serves
+          VIT_TILE_ROWS. A multiply-add takes about 4 cycles and 2 start in
+          each, so at least 8 vectors of C must be under way; AVX2 has 12 here,
+          NEON 24.
+   panel  The VIT_TILE_COLS columns of B that a tile reads are copied side by
+          side ("packed"), VIT__DEPTH rows at a time: 16 KB, which stay in the
+          first-level cache while VIT__HEIGHT rows of A pass by.
+   block  Those rows of A, 96 KB, stay in the second-level cache while the
+          panels of VIT__WIDTH columns of B, 256 KB in vit__packed_b, pass by.
+          They are read where they are, unless k runs across the rows (dy^T x):
+          then they are packed into vit__packed_a, tile by tile.
+
+   A dimension that is no multiple of its block only makes the last block
+   smaller (vit_load_n and vit_store_n leave out what is not there); a product
+   of one panel, as in small heads, has no blocks at all. Strides say where
+   A[m,k] and B[k,n] are, so that one function does x W^T, dy W and dy^T x;
+   examples/11_speed.c climbs up to it step by step. */
+enum {
+  VIT_TILE_COLS = VIT_PANEL,
+  VIT_TILE_VECS = VIT_TILE_COLS / VIT_LANES,
+  VIT__DEPTH = 256,
+  VIT__HEIGHT = 16 * VIT_TILE_ROWS,
+  VIT__WIDTH = 16 * VIT_TILE_COLS,
+  VIT__SKINNY =
+      2 * VIT_TILE_COLS, /* so few columns that packing A costs more */
+  VIT__A_TILE = VIT_TILE_ROWS * VIT__DEPTH + VIT_LANES
+};
+
+/* Where a thread packs, 360 KB. With glibc they are taken from the stack of each
+   thread of the program, which has 8 MB unless it asks for less. */
+static VIT__THREAD_LOCAL float vit__packed_b[VIT__DEPTH * VIT__WIDTH];
+static VIT__THREAD_LOCAL float
+    vit__packed_a[VIT__HEIGHT / VIT_TILE_ROWS * VIT__A_TILE];
+static vit__matrix vit__panels(const float *packed, vit_idx in) {
+  vit__matrix m = vit__at(packed, VIT_PANEL, in);
+  m.packed = 1;
+  return m;
+}
+
+/* The part of m that starts at element (i, j). */
+static vit__matrix vit__from(vit__matrix m, vit_idx i, vit_idx j) {
+  m.p += i * m.row + j * m.col;
+  return m;
+}
+
+/* One tile of `vecs` vectors a row: the naive line
+       sum += x[r * in + i] * w[o * in + i]
+   for VIT_TILE_ROWS rows r and VIT_TILE_COLS outputs o at once, with k for i.
+   Rows past `rows` repeat the last row, columns past `cols` are whatever the
+   panel holds there: neither is stored. */
+VIT__OP void vit__tile(float *c, vit_idx c_row, vit__matrix a,
+    const float *panel, const float *bias, int add, vit_idx rows, vit_idx cols,
+    vit_idx depth, const int vecs) {
+  vit_vec sum[VIT_TILE_ROWS][VIT_TILE_VECS];
+  const float *ar[VIT_TILE_ROWS];
+  VIT__UNROLL
+  for (int r = 0; r < VIT_TILE_ROWS; r++) {
+    vit_idx row = r < rows ? r : rows - 1;
+    ar[r] = a.p + row * a.row;
+    VIT__UNROLL
+    for (int v = 0; v < vecs; v++) {
+      vit_idx n = v * VIT_LANES;
+      sum[r][v] = bias ? vit_load_n(bias + n, cols - n) : vit_set(0);
+    }
+    vit_prefetch(c + row * c_row); /* far away, and needed at the end */
+  }
+  for (vit_idx k = 0, ak = 0; k < depth; k++, ak += a.col) {
+    vit_vec b[VIT_TILE_VECS]; /* row k of the panel, for all rows of the tile */
+    VIT__UNROLL
+    for (int v = 0; v < vecs; v++)
+      b[v] = vit_load(panel + k * VIT_TILE_COLS + v * VIT_LANES);
+    VIT__UNROLL
+    for (int r = 0; r < VIT_TILE_ROWS; r++) {
+      vit_vec x = vit_set(ar[r][ak]);
+      VIT__UNROLL
+      for (int v = 0; v < vecs; v++) sum[r][v] = vit_fma(x, b[v], sum[r][v]);
+    }
+  }
+  VIT__UNROLL
+  for (int r = 0; r < VIT_TILE_ROWS; r++) {
+    if (r >= rows) break;
+    VIT__UNROLL
+    for (int v = 0; v < vecs; v++) {
+      const vit_idx n = cols - v * VIT_LANES;
+      float *to = c + r * c_row + v * VIT_LANES;
+      if (add) sum[r][v] = vit_add(vit_load_n(to, n), sum[r][v]);
+      vit_store_n(to, sum[r][v], n);
+    }
+  }
+}
+
+/* Copy a depth x cols part of B into a panel, filled up to whole vectors. First
+   where the rows of B lie in one piece, then where its columns do. */
+VIT__SIMD void vit__pack_panel(
+    float *panel, vit__matrix b, vit_idx depth, vit_idx cols) {
+  if (b.col == 1) {
+    for (vit_idx k = 0; k < depth; k++)
+      for (vit_idx n = 0; n < cols; n += VIT_LANES)
+        vit_store(panel + k * VIT_TILE_COLS + n,
+            vit_load_n(b.p + k * b.row + n, cols - n));
+    return;
+  }
+  for (vit_idx n = 0; n < cols; n += VIT_LANES)
+    for (vit_idx k = 0; k < depth; k += VIT_LANES) {
+      vit_vec v[VIT_LANES];
+      for (vit_idx i = 0; i < VIT_LANES; i++)
+        v[i] =
+            vit_load_n(b.p + (n + i) * b.col + k, n + i < cols ? depth - k : 0);
+      vit_transpose(v);
+      for (vit_idx i = 0; i < VIT_LANES && k + i < depth; i++)
+        vit_store(panel + (k + i) * VIT_TILE_COLS + n, v[i]);
+    }
+}
+
+/* Copy rows x depth of A, tile by tile, so that each k finds the rows of a tile
+   side by side. Vectors of 8 store rows of 6 numbers: the rest runs into the
+   place of the next k, which is written later, and after the last k into the
+   VIT_LANES floats that VIT__A_TILE has for it. */
+VIT__SIMD void vit__pack_rows(
+    float *to, vit__matrix a, vit_idx rows, vit_idx depth) {
+  for (vit_idx k = 0; k < depth; k++, to += VIT_TILE_ROWS, a.p += a.col)
+    for (vit_idx m = 0, t = 0; m < rows; m += VIT_TILE_ROWS, t += VIT__A_TILE)
+      for (vit_idx r = 0; r < VIT_TILE_ROWS; r += VIT_LANES)
+        vit_store(to + t + r, vit_load_n(a.p + m + r, rows - m - r));
+}
+
+/* All tiles of a block: rows 0 .. M-1 of A against the packed columns of B.
+   a_tile, b_step: floats from one tile of A, one column of B, to the next. */
+VIT__SIMD void vit__block(float *c, vit_idx c_row, vit__matrix a,
+    vit_idx a_tile, const float *packed, vit_idx b_step, const float *bias,
+    int add, vit_idx M, vit_idx N, vit_idx depth) {
+  for (vit_idx n = 0; n < N; n += VIT_TILE_COLS) {
+    const float *panel = packed + n * b_step;
+    const float *start = bias ? bias + n : NULL;
+    vit__matrix tile = a;
+    for (vit_idx m = 0; m < M; m += VIT_TILE_ROWS, tile.p += a_tile) {
+      const vit_idx rows = M - m, cols = N - n;
+      float *to = c + m * c_row + n;
+      if (rows >= VIT_TILE_ROWS && cols >= VIT_TILE_COLS) /* the usual case */
+        vit__tile(to, c_row, tile, panel, start, add, VIT_TILE_ROWS,
+            VIT_TILE_COLS, depth, VIT_TILE_VECS);
+      else if (cols > VIT_LANES)
+        vit__tile(to, c_row, tile, panel, start, add, rows, cols, depth,
+            VIT_TILE_VECS);
+      else
+        vit__tile(to, c_row, tile, panel, start, add, rows, cols, depth, 1);
+    }
+  }
+}
+
+/* C [M,N] = (bias, or C if add, or 0) + A [M,K] B [K,N]. k runs in order, and
+   after each VIT__DEPTH terms their sum is added to C. That order does not
+   depend on M or N: a caller may split the rows among threads and gets the same
+   bits. */
+VIT__SIMD void vit__matmul(float *c, vit_idx c_row, vit__matrix a,
+    vit__matrix b, const float *bias, int add, vit_idx M, vit_idx N,
+    vit_idx K) {
+  const int pack_a = a.col != 1 && N > VIT__SKINNY;
+  const vit_idx a_tile = pack_a ? (vit_idx)VIT__A_TILE : VIT_TILE_ROWS * a.row;
+  const vit_idx b_step = b.packed ? K : (vit_idx)VIT__DEPTH;
+  if (N <= VIT_TILE_COLS && K <= VIT__DEPTH && !b.packed) { /* a single panel */
+    vit__pack_panel(vit__packed_b, b, K, N);
+    vit__block(c, c_row, a, a_tile, vit__packed_b, b_step, bias, add, M, N, K);
+    return;
+  }
+  for (vit_idx k = 0; k < K; k += VIT__DEPTH)
+    for (vit_idx n = 0; n < N; n += VIT__WIDTH) {
+      const vit_idx depth = VIT__MIN(K - k, VIT__DEPTH);
+      const vit_idx cols = VIT__MIN(N - n, VIT__WIDTH);
+      const float *start = bias && k == 0 ? bias + n : NULL;
+      const float *packed = b.packed ? vit__from(b, k, n).p : vit__packed_b;
+      for (vit_idx i = 0; i < cols && !b.packed; i += VIT_TILE_COLS)
+        vit__pack_panel(vit__packed_b + i * VIT__DEPTH, vit__from(b, k, n + i),
+            depth, VIT__MIN(cols - i, VIT_TILE_COLS));
+      for (vit_idx m = 0; m < M; m += VIT__HEIGHT) {
+        const vit_idx rows = VIT__MIN(M - m, VIT__HEIGHT);
+        vit__matrix part = vit__from(a, m, k);
+        if (pack_a) {
+          vit__pack_rows(vit__packed_a, part, rows, depth);
+          part = vit__at(vit__packed_a, 1, VIT_TILE_ROWS);
+        }
+        vit__block(c + m * c_row + n, c_row, part, a_tile, packed, b_step,
+            start, add || k > 0, rows, cols, depth);
+      }
+    }
+}
+
+/* A = x, B = W^T */
+VIT__SIMD void vit_simd_linear_forward(float *y, const float *x, const float *w,
+    const float *b, int rows, int in, int out) {
+  vit__matmul(
+      y, out, vit__at(x, in, 1), vit__at(w, 1, in), b, 0, rows, out, in);
+}
+
+/* The same, but the panels of B are there. */
+VIT__SIMD void vit_simd_linear_packed_forward(float *y, const float *x,
+    const float *packed, const float *b, int rows, int in, int out) {
+  vit__matmul(
+      y, out, vit__at(x, in, 1), vit__panels(packed, in), b, 0, rows, out, in);
+}
+
+/* A = dy, B = W */
+VIT__SIMD void vit_simd_linear_backward_input(
+    float *dx, const float *dy, const float *w, int rows, int in, int out) {
+  vit__matmul(
+      dx, in, vit__at(dy, out, 1), vit__at(w, in, 1), NULL, 0, rows, in, out);
+}
+
+/* db += the sums of n columns of dy, n <= 4 VIT_LANES */
+VIT__OP void vit__add_columns(
+    float *db, const float *dy, vit_idx dy_stride, vit_idx rows, vit_idx n) {
+  vit_vec sum[4] = {vit_set(0), vit_set(0), vit_set(0), vit_set(0)};
+  for (vit_idx r = 0; r < rows; r++) {
+    VIT__UNROLL
+    for (vit_idx v = 0; v < 4; v++)
+      sum[v] = vit_add(sum[v],
+          vit_load_n(dy + r * dy_stride + v * VIT_LANES, n - v * VIT_LANES));
+  }
+  for (vit_idx v = 0; v * VIT_LANES < n; v++) {
+    vit_idx left = n - v * VIT_LANES;
+    float *to = db + v * VIT_LANES;
+    vit_store_n(to, vit_add(vit_load_n(to, left), sum[v]), left);
+  }
+}
+
+/* A = dy^T, B = x; then db */
+VIT__SIMD void vit_simd_linear_backward_weight(float *dw, float *db,
+    const float *dy, const float *x, int rows, int in, int out, int dy_stride) {
+  vit__matmul(dw, in, vit__at(dy, 1, dy_stride), vit__at(x, in, 1), NULL, 1,
+      out, in, rows);
+  if (!db) return;
+  for (vit_idx o = 0; o < out; o += 4 * VIT_LANES)
+    if (out - o >= 4 * VIT_LANES) /* the compiler drops the tails */
+      vit__add_columns(db + o, dy + o, dy_stride, rows, 4 * VIT_LANES);
+    else
+      vit__add_columns(db + o, dy + o, dy_stride, rows, out - o);
+}
+#endif
 
 /* ------------------------------------------------------------------------ */
 /*  >>12 photos                                                             */
 /* ------------------------------------------------------------------------ */
 
-#define VIT__SALT_SPLIT 0x53504C49u
-
 enum {
-  VIT__MOST_CLASSES = 256,     /* a label is one byte */
-  VIT__MOST_PIXELS = 1 << 27,  /* of a picture */
-  VIT__MOST_CROP = 4096,       /* a side of a dataset's images */
-  VIT__FILES_AT_ONCE = 256,    /* shared among threads */
+  VIT__MOST_PIXELS = 1 << 27, /* of a picture */
+  VIT__MOST_CROP = 4096,      /* a side of a dataset's images */
+  VIT__FILES_AT_ONCE = 256,   /* shared among threads */
   VIT__MOST_PATH = 4096,
-  VIT__MOST_DEPTH = 8          /* folders inside a class */
+  VIT__MOST_DEPTH = 8 /* folders inside a class */
 };
 
-#define VIT__TEN(t)                                                            \
-  t "0", t "1", t "2", t "3", t "4", t "5", t "6", t "7", t "8", t "9"
-#define VIT__HUNDRED(t)                                                        \
-  VIT__TEN(t "0"), VIT__TEN(t "1"), VIT__TEN(t "2"), VIT__TEN(t "3"),          \
-      VIT__TEN(t "4"), VIT__TEN(t "5"), VIT__TEN(t "6"), VIT__TEN(t "7"),      \
-      VIT__TEN(t "8"), VIT__TEN(t "9")
+/* -- data: Pillow's resize ----------------------------------------------- */
 
-VIT_DEF const char *vit_class_name(const vit_dataset *d, int k) {
-  static const char numbers[][4] = {
-      VIT__TEN(""),    VIT__TEN("1"),   VIT__TEN("2"),   VIT__TEN("3"),
-      VIT__TEN("4"),   VIT__TEN("5"),   VIT__TEN("6"),   VIT__TEN("7"),
-      VIT__TEN("8"),   VIT__TEN("9"),   VIT__HUNDRED("1"), VIT__TEN("20"),
-      VIT__TEN("21"),  VIT__TEN("22"),  VIT__TEN("23"),  VIT__TEN("24"),
-      VIT__TEN("25")};
-  if (k < 0 || k >= d->classes || k >= VIT__MOST_CLASSES) return "?";
-  return d->names ? d->names[k] : numbers[k];
+enum {
+  VIT__RESIZE_BITS = 22, /* Pillow's fixed-point weights: 32 - 8 - 2 */
+  VIT__LINES_AT_ONCE = 64,
+  VIT__MOST_SIDE = 32768
+};
+
+/* One axis of a resize from `in` to `full` pixels, of which only `out` are
+   made, from number `at` on. Output i reads `taps` inputs from first[i] on. */
+typedef struct {
+  int in, full, at, out, taps;
+  int *first;       /* [out] */
+  int32_t *weights; /* [out,taps] */
+} vit__axis;
+
+static vit__axis vit__whole_axis(int in, int out) {
+  vit__axis a;
+  memset(&a, 0, sizeof a);
+  a.in = in;
+  a.full = a.out = out;
+  return a;
 }
 
-/* Room for the names of d->classes classes, all "". */
-static vit_result vit__allocate_names(vit_dataset *d) {
-  const size_t size = (size_t)d->classes * VIT_NAME_SIZE;
-  void *names = vit__allocate(size, 1, "the names of the classes");
-  if (!names) return VIT_ERR_NO_MEMORY;
-  memset(names, 0, size);
-  d->names = (char(*)[VIT_NAME_SIZE])names;
+/* A triangle from -1 to 1, or the cubic of Keys 1981 from -2 to 2. */
+static double vit__filter_value(vit_filter filter, double x) {
+  const double a = -0.5;
+  x = fabs(x);
+  if (filter == VIT_BILINEAR) return x < 1 ? 1 - x : 0;
+  if (x < 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
+  return x < 2 ? (((x - 5) * x + 8) * x - 4) * a : 0;
+}
+
+/* How far the filter reaches: it grows with the scale when shrinking. */
+static double vit__filter_reach(const vit__axis *f, vit_filter filter) {
+  double scale = (double)f->in / f->full;
+  return (filter == VIT_BICUBIC ? 2 : 1) * (scale < 1 ? 1 : scale);
+}
+
+static void vit__plan_axis(vit__axis *f, vit_filter filter, vit_arena *a) {
+  f->taps = VIT__MIN(f->in, (int)ceil(vit__filter_reach(f, filter)) * 2 + 1);
+  f->first = (int *)vit_arena_take(a, (size_t)f->out, sizeof(int));
+  f->weights = (int32_t *)vit_arena_take(
+      a, (size_t)f->out * (size_t)f->taps, sizeof(int32_t));
+}
+
+/* The filter around the output's place in the input; normalised, then rounded
+   to VIT__RESIZE_BITS, away from zero. */
+static void vit__fill_axis(vit__axis *f, vit_filter filter) {
+  const double scale = (double)f->in / f->full;
+  const double narrow = scale < 1 ? 1 : 1 / scale;
+  const double reach = vit__filter_reach(f, filter);
+  for (int x = 0; x < f->out; x++) {
+    double centre = (x + f->at + 0.5) * scale, sum = 0;
+    int low = (int)(centre - reach + 0.5), high = (int)(centre + reach + 0.5);
+    int32_t *weights = f->weights + (vit_idx)x * f->taps;
+    low = low < 0 ? 0 : low;
+    high = high > f->in ? f->in : high;
+    for (int i = low; i < high; i++)
+      sum += vit__filter_value(filter, (i - centre + 0.5) * narrow);
+    for (int i = low; i < high; i++) {
+      double w = vit__filter_value(filter, (i - centre + 0.5) * narrow) / sum;
+      w *= (double)(1 << VIT__RESIZE_BITS);
+      weights[i - low] = (int32_t)(w < 0 ? w - 0.5 : w + 0.5);
+    }
+    f->first[x] = VIT__MIN(low, f->in - f->taps);
+    if (f->first[x] == low) continue; /* else shift: the last weights are 0 */
+    memmove(weights + (low - f->first[x]), weights,
+        (size_t)(high - low) * sizeof *weights);
+    memset(weights, 0, (size_t)(low - f->first[x]) * sizeof *weights);
+  }
+}
+
+/* Resize lines: pixel i of line l is at from[l * line + i * step]. Some lines
+   at a time, so that what they read stays in the cache. */
+static void vit__resize_lines(uint8_t *to, vit_idx to_line, vit_idx to_step,
+    const uint8_t *from, vit_idx line, vit_idx step, int lines,
+    const vit__axis *f) {
+  for (vit_idx first = 0; first < lines; first += VIT__LINES_AT_ONCE)
+    for (vit_idx x = 0; x < f->out; x++) {
+      const vit_idx end = VIT__MIN(lines, first + VIT__LINES_AT_ONCE);
+      const int32_t *weights = f->weights + x * f->taps;
+      for (vit_idx l = first; l < end; l++) {
+        const uint8_t *p = from + l * line + f->first[x] * step;
+        int32_t sum = 1 << (VIT__RESIZE_BITS - 1);
+        for (vit_idx i = 0; i < f->taps; i++)
+          sum += (int32_t)p[i * step] * weights[i];
+        sum = sum < 0 ? 0 : sum >> VIT__RESIZE_BITS;
+        to[l * to_line + x * to_step] = (uint8_t)(sum > 255 ? 255 : sum);
+      }
+    }
+}
+
+/* `planes` pictures, across and then down. As Pillow does since version 13,
+   the other way round where that saves work: where the height sinks by more
+   than twice as many pixels as the width. */
+static vit_result vit__resize(uint8_t *out, const uint8_t *in, vit_idx planes,
+    vit__axis down, vit__axis across, vit_filter filter, int threads) {
+  const vit_idx height = down.in, width = across.in, row = across.out;
+  const int down_first =
+      down.in > down.full &&
+      (vit_idx)down.in - down.full > 2 * ((vit_idx)across.in - across.full);
+  const size_t between = (size_t)(down_first ? down.out * width : height * row);
+  uint8_t *half = NULL; /* the result of the first pass, for each thread */
+  vit_arena a;
+  threads = (int)VIT__MIN(threads, planes > 0 ? planes : 1);
+  memset(&a, 0, sizeof a);
+  for (int walk = 0; walk < 2; walk++) {
+    vit__plan_axis(&across, filter, &a);
+    vit__plan_axis(&down, filter, &a);
+    half = (uint8_t *)vit_arena_take(&a, between, (size_t)threads);
+    if (walk == 0 && vit_arena_allocate(&a, "resizing"))
+      return VIT_ERR_NO_MEMORY;
+  }
+  vit__fill_axis(&across, filter);
+  vit__fill_axis(&down, filter);
+  VIT__PARALLEL_FOR
+  for (int t = 0; t < threads; t++) {
+    uint8_t *own = half + (size_t)t * between;
+    for (vit_idx i = t; i < planes; i += threads) {
+      const uint8_t *from = in + i * height * width;
+      uint8_t *to = out + i * down.out * row;
+      if (down_first) {
+        vit__resize_lines(own, 1, width, from, 1, width, across.in, &down);
+        vit__resize_lines(to, row, 1, own, width, 1, down.out, &across);
+      } else {
+        vit__resize_lines(own, row, 1, from, width, 1, down.in, &across);
+        vit__resize_lines(to, 1, row, own, 1, row, across.out, &down);
+      }
+    }
+  }
+  vit_arena_free(&a);
   return VIT_OK;
 }
 
-/* Bytes of one image. */
-static size_t vit__image_size(const vit_dataset *d) {
-  return (size_t)d->channels * (size_t)d->height * (size_t)d->width;
+VIT_DEF vit_result vit_resize(uint8_t *out, const uint8_t *in, int planes,
+    int height, int width, int out_height, int out_width, vit_filter filter) {
+  const int sizes[4] = {height, width, out_height, out_width};
+  for (int i = 0; i < 4; i++)
+    if (sizes[i] < 1 || sizes[i] > VIT__MOST_SIDE)
+      return vit__fail(VIT_ERR_CONFIG,
+          "cannot resize %d x %d pixels to %d x %d; sizes must be from 1 to %d",
+          height, width, out_height, out_width, VIT__MOST_SIDE);
+  if (filter != VIT_BILINEAR && filter != VIT_BICUBIC)
+    return vit__fail(VIT_ERR_CONFIG,
+        "filter %d is not known; there are VIT_BILINEAR and VIT_BICUBIC",
+        (int)filter);
+  return vit__resize(out, in, planes, vit__whole_axis(height, out_height),
+      vit__whole_axis(width, out_width), filter,
+      vit__threads(vit_max_threads()));
 }
 
-/* Room for `count` images of d's sizes. */
-static vit_result vit__allocate_images(vit_dataset *d, int count) {
-  d->pixels = (uint8_t *)vit__allocate((size_t)count, vit__image_size(d),
-                                       "the images");
-  if (d->pixels)
-    d->labels = (uint8_t *)vit__allocate((size_t)count, 1, "the labels");
-  return d->labels ? VIT_OK : VIT_ERR_NO_MEMORY;
+VIT_DEF vit_result vit_resize_bilinear(uint8_t *out, const uint8_t *in,
+    int height, int width, int out_height, int out_width) {
+  return vit_resize(
+      out, in, 1, height, width, out_height, out_width, VIT_BILINEAR);
+}
+
+VIT_DEF vit_result vit_dataset_resize(vit_dataset *d, int height, int width) {
+  vit_idx planes = (vit_idx)d->count * d->channels;
+  uint8_t *pixels;
+  vit_result r;
+  if (height == d->height && width == d->width) return VIT_OK;
+  if (height < 1 || width < 1 || height > 4096 || width > 4096)
+    return vit__fail(VIT_ERR_CONFIG,
+        "cannot resize images to %d x %d; sizes must be from 1 to 4096", height,
+        width);
+  pixels = (uint8_t *)vit__allocate(
+      (size_t)planes, (size_t)height * (size_t)width, "the resized images");
+  if (!pixels) return VIT_ERR_NO_MEMORY;
+  r = vit__resize(pixels, d->pixels, planes, vit__whole_axis(d->height, height),
+      vit__whole_axis(d->width, width), VIT_BILINEAR,
+      vit__threads(vit_max_threads()));
+  if (r) {
+    VIT_FREE(pixels);
+    return r;
+  }
+  VIT_FREE(d->pixels);
+  d->pixels = pixels;
+  d->height = height;
+  d->width = width;
+  return VIT_OK;
 }
 
 /* -- CIFAR-10 ------------------------------------------------------------ */
@@ -7153,15 +7203,15 @@ static vit_result vit__cifar_append(vit_dataset *d, const char *path) {
   n = (int)(size / VIT__CIFAR_RECORD);
   if (!r && (size % VIT__CIFAR_RECORD || n < 1 || n > 1000000))
     r = vit__fail(VIT_ERR_FORMAT,
-                  "%.200s has %.0f bytes; CIFAR-10 has %d for each image, and "
-                  "10000 images in a file: get it again",
-                  path, (double)size, VIT__CIFAR_RECORD);
+        "%.200s has %.0f bytes; CIFAR-10 has %d for each image, and 10000 "
+        "images in a file: get it again",
+        path, (double)size, VIT__CIFAR_RECORD);
   for (int i = 0; !r && i < n; i++)
     if (bytes[(size_t)i * VIT__CIFAR_RECORD] > 9)
       r = vit__fail(VIT_ERR_FORMAT,
-                    "label %d of image %d in %.200s is not a class from 0 to "
-                    "9; is it the binary version of CIFAR-10?",
-                    bytes[(size_t)i * VIT__CIFAR_RECORD], i, path);
+          "label %d of image %d in %.200s is not a class from 0 to 9; is it "
+          "the binary version of CIFAR-10?",
+          bytes[(size_t)i * VIT__CIFAR_RECORD], i, path);
   more.pixels = more.labels = NULL;
   if (!r) r = vit__allocate_images(&more, d->count + n);
   if (r) {
@@ -7186,13 +7236,12 @@ static vit_result vit__cifar_append(vit_dataset *d, const char *path) {
   return VIT_OK;
 }
 
-VIT_DEF vit_result vit_dataset_cifar10(vit_dataset *d, const char *dir,
-                                       vit_split split) {
+VIT_DEF vit_result vit_dataset_cifar10(
+    vit_dataset *d, const char *dir, vit_split split) {
   static const char *const names[] = {"airplane", "automobile", "bird", "cat",
-                                      "deer", "dog", "frog", "horse", "ship",
-                                      "truck"};
-  static const char *const folders[] = {"", "/cifar-10-batches-bin",
-                                        "/cifar10"};
+      "deer", "dog", "frog", "horse", "ship", "truck"};
+  static const char *const folders[] = {
+      "", "/cifar-10-batches-bin", "/cifar10"};
   const char *name = split == VIT_TRAIN ? "data_batch_1.bin" : "test_batch.bin";
   const int files = split == VIT_TRAIN ? 5 : 1;
   char path[300], file[40];
@@ -7205,10 +7254,9 @@ VIT_DEF vit_result vit_dataset_cifar10(vit_dataset *d, const char *dir,
     f++;
   if (f == 3)
     return vit__fail(VIT_ERR_FILE,
-                     "found no %s in %.100s, %.100s%s or %.100s%s; unpack "
-                     "cifar-10-binary.tar.gz there, or set VIT_DATA to where "
-                     "it is",
-                     name, dir, dir, folders[1], dir, folders[2]);
+        "found no %s in %.100s, %.100s%s or %.100s%s; unpack "
+        "cifar-10-binary.tar.gz there, or set VIT_DATA to where it is",
+        name, dir, dir, folders[1], dir, folders[2]);
   d->channels = 3;
   d->height = d->width = 32;
   d->classes = 10;
@@ -7222,13 +7270,13 @@ VIT_DEF vit_result vit_dataset_cifar10(vit_dataset *d, const char *dir,
     r = vit__find_data(path, sizeof path, dir, folders[f], file)
             ? vit__cifar_append(d, path)
             : vit__fail(VIT_ERR_FILE,
-                        "found %s, but not %s, in %.200s%s; unpack all of "
-                        "cifar-10-binary.tar.gz there",
-                        name, file, dir, folders[f]);
+                  "found %s, but not %s, in %.200s%s; unpack all of "
+                  "cifar-10-binary.tar.gz there",
+                  name, file, dir, folders[f]);
   }
   snprintf(d->source, sizeof d->source,
-           "CIFAR-10, %d %s images of 32 x 32 x 3, %.150s%s", d->count,
-           split == VIT_TRAIN ? "training" : "test", dir, folders[f]);
+      "CIFAR-10, %d %s images of 32 x 32 x 3, %.150s%s", d->count,
+      split == VIT_TRAIN ? "training" : "test", dir, folders[f]);
   if (r) vit_dataset_free(d);
   return r;
 }
@@ -7267,8 +7315,8 @@ static int vit__exif_orientation(const unsigned char *p, size_t size) {
 /* Walk over the segments of a JPEG for its orientation, then over its data for
    the end marker, which is missing when the file is cut off: stb_image would
    fill up with grey. Returns 1 if the end is there. */
-static int vit__scan_jpeg(const unsigned char *p, size_t size,
-                          int *orientation) {
+static int vit__scan_jpeg(
+    const unsigned char *p, size_t size, int *orientation) {
   size_t at = 2;
   int found = 0;
   while (size - at >= 4 && p[at] == 0xFF && p[at + 1] != 0xDA) {
@@ -7296,25 +7344,24 @@ static vit_result vit__check_picture(const char *path, int h, int w) {
       rows * w <= (double)VIT__MOST_PIXELS)
     return VIT_OK;
   return vit__fail(VIT_ERR_FORMAT,
-                   "%.200s is too large: %.0f x %d pixels; at most %d on a side "
-                   "and %d in all can be read",
-                   path, rows, w, VIT__MOST_SIDE, VIT__MOST_PIXELS);
+      "%.200s is too large: %.0f x %d pixels; at most %d on a side and %d in "
+      "all can be read",
+      path, rows, w, VIT__MOST_SIDE, VIT__MOST_PIXELS);
 }
 
 /* The picture in the bytes of a file, image [h,w,parts] as stb_image gives it:
    parts 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha. */
 static vit_result vit__decode(const char *path, const unsigned char *bytes,
-                              size_t size, stbi_uc **image, int *h, int *w,
-                              int *parts, int *orientation) {
+    size_t size, stbi_uc **image, int *h, int *w, int *parts,
+    int *orientation) {
   const int n = size > INT_MAX ? 0 : (int)size;
   const char *why;
   *orientation = 1;
   if (size >= 3 && !memcmp(bytes, "\xFF\xD8\xFF", 3) &&
       !vit__scan_jpeg(bytes, size, orientation))
     return vit__fail(VIT_ERR_FORMAT,
-                     "%.200s is cut off: its %.0f bytes have no end marker; "
-                     "get it again",
-                     path, (double)size);
+        "%.200s is cut off: its %.0f bytes have no end marker; get it again",
+        path, (double)size);
   /* the header first: a huge picture should not be unpacked */
   if (stbi_info_from_memory(bytes, n, w, h, parts) &&
       vit__check_picture(path, *h, *w))
@@ -7324,12 +7371,12 @@ static vit_result vit__decode(const char *path, const unsigned char *bytes,
   why = stbi_failure_reason();
   /* where stb_image says so; it does not in all places */
   if (why && (!strcmp(why, "outofmem") || !strcmp(why, "Out of memory")))
-    return vit__fail(VIT_ERR_NO_MEMORY, "out of memory: no room for %.200s",
-                     path);
+    return vit__fail(
+        VIT_ERR_NO_MEMORY, "out of memory: no room for %.200s", path);
   return vit__fail(VIT_ERR_FORMAT,
-                   "cannot read %.200s as a picture (%.60s); remove it, or get "
-                   "it as a PNG or JPEG",
-                   path, why ? why : "no reason given");
+      "cannot read %.200s as a picture (%.60s); remove it, or get it as a PNG "
+      "or JPEG",
+      path, why ? why : "no reason given");
 }
 
 /* image [h,w,parts] -> planes [channels,h,w], or [channels,w,h] where the
@@ -7337,7 +7384,7 @@ static vit_result vit__decode(const char *path, const unsigned char *bytes,
    1 upright, 2 mirrored, 3 half a turn, 4 = 3 mirrored, 5 transposed, 6 to be
    turned right, 7 = 5 by half a turn, 8 to be turned left. */
 static void vit__planes(uint8_t *planes, const uint8_t *image, int h, int w,
-                        int parts, int channels, int orientation) {
+    int parts, int channels, int orientation) {
   vit_idx down = (vit_idx)w * parts, across = parts, rows = h, cols = w;
   const vit_idx plane = rows * cols;
   if (strchr("\3\4\6\7", orientation)) { /* from the last row up */
@@ -7360,21 +7407,21 @@ static void vit__planes(uint8_t *planes, const uint8_t *image, int h, int w,
       if (channels == 1)
         *to = parts < 3 ? p[0]
                         : (uint8_t)((19595u * p[0] + 38470u * p[1] +
-                                     7471u * p[2] + 0x8000u) >> 16);
+                                        7471u * p[2] + 0x8000u) >>
+                                    16);
       else
         for (int c = 0; c < 3; c++) to[c * plane] = p[parts < 3 ? 0 : c];
     }
 }
 #endif
 
-VIT_DEF vit_result vit_image_load(const char *path, int channels,
-                                  uint8_t **pixels, int *height, int *width) {
+VIT_DEF vit_result vit_image_load(
+    const char *path, int channels, uint8_t **pixels, int *height, int *width) {
   *pixels = NULL;
   *height = *width = 0;
   if (channels != 1 && channels != 3)
     return vit__fail(VIT_ERR_CONFIG,
-                     "channels is %d; a picture has 1 (grey) or 3 (RGB)",
-                     channels);
+        "channels is %d; a picture has 1 (grey) or 3 (RGB)", channels);
 #ifdef STBI_INCLUDE_STB_IMAGE_H
   {
     unsigned char *bytes = NULL;
@@ -7387,8 +7434,8 @@ VIT_DEF vit_result vit_image_load(const char *path, int channels,
     VIT_FREE(bytes);
     if (!r) r = vit__check_picture(path, h, w);
     if (!r) {
-      *pixels = (uint8_t *)vit__allocate((size_t)h * (size_t)w,
-                                         (size_t)channels, path);
+      *pixels = (uint8_t *)vit__allocate(
+          (size_t)h * (size_t)w, (size_t)channels, path);
       if (!*pixels) r = VIT_ERR_NO_MEMORY;
     }
     if (!r) {
@@ -7401,10 +7448,9 @@ VIT_DEF vit_result vit_image_load(const char *path, int channels,
   }
 #else
   return vit__fail(VIT_ERR_FORMAT,
-                   "cannot read %.200s: pictures need stb_image; define "
-                   "STB_IMAGE_IMPLEMENTATION and include stb_image.h before "
-                   "vit.h",
-                   path);
+      "cannot read %.200s: pictures need stb_image; define "
+      "STB_IMAGE_IMPLEMENTATION and include stb_image.h before vit.h",
+      path);
 #endif
 }
 
@@ -7428,20 +7474,18 @@ static vit_result vit__check_folder_config(const vit_folder_config *c) {
   if ((c->channels != 1 && c->channels != 3) || c->height < 1 || c->width < 1 ||
       side > VIT__MOST_CROP)
     return vit__fail(VIT_ERR_CONFIG,
-                     "cannot make images of %d x %d x %d (height, width, "
-                     "channels); there are 1 or 3 channels, and sides from 1 "
-                     "to %d",
-                     c->height, c->width, c->channels, VIT__MOST_CROP);
+        "cannot make images of %d x %d x %d (height, width, channels); there "
+        "are 1 or 3 channels, and sides from 1 to %d",
+        c->height, c->width, c->channels, VIT__MOST_CROP);
   if (c->resize && (c->resize < side || c->resize > VIT__MOST_CROP))
     return vit__fail(VIT_ERR_CONFIG,
-                     "resize is %d, but %d x %d pixels are cut out; it must be "
-                     "from %d to %d, or 0 for the smallest that will do",
-                     c->resize, c->height, c->width, side, VIT__MOST_CROP);
+        "resize is %d, but %d x %d pixels are cut out; it must be from %d to "
+        "%d, or 0 for the smallest that will do",
+        c->resize, c->height, c->width, side, VIT__MOST_CROP);
   if (c->filter != VIT_BILINEAR && c->filter != VIT_BICUBIC)
     return vit__fail(VIT_ERR_CONFIG,
-                     "filter %d is not known; there are VIT_BILINEAR and "
-                     "VIT_BICUBIC",
-                     (int)c->filter);
+        "filter %d is not known; there are VIT_BILINEAR and VIT_BICUBIC",
+        (int)c->filter);
   return VIT_OK;
 }
 
@@ -7492,22 +7536,23 @@ static void vit__sort_strings(const char **list, int count) {
 
 /* Add the paths of the folders in a folder, or (folders 0) of all files below
    it. What is neither, such as a socket, is left out: to open it may block. */
-static vit_result vit__walk(vit__strings *list, const char *path, int folders,
-                            int depth) {
+static vit_result vit__walk(
+    vit__strings *list, const char *path, int folders, int depth) {
   char inside[VIT__MOST_PATH];
   struct dirent *entry;
   vit_result r = VIT_OK;
   DIR *dir = opendir(path);
   if (!dir)
     return vit__fail(VIT_ERR_FILE, "cannot open the folder %.200s: %.100s",
-                     path, strerror(errno));
+        path, strerror(errno));
   while (!r && (entry = readdir(dir)) != NULL) {
     struct stat info;
     int known;
     if (entry->d_name[0] == '.') continue;
     if (strlen(path) + strlen(entry->d_name) + 2 > sizeof inside) {
-      r = vit__fail(VIT_ERR_FILE, "a path in %.200s is longer than %d letters",
-                    path, VIT__MOST_PATH - 1);
+      r = vit__fail(VIT_ERR_FILE,
+          "a path in %.200s is longer than %d characters", path,
+          VIT__MOST_PATH - 1);
       continue;
     }
     strcat(strcat(strcpy(inside, path), "/"), entry->d_name);
@@ -7519,9 +7564,9 @@ static vit_result vit__walk(vit__strings *list, const char *path, int folders,
         r = vit__walk(list, inside, 0, depth + 1);
       else
         r = vit__fail(VIT_ERR_FILE,
-                      "%.200s is more than %d folders inside its class; is "
-                      "there a link back to a folder above?",
-                      inside, VIT__MOST_DEPTH);
+            "%.200s is more than %d folders inside its class; is there a link "
+            "back to a folder above?",
+            inside, VIT__MOST_DEPTH);
     } else if (!folders && (!known || S_ISREG(info.st_mode))) {
       r = vit__strings_add(list, inside); /* unknown: it will not open either */
     }
@@ -7540,22 +7585,20 @@ static int vit__same_but_case(const char *a, const char *b) {
 }
 
 /* Are these names of classes, sorted, good ones? */
-static vit_result vit__check_classes(const char *dir, const char **names,
-                                     int count) {
+static vit_result vit__check_classes(
+    const char *dir, const char **names, int count) {
   for (int k = 0; k < count; k++) {
     if (strlen(names[k]) >= VIT_NAME_SIZE)
       return vit__fail(VIT_ERR_CONFIG,
-                       "the name of class %.100s in %.200s has %.0f letters; "
-                       "rename the folder to at most %d",
-                       names[k], dir, (double)strlen(names[k]),
-                       VIT_NAME_SIZE - 1);
+          "the name of class %.100s in %.200s has %.0f characters; rename the "
+          "folder to at most %d",
+          names[k], dir, (double)strlen(names[k]), VIT_NAME_SIZE - 1);
     for (int j = 0; j < k; j++)
       if (vit__same_but_case(names[j], names[k]))
         return vit__fail(VIT_ERR_CONFIG,
-                         "the classes %s and %s in %.200s differ only in the "
-                         "size of their letters; rename one, or put them "
-                         "together",
-                         names[j], names[k], dir);
+            "the classes %s and %s in %.200s differ only in upper and lower "
+            "case; rename one, or put them together",
+            names[j], names[k], dir);
   }
   return VIT_OK;
 }
@@ -7569,14 +7612,12 @@ static vit_result vit__find_classes(vit_dataset *d, const char *dir) {
   r = vit__walk(&folders, dir, 1, 0);
   if (!r && folders.count < 2)
     r = vit__fail(VIT_ERR_CONFIG,
-                  "%.200s holds %d folders; it needs one for each class, at "
-                  "least 2",
-                  dir, folders.count);
+        "%.200s holds %d folders; it needs one for each class, at least 2", dir,
+        folders.count);
   if (!r && folders.count > VIT__MOST_CLASSES)
     r = vit__fail(VIT_ERR_CONFIG,
-                  "%.200s holds %d folders, one for each class; there may be "
-                  "at most %d",
-                  dir, folders.count, VIT__MOST_CLASSES);
+        "%.200s holds %d folders, one for each class; there may be at most %d",
+        dir, folders.count, VIT__MOST_CLASSES);
   if (!r && !(names = vit__strings_list(&folders))) r = VIT_ERR_NO_MEMORY;
   for (int k = 0; !r && k < folders.count; k++) names[k] += strlen(dir) + 1;
   if (!r) vit__sort_strings(names, folders.count);
@@ -7593,8 +7634,7 @@ static vit_result vit__find_classes(vit_dataset *d, const char *dir) {
 /* All files of all classes: list [files->count], class k's from first[k] to
    first[k + 1], sorted. The list points into `files`; free both. */
 static vit_result vit__find_files(const vit_dataset *d, const char *dir,
-                                  vit__strings *files, const char ***list,
-                                  int *first) {
+    vit__strings *files, const char ***list, int *first) {
   char path[VIT__MOST_PATH];
   vit_result r = VIT_OK;
   first[0] = 0;
@@ -7604,9 +7644,9 @@ static vit_result vit__find_files(const vit_dataset *d, const char *dir,
     first[k + 1] = files->count;
     if (!r && first[k + 1] == first[k])
       r = vit__fail(VIT_ERR_CONFIG,
-                    "class %s in %.200s has no files; put pictures into it, "
-                    "or move it elsewhere",
-                    d->names[k], dir);
+          "class %s in %.200s has no files; put pictures into it, or move it "
+          "elsewhere",
+          d->names[k], dir);
   }
   if (r) return r;
   *list = vit__strings_list(files);
@@ -7626,7 +7666,7 @@ static int vit__middle(int full, int part) {
 /* torchvision's Resize and CenterCrop of a picture h x w, as two axes: the
    shorter side becomes `side`, the longer one is rounded down. */
 static void vit__plan_crop(const vit_folder_config *c, int h, int w,
-                           vit__axis *down, vit__axis *across) {
+    vit__axis *down, vit__axis *across) {
   vit__axis *shorter = w <= h ? across : down;
   vit__axis *longer = w <= h ? down : across;
   int64_t side = c->resize;
@@ -7650,7 +7690,7 @@ typedef struct {
 } vit__shot;
 
 static void vit__read_photo(uint8_t *out, const char *path,
-                            const vit_folder_config *c, vit__shot *shot) {
+    const vit_folder_config *c, vit__shot *shot) {
   uint8_t *pixels;
   int h, w;
   shot->result = vit_image_load(path, c->channels, &pixels, &h, &w);
@@ -7658,8 +7698,8 @@ static void vit__read_photo(uint8_t *out, const char *path,
     vit__axis down, across;
     vit__plan_crop(c, h, w, &down, &across);
     shot->enlarged = down.full > h || across.full > w;
-    shot->result = vit__resize(out, pixels, c->channels, down, across,
-                               c->filter, 1);
+    shot->result =
+        vit__resize(out, pixels, c->channels, down, across, c->filter, 1);
     vit_image_free(pixels);
   }
   if (shot->result)
@@ -7669,9 +7709,8 @@ static void vit__read_photo(uint8_t *out, const char *path,
 /* Decode a few files at a time, in parallel, each to where it will stay if all
    before it can be read; then, in their order, close the gaps. */
 static vit_result vit__read_photos(vit_dataset *d, const char **list, int files,
-                                   const int *first,
-                                   const vit_folder_config *c) {
-  const int threads = vit__team(vit_max_threads());
+    const int *first, const vit_folder_config *c) {
+  const int threads = vit__threads(vit_max_threads());
   const size_t image = vit__image_size(d);
   vit_result r = VIT_OK;
   int label = 0;
@@ -7679,7 +7718,7 @@ static vit_result vit__read_photos(vit_dataset *d, const char **list, int files,
       VIT__FILES_AT_ONCE, sizeof *shots, "the list of pictures");
   if (!shots) return VIT_ERR_NO_MEMORY;
   for (int from = 0; !r && from < files; from += VIT__FILES_AT_ONCE) {
-    const int n = vit__min(files - from, VIT__FILES_AT_ONCE);
+    const int n = VIT__MIN(files - from, VIT__FILES_AT_ONCE);
     uint8_t *pixels = d->pixels + (size_t)d->count * image;
     VIT__PARALLEL_FOR
     for (int i = 0; i < n; i++)
@@ -7693,7 +7732,7 @@ static vit_result vit__read_photos(vit_dataset *d, const char **list, int files,
         if (c->skipped) c->skipped(shots[i].sentence, c->user);
       } else {
         memmove(d->pixels + (size_t)d->count * image,
-                pixels + (size_t)i * image, image);
+            pixels + (size_t)i * image, image);
         d->labels[d->count++] = (uint8_t)label;
         d->enlarged += shots[i].enlarged;
       }
@@ -7703,22 +7742,22 @@ static vit_result vit__read_photos(vit_dataset *d, const char **list, int files,
   return r;
 }
 
-static vit_result vit__check_photos(const vit_dataset *d, const char *dir,
-                                    const int *first) {
+static vit_result vit__check_photos(
+    const vit_dataset *d, const char *dir, const int *first) {
   int counts[VIT__MOST_CLASSES] = {0};
   for (int i = 0; i < d->count; i++) counts[d->labels[i]]++;
   for (int k = 0; k < d->classes; k++)
     if (!counts[k])
       return vit__fail(VIT_ERR_FORMAT,
-                       "none of the %d files of class %s in %.200s can be read "
-                       "as a picture; is this a folder of photos? Put others "
-                       "into it, or move it elsewhere",
-                       first[k + 1] - first[k], d->names[k], dir);
+          "none of the %d files of class %s in %.200s can be read as a "
+          "picture; is this a folder of photos? Put others into it, or move it "
+          "elsewhere",
+          first[k + 1] - first[k], d->names[k], dir);
   return VIT_OK;
 }
 
-VIT_DEF vit_result vit_dataset_folder(vit_dataset *d, const char *dir,
-                                      const vit_folder_config *c) {
+VIT_DEF vit_result vit_dataset_folder(
+    vit_dataset *d, const char *dir, const vit_folder_config *c) {
   int first[VIT__MOST_CLASSES + 1];
   vit__strings files;
   const char **list = NULL;
@@ -7737,136 +7776,31 @@ VIT_DEF vit_result vit_dataset_folder(vit_dataset *d, const char *dir,
   if (!r) r = vit__read_photos(d, list, files.count, first, c);
   if (!r) r = vit__check_photos(d, dir, first);
   snprintf(d->source, sizeof d->source,
-           "photos, %d images of %d x %d x %d in %d classes, %.150s", d->count,
-           d->height, d->width, d->channels, d->classes, dir);
+      "photos, %d images of %d x %d x %d in %d classes, %.150s", d->count,
+      d->height, d->width, d->channels, d->classes, dir);
   if (list) VIT_FREE((void *)list);
   if (files.text) VIT_FREE(files.text);
   if (r) vit_dataset_free(d);
   return r;
 }
 #else
-VIT_DEF vit_result vit_dataset_folder(vit_dataset *d, const char *dir,
-                                      const vit_folder_config *c) {
+VIT_DEF vit_result vit_dataset_folder(
+    vit_dataset *d, const char *dir, const vit_folder_config *c) {
   memset(d, 0, sizeof *d);
   (void)c;
 #ifdef _WIN32
   return vit__fail(VIT_ERR_FILE,
-                   "cannot walk through the folder %.200s: this needs a POSIX "
-                   "system; load the pictures with vit_image_load",
-                   dir);
+      "cannot walk through the folder %.200s: this needs a POSIX system; load "
+      "the pictures with vit_image_load",
+      dir);
 #else
   return vit__fail(VIT_ERR_FORMAT,
-                   "cannot read the pictures in %.200s without stb_image; "
-                   "define STB_IMAGE_IMPLEMENTATION and include stb_image.h "
-                   "before vit.h",
-                   dir);
+      "cannot read the pictures in %.200s without stb_image; define "
+      "STB_IMAGE_IMPLEMENTATION and include stb_image.h before vit.h",
+      dir);
 #endif
 }
 #endif
-
-/* -- a held-back part, mean and std -------------------------------------- */
-
-/* Share `total` among the classes in proportion to counts, whose sum is `all`:
-   whole shares first, what is left goes to the largest remainders. */
-static void vit__share_out(int *shares, const int *counts, int total, int all) {
-  int64_t rest[VIT__MOST_CLASSES];
-  int left = total;
-  for (int k = 0; k < VIT__MOST_CLASSES; k++) {
-    const int64_t part = (int64_t)total * counts[k];
-    shares[k] = (int)(part / all);
-    rest[k] = part % all;
-    left -= shares[k];
-  }
-  for (; left > 0; left--) {
-    int most = 0;
-    for (int k = 1; k < VIT__MOST_CLASSES; k++)
-      if (rest[k] > rest[most]) most = k;
-    shares[most]++;
-    rest[most] = 0;
-  }
-}
-
-/* Knuth's selection sampling: of the images of a class that are still to come,
-   each is as likely to be taken. */
-static void vit__move_images(vit_dataset *d, vit_dataset *held, int *shares,
-                             int *counts, vit_rng *rng) {
-  const size_t image = vit__image_size(d);
-  const int all = d->count;
-  d->count = 0;
-  for (int i = 0; i < all; i++) {
-    const int k = d->labels[i];
-    const int taken =
-        vit_random_below(rng, (uint32_t)counts[k]) < (uint32_t)shares[k];
-    vit_dataset *to = taken ? held : d;
-    const size_t at = (size_t)to->count++;
-    counts[k]--;
-    shares[k] -= taken;
-    memmove(to->pixels + at * image, d->pixels + (size_t)i * image, image);
-    to->labels[at] = (uint8_t)k;
-  }
-}
-
-VIT_DEF vit_result vit_dataset_split(vit_dataset *d, int held_back,
-                                     uint64_t seed, vit_dataset *held) {
-  int counts[VIT__MOST_CLASSES] = {0}, shares[VIT__MOST_CLASSES];
-  vit_rng rng = vit_rng_create(seed, VIT__SALT_SPLIT);
-  char source[sizeof d->source];
-  const int all = d->count;
-  vit_result r;
-  memset(held, 0, sizeof *held);
-  if (held_back < 1 || held_back >= all)
-    return vit__fail(VIT_ERR_CONFIG,
-                     "cannot hold back %d of %d images; it must be at least 1, "
-                     "and at least 1 must stay",
-                     held_back, all);
-  *held = *d;
-  held->count = held->skipped = held->enlarged = 0;
-  held->pixels = held->labels = NULL;
-  held->names = NULL;
-  r = vit__allocate_images(held, held_back);
-  if (!r && d->names) r = vit__allocate_names(held);
-  if (r) {
-    vit_dataset_free(held);
-    return r;
-  }
-  if (d->names)
-    memcpy(held->names, d->names, (size_t)d->classes * sizeof *d->names);
-  for (int i = 0; i < all; i++) counts[d->labels[i]]++;
-  vit__share_out(shares, counts, held_back, all);
-  vit__move_images(d, held, shares, counts, &rng);
-  memcpy(source, d->source, sizeof source);
-  snprintf(held->source, sizeof source, "%d of %d held back from %.200s",
-           held->count, all, source);
-  snprintf(d->source, sizeof source, "%d of %d left of %.200s", d->count, all,
-           source);
-  return VIT_OK;
-}
-
-VIT_DEF vit_result vit_dataset_normalize(vit_dataset *d,
-                                         const vit_dataset *from) {
-  const vit_idx plane = (vit_idx)from->height * from->width;
-  const double all = (double)from->count * (double)plane;
-  if (d->channels != from->channels || d->channels > 3 || from->count < 1)
-    return vit__fail(VIT_ERR_CONFIG,
-                     "cannot normalise images of %d channels by %d images of "
-                     "%d; the channels must agree, 1 to 3 of them",
-                     d->channels, from->count, from->channels);
-  for (int c = 0; c < from->channels; c++) {
-    uint64_t counts[256] = {0}; /* of each value: exact */
-    double mean = 0, variance = 0;
-    for (vit_idx i = 0; i < from->count; i++) {
-      const uint8_t *p = from->pixels + (i * from->channels + c) * plane;
-      for (vit_idx j = 0; j < plane; j++) counts[p[j]]++;
-    }
-    for (int v = 0; v < 256; v++) mean += (double)counts[v] * v / all;
-    for (int v = 0; v < 256; v++)
-      variance += (double)counts[v] * (v - mean) * (v - mean) / all;
-    d->mean[c] = (float)(mean / 255);
-    /* one value everywhere gives a variance of 0, but for rounding */
-    d->std[c] = variance > 1e-9 ? (float)(sqrt(variance) / 255) : 1;
-  }
-  return VIT_OK;
-}
 
 /* ------------------------------------------------------------------------ */
 /*  >>13 pretrained                                                         */
@@ -7876,7 +7810,7 @@ VIT_DEF vit_result vit_dataset_normalize(vit_dataset *d,
 struct vit__entry {
   const char *name, *value; /* value: metadata text, or the tensor's dtype */
   int dims, shape[8];
-  double begin, end;        /* bytes in the data part */
+  double begin, end; /* bytes in the data part */
 };
 
 /* Reading JSON: `at` walks over the header; `bad` is set at the first error. */
@@ -7886,8 +7820,8 @@ typedef struct {
 } vit__json;
 
 static void vit__json_space(vit__json *j) {
-  while (j->at < j->end && (*j->at == ' ' || *j->at == '\n' ||
-                            *j->at == '\r' || *j->at == '\t'))
+  while (j->at < j->end &&
+         (*j->at == ' ' || *j->at == '\n' || *j->at == '\r' || *j->at == '\t'))
     j->at++;
 }
 
@@ -8054,29 +7988,28 @@ static int vit__json_header(vit__json *j, struct vit__entry *entries) {
 
 /* Bytes of one element; 0 for a type that is not known. */
 static double vit__type_bytes(const char *type) {
-  static const char *const types[] = {"F64", "I64", "U64", "F32", "I32",
-                                      "U32", "F16", "BF16", "I16", "U16",
-                                      "I8",  "U8",  "BOOL"};
+  static const char *const types[] = {"F64", "I64", "U64", "F32", "I32", "U32",
+      "F16", "BF16", "I16", "U16", "I8", "U8", "BOOL"};
   static const char bytes[] = {8, 8, 8, 4, 4, 4, 2, 2, 2, 2, 1, 1, 1};
   for (size_t i = 0; i < sizeof bytes; i++)
     if (!strcmp(type, types[i])) return bytes[i];
   return 0;
 }
 
-static vit_result vit__check_entry(const struct vit__entry *e, double data,
-                                   const char *path) {
+static vit_result vit__check_entry(
+    const struct vit__entry *e, double data, const char *path) {
   double bytes = vit__type_bytes(e->value);
   for (int i = 0; i < e->dims; i++) bytes *= e->shape[i];
   if (e->dims < 0) return VIT_OK;
   if (vit__type_bytes(e->value) == 0)
-    return vit__fail(VIT_ERR_FORMAT, "%.150s: tensor %.60s has type %.10s, "
-                                     "which is not known",
-                     path, e->name, e->value);
+    return vit__fail(VIT_ERR_FORMAT,
+        "%.150s: tensor %.60s has type %.10s, which is not known", path,
+        e->name, e->value);
   if (e->begin > e->end || e->end > data || e->end - e->begin != bytes)
     return vit__fail(VIT_ERR_FORMAT,
-                     "%.150s: tensor %.60s needs %.0f bytes, but is said to "
-                     "be at %.0f to %.0f of %.0f",
-                     path, e->name, bytes, e->begin, e->end, data);
+        "%.150s: tensor %.60s needs %.0f bytes, but is said to be at %.0f to "
+        "%.0f of %.0f",
+        path, e->name, bytes, e->begin, e->end, data);
   return VIT_OK;
 }
 
@@ -8089,7 +8022,7 @@ static vit_result vit__map_file(vit_safetensors *f, const char *path) {
   if (f->file >= 0 && !fstat(f->file, &info) && S_ISREG(info.st_mode) &&
       info.st_size > 0 && (uintmax_t)info.st_size < SIZE_MAX) {
     void *at = mmap(NULL, (size_t)info.st_size, PROT_READ | PROT_WRITE,
-                    MAP_PRIVATE, f->file, 0);
+        MAP_PRIVATE, f->file, 0);
     if (at != MAP_FAILED) {
       f->bytes = (unsigned char *)at;
       f->size = (size_t)info.st_size;
@@ -8104,8 +8037,8 @@ static vit_result vit__map_file(vit_safetensors *f, const char *path) {
 
 /* Give the pages of a tensor back to the system: a loaded model should not be in
    memory twice. Whoever looks at it again has it read again. */
-static void vit__forget(const vit_safetensors *f, const void *data,
-                        size_t bytes) {
+static void vit__forget(
+    const vit_safetensors *f, const void *data, size_t bytes) {
 #ifndef _WIN32
   const size_t page = (size_t)sysconf(_SC_PAGESIZE);
   size_t first = (size_t)((const unsigned char *)data - f->bytes);
@@ -8113,7 +8046,7 @@ static void vit__forget(const vit_safetensors *f, const void *data,
   first = (first + page - 1) / page * page;
   if (f->file >= 0 && first < end)
     (void)!mmap(f->bytes + first, end - first, PROT_READ | PROT_WRITE,
-                MAP_PRIVATE | MAP_FIXED, f->file, (off_t)first);
+        MAP_PRIVATE | MAP_FIXED, f->file, (off_t)first);
 #else
   (void)f, (void)data, (void)bytes;
 #endif
@@ -8127,12 +8060,13 @@ VIT_DEF vit_result vit_safetensors_open(vit_safetensors *f, const char *path) {
   memset(f, 0, sizeof *f);
   r = vit__map_file(f, path);
   if (r) return r;
-  for (int i = 7; i >= 0 && f->size >= 8; i--) header = header * 256 + f->bytes[i];
+  for (int i = 7; i >= 0 && f->size >= 8; i--)
+    header = header * 256 + f->bytes[i];
   if (f->size < 8 || header > (double)f->size - 8 || header > 1e8) {
     r = vit__fail(VIT_ERR_FORMAT,
-                  "%.200s is not a safetensors file, or is cut off: its header "
-                  "should have %.0f bytes (at most 1e8), the file has %.0f",
-                  path, header, (double)f->size);
+        "%.200s is not a safetensors file, or is cut off: its header should "
+        "have %.0f bytes (at most 1e8), the file has %.0f",
+        path, header, (double)f->size);
     vit_safetensors_close(f);
     return r;
   }
@@ -8141,8 +8075,8 @@ VIT_DEF vit_result vit_safetensors_open(vit_safetensors *f, const char *path) {
   j.bad = 0;
   f->data = 8 + (size_t)header;
   for (char *c = j.at; c < j.end; c++) colons += *c == ':';
-  /* an entry has a colon and at least six letters, "":"", */
-  most = (size_t)vit__least((vit_idx)colons, (vit_idx)(header / 6)) + 2;
+  /* an entry has a colon and at least six characters, "":"", */
+  most = (size_t)VIT__MIN((vit_idx)colons, (vit_idx)(header / 6)) + 2;
   f->entries = (struct vit__entry *)vit__allocate(
       most, sizeof(struct vit__entry), "the list of tensors");
   if (!f->entries) r = VIT_ERR_NO_MEMORY;
@@ -8151,9 +8085,8 @@ VIT_DEF vit_result vit_safetensors_open(vit_safetensors *f, const char *path) {
   vit__json_space(&j);
   if (!r && (j.bad || j.at != j.end))
     r = vit__fail(VIT_ERR_FORMAT,
-                  "%.200s: its header is not the JSON of safetensors near byte "
-                  "%.0f",
-                  path, (double)(j.at - (char *)f->bytes));
+        "%.200s: its header is not the JSON of safetensors near byte %.0f",
+        path, (double)(j.at - (char *)f->bytes));
   for (int i = 0; !r && i < f->count; i++)
     r = vit__check_entry(f->entries + i, (double)(f->size - f->data), path);
   if (r) vit_safetensors_close(f);
@@ -8173,9 +8106,8 @@ VIT_DEF void vit_safetensors_close(vit_safetensors *f) {
   memset(f, 0, sizeof *f);
 }
 
-static void vit__fill_safetensor(const vit_safetensors *f,
-                                 const struct vit__entry *e,
-                                 vit_safetensor *t) {
+static void vit__fill_safetensor(
+    const vit_safetensors *f, const struct vit__entry *e, vit_safetensor *t) {
   t->name = e->name;
   t->dims = e->dims;
   t->count = 1;
@@ -8187,8 +8119,8 @@ static void vit__fill_safetensor(const vit_safetensors *f,
   snprintf(t->type, sizeof t->type, "%s", e->value);
 }
 
-VIT_DEF int vit_safetensors_at(const vit_safetensors *f, int i,
-                               vit_safetensor *t) {
+VIT_DEF int vit_safetensors_at(
+    const vit_safetensors *f, int i, vit_safetensor *t) {
   for (int n = 0; n < f->count; n++)
     if (f->entries[n].dims >= 0 && i-- == 0) {
       vit__fill_safetensor(f, f->entries + n, t);
@@ -8197,8 +8129,8 @@ VIT_DEF int vit_safetensors_at(const vit_safetensors *f, int i,
   return 0;
 }
 
-VIT_DEF vit_result vit_safetensors_find(const vit_safetensors *f,
-                                        const char *name, vit_safetensor *t) {
+VIT_DEF vit_result vit_safetensors_find(
+    const vit_safetensors *f, const char *name, vit_safetensor *t) {
   for (int n = 0; n < f->count; n++)
     if (f->entries[n].dims >= 0 && !strcmp(f->entries[n].name, name)) {
       vit__fill_safetensor(f, f->entries + n, t);
@@ -8207,8 +8139,8 @@ VIT_DEF vit_result vit_safetensors_find(const vit_safetensors *f,
   return vit__fail(VIT_ERR_FORMAT, "the file has no tensor \"%.60s\"", name);
 }
 
-VIT_DEF const char *vit_safetensors_metadata(const vit_safetensors *f,
-                                             const char *key) {
+VIT_DEF const char *vit_safetensors_metadata(
+    const vit_safetensors *f, const char *key) {
   for (int i = 0; i < f->count; i++)
     if (f->entries[i].dims < 0 && !strcmp(f->entries[i].name, key))
       return f->entries[i].value;
@@ -8216,9 +8148,8 @@ VIT_DEF const char *vit_safetensors_metadata(const vit_safetensors *f,
 }
 
 /* Does the file hold every tensor of this model? */
-static vit_result vit__check_tensors(const vit_config *c,
-                                     const vit_safetensors *f,
-                                     const char *prefix) {
+static vit_result vit__check_tensors(
+    const vit_config *c, const vit_safetensors *f, const char *prefix) {
   vit_tensor want;
   for (int i = 0; vit_tensor_at(c, i, &want); i++) {
     char name[128];
@@ -8231,17 +8162,17 @@ static vit_result vit__check_tensors(const vit_config *c,
     for (int d = 0; d < 4; d++) same &= have.shape[d] == want.shape[d];
     if (!same || have.dims != want.dims || strcmp(have.type, "F32"))
       return vit__fail(VIT_ERR_FORMAT,
-                       "tensor %.60s is %s [%d,%d,%d,%d] in the file, the "
-                       "model wants F32 [%d,%d,%d,%d]",
-                       name, have.type, have.shape[0], have.shape[1],
-                       have.shape[2], have.shape[3], want.shape[0],
-                       want.shape[1], want.shape[2], want.shape[3]);
+          "tensor %.60s is %s [%d,%d,%d,%d] in the file, the model wants F32 "
+          "[%d,%d,%d,%d]",
+          name, have.type, have.shape[0], have.shape[1], have.shape[2],
+          have.shape[3], want.shape[0], want.shape[1], want.shape[2],
+          want.shape[3]);
   }
   return VIT_OK;
 }
 
-VIT_DEF vit_result vit_model_load(vit_model *m, const vit_safetensors *f,
-                                  const char *prefix) {
+VIT_DEF vit_result vit_model_load(
+    vit_model *m, const vit_safetensors *f, const char *prefix) {
   vit_tensor want;
   vit_result r = vit__check_there(m);
   if (!r) r = vit__check_unpacked(m);
@@ -8252,7 +8183,8 @@ VIT_DEF vit_result vit_model_load(vit_model *m, const vit_safetensors *f,
     snprintf(name, sizeof name, "%.60s%s", prefix, want.name);
     r = vit_safetensors_find(f, name, &have);
     if (r) return r;
-    memcpy(m->params.block + want.offset, have.data, want.count * sizeof(float));
+    memcpy(
+        m->params.block + want.offset, have.data, want.count * sizeof(float));
     vit__forget(f, have.data, want.count * sizeof(float));
   }
   return r;
@@ -8263,8 +8195,12 @@ VIT_DEF vit_result vit_model_load(vit_model *m, const vit_safetensors *f,
 /* Bytes of the UTF-8 letter at s; 0 if it is none. */
 static size_t vit__utf8(const char *s) {
   const unsigned char c = (unsigned char)*s;
-  const size_t n = c < 0x80 ? 1 : c < 0xC2 ? 0 : c < 0xE0 ? 2 : c < 0xF0 ? 3
-                   : c < 0xF5 ? 4 : 0;
+  const size_t n = c < 0x80   ? 1
+                   : c < 0xC2 ? 0
+                   : c < 0xE0 ? 2
+                   : c < 0xF0 ? 3
+                   : c < 0xF5 ? 4
+                              : 0;
   for (size_t i = 1; i < n; i++)
     if (((unsigned char)s[i] & 0xC0) != 0x80) return 0;
   if (n > 2) { /* longer than needed, half of a pair, or past the last letter */
@@ -8294,20 +8230,20 @@ static void vit__text_string(vit__text *t, const char *s) {
 }
 
 /* A pair of the metadata. */
-static void vit__note_text(vit__text *notes, const char *key,
-                           const char *value) {
+static void vit__note_text(
+    vit__text *notes, const char *key, const char *value) {
   if (notes->used) vit__text_add(notes, ",", 1);
   vit__text_string(notes, key);
   vit__text_add(notes, ":", 1);
   vit__text_string(notes, value);
 }
 
-/* The same with numbers, at most 100 letters. */
+/* The same with numbers, at most 100 characters. */
 #if defined(__GNUC__)
 __attribute__((format(printf, 3, 4)))
 #endif
-static void vit__note(vit__text *notes, const char *key, const char *format,
-                      ...) {
+static void
+vit__note(vit__text *notes, const char *key, const char *format, ...) {
   char value[104];
   va_list args;
   va_start(args, format);
@@ -8319,7 +8255,7 @@ static void vit__note(vit__text *notes, const char *key, const char *format,
 /* The header: {"__metadata__":{...},"name":{"dtype":...},...}, filled up with
    blanks so that the data begins on a multiple of 8. */
 static void vit__text_header(vit__text *t, const vit__text *notes,
-                             const vit_safetensor *tensors, int count) {
+    const vit_safetensor *tensors, int count) {
   double at = 0;
   vit__text_print(t, "{\"__metadata__\":{");
   if (notes->used) vit__text_add(t, notes->at, notes->used);
@@ -8340,7 +8276,7 @@ static void vit__text_header(vit__text *t, const vit__text *notes,
 }
 
 static vit_result vit__write_tensors(const char *path, const vit__text *notes,
-                                     const vit_safetensor *tensors, int count) {
+    const vit_safetensor *tensors, int count) {
   unsigned char length[8];
   vit__text header;
   vit__piece *pieces = (vit__piece *)vit__allocate(
@@ -8368,15 +8304,12 @@ static vit_result vit__write_tensors(const char *path, const vit__text *notes,
 }
 
 VIT_DEF vit_result vit_safetensors_write(const char *path,
-                                         const vit_safetensor *tensors,
-                                         int count,
-                                         const char *const *metadata) {
+    const vit_safetensor *tensors, int count, const char *const *metadata) {
   vit__text notes;
   vit_result r = VIT_OK;
   if (count < 0)
-    return vit__fail(VIT_ERR_CONFIG, "cannot write %.150s: it would hold %d "
-                                     "tensors",
-                     path, count);
+    return vit__fail(VIT_ERR_CONFIG,
+        "cannot write %.150s: it would hold %d tensors", path, count);
   memset(&notes, 0, sizeof notes);
   for (int i = 0; metadata && metadata[i] && metadata[i + 1]; i += 2)
     vit__note_text(&notes, metadata[i], metadata[i + 1]);
@@ -8387,10 +8320,10 @@ VIT_DEF vit_result vit_safetensors_write(const char *path,
     if (vit__type_bytes(tensors[i].type) == 0 ||
         elements != (double)tensors[i].count)
       r = vit__fail(VIT_ERR_CONFIG,
-                    "cannot write %.150s: tensor %.60s holds %.0f elements of "
-                    "type %.7s, its shape says %.0f",
-                    path, tensors[i].name, (double)tensors[i].count,
-                    tensors[i].type, elements);
+          "cannot write %.150s: tensor %.60s holds %.0f elements of type %.7s, "
+          "its shape says %.0f",
+          path, tensors[i].name, (double)tensors[i].count, tensors[i].type,
+          elements);
   }
   if (!r) r = vit__write_tensors(path, &notes, tensors, count);
   vit__text_free(&notes);
@@ -8400,9 +8333,9 @@ VIT_DEF vit_result vit_safetensors_write(const char *path,
 /* What the model was trained on: normalisation and names of the classes. */
 static void vit__note_dataset(vit__text *notes, const vit_dataset *d) {
   vit__note(notes, "mean", "%.9g %.9g %.9g", (double)d->mean[0],
-            (double)d->mean[1], (double)d->mean[2]);
+      (double)d->mean[1], (double)d->mean[2]);
   vit__note(notes, "std", "%.9g %.9g %.9g", (double)d->std[0],
-            (double)d->std[1], (double)d->std[2]);
+      (double)d->std[1], (double)d->std[2]);
   for (int k = 0; d->names && k < d->classes; k++) {
     char key[24];
     snprintf(key, sizeof key, "class.%d", k);
@@ -8412,22 +8345,20 @@ static void vit__note_dataset(vit__text *notes, const vit_dataset *d) {
 
 /* The parameters under their names, then `extra` tensors. Frees the notes. */
 static vit_result vit__write_model(const char *path, const vit_model *m,
-                                   vit__text *notes, const vit_safetensor *extra,
-                                   int extras) {
+    vit__text *notes, const vit_safetensor *extra, int extras) {
   vit_safetensor *list;
   vit_tensor *names, t;
   int count = 0, n = 0;
   vit_result r = VIT_ERR_NO_MEMORY;
   while (vit_tensor_at(&m->config, count, &t)) count++;
-  list = (vit_safetensor *)vit__allocate((size_t)(count + extras), sizeof *list,
-                                         "the list of tensors");
-  names = (vit_tensor *)vit__allocate((size_t)count, sizeof *names,
-                                      "the list of tensors");
+  list = (vit_safetensor *)vit__allocate(
+      (size_t)(count + extras), sizeof *list, "the list of tensors");
+  names = (vit_tensor *)vit__allocate(
+      (size_t)count, sizeof *names, "the list of tensors");
   for (; list && names && n < count; n++) {
     vit_tensor_at(&m->config, n, names + n);
-    list[n] = vit__block_tensor(names[n].name,
-                                m->params.block + names[n].offset,
-                                names[n].count);
+    list[n] = vit__block_tensor(
+        names[n].name, m->params.block + names[n].offset, names[n].count);
     list[n].dims = names[n].dims;
     for (int d = 0; d < 4; d++) list[n].shape[d] = names[n].shape[d];
   }
@@ -8442,8 +8373,8 @@ static vit_result vit__write_model(const char *path, const vit_model *m,
   return r;
 }
 
-VIT_DEF vit_result vit_model_save(const vit_model *m, const vit_dataset *d,
-                                  const char *path) {
+VIT_DEF vit_result vit_model_save(
+    const vit_model *m, const vit_dataset *d, const char *path) {
   const char *name, *text;
   double value;
   vit__text notes;
@@ -8469,8 +8400,8 @@ static void vit__read_three(const char *text, float *to, float otherwise) {
   }
 }
 
-VIT_DEF vit_result vit_model_open(vit_model *m, const char *path, float *mean,
-                                  float *std) {
+VIT_DEF vit_result vit_model_open(
+    vit_model *m, const char *path, float *mean, float *std) {
   vit_config c = vit_config_tutorial();
   vit_safetensors f;
   const char *name, *text;
@@ -8483,12 +8414,16 @@ VIT_DEF vit_result vit_model_open(vit_model *m, const char *path, float *mean,
     const char *is;
     snprintf(key, sizeof key, "config.%s", name);
     is = vit_safetensors_metadata(&f, key);
+    for (int k = 0; !is && k < VIT__RENAMED; k++) {
+      if (strcmp(name, vit__renamed[k][1])) continue;
+      snprintf(key, sizeof key, "config.%s", vit__renamed[k][0]);
+      is = vit_safetensors_metadata(&f, key);
+    }
     r = is ? vit_config_set(&c, name, is)
            : vit__fail(VIT_ERR_FORMAT,
-                       "%.200s does not say its %s: it was not written by "
-                       "vit.h; create the model that it is of, then use "
-                       "vit_model_load",
-                       path, key);
+                 "%.200s does not say its %s: it was not written by vit.h; "
+                 "create the model that it is of, then use vit_model_load",
+                 path, key);
   }
   if (!r) r = vit_config_resolve(&c);
   if (!r) r = vit__check_tensors(&c, &f, "");
@@ -8498,12 +8433,12 @@ VIT_DEF vit_result vit_model_open(vit_model *m, const char *path, float *mean,
   vit__read_three(vit_safetensors_metadata(&f, "std"), std, 1);
   for (int k = 0; !r && mean && k < 3; k++)
     if (!(fabsf(mean[k]) <= FLT_MAX))
-      r = vit__fail(VIT_ERR_FORMAT, "%.200s: its mean of channel %d is %g", path,
-                    k, (double)mean[k]);
+      r = vit__fail(VIT_ERR_FORMAT, "%.200s: its mean of channel %d is %g",
+          path, k, (double)mean[k]);
   for (int k = 0; !r && std && k < 3; k++)
     if (!(std[k] > 0 && std[k] <= FLT_MAX))
       r = vit__fail(VIT_ERR_FORMAT, "%.200s: its std of channel %d is %g", path,
-                    k, (double)std[k]);
+          k, (double)std[k]);
   if (r) vit_model_free(m);
   vit_safetensors_close(&f);
   return r;

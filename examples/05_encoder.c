@@ -33,22 +33,22 @@ static void one_block(const float *image) {
   nb_try(vit_state_create(&s, &m, 1, VIT_FOR_TRAINING, 0));
   NB_RUN(nb_try(vit_forward(&m, &s, image, 1)));
   for (int i = 0; i < T * D; i++) {
-    added[0][i] = s.mid[i] - s.tokens[i];
-    added[1][i] = s.out[i] - s.mid[i];
+    added[0][i] = s.residual2[i] - s.tokens[i];
+    added[1][i] = s.out[i] - s.residual2[i];
   }
   printf("  %sfield of s   shape         mean     std   what it is%s\n", nb_dim(), nb_plain());
   row("patches", s.patches, 4, 256, "pixels of each patch");
-  row("embedded", s.embedded, 4, D, "projected patches");
+  row("embedded", s.patch_embed, 4, D, "projected patches");
   row("tokens", s.tokens, T, D, "x: class token + patches, with positions");
   row("norm1", s.norm1, T, D, "layer norm of x");
   row("qkv", s.qkv, T, 27, "queries, keys and values of 3 heads");
-  row("probs", s.probs, 3 * T, T, "attention of 3 heads, rows sum to 1");
-  row("heads", s.heads, T, D, "outputs of the heads, side by side");
+  row("probs", s.attn, 3 * T, T, "attention of 3 heads, rows sum to 1");
+  row("heads", s.atty, T, D, "outputs of the heads, side by side");
   row("+ attention", added[0], T, D, "after the projection: what attention adds");
-  row("mid", s.mid, T, D, "x + attention");
+  row("mid", s.residual2, T, D, "x + attention");
   row("norm2", s.norm2, T, D, "layer norm of it");
-  row("hidden", s.hidden, T, 36, "MLP, first layer: 4 times as wide");
-  row("hidden_gelu", s.hidden_gelu, T, 36, "after GELU");
+  row("hidden", s.fch, T, 36, "MLP, first layer: 4 times as wide");
+  row("hidden_gelu", s.fch_gelu, T, 36, "after GELU");
   row("+ MLP", added[1], T, D, "second layer: what the MLP adds");
   row("out", s.out, T, D, "mid + MLP: input of the next block");
   row("logits", s.logits, 1, 10, "head on the class token's row of out");
@@ -197,7 +197,7 @@ static void stochastic_depth(const float *image) {
          nb_dim(), nb_plain());
   for (int l = 0; l < DEPTH; l++) {
     const float *in = l ? s.out + (size_t)(l - 1) * s.out_stride : s.tokens;
-    const float *mid = s.mid + (size_t)l * s.mid_stride;
+    const float *mid = s.residual2 + (size_t)l * s.mid_stride;
     int skipped = 0;
     printf("  block %d      ", l);
     for (int b = 0; b < B; b++) { /* skipped: the sum is its first half */

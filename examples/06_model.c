@@ -105,12 +105,12 @@ static void forward(const vit_dataset *d) {
   printf("  the digit 3:   logit   probability = softmax of the logits\n");
   for (int k = 0; k < 10; k++) {
     printf("  %sclass %d%s      %7.3f   %5.3f  ", nb_dim(), k, nb_plain(), (double)s.logits[30 + k],
-           (double)s.softmax[30 + k]);
-    nb_bar((double)s.softmax[30 + k], 40);
+           (double)s.probs[30 + k]);
+    nb_bar((double)s.probs[30 + k], 40);
     printf("%s\n", classes[3] == k ? "  <- the largest: the answer" : "");
   }
   printf("\n  all ten digits: one row for each, its probabilities for class 0 to 9\n");
-  nb_table(s.softmax, 10, 10, " %5.2f", digits, digits, 1);
+  nb_table(s.probs, 10, 10, " %5.2f", digits, digits, 1);
   nb_say("The rows are nearly alike: before training the model answers without looking.");
 
   nb_cell("Untrained means chance");

@@ -87,7 +87,7 @@ static void which_step(const vit_model *m, vit_state *s) {
 static void report(const char *name, const vit_kernels *k) {
   vit_config c = vit_config_tutorial();
   vit_gradient_report r;
-  c.head = VIT_HEAD_LOGITS;
+  c.softmax_before_loss = 0;
   nb_try(vit_gradient_check(&c, k, 2, 1, &r));
   printf("  %-22s %8d %9.1e  %-24s %9.5f %9.5f  %s\n", name, r.elements, r.worst, r.name, r.analytic,
          r.numeric, r.worst < 0.01 ? "right" : "WRONG");
@@ -169,8 +169,8 @@ static void learn_one_batch(void) {
   int right[2];
   vit_plot p;
   nb_cell("Learn 32 digits by heart: a model with right gradients brings the loss to 0");
-  NB_RUN(right[0] = overfit(VIT_HEAD_LOGITS, loss[0]));
-  NB_RUN(right[1] = overfit(VIT_HEAD_SOFTMAX, loss[1]));
+  NB_RUN(right[0] = overfit(0, loss[0]));
+  NB_RUN(right[1] = overfit(1, loss[1]));
   nb_try(vit_plot_begin(&p, nb_out, "overfit", 760, 430));
   printf("  %s step   loss, head = logits               loss, head = softmax%s\n", nb_dim(),
          nb_plain());
@@ -211,7 +211,7 @@ int main(int argc, char **argv) {
   nb_load_few(&d, B, SIZE);
   for (int i = 0; i < B; i++) order[i] = i;
   vit_dataset_batch(&d, order, B, images, labels);
-  c.head = VIT_HEAD_LOGITS;
+  c.softmax_before_loss = 0;
   nb_try(vit_model_create(&m, &c, 1));
   nb_try(vit_state_create(&s, &m, B, VIT_FOR_TRAINING, 1));
   side_by_side(&m, &s);

@@ -20,7 +20,7 @@ static void make_model(vit_model *m) {
   vit_config c = vit_config_tutorial();
   vit_memory need;
   nb_cell("Model: 4 patches and a class token, 3 blocks of 3 heads, 9 numbers per token");
-  if (head && !strcmp(head, "logits")) c.head = VIT_HEAD_LOGITS;
+  if (head && !strcmp(head, "logits")) c.softmax_before_loss = 0;
   nb_try(vit_memory_plan(&c, batch, &need));
   nb_try(vit_model_create(m, &c, (uint64_t)(unsigned)seed));
   m->threads = threads;

@@ -226,7 +226,7 @@ static void ladder_threads(float *y, const float *x, const float *w, int rows, i
   VIT__PARALLEL_FOR
   for (int t = 0; t < threads; t++) {
     int first, n;
-    vit__share(rows, threads, t, VIT__ROW_GRAIN, &first, &n);
+    vit__part(rows, threads, t, VIT__ROW_MULTIPLE, &first, &n);
     if (n > 0) ladder_vit(y + (vit_idx)first * out, x + (vit_idx)first * in, w, n, in, out);
   }
 }

@@ -173,7 +173,7 @@ static double shuffle_effect(const vit_kernels *k, vit_positions positions,
   c.positions = positions;
   c.pool = pool;
   c.class_token = class_token;
-  c.head = VIT_HEAD_LOGITS;
+  c.softmax_before_loss = 0;
   if (!CHECK(!vit_model_create(&m, &c, 3), "%s", vit_error())) return -1;
   m.kernels = k;
   if (!CHECK(!vit_state_create(&s, &m, 2, VIT_FOR_INFERENCE, 1), "%s",

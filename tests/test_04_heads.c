@@ -20,7 +20,7 @@ static vit_config small_config(int width, int heads, int head_dim) {
   c.head_dim = head_dim;
   c.mlp_width = 7;
   c.positions = VIT_POSITIONS_LEARNED;
-  c.head = VIT_HEAD_LOGITS;
+  c.softmax_before_loss = 0;
   return c;
 }
 
@@ -91,12 +91,12 @@ static void check_heads(const vit_config *config, const vit_kernels *k) {
       for (int h = 0; h < H; h++)
         CHECK_CLOSE("probabilities", vit_attention(&f.m, &f.s, 0, b, h),
                     probs + h * T * T, T * T, 1e-5, 1e-7);
-      CHECK_CLOSE("heads", f.s.heads + b * T * I, out, T * I, 1e-5, 2e-6);
+      CHECK_CLOSE("heads", f.s.atty + b * T * I, out, T * I, 1e-5, 2e-6);
       vit_naive.linear_forward(projected, out, f.m.params.proj_w,
                                f.m.params.proj_b, T, I, D);
       for (int i = 0; i < T * D; i++)
         mid[i] = f.s.tokens[b * T * D + i] + projected[i];
-      CHECK_CLOSE("x + projection", f.s.mid + b * T * D, mid, T * D, 1e-5, 1e-5);
+      CHECK_CLOSE("x + projection", f.s.residual2 + b * T * D, mid, T * D, 1e-5, 1e-5);
     }
   }
   stop(&f);
@@ -132,11 +132,11 @@ static void test_qkv_bias(void) {
   if (start(&f, &c, vit_best_kernels(), VIT_FOR_TRAINING)) {
     const size_t n = (size_t)(10 * 12);
     float far = 0;
-    memcpy(before, f.s.heads, n * sizeof(float));
+    memcpy(before, f.s.atty, n * sizeof(float));
     f.m.params.qkv_b[2 * 12] += 1; /* the first value of the first head */
     CHECK(!vit_forward(&f.m, &f.s, f.images, B), "%s", vit_error());
     for (size_t i = 0; i < n; i++)
-      far = fmaxf(far, fabsf(f.s.heads[i] - before[i] - (i % 12 == 0 ? 1 : 0)));
+      far = fmaxf(far, fabsf(f.s.atty[i] - before[i] - (i % 12 == 0 ? 1 : 0)));
     /* its probabilities sum to 1: the output moves by as much, others do not */
     CHECK(far < 1e-5f, "a bias of 1 on a value moves the head by 1 +- %g",
           (double)far);
@@ -155,11 +155,11 @@ static void test_heads_are_independent(void) {
       if (start(&f, &c, tables[t], VIT_FOR_TRAINING)) {
         float before[B * T * I];
         int changed = 0;
-        memcpy(before, f.s.heads, sizeof before);
+        memcpy(before, f.s.atty, sizeof before);
         f.m.params.qkv_w[((part * H + 1) * DH + 2) * D + 4] += 1;
         CHECK(!vit_forward(&f.m, &f.s, f.images, B), "%s", vit_error());
         for (int i = 0; i < B * T * I; i++) {
-          int same = f.s.heads[i] == before[i];
+          int same = f.s.atty[i] == before[i];
           if (i % I / DH == 1) changed += !same;
           if (i % I / DH != 1)
             CHECK(same, "part %d: head %d changed", part, i % I / DH);
@@ -178,9 +178,9 @@ static void test_images_are_independent(void) {
     fixture f;
     if (start(&f, &c, tables[t], VIT_FOR_TRAINING)) {
       float second[10 * 15];
-      memcpy(second, f.s.heads + 150, sizeof second);
+      memcpy(second, f.s.atty + 150, sizeof second);
       CHECK(!vit_forward(&f.m, &f.s, f.images + 180, 1), "%s", vit_error());
-      CHECK_SAME_BITS("the second image alone", f.s.heads, second, 150);
+      CHECK_SAME_BITS("the second image alone", f.s.atty, second, 150);
     }
     stop(&f);
   }

@@ -851,14 +851,14 @@ static void test_dropout_places(void) {
     c.pos_drop = 0.3f;
     c.attn_drop = 0.4f;
     c.hidden_drop = 0.2f;
-    c.layer_drop = 0.6f;
+    c.block_drop = 0.6f;
     if (drop_start(&x, &c, tables[t])) {
       float *again = k_floats((size_t)TD);
       check_zeros("tokens", x.s.tokens, TD, 0.3);
       for (size_t l = 0; l < 2; l++) {
-        check_zeros("dropped", x.s.dropped + l * x.s.dropped_stride,
+        check_zeros("dropped", x.s.attn_used + l * x.s.attn_used_stride,
                     IMAGES * 2 * T * T, 0.4);
-        check_zeros("hidden", x.s.hidden_gelu + l * x.s.hidden_gelu_stride,
+        check_zeros("hidden", x.s.fch_gelu + l * x.s.fch_gelu_stride,
                     IMAGES * T * 16, 0.2);
         check_zeros("out", x.s.out + l * x.s.out_stride, TD, 0.6);
       }
@@ -890,9 +890,9 @@ static void test_dropout_on_branches(void) {
     c.mlp_drop = 0.25f;
     if (drop_start(&x, &c, tables[t])) {
       float move[IMAGES * T * D];
-      for (int i = 0; i < IMAGES * T * D; i++) move[i] = x.s.mid[i] - x.s.tokens[i];
+      for (int i = 0; i < IMAGES * T * D; i++) move[i] = x.s.residual2[i] - x.s.tokens[i];
       check_zeros("attention", move, IMAGES * T * D, 0.5);
-      for (int i = 0; i < IMAGES * T * D; i++) move[i] = x.s.out[i] - x.s.mid[i];
+      for (int i = 0; i < IMAGES * T * D; i++) move[i] = x.s.out[i] - x.s.residual2[i];
       check_zeros("MLP", move, IMAGES * T * D, 0.25);
     }
     drop_stop(&x);
@@ -908,12 +908,12 @@ static void test_stochastic_depth(void) {
     dropping x, plain;
     c.drop_path = 0.5f;
     if (drop_start(&x, &c, tables[t])) {
-      const float *in = x.s.out, *mid = x.s.mid + x.s.mid_stride;
+      const float *in = x.s.out, *mid = x.s.residual2 + x.s.residual2_stride;
       const float *out = x.s.out + x.s.out_stride;
       int left[2] = {0, 0}, same = 0;
       c.drop_path = 0;
       if (drop_start(&plain, &c, tables[t])) {
-        const float *without = plain.s.mid + plain.s.mid_stride;
+        const float *without = plain.s.residual2 + plain.s.residual2_stride;
         CHECK_SAME_BITS("block 0", x.s.out, plain.s.out, IMAGES * T * D);
         for (int b = 0; b < IMAGES; b++) {
           const int at = b * T * D;

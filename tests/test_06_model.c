@@ -282,7 +282,7 @@ static void test_config_errors(void) {
       {"proj_drop=2", "proj_drop is 2; a dropout rate must be from 0 to 1"},
       {"hidden_drop=-1", "hidden_drop is -1; a dropout rate must be from 0 to 1"},
       {"mlp_drop=9", "mlp_drop is 9; a dropout rate must be from 0 to 1"},
-      {"layer_drop=-2", "layer_drop is -2; a dropout rate must be from 0 to 1"},
+      {"block_drop=-2", "block_drop is -2; a dropout rate must be from 0 to 1"},
       {"drop_path=7", "drop_path is 7; a dropout rate must be from 0 to 1"},
       {"norm_eps=0", "norm_eps is 0; it must be above 0 and below 1"},
       {"norm_eps=2", "norm_eps is 2; it must be above 0 and below 1"},
@@ -298,7 +298,7 @@ static void test_config_errors(void) {
       {"gelu=2", "gelu is 2; it must be from 0 to 1"},
       {"mlp_last_gelu=2", "mlp_last_gelu is 2; it must be from 0 to 1"},
       {"pool=2", "pool is 2; it must be from 0 to 1"},
-      {"head=2", "head is 2; it must be from 0 to 1"},
+      {"head=2", "softmax_before_loss is 2; it must be from 0 to 1"},
       {"init=3", "init is 3; it must be from 0 to 2"},
       {"zero_head=2", "zero_head is 2; it must be from 0 to 1"}};
   heap_reset(0);
@@ -817,7 +817,7 @@ static void test_seeds(void) {
 
 static void test_dropout(void) {
   static const char *const kinds[] = {"pos_drop",    "attn_drop", "proj_drop",
-                                      "hidden_drop", "mlp_drop",  "layer_drop",
+                                      "hidden_drop", "mlp_drop",  "block_drop",
                                       "drop_path"};
   static float images[3 * 120];
   test_random(images, 3 * 120, 1, 4);
@@ -848,7 +848,7 @@ static void test_dropout(void) {
       vit_forward(&m, &s, images, 3); /* the next pass has another mask */
       if (n == 1)
         CHECK(memcmp(first, s.logits, sizeof first), "%s: the mask repeats", text);
-      s.pass = 0; /* and the first pass has its own again */
+      s.forwards = 0; /* and the first pass has its own again */
       vit_forward(&m, &s, images, 3);
       CHECK_SAME_BITS(text, s.logits, first, 21);
       CHECK(!vit_predict(&m, &s, images, 3, classes, NULL), "%s", vit_error());

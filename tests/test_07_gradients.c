@@ -63,12 +63,12 @@ static const struct { const char *preset, *pairs; } cases[] = {
     {"tutorial", ODD "hidden_drop=0.3"},
     {"tutorial", ODD "mlp_drop=0.3"},
     {"tutorial", ODD "mlp_drop=0.3 mlp_last_gelu=1"},
-    {"tutorial", ODD "layer_drop=0.3"},
+    {"tutorial", ODD "block_drop=0.3"},
     {"tutorial", ODD "drop_path=0.5"},
     {"tutorial", ODD "depth=1 drop_path=0.4"},
-    {"tutorial", ODD "norm=1 layer_drop=0.2 drop_path=0.5 pos_drop=0.1 "
+    {"tutorial", ODD "norm=1 block_drop=0.2 drop_path=0.5 pos_drop=0.1 "
                      "attn_drop=0.2 proj_drop=0.1 hidden_drop=0.2 mlp_drop=0.1"},
-    {"tutorial", ODD "layer_drop=0.2 drop_path=0.5 pos_drop=0.1 attn_drop=0.2 "
+    {"tutorial", ODD "block_drop=0.2 drop_path=0.5 pos_drop=0.1 attn_drop=0.2 "
                      "proj_drop=0.1 hidden_drop=0.2 mlp_drop=0.1 local_mask=3"},
     {"tutorial", ODD "width=1 heads=1 head_dim=1 mlp_width=1 final_norm=0 norm_eps=0.5"},
     {"tutorial", ODD "width=19 heads=2 head_dim=9 mlp_width=33 classes=13"},
@@ -158,7 +158,7 @@ static void bench_free(bench *k) {
 
 static double bench_loss(bench *k) {
   double loss = -1;
-  k->s.pass = 0; /* the same dropout each time */
+  k->s.forwards = 0; /* the same dropout each time */
   vit_forward(&k->m, &k->s, k->images, BATCH);
   CHECK(!vit_loss(&k->m, &k->s, k->labels, 0.05f, &loss), "%s", vit_error());
   return loss;
@@ -408,7 +408,7 @@ static void test_wrong_kernels(void) {
       {DROPOUT, "dropout", "proj_drop=0.2"},
       {DROPOUT, "dropout", "hidden_drop=0.2"},
       {DROPOUT, "dropout", "mlp_drop=0.2"},
-      {DROPOUT, "dropout", "layer_drop=0.2"},
+      {DROPOUT, "dropout", "block_drop=0.2"},
       {RESIDUAL, "residual_forward", "norm=1"},
       {SCALE, "scale", "drop_path=0.3"}};
   vit_kernels kernels = bad_kernels();
@@ -525,8 +525,8 @@ static void test_loss(void) {
   vit_forward(&m, &s, images, 1);
   for (int k = 0; k < 7; k++) {
     CHECK(!vit_loss(&m, &s, &k, 0, &loss), "%s", vit_error());
-    CHECK(fabs(loss + log((double)s.softmax[k])) < 1e-5, "loss %g of p %g", loss,
-          (double)s.softmax[k]);
+    CHECK(fabs(loss + log((double)s.probs[k])) < 1e-5, "loss %g of p %g", loss,
+          (double)s.probs[k]);
     mean += loss / 7;
     if (k == label) hard = loss;
   }
@@ -546,7 +546,7 @@ static void test_loss(void) {
 static void test_dropout_of_the_last_pass(void) {
   vit_config c = changed(vit_config_tutorial(), ODD " pos_drop=0.3 attn_drop=0.3 "
                                                 "proj_drop=0.3 hidden_drop=0.3 mlp_drop=0.3 "
-                                                "layer_drop=0.3 drop_path=0.3");
+                                                "block_drop=0.3 drop_path=0.3");
   static float images[2 * 96];
   const int labels[2] = {0, 6};
   int classes[2];

@@ -728,7 +728,7 @@ static void test_evaluate(void) {
       if (s.logits[k] > s.logits[guess]) guess = k;
     right += guess == d.labels[i];
     CHECK(guess == classes[i], "image %d is %d, not %d", i, classes[i], guess);
-    CHECK_SAME_BITS("probabilities", p + i * 4, s.softmax, 4);
+    CHECK_SAME_BITS("probabilities", p + i * 4, s.probs, 4);
   }
   CHECK(right > 0 && accuracy == (double)right / count, "accuracy %g, counted %d",
         accuracy, right);
@@ -804,7 +804,7 @@ static void outcome_free(outcome *r) {
 
 static const char *const same_bits[] = {
     "", "pos_drop=0.1 attn_drop=0.2 proj_drop=0.1 hidden_drop=0.1 mlp_drop=0.1 "
-        "layer_drop=0.1 drop_path=0.3 depth=2",
+        "block_drop=0.1 drop_path=0.3 depth=2",
     "norm=1 final_norm=0 head=1 pool=1 class_token=0 positions=1 gelu=1 "
     "attn_drop=0.2 drop_path=0.3 depth=2",
     "width=52 heads=4 mlp_width=70 local_mask=3 mlp_last_gelu=1 pool=1 positions=3"};

@@ -912,7 +912,7 @@ static void test_soft_targets(void) {
     int order[B] = {0, 1, 2};
     size_t n = m.params.count;
     m.kernels = table(run % 2);
-    m.config.head = run / 2 ? VIT_HEAD_SOFTMAX : VIT_HEAD_LOGITS;
+    m.config.softmax_before_loss = run / 2 ? 1 : 0;
     CHECK(!vit_state_create(&s, &m, B, VIT_FOR_TRAINING, 1), "%s", vit_error());
     test_random(m.params.block, n, 0.5f, 3);
     memset(targets, 0, sizeof targets);

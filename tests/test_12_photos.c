@@ -675,7 +675,7 @@ static void test_folder_errors(void) {
   CHECK(told.count == 2, "told of %d", told.count);
   folder_of("wrong/cat");
   folder_fails(dir, &c, VIT_ERR_CONFIG,
-               "the classes Cat and cat in %s differ only in the size of their letters; "
+               "the classes Cat and cat in %s differ only in upper and lower case; "
                "rename one, or put them together");
   remove(path_of("wrong/cat"));
 
@@ -683,7 +683,7 @@ static void test_folder_errors(void) {
   memcpy(name, "wrong/", 6);
   name[6 + 64] = '\0';
   folder_of(name);
-  snprintf(text, sizeof text, "the name of class %s in %%s has 64 letters; rename the folder "
+  snprintf(text, sizeof text, "the name of class %s in %%s has 64 characters; rename the folder "
                               "to at most 63", name + 6);
   folder_fails(dir, &c, VIT_ERR_CONFIG, text);
   remove(path_of(name));

@@ -518,7 +518,7 @@ static void test_model_file(void) {
                                   "\xF0\x9F\x90\xB1 \xE4\xB8\xAD"};
   const char *path = path_of("model.safetensors");
   vit_dataset d = pictures(5, 0);
-  vit_config c = changed(small_config(), "norm_eps=1e-6 gelu=1 head=1 layer_drop=0.123456789");
+  vit_config c = changed(small_config(), "norm_eps=1e-6 gelu=1 head=1 block_drop=0.123456789");
   vit_model m, again;
   vit_state s, t;
   vit_safetensors f;
@@ -539,7 +539,7 @@ static void test_model_file(void) {
   vit_dataset_batch(&d, order, 5, images, NULL);
   vit_forward(&m, &s, images, 5);
   vit_forward(&again, &t, images, 5);
-  CHECK_SAME_BITS("predictions", t.softmax, s.softmax, 20);
+  CHECK_SAME_BITS("predictions", t.probs, s.probs, 20);
   vit_state_free(&s);
   vit_state_free(&t);
   vit_model_free(&again);
@@ -864,7 +864,7 @@ static void test_in_the_way(void) {
         path_of("no/such/folder"));
   memset(longest, 'x', sizeof longest);
   longest[501] = '\0';
-  snprintf(want, sizeof want, "the file name %.100s... is longer than 500 letters", longest);
+  snprintf(want, sizeof want, "the file name %.100s... is longer than 500 characters", longest);
   fails(vit_model_save(&m, NULL, longest), VIT_ERR_FILE, want, "");
   /* a run's folder: a file of that name, too long a name */
   write_bytes(path, "x", 1);
@@ -884,7 +884,7 @@ static void test_in_the_way(void) {
     if (length <= 440)
       CHECK(!o.result, "%s", vit_error());
     else
-      CHECK(o.result && strstr(vit_error(), "letters"), "%d letters: result %d, %s",
+      CHECK(o.result && strstr(vit_error(), "characters"), "%d letters: result %d, %s",
             (int)length, (int)o.result, vit_error());
     outcome_free(&o);
     for (int i = 0; i < 3; i++) {

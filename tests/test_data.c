@@ -433,7 +433,7 @@ static void test_mnist_folders(void) {
   memset(text, 'd', 201);
   text[201] = '\0';
   fails(vit_dataset_mnist(&d, text, VIT_TEST), VIT_ERR_FILE,
-        "the name of the folder of the data has 201 letters; it must have at most 200", "");
+        "the name of the folder of the data has 201 characters; it must have at most 200", "");
 
   folder_of("data/mnist");
   images = write_file("data/mnist/train-images-idx3-ubyte", x.at, x.size);
@@ -632,9 +632,9 @@ static void test_make_dir(void) {
   memset(long_name, 'a', sizeof long_name - 1);
   long_name[sizeof long_name - 1] = '\0';
   fails(vit_make_dir(long_name), VIT_ERR_FILE,
-        "a folder's name has 599 letters; it must have 1 to 511", "");
+        "a folder's name has 599 characters; it must have 1 to 511", "");
   fails(vit_make_dir(""), VIT_ERR_FILE,
-        "a folder's name has 0 letters; it must have 1 to 511", "");
+        "a folder's name has 0 characters; it must have 1 to 511", "");
 #ifdef __linux__ /* the kernel lets nobody make a folder there: its reason is told */
   if (!stat("/sys", &info) && !mkdir("/sys/vit-test", 0777)) {
     rmdir("/sys/vit-test");

@@ -307,7 +307,7 @@ static void same_states(void) {
   CHECK_SAME_BITS("inference", infer.logits, train.logits, BK);
   CHECK_SAME_BITS("kept attention", keep.logits, train.logits, BK);
   CHECK_SAME_BITS("large state", large.logits, train.logits, BK);
-  CHECK_SAME_BITS("inference", infer.softmax, train.softmax, BK);
+  CHECK_SAME_BITS("inference", infer.probs, train.probs, BK);
   same_attention(&m, &train, &keep);
   CHECK(!vit_attention(&m, &infer, 0, 0, 0), "attention that was not kept");
 

@@ -293,7 +293,7 @@ static void step_shared(void *self) {
   VIT__PARALLEL_FOR
   for (int t = 0; t < threads; t++) {
     int first, count;
-    vit__share(n, threads, t, VIT__ROW_GRAIN, &first, &count);
+    vit__part(n, threads, t, VIT__ROW_MULTIPLE, &first, &count);
     if (count > 0) run_share(p, first, count);
   }
 }

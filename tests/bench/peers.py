@@ -56,7 +56,7 @@ zero_head batch threads parameters optimizer rate""".split())
 FIXED = {
     "class_token": 1, "local_mask": 0, "norm": 0, "mlp_last_gelu": 0, "pool": 0,
     "pos_drop": 0, "attn_drop": 0, "proj_drop": 0, "hidden_drop": 0,
-    "mlp_drop": 0, "layer_drop": 0, "drop_path": 0,
+    "mlp_drop": 0, "block_drop": 0, "drop_path": 0,
 }
 
 
