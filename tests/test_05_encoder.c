@@ -862,7 +862,7 @@ static void test_dropout_places(void) {
                     IMAGES * T * 16, 0.2);
         check_zeros("out", x.s.out + l * x.s.out_stride, TD, 0.6);
       }
-      check_zeros("probs", x.s.probs, IMAGES * 2 * T * T, 0); /* kept whole */
+      check_zeros("probs", x.s.attn, IMAGES * 2 * T * T, 0); /* kept whole */
       /* The next pass has other masks; switched off, there are none. */
       memcpy(again, x.s.tokens, (size_t)TD * sizeof(float));
       vit_forward(&x.m, &x.s, x.images, IMAGES);

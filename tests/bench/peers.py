@@ -50,7 +50,7 @@ class Refused(Exception):
 
 # What build_model() uses, and what changes nothing here.
 KNOWN = set("""image_height image_width channels patch_height patch_width classes width
-depth heads head_dim mlp_width positions qkv_bias final_norm norm_eps gelu head init
+depth heads head_dim mlp_width positions qkv_bias final_norm norm_eps gelu softmax_before_loss init
 zero_head batch threads parameters optimizer rate""".split())
 # What build_model() does not offer: every other value is refused.
 FIXED = {
@@ -112,7 +112,7 @@ def define_model():
             final = bool(c["final_norm"])
             self.norm = nn.LayerNorm(width, eps=c["norm_eps"]) if final else nn.Identity()
             self.head = nn.Linear(width, int(c["classes"]))
-            self.softmax = bool(c["head"])
+            self.softmax = bool(c["softmax_before_loss"])
 
         def forward(self, images):
             x = self.patch(images).flatten(2).transpose(1, 2)
