@@ -197,7 +197,7 @@ static void stochastic_depth(const float *image) {
          nb_dim(), nb_plain());
   for (int l = 0; l < DEPTH; l++) {
     const float *in = l ? s.out + (size_t)(l - 1) * s.out_stride : s.tokens;
-    const float *mid = s.residual2 + (size_t)l * s.mid_stride;
+    const float *mid = s.residual2 + (size_t)l * s.residual2_stride;
     int skipped = 0;
     printf("  block %d      ", l);
     for (int b = 0; b < B; b++) { /* skipped: the sum is its first half */

@@ -138,7 +138,7 @@ static void check_all(void) {
 enum { STEPS = 400 };
 
 /* Learn the 32 digits by heart; the loss before each step. Returns how many are right. */
-static int overfit(vit_head head, double *loss) {
+static int overfit(int head, double *loss) {
   vit_config c = vit_config_tutorial();
   vit_optimizer_config adam = vit_optimizer_defaults(VIT_ADAM);
   vit_model m;
