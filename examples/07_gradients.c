@@ -145,7 +145,7 @@ static int overfit(int head, double *loss) {
   vit_state s;
   vit_optimizer o;
   int classes[B], right = 0;
-  c.head = head;
+  c.softmax_before_loss = head;
   nb_try(vit_model_create(&m, &c, 1));
   nb_try(vit_state_create(&s, &m, B, VIT_FOR_TRAINING, 1));
   nb_try(vit_optimizer_create(&o, &m, &adam));
