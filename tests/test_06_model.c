@@ -508,7 +508,7 @@ static void test_alignment(void) {
         "%s", vit_error());
   CHECK((uintptr_t)m.params.block % 64 == 0, "parameters are not aligned");
   CHECK((uintptr_t)s.grads.block % 64 == 0, "gradients are not aligned");
-#define ALIGNED(field, where, exists, floats)                                  \
+#define ALIGNED(field, where, unit, exists, floats)                            \
   CHECK((uintptr_t)s.field % 64 == 0, #field " is not aligned");
   VIT_ACTIVATIONS(ALIGNED)
 #undef ALIGNED
