@@ -3174,17 +3174,9 @@ typedef struct {
   double B, N, T, D, H, I, M, K, L, P, C, PH, PW, Q;
 } vit__sizes;
 
-/* Queries of a head at a time: few enough that their probabilities stay in the
-   cache between the softmax and the values, and in equal parts. */
-static int vit__queries(double tokens) {
-  const int T = (int)(tokens < (double)VIT__MOST ? tokens : (double)VIT__MOST);
-  const int most = VIT__MIN(VIT__QUERIES_AT_ONCE, 1 + VIT__PROBS_AT_ONCE / T);
-  const int parts = (T + most - 1) / most, grain = VIT__ROW_MULTIPLE;
-  return VIT__MIN(T, (T + parts * grain - 1) / (parts * grain) * grain);
-}
-
 static vit__sizes vit__sizes_of(const vit_config *c, int batch) {
   vit__sizes z;
+  int tokens, most, parts;
   z.B = batch;
   z.N = (double)(c->image_height / c->patch_height) *
         (double)(c->image_width / c->patch_width);
@@ -3199,7 +3191,12 @@ static vit__sizes vit__sizes_of(const vit_config *c, int batch) {
   z.PH = c->patch_height;
   z.PW = c->patch_width;
   z.P = z.C * z.PH * z.PW;
-  z.Q = vit__queries(z.T);
+  /* Queries of a head at a time: few enough that their probabilities stay in
+     the cache between the softmax and the values, and in equal parts. */
+  tokens = (int)VIT__MIN(z.T, (double)VIT__MOST);
+  most = VIT__MIN(VIT__QUERIES_AT_ONCE, 1 + VIT__PROBS_AT_ONCE / tokens);
+  parts = VIT__ROW_MULTIPLE * ((tokens + most - 1) / most);
+  z.Q = VIT__MIN(tokens, (tokens + parts - 1) / parts * VIT__ROW_MULTIPLE);
   return z;
 }
 
@@ -3508,25 +3505,9 @@ VIT_DEF void vit_model_free(vit_model *m) {
   memset(m, 0, sizeof *m);
 }
 
-/* Is there a kernel in every place of the table? */
-static vit_result vit__check_kernels(const vit_kernels *k) {
-  const char *missing = NULL;
-  if (!k)
-    return vit__fail(VIT_ERR_CONFIG,
-        "the model's kernels are NULL; point them at a table, such as "
-        "vit_best_kernels()");
-#define VIT__MISSING(kernel, args)                                             \
-  if (!k->kernel) missing = #kernel;
-  VIT_KERNELS(VIT__MISSING)
-#undef VIT__MISSING
-  if (!missing) return VIT_OK;
-  return vit__fail(VIT_ERR_CONFIG,
-      "the kernel table \"%.40s\" has no %s; begin with a copy of a whole "
-      "table, such as vit_naive, and replace kernels in it",
-      k->name ? k->name : "", missing);
-}
-
+/* Is there a model, and a kernel in every place of its table? */
 static vit_result vit__check_model(const vit_model *m) {
+  const char *missing = NULL;
   if (!m->params.block)
     return vit__fail(VIT_ERR_STATE,
         "there is no model: vit_model_create failed or was not called");
@@ -3534,7 +3515,19 @@ static vit_result vit__check_model(const vit_model *m) {
     return vit__fail(VIT_ERR_CONFIG,
         "the model's threads are %d; they must be from 0 (all) to %d",
         m->threads, VIT__MOST_THREADS);
-  return vit__check_kernels(m->kernels);
+  if (!m->kernels)
+    return vit__fail(VIT_ERR_CONFIG,
+        "the model's kernels are NULL; point them at a table, such as "
+        "vit_best_kernels()");
+#define VIT__MISSING(kernel, args)                                             \
+  if (!m->kernels->kernel) missing = #kernel;
+  VIT_KERNELS(VIT__MISSING)
+#undef VIT__MISSING
+  if (!missing) return VIT_OK;
+  return vit__fail(VIT_ERR_CONFIG,
+      "the kernel table \"%.40s\" has no %s; begin with a copy of a whole "
+      "table, such as vit_naive, and replace kernels in it",
+      m->kernels->name ? m->kernels->name : "", missing);
 }
 
 /* In how many parts work is cut. */
@@ -3640,7 +3633,10 @@ static vit__view vit__view_of(const vit_model *m, const vit_state *state,
   v.images = images ? images + (vit_idx)first * v.N * v.P : NULL;
   v.threads = m->threads > 0 ? m->threads : vit_max_threads();
   v.parts = VIT__PARTS;
-  v.dropout = state->forward_dropout;
+  v.dropout = state->forward_dropout &&
+              c->pos_drop + c->attn_drop + c->proj_drop + c->hidden_drop +
+                      c->mlp_drop + c->block_drop + c->drop_path >
+                  0;
   v.l = v.stage = 0;
   v.factor = 1;
   {
@@ -3682,26 +3678,7 @@ static void vit__embed_forward(const void *view, int i) {
   }
 }
 
-/* Final norm and pooling of image i (ViT paper, eq. 4). v->x is what the last
-   block wrote. */
-static void vit__pool_forward(const void *view, int i) {
-  const vit__view *v = (const vit__view *)view;
-  const vit_config *c = &v->m->config;
-  const vit_idx T = v->T, D = v->D;
-  const float *x = v->x + i * T * D;
-  float *pooled = v->pooled + i * D, *norm = v->norm + i * T * D;
-  if (c->final_norm) {
-    v->k->layernorm_forward(norm, v->norm_mean + i * T, v->norm_rstd + i * T, x,
-        v->w.norm_w, v->w.norm_b, v->T, v->D, c->norm_eps);
-    x = norm;
-  }
-  if (c->pool == VIT_POOL_CLS)
-    memcpy(pooled, x, (size_t)D * sizeof *x);
-  else /* over the patches, not the class token */
-    v->k->mean_forward(pooled, x + (c->class_token ? D : 0), v->N, v->D);
-}
-
-/* The whole model, from pixels to probabilities. */
+/* The whole model, from pixels to probabilities (ViT paper, eq. 1 to 4). */
 static void vit__forward(vit__view v) {
   const vit_config *c = &v.m->config;
   for (v.stage = 0; v.stage < 3; v.stage++)
@@ -3710,7 +3687,19 @@ static void vit__forward(vit__view v) {
   if (v.dropout) vit__drop(&v, v.tokens, c->pos_drop, VIT__SITE_POS, v.D);
   for (int l = 0; l < c->depth; l++) vit__block_forward(&v, l);
   v.x = v.out + (size_t)(c->depth - 1) * v.s->out_stride;
-  vit__each(v.threads, v.B, vit__pool_forward, &v);
+  if (c->final_norm) {
+    v.k->layernorm_forward(v.norm, v.norm_mean, v.norm_rstd, v.x, v.w.norm_w,
+        v.w.norm_b, v.rows, v.D, c->norm_eps);
+    v.x = v.norm;
+  }
+  for (vit_idx b = 0; b < v.B; b++) {
+    const float *x = v.x + b * v.T * v.D;
+    if (c->pool == VIT_POOL_CLS)
+      memcpy(v.pooled + b * v.D, x, (size_t)v.D * sizeof *x);
+    else /* over the patches, not the class token */
+      v.k->mean_forward(
+          v.pooled + b * v.D, x + (c->class_token ? v.D : 0), v.N, v.D);
+  }
   vit__linear(&v, v.logits, v.pooled, v.w.head_w, v.w.head_b, v.B, v.D, v.K);
   v.k->softmax_forward(v.probs, v.logits, v.B, v.K);
 }
