@@ -2884,26 +2884,15 @@ VIT_DEF vit_config vit_config_tutorial(void) {
   return c;
 }
 
-static void vit__set_image(vit_config *c, int size, int patch, int channels) {
-  c->image_height = c->image_width = size;
-  c->patch_height = c->patch_width = patch;
-  c->channels = channels;
-}
-
-static void vit__set_size(
-    vit_config *c, int width, int depth, int heads, int mlp_width) {
-  c->width = width;
-  c->depth = depth;
-  c->heads = heads;
-  c->mlp_width = mlp_width;
-}
-
-/* The ViT paper's model in timm's form; sizes of B/16 (table 1). */
-VIT_DEF vit_config vit_config_b16(void) {
+/* The ViT paper's model in timm's form: square images and patches, an MLP of
+   mlp_width (0: four times as wide), learned positions, a final norm. */
+static vit_config vit__family(int image, int patch, int channels, int classes,
+    int width, int depth, int heads, int mlp_width) {
   vit_config c = vit_config_tutorial();
-  vit__set_image(&c, 224, 16, 3);
-  vit__set_size(&c, 768, 12, 12, 3072);
-  c.classes = 1000;
+  c.image_height = c.image_width = image;
+  c.patch_height = c.patch_width = patch;
+  c.channels = channels, c.classes = classes;
+  c.width = width, c.depth = depth, c.heads = heads, c.mlp_width = mlp_width;
   c.positions = VIT_POSITIONS_LEARNED;
   c.final_norm = 1;
   c.norm_eps = 1e-6f;
@@ -2913,37 +2902,24 @@ VIT_DEF vit_config vit_config_b16(void) {
 }
 
 VIT_DEF vit_config vit_config_ti16(void) {
-  vit_config c = vit_config_b16();
-  vit__set_size(&c, 192, 12, 3, 768);
-  return c;
+  return vit__family(224, 16, 3, 1000, 192, 12, 3, 0);
 }
-
 VIT_DEF vit_config vit_config_s16(void) {
-  vit_config c = vit_config_b16();
-  vit__set_size(&c, 384, 12, 6, 1536);
-  return c;
+  return vit__family(224, 16, 3, 1000, 384, 12, 6, 0);
 }
-
+VIT_DEF vit_config vit_config_b16(void) {
+  return vit__family(224, 16, 3, 1000, 768, 12, 12, 0);
+}
 VIT_DEF vit_config vit_config_l16(void) {
-  vit_config c = vit_config_b16();
-  vit__set_size(&c, 1024, 24, 16, 4096);
-  return c;
+  return vit__family(224, 16, 3, 1000, 1024, 24, 16, 0);
 }
-
 VIT_DEF vit_config vit_config_mnist(void) {
-  vit_config c = vit_config_b16();
-  vit__set_image(&c, 28, 4, 1);
-  vit__set_size(&c, 64, 6, 4, 128);
-  c.classes = 10;
-  return c;
+  return vit__family(28, 4, 1, 10, 64, 6, 4, 128);
 }
 
 VIT_DEF vit_config vit_config_cifar_mean(void) {
-  vit_config c = vit_config_b16();
-  vit__set_image(&c, 32, 4, 3);
-  vit__set_size(&c, 64, 6, 4, 128);
+  vit_config c = vit__family(32, 4, 3, 10, 64, 6, 4, 128);
   c.head_dim = 64; /* Keras' key_dim: the heads are wider than width / heads */
-  c.classes = 10;
   c.class_token = 0;
   c.pool = VIT_POOL_MEAN;
   c.mlp_last_gelu = 1;
@@ -2955,10 +2931,7 @@ VIT_DEF vit_config vit_config_cifar_mean(void) {
 }
 
 VIT_DEF vit_config vit_config_cifar_cls(void) {
-  vit_config c = vit_config_b16();
-  vit__set_image(&c, 32, 4, 3);
-  vit__set_size(&c, 48, 4, 4, 192);
-  c.classes = 10;
+  vit_config c = vit__family(32, 4, 3, 10, 48, 4, 4, 192);
   c.final_norm = 0;
   c.norm_eps = 1e-5f;
   c.gelu = VIT_GELU_TANH;
@@ -2982,8 +2955,7 @@ VIT_DEF vit_config vit_config_post_norm(void) {
   c.positions = VIT_POSITIONS_SINUSOID;
   c.norm = VIT_NORM_POST;
   c.norm_eps = 1e-5f;
-  c.final_norm = 0;
-  c.qkv_bias = 0;
+  c.final_norm = c.qkv_bias = 0;
   c.softmax_before_loss = 1;
   c.init = VIT_INIT_TORCH;
   return c;
@@ -3030,27 +3002,32 @@ static const char *const vit__renamed[][2] = {
     {"head", "softmax_before_loss"}, {"layer_drop", "block_drop"}};
 enum { VIT__RENAMED = sizeof vit__renamed / sizeof *vit__renamed };
 
+/* The number in a text, for a field that may want a whole one. */
+static vit_result vit__parse_field(
+    const char *name, const char *text, int whole, double *number) {
+  char *end;
+  *number = strtod(text, &end);
+  if (end == text || *end || !(fabs(*number) < 1e9))
+    return vit__fail(VIT_ERR_CONFIG,
+        "config field %.40s needs a number, not \"%.40s\"%s", name, text,
+        end == text || *end || *number != *number ? ""
+                                                  : ", which is too large");
+  if (whole && *number != floor(*number))
+    return vit__fail(VIT_ERR_CONFIG,
+        "config field %.40s needs a whole number, not \"%.40s\"", name, text);
+  return VIT_OK;
+}
+
 VIT_DEF vit_result vit_config_set(
     vit_config *c, const char *name, const char *value) {
-  char *end;
-  double number = strtod(value, &end);
-  const int bad = end == value || *end || !(fabs(number) < 1e9);
+  double number;
   if (vit__check_point()) return VIT_ERR_CONFIG;
   for (int i = 0; i < VIT__RENAMED; i++)
     if (!strcmp(name, vit__renamed[i][0])) name = vit__renamed[i][1];
 #define VIT__WRITE(type, field, start, range, shapes, about)                   \
   if (!strcmp(name, #field)) {                                                 \
     const int whole = (double)(type)0.5f == 0; /* all but float */             \
-    if (bad)                                                                   \
-      return vit__fail(VIT_ERR_CONFIG,                                         \
-          "config field %.40s needs a number, not \"%.40s\"%s", name, value,   \
-          end == value || *end || number != number ? ""                        \
-                                                   : ", which is too large");  \
-    if (whole && number != floor(number))                                      \
-      return vit__fail(VIT_ERR_CONFIG,                                         \
-          "config field %.40s needs a whole number, not "                      \
-          "\"%.40s\"",                                                         \
-          name, value);                                                        \
+    if (vit__parse_field(name, value, whole, &number)) return VIT_ERR_CONFIG;  \
     c->field = whole ? (type)(int)number : (type)number;                       \
     return VIT_OK;                                                             \
   }
