@@ -17,7 +17,7 @@
        vit_fit_config f = vit_fit_defaults();
        vit_history h;
 
-       c.softmax_before_loss = 0;                    // learns better: chapter 07
+       c.softmax_before_loss = 0;                   // learns better: chapter 07
        if (vit_dataset_mnist(&train, "data", VIT_TRAIN) ||
            vit_dataset_mnist(&test, "data", VIT_TEST) ||
            vit_dataset_resize(&train, 32, 32) ||
@@ -39,31 +39,40 @@
 
    HOW TO READ IT
 
-   The file is a book. Part one, the declarations, is its table of contents.
-   Part two, the implementation, has one chapter per idea; search for the line:
+   The file is a book in three parts; search for the lines that are named here.
 
-       >>00 foundations   errors, sizes, memory, random numbers, SIMD, threads
+       PART ONE     declarations: the table of contents     about 1000 lines
+       PART TWO     the model, 00 to 07: read it in a row   about 3100 lines
+       PART THREE   the lab, 08 to 13: when it is needed    about 3200 lines
+
+       >>00 foundations   errors, memory, random numbers, threads, SIMD, kernels
        >>01 patches       image -> patches -> linear projection
        >>02 tokens        class token and positions
        >>03 attention     softmax, scores, weighted values: one head
-       >>04 heads         many heads from one fused projection
-       >>05 encoder       layer norm, GELU, dropout, residuals
+       >>04 heads         many heads from one fused projection, side by side
+       >>05 encoder       layer norm, GELU, dropout, residuals; the block
        >>06 model         config, tensor table, memory plan, forward
        >>07 gradients     the loss, backward through the model, gradient check
-       >>08 training      optimisers, schedules, data
-       >>09 mnist         augmentation, batches, the loop, checkpoints, resume
+       >>08 training      optimisers and schedules
+       >>09 mnist         data, augmentation, batches, the loop, checkpoints
        >>10 inside        pictures: plots through gnuplot
        >>11 speed         the matrix product, from registers to caches
-       >>12 photos        CIFAR-10, folders of pictures, held-back images
+       >>12 photos        resizing, CIFAR-10, pictures and folders of them
        >>13 pretrained    reading and writing safetensors files
 
    Each kernel is written twice, one under the other. vit_naive_NAME is plain
    loops that look like the formula above it: it is the definition. vit_simd_NAME
    does the same with vectors. Both have the same signature and stand in a table
    (vit_naive, vit_simd), so you can call both on the same numbers and compare.
-   The backward of a kernel stands beside its forward. Chapter 04 has no kernel
-   of its own: it is a layout, and stands where the model uses it. Chapter 11
-   stands in chapter 01, where the first matrix product is needed.
+   The backward of a kernel stands beside its forward, that of a block beside the
+   block's. The SIMD twins of the linear layer are the matrix product: chapter 11.
+
+   To add       write
+   a field      a line of VIT_CONFIG_FIELDS; nothing lists them again
+   a tensor     a line of VIT_TENSORS, and use it where the model runs
+   an activation   a line of VIT_ACTIVATIONS
+   a kernel     a line of VIT_KERNELS, vit_naive_NAME and vit_simd_NAME
+   a dialect    a column of the SIMD vocabulary: a block of one-line functions
 
    Sizes have one letter each, everywhere:
        B images in a batch   N patches     T tokens (N, +1 with a class token)
@@ -92,6 +101,7 @@
 
 #ifndef VIT_H
 #define VIT_H
+#define VIT_VERSION "0.14"
 
 #include <stddef.h>
 #include <stdint.h>
