@@ -1165,15 +1165,13 @@ VIT_DEF int vit_checked_mul(size_t a, size_t b, size_t *product) {
 
 /* Take `count` things of `size` bytes. NULL while measuring. */
 VIT_DEF void *vit_arena_take(vit_arena *a, size_t count, size_t size) {
-  size_t bytes, start = a->used;
-  const size_t most = SIZE_MAX / 2 - 64;
-  if (start > most || !vit_checked_mul(count, size, &bytes) ||
-      bytes > most - start) {
+  const size_t start = a->used, most = SIZE_MAX / 2 - 64;
+  if (start > most || (size && count > (most - start) / size)) {
     a->overflow = 1;
     return NULL;
   }
-  a->used = start + (bytes + 63) / 64 * 64;
-  return a->base && bytes ? a->base + start : NULL;
+  a->used = start + (count * size + 63) / 64 * 64;
+  return a->base && count && size ? a->base + start : NULL;
 }
 
 /* Between the two walks: allocate what the first one measured. The memory is
@@ -3285,14 +3283,16 @@ VIT_DEF size_t vit_parameter_count(const vit_config *config) {
 static void vit__take_tensors(
     vit_tensors *t, const vit_config *c, vit_arena *a) {
   vit__row rows[VIT__ROWS];
-  double total = vit__count_numbers(c), layer = 0, offset = 0;
+  double total = 0, layer = 0, offset = 0;
   int n = 0;
   vit__table(c, rows);
+  for (int i = 0; i < VIT__ROWS; i++) {
+    if (rows[i].where == VIT__BLOCK) layer += rows[i].count;
+    total += rows[i].count * (rows[i].where == VIT__BLOCK ? c->depth : 1);
+  }
   if (total > VIT__MOST_FLOATS) a->overflow = 1, total = 0;
   t->count = (size_t)total;
   t->block = (float *)vit_arena_take(a, t->count, sizeof(float));
-  for (int i = 0; i < VIT__ROWS; i++)
-    layer += rows[i].where == VIT__BLOCK ? rows[i].count : 0;
   t->layer_stride = total > 0 ? (size_t)layer : 0;
 #define VIT__POINT(field, text, place, exists, d0, d1, d2, d3, init, decay)    \
   if (VIT__##place == VIT__TAIL && rows[n - 1].where == VIT__BLOCK)            \
@@ -3403,8 +3403,8 @@ static vit_result vit__plan_state(
     const int each = VIT__##where == VIT__BLOCK &&                             \
                      (grad || (s->keep_attn && VIT__##unit == VIT__HEAD));     \
     double size = (exists) ? count[VIT__##unit] * (double)(floats) : 0;        \
-    vit_result r = vit__check_int("activation " #field, size);                 \
-    if (r) return r;                                                           \
+    if (size > (double)INT_MAX)                                                \
+      return vit__check_int("activation " #field, size);                       \
     s->field##_stride = each ? (size_t)size : 0;                               \
     size *= each ? (double)c->depth : 1;                                       \
     if (size > VIT__MOST_FLOATS) a->overflow = 1, size = 0;                    \
