@@ -61,11 +61,12 @@
        >>13 pretrained    reading and writing safetensors files
 
    Each kernel is written twice, one under the other. vit_naive_NAME is plain
-   loops that look like the formula above it: it is the definition. vit_simd_NAME
-   does the same with vectors. Both have the same signature and stand in a table
-   (vit_naive, vit_simd), so you can call both on the same numbers and compare.
-   The backward of a kernel stands beside its forward, that of a block beside the
-   block's. The SIMD twins of the linear layer are the matrix product: chapter 11.
+   loops that look like the formula above it: it is the definition.
+   vit_simd_NAME does the same with vectors. Both have the same signature and
+   stand in a table (vit_naive, vit_simd), so you can call both on the same
+   numbers and compare. The backward of a kernel stands beside its forward, that
+   of a block beside the block's. The SIMD twins of the linear layer are the
+   matrix product: chapter 11.
 
    To add       write
    a field      a line of VIT_CONFIG_FIELDS; nothing lists them again
@@ -499,8 +500,8 @@ typedef struct {
   size_t training;                       /* activations and scratch, batch B */
   size_t inference;                      /* the same without a backward */
 } vit_memory;
-/* Fails where the config or the batch is impossible, also if only for training. It
-   does not ask whether there is so much memory. */
+/* Fails where the config or the batch is impossible, also if only for training.
+   It does not ask whether there is so much memory. */
 VIT_DEF vit_result vit_memory_plan(
     const vit_config *c, int batch, vit_memory *m);
 
@@ -522,9 +523,10 @@ VIT_DEF void vit_model_free(vit_model *m);
 VIT_DEF int vit_model_threads(const vit_model *m);
 
 /* Activations, once: field, where, what there is one of it for, does it exist,
-   floats of one. BLOCK fields exist for each layer when training; when inferring
-   all layers share one. So do the heads' `attn`, Q queries at a time, unless you
-   ask to keep them. `grad` is 1 in training. The names are llm.c's and timm's. */
+   floats of one. BLOCK fields exist for each layer when training; when
+   inferring all layers share one. So do the heads' `attn`, Q queries at a time,
+   unless you ask to keep them. `grad` is 1 in training. The names are llm.c's
+   and timm's. */
 #define VIT_ACTIVATIONS(X)                                                     \
   X(patches, STEM, PATCH, 1, P)     /* pixels of each patch */                 \
   X(patch_embed, STEM, PATCH, 1, D) /* projected patches */                    \
@@ -607,22 +609,22 @@ VIT_DEF void vit_state_free(vit_state *s);
 
 /* images [B,C,height,width] -> s->logits, s->probs [B,K]. 1 <= B <= capacity.
    Afterwards every activation of a training state can be read: block l's part
-   of a BLOCK field is at s->FIELD + l * s->FIELD_stride. See vit_attention(). */
+   of a BLOCK field is at s->FIELD + l * s->FIELD_stride. See vit_attention. */
 VIT_DEF vit_result vit_forward(
     const vit_model *m, vit_state *s, const float *images, int B);
 /* Attention probabilities [T,T] of one head after a forward; row i: what token
    i looks at. NULL, with a sentence in vit_error(), where there is none. */
 VIT_DEF const float *vit_attention(
     const vit_model *m, const vit_state *s, int layer, int image, int head);
-/* Most probable class of each image; p [B,K] may be NULL. VIT_ERR_DIVERGED where
-   a logit is not a finite number. */
+/* Most probable class of each image; p [B,K] may be NULL. VIT_ERR_DIVERGED
+   where a logit is not a finite number. */
 VIT_DEF vit_result vit_predict(const vit_model *m, vit_state *s,
     const float *images, int B, int *classes, float *p);
 
 /* ---- 07 gradients ------------------------------------------------------ */
 
 /* Mean cross entropy of the last forward, with label smoothing in 0..1. With
-   head = softmax the loss takes the probabilities for logits, as model A does.*/
+   softmax_before_loss it takes the probabilities for logits, as A does. */
 VIT_DEF vit_result vit_loss(const vit_model *m, vit_state *s, const int *labels,
     float smoothing, double *loss);
 /* The same with a probability for each class: targets [B,K], each row sums up
@@ -636,8 +638,8 @@ VIT_DEF vit_result vit_backward(const vit_model *m, vit_state *s, float factor);
 /* Analytic against numeric gradient, tensor by tensor, on random images.
    error = |analytic - numeric| / (largest |analytic| of the tensor + 0.001).
    Up to 24 elements of each tensor are looked at. Below 0.01 is right; a wrong
-   sign gives about 2. (A layer norm of fewer than 6 numbers bends so much that a
-   right gradient may seem wrong.) The model gets random parameters of healthy
+   sign gives about 2. (A layer norm of fewer than 6 numbers bends so much that
+   a right gradient may seem wrong.) The model gets random parameters of healthy
    size, and the loss a label smoothing of 0.1. */
 typedef struct {
   int tensors, elements; /* how many were compared */
@@ -1335,8 +1337,8 @@ VIT_DEF double vit_max_difference(const float *a, const float *b, size_t n) {
   return most;
 }
 
-/* Items first .. first + count - 1 of `all` are part i of `parts`; all parts but
-   the last are of one size, a multiple of `multiple`. */
+/* Items first .. first + count - 1 of `all` are part i of `parts`; all parts
+   but the last are of one size, a multiple of `multiple`. */
 static void vit__part(
     int all, int parts, int i, int multiple, int *first, int *count) {
   vit_idx each = ((vit_idx)all + parts - 1) / parts, begin, end;
@@ -2476,7 +2478,7 @@ static void vit_naive_scale(float *y, const float *x, float factor, int n) {
 }
 
 #ifdef VIT__HAS_SIMD
-/* vit_naive_uniform for VIT_LANES counters: vit_philox on all of them at once. */
+/* vit_naive_uniform for VIT_LANES counters: vit_philox on all of them. */
 VIT__OP vit_vec vit__uniforms(uint32_t key, uint32_t stream, uint32_t first) {
   const vit_ivec m = vit_iset(VIT__PHILOX_M);
   vit_ivec x0 = vit_icount(first), x1 = vit_iset(stream);
@@ -3363,7 +3365,7 @@ static void vit__fill_tensor(float *w, const vit_tensor *t,
   }
 }
 
-/* Tensor i draws from stream i, so a tensor's values do not depend on others. */
+/* Tensor i draws from stream i, so its values do not depend on others. */
 static void vit__initialise(vit_model *m, uint64_t seed) {
   vit_tensor t, weight;
   memset(&weight, 0, sizeof weight);
