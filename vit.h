@@ -326,7 +326,9 @@ VIT_DEF void vit_positions_sincos2d(
 VIT_DEF void vit_local_mask(
     float *mask, int rows, int cols, int k, int class_token);
 
-/* ---- 06 model: config -------------------------------------------------- */
+/* 04 heads and 05 encoder have nothing but the kernels of the table above. */
+
+/* ---- 06 model ---------------------------------------------------------- */
 
 typedef enum {
   VIT_POSITIONS_NONE,
@@ -433,7 +435,7 @@ VIT_DEF vit_result vit_config_set(
 VIT_DEF int vit_config_patches(const vit_config *c); /* N */
 VIT_DEF int vit_config_tokens(const vit_config *c);  /* T */
 
-/* ---- 06 model: tensors, memory, forward -------------------------------- */
+/* -- tensors, memory, forward -------------------------------------------- */
 
 /* Every parameter tensor, once, in the order in memory and in a checkpoint:
      field, timm's name, where, does it exist, dimensions, initialiser, decay
