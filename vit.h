@@ -2689,23 +2689,23 @@ static vit__view vit__rows(const vit__view *b, int parts, int i) {
    each other: two stages, each cut into parts for the threads. */
 static void vit__pre_norm_forward(const void *block, int i) {
   const vit__view *b = (const vit__view *)block;
-  const vit__view r = vit__rows(b, b->threads, i), *p = &r;
+  const vit__view r = vit__rows(b, b->threads, i);
   const vit_tensors *w = &r.w;
   const vit_config *c = &r.m->config;
   if (r.rows == 0) return;
   if (r.stage == VIT__BEFORE_HEADS) {
     r.k->layernorm_forward(r.norm1, r.norm1_mean, r.norm1_rstd, r.x, w->norm1_w,
         w->norm1_b, r.rows, r.D, c->norm_eps);
-    vit__linear(p, r.qkv, r.norm1, w->qkv_w, w->qkv_b, r.rows, r.D, 3 * r.I);
+    vit__linear(&r, r.qkv, r.norm1, w->qkv_w, w->qkv_b, r.rows, r.D, 3 * r.I);
   } else {
-    vit__linear(p, r.branch, r.atty, w->proj_w, w->proj_b, r.rows, r.I, r.D);
-    if (r.dropout) vit__drop(p, r.branch, c->proj_drop, VIT__SITE_PROJ, r.D);
-    vit__branch(p, VIT__SITE_PATH1, r.residual2, r.x, r.branch);
+    vit__linear(&r, r.branch, r.atty, w->proj_w, w->proj_b, r.rows, r.I, r.D);
+    if (r.dropout) vit__drop(&r, r.branch, c->proj_drop, VIT__SITE_PROJ, r.D);
+    vit__branch(&r, VIT__SITE_PATH1, r.residual2, r.x, r.branch);
     r.k->layernorm_forward(r.norm2, r.norm2_mean, r.norm2_rstd, r.residual2,
         w->norm2_w, w->norm2_b, r.rows, r.D, c->norm_eps);
-    vit__mlp_forward(p, r.norm2);
-    vit__branch(p, VIT__SITE_PATH2, r.out, r.residual2, r.branch);
-    if (r.dropout) vit__drop(p, r.out, c->block_drop, VIT__SITE_BLOCK, r.D);
+    vit__mlp_forward(&r, r.norm2);
+    vit__branch(&r, VIT__SITE_PATH2, r.out, r.residual2, r.branch);
+    if (r.dropout) vit__drop(&r, r.out, c->block_drop, VIT__SITE_BLOCK, r.D);
   }
 }
 
@@ -2714,18 +2714,18 @@ static void vit__pre_norm_forward(const void *block, int i) {
    as it is, and adds what comes back through the branch. */
 static void vit__pre_norm_backward(const void *block, int i) {
   const vit__view *b = (const vit__view *)block;
-  const vit__view r = vit__rows(b, b->parts, i), *p = &r;
+  const vit__view r = vit__rows(b, b->parts, i);
   if (r.rows == 0) return;
   if (r.stage == VIT__AFTER_HEADS) {
     if (r.dropout)
-      vit__drop(p, r.dresidual, r.m->config.block_drop, VIT__SITE_BLOCK, r.D);
-    vit__mlp_backward(p);
-    vit__norm_backward(p, i, 2, r.dresidual, r.dnorm, r.residual2);
-    vit__attn_backward(p);
+      vit__drop(&r, r.dresidual, r.m->config.block_drop, VIT__SITE_BLOCK, r.D);
+    vit__mlp_backward(&r);
+    vit__norm_backward(&r, i, 2, r.dresidual, r.dnorm, r.residual2);
+    vit__attn_backward(&r);
   } else {
     r.k->linear_backward_input(
         r.dnorm, r.dqkv, r.w.qkv_w, r.rows, r.D, 3 * r.I);
-    vit__norm_backward(p, i, 1, r.dresidual, r.dnorm, r.x);
+    vit__norm_backward(&r, i, 1, r.dresidual, r.dnorm, r.x);
   }
 }
 
@@ -2734,39 +2734,39 @@ static void vit__pre_norm_backward(const void *block, int i) {
        out = LayerNorm(residual3), residual3 = norm1 + MLP(norm1) */
 static void vit__post_norm_forward(const void *block, int i) {
   const vit__view *b = (const vit__view *)block;
-  const vit__view r = vit__rows(b, b->threads, i), *p = &r;
+  const vit__view r = vit__rows(b, b->threads, i);
   const vit_tensors *w = &r.w;
   const vit_config *c = &r.m->config;
   if (r.rows == 0) return;
   if (r.stage == VIT__BEFORE_HEADS) {
-    vit__linear(p, r.qkv, r.x, w->qkv_w, w->qkv_b, r.rows, r.D, 3 * r.I);
+    vit__linear(&r, r.qkv, r.x, w->qkv_w, w->qkv_b, r.rows, r.D, 3 * r.I);
   } else {
-    vit__linear(p, r.branch, r.atty, w->proj_w, w->proj_b, r.rows, r.I, r.D);
-    if (r.dropout) vit__drop(p, r.branch, c->proj_drop, VIT__SITE_PROJ, r.D);
-    vit__branch(p, VIT__SITE_PATH1, r.residual2, r.x, r.branch);
+    vit__linear(&r, r.branch, r.atty, w->proj_w, w->proj_b, r.rows, r.I, r.D);
+    if (r.dropout) vit__drop(&r, r.branch, c->proj_drop, VIT__SITE_PROJ, r.D);
+    vit__branch(&r, VIT__SITE_PATH1, r.residual2, r.x, r.branch);
     r.k->layernorm_forward(r.norm1, r.norm1_mean, r.norm1_rstd, r.residual2,
         w->norm1_w, w->norm1_b, r.rows, r.D, c->norm_eps);
-    vit__mlp_forward(p, r.norm1);
-    vit__branch(p, VIT__SITE_PATH2, r.residual3, r.norm1, r.branch);
+    vit__mlp_forward(&r, r.norm1);
+    vit__branch(&r, VIT__SITE_PATH2, r.residual3, r.norm1, r.branch);
     r.k->layernorm_forward(r.out, r.norm2_mean, r.norm2_rstd, r.residual3,
         w->norm2_w, w->norm2_b, r.rows, r.D, c->norm_eps);
-    if (r.dropout) vit__drop(p, r.out, c->block_drop, VIT__SITE_BLOCK, r.D);
+    if (r.dropout) vit__drop(&r, r.out, c->block_drop, VIT__SITE_BLOCK, r.D);
   }
 }
 
 static void vit__post_norm_backward(const void *block, int i) {
   const vit__view *b = (const vit__view *)block;
-  const vit__view r = vit__rows(b, b->parts, i), *p = &r;
+  const vit__view r = vit__rows(b, b->parts, i);
   float *dx = r.dresidual;
   if (r.rows == 0) return;
   if (r.stage == VIT__AFTER_HEADS) {
     if (r.dropout)
-      vit__drop(p, dx, r.m->config.block_drop, VIT__SITE_BLOCK, r.D);
-    vit__norm_replace(p, i, 2, dx, r.residual3);
-    vit__mlp_backward(p);
+      vit__drop(&r, dx, r.m->config.block_drop, VIT__SITE_BLOCK, r.D);
+    vit__norm_replace(&r, i, 2, dx, r.residual3);
+    vit__mlp_backward(&r);
     r.k->residual_forward(dx, dx, r.dnorm, 1, r.rows * r.D);
-    vit__norm_replace(p, i, 1, dx, r.residual2);
-    vit__attn_backward(p);
+    vit__norm_replace(&r, i, 1, dx, r.residual2);
+    vit__attn_backward(&r);
   } else {
     r.k->linear_backward_input(
         r.dnorm, r.dqkv, r.w.qkv_w, r.rows, r.D, 3 * r.I);
