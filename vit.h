@@ -7124,10 +7124,9 @@ static vit_result vit__resize(uint8_t *out, const uint8_t *in, vit_idx planes,
   if (!r) r = vit__make_axis(&down, filter);
   VIT__PARALLEL_FOR
   for (int t = 0; t < threads; t++) {
-    uint8_t *own = half + (size_t)t * between;
     for (vit_idx i = t; !r && i < planes; i += threads) {
       const uint8_t *from = in + i * height * width;
-      uint8_t *to = out + i * down.out * row;
+      uint8_t *own = half + (size_t)t * between, *to = out + i * down.out * row;
       if (down_first) {
         vit__resize_lines(own, 1, width, from, 1, width, across.in, &down);
         vit__resize_lines(to, row, 1, own, width, 1, down.out, &across);
@@ -7431,7 +7430,7 @@ static const char *vit__scan_pnm(const unsigned char *p, size_t size) {
     }
     for (n = 0; at < size && p[at] >= '0' && p[at] <= '9'; at++)
       n = 10 * n + p[at] - '0';
-    if (n > VIT__MOST_PIXELS) return "its header is damaged";
+    if (n > (double)VIT__MOST_PIXELS) return "its header is damaged";
   }
   return at == size || n == 255 ? NULL : "its largest value is not 255";
 }
@@ -7495,29 +7494,23 @@ static int vit__source_end(void *user) {
    turn, 8 to be turned left. */
 static void vit__planes(uint8_t *planes, const uint8_t *image, int h, int w,
     int parts, int channels, int orientation) {
+  const int up = strchr("\3\4\6\7", orientation) != NULL; /* last row first */
+  const int back = strchr("\2\3\7\b", orientation) != NULL;
+  const int side = orientation >= 5; /* rows become columns */
   const vit_idx plane = (vit_idx)h * w;
-  vit_idx down = (vit_idx)w * parts, across = parts;
-  if (strchr("\3\4\6\7", orientation)) { /* from the last row up */
-    image += (h - 1) * down;
-    down = -down;
-  }
-  if (strchr("\2\3\7\b", orientation)) { /* from the last column back */
-    image += (w - 1) * across;
-    across = -across;
-  }
-  if (orientation >= 5) { /* rows become columns */
-    const vit_idx step = down;
-    down = across, across = step, w = h;
-  }
-  for (vit_idx i = 0; i < plane; i++) {
-    const uint8_t *p = image + i / w * down + i % w * across;
-    const uint32_t grey =
-        parts < 3 ? 0 : 19595u * p[0] + 38470u * p[1] + 7471u * p[2] + 0x8000u;
-    for (int c = 0; c < channels; c++)
-      planes[c * plane + i] = parts < 3       ? p[0]
-                              : channels == 1 ? (uint8_t)(grey >> 16)
-                                              : p[c];
-  }
+  for (int y = 0; y < (side ? w : h); y++)
+    for (int x = 0; x < (side ? h : w); x++, planes++) {
+      const vit_idx row = side ? x : y, column = side ? y : x;
+      const uint8_t *p = image + ((up ? h - 1 - row : row) * w +
+                                     (back ? w - 1 - column : column)) *
+                                     parts;
+      const uint32_t grey = 19595u * p[0] + 0x8000u +
+                            (parts < 3 ? 0 : 38470u * p[1] + 7471u * p[2]);
+      for (int c = 0; c < channels; c++)
+        planes[c * plane] = parts < 3       ? p[0]
+                            : channels == 1 ? (uint8_t)(grey >> 16)
+                                            : p[c];
+    }
 }
 
 /* The picture in the bytes of a file: pixels [channels,height,width]. */
@@ -7530,13 +7523,13 @@ static vit_result vit__decode(const char *path, const unsigned char *bytes,
   stbi_uc *image = NULL;
   int h = 0, w = 0, parts = 0, orientation = 1;
   const char *wrong = vit__scan_picture(bytes, size, &orientation);
-  /* the size first: a huge picture should not be unpacked */
-  if (wrong && bytes[0] == 0xFF) {
-    /* not even the header of such a JPEG is safe */
+  /* The size first: a huge picture should not be unpacked. Of a damaged JPEG,
+     not even that is safe. */
+  if (wrong && (size == 0 || bytes[0] == 0xFF)) {
   } else if (stbi_info_from_memory(bytes, n, &w, &h, &parts)) {
     const double rows = fabs((double)h); /* below 0: a BMP, top row first */
-    if (rows > VIT__MOST_SIDE || w > VIT__MOST_SIDE ||
-        rows * w > VIT__MOST_PIXELS)
+    if (rows > (double)VIT__MOST_SIDE || w > VIT__MOST_SIDE ||
+        rows * w > (double)VIT__MOST_PIXELS)
       return vit__fail(VIT_ERR_FORMAT,
           "%.200s is too large: %.0f x %d pixels; at most %d on a side and %d "
           "in all can be read",
@@ -7583,8 +7576,8 @@ VIT_DEF vit_result vit_image_load(
     return vit__fail(VIT_ERR_CONFIG,
         "channels is %d; a picture has 1 (grey) or 3 (RGB)", channels);
 #ifdef STBI_INCLUDE_STB_IMAGE_H
-  unsigned char *bytes;
-  size_t size;
+  unsigned char *bytes = NULL;
+  size_t size = 0;
   vit_result r = vit__read_file(path, &bytes, &size);
   if (!r) r = vit__decode(path, bytes, size, channels, pixels, height, width);
   if (bytes) VIT_FREE(bytes);
@@ -7787,67 +7780,63 @@ static void vit__plan_crop(vit__axis *down, vit__axis *across, int64_t side) {
   }
 }
 
-/* What became of a file; enlarged: it was smaller than it should be. */
-typedef struct {
-  vit_result result;
-  int enlarged;
-} vit__shot;
+enum { VIT__ENLARGED = -1 }; /* a picture that is smaller than it should be */
 
-static vit__shot vit__read_photo(uint8_t *out, const char *dir,
-    const char *file, const vit_folder_config *c) {
+/* Returns 0, VIT__ENLARGED, or why it cannot be read. */
+static int vit__read_photo(uint8_t *out, const char *dir, const char *file,
+    const vit_folder_config *c) {
   vit__axis down = {0, 0, 0, c->height, 0, NULL, NULL};
   vit__axis across = {0, 0, 0, c->width, 0, NULL, NULL};
-  vit__shot shot = {VIT_OK, 0};
   char path[VIT__MOST_PATH];
   uint8_t *pixels;
+  vit_result r;
   snprintf(path, sizeof path, "%s/%s", dir, file);
-  shot.result =
-      vit_image_load(path, c->channels, &pixels, &down.in, &across.in);
-  if (shot.result) return shot;
+  r = vit_image_load(path, c->channels, &pixels, &down.in, &across.in);
+  if (r) return (int)r;
   vit__plan_crop(&down, &across, c->resize);
-  shot.enlarged = down.full > down.in || across.full > across.in;
-  shot.result =
-      vit__resize(out, pixels, c->channels, down, across, c->filter, 1);
+  r = vit__resize(out, pixels, c->channels, down, across, c->filter, 1);
   vit_image_free(pixels);
-  return shot;
+  if (r) return (int)r;
+  return down.full > down.in || across.full > across.in ? (int)VIT__ENLARGED
+                                                        : 0;
 }
 
 /* Decode in parallel, each file to where it will stay if all can be read; then,
    in their order, close the gaps. What failed is read again for its sentence,
-   which the other thread has. */
+   which is with the thread that failed. */
 static vit_result vit__read_photos(vit_dataset *d, const char *dir,
     const vit__tree *t, const vit_folder_config *c) {
   const int threads = vit__threads(VIT__MIN(vit_max_threads(), t->files));
   const size_t image = vit__image_size(d);
   int read[VIT__MOST_CLASSES] = {0};
   vit_result r = VIT_OK;
-  vit__shot *shots = (vit__shot *)vit__allocate(
-      (size_t)t->files, sizeof *shots, "the list of pictures");
-  if (!shots) return VIT_ERR_NO_MEMORY;
+  int *state = (int *)vit__allocate(
+      (size_t)t->files, sizeof *state, "the list of pictures");
+  if (!state) return VIT_ERR_NO_MEMORY;
   VIT__PARALLEL_FOR
   for (int own = 0; own < threads; own++)
     for (int i = own; i < t->files; i += threads)
-      shots[i] =
+      state[i] =
           vit__read_photo(d->pixels + (size_t)i * image, dir, t->path[i], c);
   for (int i = 0; !r && i < t->files; i++) {
     uint8_t *pixels = d->pixels + (size_t)i * image;
-    const uint8_t label = d->labels[i];
-    if (shots[i].result == VIT_ERR_NO_MEMORY)
+    const int label = d->labels[i];
+    if (state[i] > 0 && state[i] != VIT_ERR_NO_MEMORY)
+      state[i] = vit__read_photo(pixels, dir, t->path[i], c);
+    if (state[i] == VIT_ERR_NO_MEMORY) {
       r = vit__fail(VIT_ERR_NO_MEMORY,
           "out of memory: no room for %.100s/%.200s", dir, t->path[i]);
-    else if (shots[i].result)
-      shots[i] = vit__read_photo(pixels, dir, t->path[i], c);
-    if (shots[i].result) {
+    } else if (state[i] > 0) {
       d->skipped++;
-      if (!r && c->skipped) c->skipped(vit_error(), c->user);
-      continue;
+      if (c->skipped) c->skipped(vit_error(), c->user);
+    } else {
+      memmove(d->pixels + (size_t)d->count * image, pixels, image);
+      d->labels[d->count++] = (uint8_t)label;
+      d->enlarged += state[i] == VIT__ENLARGED;
+      read[label]++;
     }
-    memmove(d->pixels + (size_t)d->count * image, pixels, image);
-    d->labels[d->count++] = label;
-    d->enlarged += shots[i].enlarged;
-    read[label]++;
   }
-  VIT_FREE(shots);
+  VIT_FREE(state);
   for (int k = 0; !r && k < d->classes; k++)
     if (!read[k])
       r = vit__fail(VIT_ERR_FORMAT,
@@ -7862,14 +7851,13 @@ static vit_result vit__read_photos(vit_dataset *d, const char *dir,
 VIT_DEF vit_result vit_dataset_folder(
     vit_dataset *d, const char *dir, const vit_folder_config *c) {
   memset(d, 0, sizeof *d);
-#if defined(_WIN32)
   (void)c;
+#if defined(_WIN32)
   return vit__fail(VIT_ERR_FILE,
       "cannot walk through the folder %.200s: this needs a POSIX system; load "
       "the pictures with vit_image_load",
       dir);
 #elif !defined(STBI_INCLUDE_STB_IMAGE_H)
-  (void)c;
   return vit__fail(VIT_ERR_FORMAT,
       "cannot read the pictures in %.200s without stb_image; define "
       "STB_IMAGE_IMPLEMENTATION and include stb_image.h before vit.h",
