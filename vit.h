@@ -7283,9 +7283,8 @@ static int vit__exif_orientation(const unsigned char *p, size_t size) {
   at = vit__number(p + 4, 4, big);
   if (at > size - 2) return 1;
   entries = vit__number(p + at, 2, big);
-  for (at += 2; entries > 0 && at <= size && size - at >= 12; at += 12) {
+  for (at += 2; entries-- > 0 && at <= size && size - at >= 12; at += 12) {
     const uint32_t type = vit__number(p + at + 2, 2, big);
-    entries--;
     if (vit__number(p + at, 2, big) != 0x0112) continue;
     if (type != 3 && type != 4) return 1; /* a short, or a long */
     value = vit__number(p + at + 8, type == 3 ? 2 : 4, big);
