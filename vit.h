@@ -4624,25 +4624,12 @@ extern "C" {
 #ifdef _WIN32 /* all of <windows.h> would be too much */
 __declspec(dllimport) int __stdcall MoveFileExA(
     const char *from, const char *to, unsigned long flags);
-#define VIT__MAKE_DIR(path) _mkdir(path)
-#define VIT__NEW_FILE(path)                                                    \
-  _open(path, _O_WRONLY | _O_CREAT | _O_EXCL | _O_BINARY, _S_IREAD | _S_IWRITE)
-#define VIT__WRITE(file, p, n) _write(file, p, (unsigned)(n))
-#define VIT__FLUSH(file)       _commit(file)
-#define VIT__CLOSE(file)       _close(file)
-/* Its rename does not replace; 1 | 8: replace, and be on the disk. */
-#define VIT__RENAME(from, to)                                                  \
-  (MoveFileExA(from, to, 1 | 8) ? 0 : (errno = EACCES, -1))
-#define VIT__PROCESS ((long)_getpid())
-#else /* fsync is POSIX, but hidden by <unistd.h> in strict C99 */
+#define VIT__OS(name)    _##name
+#define VIT__MKDIR(path) _mkdir(path)
+#else /* POSIX, but hidden by <unistd.h> in strict C99 */
 int fsync(int file);
-#define VIT__MAKE_DIR(path)    mkdir(path, 0777)
-#define VIT__NEW_FILE(path)    open(path, O_WRONLY | O_CREAT | O_EXCL, 0666)
-#define VIT__WRITE(file, p, n) write(file, p, n)
-#define VIT__FLUSH(file)       fsync(file)
-#define VIT__CLOSE(file)       close(file)
-#define VIT__RENAME(from, to)  rename(from, to)
-#define VIT__PROCESS           ((long)getpid())
+#define VIT__OS(name)    name
+#define VIT__MKDIR(path) mkdir(path, 0777)
 #endif
 #ifdef __cplusplus
 }
@@ -4651,7 +4638,8 @@ int fsync(int file);
 /* Write all n bytes; 0 if that failed. */
 static int vit__write_out(int file, const char *p, size_t n) {
   while (n > 0) {
-    const ptrdiff_t done = VIT__WRITE(file, p, VIT__MIN(n, (size_t)1 << 28));
+    const unsigned part = (unsigned)VIT__MIN(n, (size_t)1 << 28);
+    const ptrdiff_t done = VIT__OS(write)(file, p, part);
     if (done < 0 && errno == EINTR) continue;
     if (done <= 0) return 0;
     p += done, n -= (size_t)done;
@@ -4659,50 +4647,65 @@ static int vit__write_out(int file, const char *p, size_t n) {
   return 1;
 }
 
-/* A name in a folder is on the disk when the folder is. */
-static void vit__flush_folder(const char *dir) {
-#ifndef _WIN32
-  const int file = open(dir, O_RDONLY);
-  if (file >= 0) (void)!fsync(file);
-  if (file >= 0) close(file);
+/* What was written to a file is on the disk. */
+static int vit__flush(int file) {
+#ifdef _WIN32
+  return !_commit(file);
 #else
-  (void)dir;
+  while (fsync(file))
+    if (errno != EINTR) return 0;
+  return 1;
+#endif
+}
+
+/* Give a file its name, in place of the one that has it. The name is on the disk
+   when its folder is. `from` is no longer needed. */
+static int vit__rename(char *from, const char *to) {
+#ifdef _WIN32
+  errno = EACCES; /* 1: in place, 8: on the disk */
+  return MoveFileExA(from, to, 1 | 8) != 0;
+#else
+  char *slash = strrchr(from, '/');
+  int folder;
+  if (rename(from, to)) return 0;
+  if (slash) slash[1] = '\0';
+  folder = open(slash ? from : ".", O_RDONLY);
+  if (folder >= 0) vit__flush(folder), close(folder);
+  return 1;
 #endif
 }
 
 /* The pieces, one after another, become the file PATH, as described at
-   vit_safetensors_write. They are written to PATH.PROCESS-NUMBER.tmp, a file
-   that nobody else writes: others that replace PATH at the same time, threads or
-   processes, have their own, and what a crash left behind is passed over. */
+   vit_safetensors_write. They are written to PATH.PROCESS-NUMBER.tmp, which this
+   call has made: others that replace PATH at the same time, threads or processes,
+   have another, and what a crash left behind is passed over. */
 typedef struct {
   const void *data;
   size_t size;
 } vit__piece;
 static vit_result vit__replace_file(
     const char *path, const vit__piece *pieces, int count) {
-  char temporary[560], *slash;
+  char temporary[560];
   int file = -1, good, why;
   if (strlen(path) > 500)
     return vit__fail(VIT_ERR_FILE,
         "the file name %.100s... is longer than 500 characters", path);
-  errno = EEXIST;
-  for (int i = 0; file < 0 && errno == EEXIST && i < 10000; i++) {
-    snprintf(
-        temporary, sizeof temporary, "%s.%ld-%d.tmp", path, VIT__PROCESS, i);
-    file = VIT__NEW_FILE(temporary);
+  for (int i = 0; file < 0 && i < 10000 && (!i || errno == EEXIST); i++) {
+    snprintf(temporary, sizeof temporary, "%s.%ld-%d.tmp", path,
+        (long)VIT__OS(getpid)(), i);
+#ifdef _WIN32
+    file = _open(temporary, _O_WRONLY | _O_CREAT | _O_EXCL | _O_BINARY, 0600);
+#else
+    file = open(temporary, O_WRONLY | O_CREAT | O_EXCL, 0666);
+#endif
   }
   good = file >= 0;
   if (good) errno = 0;
   for (int i = 0; good && i < count; i++)
     good = vit__write_out(file, (const char *)pieces[i].data, pieces[i].size);
-  while (good && VIT__FLUSH(file)) good = errno == EINTR;
-  if (file >= 0 && VIT__CLOSE(file)) good = 0;
-  if (good && !VIT__RENAME(temporary, path)) {
-    slash = strrchr(temporary, '/');
-    if (slash) slash[1] = '\0';
-    vit__flush_folder(slash ? temporary : ".");
-    return VIT_OK;
-  }
+  good = good && vit__flush(file);
+  if (file >= 0 && VIT__OS(close)(file)) good = 0;
+  if (good && vit__rename(temporary, path)) return VIT_OK;
   why = errno;
   if (file >= 0) remove(temporary);
   return vit__fail(VIT_ERR_FILE,
@@ -4723,7 +4726,7 @@ VIT_DEF vit_result vit_make_dir(const char *dir) {
   for (size_t i = 1; i <= n; i++) {
     if (dir[i] != '/' && dir[i] != '\0') continue;
     path[i] = '\0';
-    if (VIT__MAKE_DIR(path) && errno != EEXIST && !why) why = errno;
+    if (VIT__MKDIR(path) && errno != EEXIST && !why) why = errno;
     path[i] = dir[i];
   }
   if (!stat(dir, &info)) {
@@ -4799,29 +4802,29 @@ static size_t vit__gzip_header(const unsigned char *p, size_t size) {
   return at + 8 <= size ? at : 0;
 }
 
-/* Inflate one member, whose deflated bytes begin at p, behind what `out` holds.
+/* Inflate the member of a gzip file that begins at p, behind what `out` holds.
    stb_image tells how many bytes that gives, but not how many it took: the
    member ends at the trailer of 8 bytes that names their checksum and number,
    and behind which nothing is but zeros, with which tar fills up, and another
-   member. Returns where that begins, or the file ends; 0 if it is damaged.
-   When it gives more than `guess` bytes, it is done again. */
+   member. Returns the bytes from p to there; 0 if it is damaged. When it gives
+   more than `room` bytes, it is done again with more room. */
 static size_t vit__gunzip_member(
-    vit__text *out, const unsigned char *p, size_t size, size_t guess) {
+    vit__text *out, const unsigned char *p, size_t size, size_t room) {
   /* a byte of deflate gives at most 1032 bytes */
   const size_t most = 1032 * VIT__MIN(size, INT_MAX / 2 / 1032);
-  size_t room = VIT__MIN(guess, most);
+  size_t at = vit__gzip_header(p, size), next; /* it has been found before */
   uint32_t crc;
-  int n;
-  do {
+  int n = -1;
+  for (; n < 0; room *= 2) {
+    room = VIT__MIN(room, most);
     if (!vit__text_room(out, room)) return 0;
     n = stbi_zlib_decode_noheader_buffer(
-        out->at + out->used, (int)room, (const char *)p, (int)size);
+        out->at + out->used, (int)room, (const char *)p + at, (int)(size - at));
     if (n < 0 && room == most) return 0;
-    room = VIT__MIN(2 * room, most);
-  } while (n < 0);
+  }
   crc = vit__crc32((unsigned char *)out->at + out->used, (size_t)n);
   out->used += (size_t)n;
-  for (size_t next, at = 0; at + 8 <= size; at++) {
+  for (; at + 8 <= size; at++) {
     if (vit__little32(p + at) != crc) continue;
     if (vit__little32(p + at + 4) != (uint32_t)n) continue;
     for (next = at + 8; next < size && !p[next];) next++;
@@ -4839,38 +4842,34 @@ static vit_result vit__gunzip(
   if (*size < 2 || p[0] != 0x1F || p[1] != 0x8B) return VIT_OK;
 #ifdef STBI_INCLUDE_STB_IMAGE_H
   {
-    const size_t n = *size, header = vit__gzip_header(p, n);
-    const uint32_t last = header ? vit__little32(p + n - 4) : 0;
-    const size_t guess = last < 65536 ? 65536 : last;
-    size_t at = header, end = 1;
+    const size_t n = *size;
+    const uint32_t last = n < 18 ? 0 : vit__little32(p + n - 4);
+    size_t at = 0, took = 1;
     vit__text out;
+    vit_result r;
     memset(&out, 0, sizeof out);
-    if (!header || last / 1032 > n)
+    if (!vit__gzip_header(p, n) || last / 1032 > n)
       return vit__fail(VIT_ERR_FORMAT, "%.200s is a damaged gzip file", path);
     if (n > INT_MAX / 2 || last > INT_MAX / 2)
       return vit__fail(VIT_ERR_FORMAT,
           "%.200s is too large to be unpacked here; unpack it with gunzip",
           path);
-    while (end && at < n) {
-      end = vit__gunzip_member(&out, p + at, n - at, guess);
-      at += end;
-      if (end) at += vit__gzip_header(p + at, n - at);
+    for (; took && at < n; at += took)
+      took = vit__gunzip_member(&out, p + at, n - at, last | 0xFFFF);
+    if (took) {
+      VIT_FREE(*bytes);
+      *bytes = (unsigned char *)out.at;
+      *size = out.used;
+      return VIT_OK;
     }
-    if (!end) {
-      const vit_result r = out.failed ? VIT_ERR_NO_MEMORY : VIT_ERR_FORMAT;
-      vit__text_free(&out);
-      return r == VIT_ERR_NO_MEMORY ? r
-             : at > header || !last
-                 ? vit__fail(r, "%.200s is a damaged gzip file", path)
-                 : vit__fail(r,
-                       "%.200s is damaged: its bytes do not give the %u bytes "
-                       "or the checksum that it promises; get it again",
-                       path, (unsigned)last);
-    }
-    VIT_FREE(*bytes);
-    *bytes = (unsigned char *)out.at;
-    *size = out.used;
-    return VIT_OK;
+    r = out.failed
+            ? VIT_ERR_NO_MEMORY
+            : vit__fail(VIT_ERR_FORMAT,
+                  "%.200s is damaged: its bytes do not give the %u bytes or "
+                  "the checksum that it promises; get it again",
+                  path, (unsigned)last);
+    vit__text_free(&out);
+    return r;
   }
 #else
   return vit__fail(VIT_ERR_FORMAT,

@@ -401,6 +401,11 @@ static void test_killed_while_training(void) {
         break;
       kills++;
     }
+    for (int i = 0; i < 3; i++) { /* a kill leaves what it was writing, and no more */
+      char path[300];
+      in_folder(path, dir, run_files[i]);
+      CHECK(rests(path, 1) <= kills, "more rests than kills");
+    }
     same_run_files("killed", dir, quiet, 1);
     CHECK(read_history(dir, NULL) == KILLED_EPOCHS, "the history is too short");
     f.dir = dir;

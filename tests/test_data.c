@@ -512,7 +512,9 @@ static void test_gzip_broken_members(void) {
   CHECK(open_gzip(&d, &z, &y) == VIT_ERR_FORMAT, "%s", vit_error());
   z = gzip_members(&x, 20, 0, 0, 0);
   z.at[10 + 5 + 20 + 8 + 15] ^= 64; /* in the second member */
-  fails(open_gzip(&d, &z, &y), VIT_ERR_FORMAT, "%s is a damaged gzip file", path_of("images.gz"));
+  fails(open_gzip(&d, &z, &y), VIT_ERR_FORMAT,
+        "%s is damaged: its bytes do not give the 20 bytes or the checksum that it promises; get it again",
+        path_of("images.gz"));
   no_leak("broken members");
 #endif
 }
