@@ -805,8 +805,8 @@ VIT_DEF void vit_augment_image(float *out, const vit_dataset *d, int i,
 VIT_DEF size_t vit_augment_scratch(const vit_dataset *d);
 
 /* Batches of a dataset in a new order each epoch, augmented. What image is next
-   and how it is changed depends on seed, epoch and place in the order alone: any
-   batch can be made again, by any number of threads. */
+   and how it is changed depends on seed, epoch and place in the order alone:
+   any batch can be made again, by any number of threads or machines. */
 typedef struct {
   const vit_dataset *data;
   vit_augment augment;
@@ -4658,8 +4658,8 @@ static int vit__flush(int file) {
 #endif
 }
 
-/* Give a file its name, in place of the one that has it. The name is on the disk
-   when its folder is. `from` is no longer needed. */
+/* Give a file the name of another, which it replaces. A name is on the disk when
+   its folder is. `from` is changed. */
 static int vit__rename(char *from, const char *to) {
 #ifdef _WIN32
   errno = EACCES; /* 1: in place, 8: on the disk */
@@ -4676,8 +4676,8 @@ static int vit__rename(char *from, const char *to) {
 }
 
 /* The pieces, one after another, become the file PATH, as described at
-   vit_safetensors_write. They are written to PATH.PROCESS-NUMBER.tmp, which this
-   call has made: others that replace PATH at the same time, threads or processes,
+   vit_safetensors_write. They are written to PATH.PROCESS-NUMBER.tmp, which
+   this call has made: threads or processes that replace PATH at the same time
    have another, and what a crash left behind is passed over. */
 typedef struct {
   const void *data;
@@ -4956,8 +4956,8 @@ VIT_DEF vit_result vit_dataset_idx(
   return VIT_OK;
 }
 
-/* The folder of the data: dir, or VIT_DATA, or ./data; NULL with a sentence if its
-   name is too long. */
+/* The folder of the data: dir, or VIT_DATA, or ./data; NULL with a sentence if
+   its name is too long. */
 static const char *vit__data_dir(const char *dir) {
   if (!dir) dir = getenv("VIT_DATA");
   if (!dir || !*dir) dir = "data";
@@ -5111,8 +5111,7 @@ static vit_result vit__check_dataset(
             fabsf(d->mean[k]) <= FLT_MAX))
       return vit__fail(VIT_ERR_CONFIG,
           "mean and std of channel %d of the %s set are %g and %g; mean must "
-          "be "
-          "finite, std finite and above 0 (0 and 1 for none)",
+          "be finite, std finite and above 0 (0 and 1 for none)",
           k, what, (double)d->mean[k], (double)d->std[k]);
   if (d->classes > c->classes)
     return vit__fail(VIT_ERR_CONFIG,
@@ -5121,8 +5120,8 @@ static vit_result vit__check_dataset(
   return VIT_OK;
 }
 
-/* How many of `held` images each class gives, in proportion to counts, whose sum
-   is `all`: rounded down; what is left goes to the largest remainders. */
+/* How many of `held` images each class gives, in proportion to counts, whose
+   sum is `all`: rounded down; what is left goes to the largest remainders. */
 static void vit__set_quotas(int *quotas, const int *counts, int held, int all) {
   int64_t rest[VIT__MOST_CLASSES];
   int left = held;
@@ -5350,9 +5349,9 @@ static vit__draw vit__draw_changes(
 }
 
 /* out[x][y] = sum over i of weight[|y - i|] in[i][x]: along the columns, and
-   turned round, so that the same once more goes along the rows. in [h,w], out
-   [w,h]. Four columns at a time: where fewer are left, up to three floats behind
-   `in` are read, and not used. */
+   turned round, so that the same once more goes along the rows. in [h,w],
+   out [w,h]. Four columns at a time: where fewer are left, up to three floats
+   behind `in` are read, and not used. */
 static void vit__smooth(
     float *out, const float *in, int h, int w, const float *weight, int reach) {
   for (int x = 0; x < w; x += 4)
