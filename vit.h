@@ -4630,10 +4630,17 @@ __declspec(dllimport) int __stdcall MoveFileExA(
     const char *from, const char *to, unsigned long flags);
 #define VIT__OS(name)    _##name
 #define VIT__MKDIR(path) _mkdir(path)
+#define VIT__FLUSH(file) _commit(file)
+/* 1: in the place of the other, 8: on the disk */
+#define VIT__RENAME(a, b) (errno = EACCES, !MoveFileExA(a, b, 1 | 8))
+#define VIT__NEW          _O_WRONLY | _O_CREAT | _O_EXCL | _O_BINARY, 0600
 #else /* POSIX, but hidden by <unistd.h> in strict C99 */
 int fsync(int file);
-#define VIT__OS(name)    name
-#define VIT__MKDIR(path) mkdir(path, 0777)
+#define VIT__OS(name)     name
+#define VIT__MKDIR(path)  mkdir(path, 0777)
+#define VIT__FLUSH(file)  fsync(file)
+#define VIT__RENAME(a, b) rename(a, b)
+#define VIT__NEW          O_WRONLY | O_CREAT | O_EXCL, 0666
 #endif
 #ifdef __cplusplus
 }
@@ -4651,31 +4658,16 @@ static int vit__write_out(int file, const char *p, size_t n) {
   return 1;
 }
 
-/* What was written to a file is on the disk. */
-static int vit__flush(int file) {
-#ifdef _WIN32
-  return !_commit(file);
-#else
-  while (fsync(file))
-    if (errno != EINTR) return 0;
-  return 1;
-#endif
-}
-
-/* Give a file the name of another, which it replaces. A name is on the disk when
-   its folder is. `from` is changed. */
-static int vit__rename(char *from, const char *to) {
-#ifdef _WIN32
-  errno = EACCES; /* 1: in place, 8: on the disk */
-  return MoveFileExA(from, to, 1 | 8) != 0;
-#else
-  char *slash = strrchr(from, '/');
+/* A name is on the disk when its folder is. */
+static void vit__flush_folder_of(char *path) {
+#ifndef _WIN32
+  char *slash = strrchr(path, '/');
   int folder;
-  if (rename(from, to)) return 0;
   if (slash) slash[1] = '\0';
-  folder = open(slash ? from : ".", O_RDONLY);
-  if (folder >= 0) vit__flush(folder), close(folder);
-  return 1;
+  folder = open(slash ? path : ".", O_RDONLY);
+  if (folder >= 0) (void)!fsync(folder), close(folder);
+#else
+  (void)path;
 #endif
 }
 
@@ -4697,19 +4689,18 @@ static vit_result vit__replace_file(
   for (int i = 0; file < 0 && i < 10000 && (!i || errno == EEXIST); i++) {
     snprintf(temporary, sizeof temporary, "%s.%ld-%d.tmp", path,
         (long)VIT__OS(getpid)(), i);
-#ifdef _WIN32
-    file = _open(temporary, _O_WRONLY | _O_CREAT | _O_EXCL | _O_BINARY, 0600);
-#else
-    file = open(temporary, O_WRONLY | O_CREAT | O_EXCL, 0666);
-#endif
+    file = VIT__OS(open)(temporary, VIT__NEW);
   }
   good = file >= 0;
   if (good) errno = 0;
   for (int i = 0; good && i < count; i++)
     good = vit__write_out(file, (const char *)pieces[i].data, pieces[i].size);
-  good = good && vit__flush(file);
+  while (good && VIT__FLUSH(file)) good = errno == EINTR;
   if (file >= 0 && VIT__OS(close)(file)) good = 0;
-  if (good && vit__rename(temporary, path)) return VIT_OK;
+  if (good && !VIT__RENAME(temporary, path)) {
+    vit__flush_folder_of(temporary);
+    return VIT_OK;
+  }
   why = errno;
   if (file >= 0) remove(temporary);
   return vit__fail(VIT_ERR_FILE,
