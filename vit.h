@@ -1053,9 +1053,9 @@ VIT_DEF vit_result vit_safetensors_find(
 VIT_DEF const char *vit_safetensors_metadata(
     const vit_safetensors *f, const char *key);
 VIT_DEF void vit_safetensors_close(vit_safetensors *f);
-/* Write such a file: to PATH.tmp, flushed to the disk, then renamed to PATH, so
-   that PATH is the old file or the whole new one at any moment (on Windows the
-   old one is removed just before). metadata: key, value, ..., NULL. */
+/* Write such a file: to a temporary file of this call, flushed to the disk, then
+   renamed to PATH, so that PATH is the old file or the whole new one at any
+   moment, whoever else writes it. metadata: key, value, ..., NULL. */
 VIT_DEF vit_result vit_safetensors_write(const char *path,
     const vit_safetensor *tensors, int count, const char *const *metadata);
 /* Copy the parameters of a model from a file that has timm's names, each with
