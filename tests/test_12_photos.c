@@ -684,6 +684,10 @@ static void test_pnm(void) {
     put32(0x01020304);
     refused("its largest value is not 255");
   }
+  file.size = 0; /* more than stb_image reads at a time */
+  put_text("P6\n20 20\n255\n");
+  for (int i = 0; i < 1200; i++) put8(i % 251);
+  cuts_are_refused("a larger PNM");
   file.size = 0;
   put_text("P6\n0 3\n255\nabc");
   refused("it has no pixels");
@@ -897,7 +901,7 @@ static void jpeg_is(const char *what, int r, int g, int b) {
 }
 
 static void test_jpeg(void) {
-  const int dc[4] = {-100, 30, 100, 90}; /* 28, 158, 228, 218 */
+  const int dc[4] = {-100, 30, 100, 90}, grey = 50; /* 28, 158, 228, 218; 178 */
   make_jpeg(dc, 1, 1, -1, HAS_ALL);
   jpeg_is("grey JPEG", 28, 28, 28);
   cuts_are_refused("JPEG");
@@ -910,6 +914,12 @@ static void test_jpeg(void) {
     refused("four inks, but no marker of Adobe's that says how they count");
   }
   make_jpeg(dc, 3, 2, -1, HAS_ALL);
+  refused("one of its colours is missing");
+  make_jpeg(&grey, 1, 1, -1, HAS_ALL);
+  file.at[72] = 0xC2; /* progressive, the DC of all */
+  file.at[147] = 0;
+  jpeg_is("progressive JPEG", 178, 178, 178);
+  file.at[148] = 0x10; /* only the last bit of it */
   refused("one of its colours is missing");
   for (int missing = 1; missing < HAS_ALL; missing *= 2) {
     make_jpeg(dc, 3, 3, -1, HAS_ALL - missing);
@@ -1079,6 +1089,15 @@ static void test_folder(void) {
   snprintf(want, sizeof want, "photos, 5 images of 5 x 4 x 1 in 3 classes, %s", dir);
   CHECK(!strcmp(d.source, want), "%s", d.source);
   vit_dataset_free(&d);
+
+  folder_of("photos/a"); /* before "a dog", though '/' comes after ' ' */
+  picture("grey.png", "photos/a/1");
+  CHECK(!vit_dataset_folder(&d, dir, &c) && d.count == 6 && !strcmp(vit_class_name(&d, 1), "a") &&
+            !strcmp(vit_class_name(&d, 2), "a dog") && !memcmp(d.labels, "\0\1\2\2\3\3", 6),
+        "%d images, class 1 is %s", d.count, vit_class_name(&d, 1));
+  vit_dataset_free(&d);
+  remove(path_of("photos/a/1"));
+  remove(path_of("photos/a"));
 
   c.skipped = NULL;
   c.height = c.width = 6; /* larger than some */
