@@ -103,8 +103,8 @@ static void by_hand_and_by_code(const vit_model *m, const vit_state *s, const fl
          "                                    SIMD    %.1g\n"
          "                                    model   %.1g   (vit_attention, block 0, head 0)\n"
          "                                    values  %.1g\n",
-         nb_difference(p, naive, T * T), nb_difference(p, simd, T * T),
-         nb_difference(p, model, T * T), nb_difference(o, o2, T * Dh));
+         vit_max_difference(p, naive, T * T), vit_max_difference(p, simd, T * T),
+         vit_max_difference(p, model, T * T), vit_max_difference(o, o2, T * Dh));
 }
 
 /* ---- [5] ---------------------------------------------------------------- */

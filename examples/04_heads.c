@@ -61,7 +61,7 @@ static void separate_is_fused(const float *x) {
   NB_RUN(run_fused(vit_best_kernels(), simd, x, w, b));
   printf("  largest difference   separate - fused   %.1g\n"
          "                       fused naive - SIMD %.1g\n",
-         nb_difference(joined, fused, T * I), nb_difference(fused, simd, T * I));
+         vit_max_difference(joined, fused, T * I), vit_max_difference(fused, simd, T * I));
 }
 
 /* ---- [3] ---------------------------------------------------------------- */
@@ -76,7 +76,7 @@ static void biases(const float *x) {
     for (int j = 0; j < 3 * I; j++) b[j] = j / I == i ? 1 : 0;
     run_fused(&vit_naive, with, x, w, b);
     printf("  bias of %s + 1    the output changes by up to %.7f\n", which[i],
-           nb_difference(with, without, T * I));
+           vit_max_difference(with, without, T * I));
   }
   nb_say("A bias of K adds the same number to all scores of a row, and softmax takes it away again: "
          "a key's bias does nothing. qkv_bias = 0 leaves all three out.");

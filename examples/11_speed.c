@@ -178,7 +178,7 @@ static void print_ladder(const double *rate, int n) {
     char faster[20] = "";
     beyond |= part > 1;
     run_rung(i);
-    difference = nb_difference(y, first, rows * outputs);
+    difference = vit_max_difference(y, first, (size_t)rows * (size_t)outputs);
     if (i) snprintf(faster, sizeof faster, "%.1fx", rate[i] / rate[i - 1]);
     if (rate[i] > rate[best]) best = i;
     printf("  %-11s %9.1f %8s %6.0f %%  ", r->name, rate[i], faster, 100 * part);
@@ -283,7 +283,7 @@ static double worst_at(int r, int in, int out, uint32_t seed) {
     double error;
     for (int j = 0; j < r * out; j++) c[j] = NAN; /* each number must be written */
     ladder_at(i)->run(c, a, b, r, in, out);
-    error = nb_difference(c, right, r * out);
+    error = vit_max_difference(c, right, (size_t)r * (size_t)out);
     if (!(error < rounding(in))) wrong_rung(ladder_at(i)->name, r, in, out, error);
     worst = error > worst ? error : worst;
   }
