@@ -491,7 +491,7 @@ NB_UNUSED static void nb_image_panel(vit_plot *p, int index, const char *title,
 NB_UNUSED static void nb_attention_style(vit_plot *p) {
   const char *names = "('CLS' 0, 'P1' 1, 'P2' 2, 'P3' 3, 'P4' 4)";
   fprintf(p->script, NB_BLUES "set cbrange [0:1]\nset size ratio -1\nset tics scale 0\n"
-                              "set cblabel 'attention weight'\nset cbtics 0.25\n"
+                              "set cblabel 'attention weight' offset -1\nset cbtics 0.25\n"
                               "set xtics %s\nset ytics %s\nset xlabel '... looks at this token'\n"
                               "set ylabel 'This token ...'\n", names, names);
 }
