@@ -76,11 +76,15 @@ NB_UNUSED static void nb_try(vit_result r) {
 
 /* One line of --help; the value in front of the flags is the one without it. */
 static void nb_help_line(const nb_flag *f, int wide, int values) {
-  printf("  %-*s %-*s %s", wide, f->name, values, f->value, f->help);
-  if (f->help[strlen(f->help) - 1] == ')' || !*f->value) printf("\n");
-  else if (f->number) printf(" (%d)\n", *f->number);
-  else if (f->real) printf(" (%g)\n", (double)*f->real);
-  else printf("\n");
+  char first[80], next[80], text[300];
+  const int n = snprintf(first, sizeof first, "  %-*s %-*s ", wide, f->name, values, f->value);
+  snprintf(next, sizeof next, "%*s", n, "");
+  if (f->help[strlen(f->help) - 1] == ')' || !*f->value || (!f->number && !f->real))
+    snprintf(text, sizeof text, "%s", f->help);
+  else
+    snprintf(text, sizeof text, "%s (%g)", f->help,
+             f->number ? (double)*f->number : (double)*f->real);
+  nb_wrap(stdout, text, first, next);
 }
 
 static void nb_help(const char *title, const char *teaches,
@@ -94,7 +98,9 @@ static void nb_help(const char *title, const char *teaches,
     if ((int)strlen(flags[i].name) > wide) wide = (int)strlen(flags[i].name);
     if ((int)strlen(flags[i].value) > values) values = (int)strlen(flags[i].value);
   }
-  printf("%s: %s\n\n", title, teaches);
+  printf("%s\n", title);
+  nb_wrap(stdout, teaches, "", "");
+  printf("\n");
   for (int i = 0; i < n; i++) nb_help_line(flags + i, wide, values);
   for (int i = 0; i < 3; i++) nb_help_line(common + i, wide, values);
   exit(0);
