@@ -6558,14 +6558,14 @@ static void vit__plot_text(FILE *f, const char *command, const char *text) {
   fprintf(f, "\"");
 }
 
-/* What gnuplot draws of `runs` histories, run i at index i - 1 of the data. One
-   run has a colour for each curve, several have a colour for each run. */
+/* What gnuplot draws of histories, run i at index i - 1 of the data. One run has
+   a colour for each curve, several have a colour for each run. */
 static const char vit__runs_script[] =
     "set termoption noenhanced\n"
     "set multiplot layout 1, judged ? 3 : 2\n"
     "color(i, curve) = runs > 1 ? i : curve\n"
     "first(i, text) = i > 1 ? '' : text\n"
-    "set grid ytics lt 1 lw 1 lc rgb '#dddddd'; set key samplen 2\n"
+    "set grid ytics lt 1 lw 1 lc rgb '#dddddd'; set key tmargin center\n"
     "stats data using 1 nooutput; epochs = STATS_max\n"
     "set xrange [0.8-epochs/50.0:1.02*epochs+0.2]; set xlabel 'epoch'\n"
     "set xtics int(epochs + 9) / 10; set offsets 0, 0, graph 0.05, 0\n"
@@ -6580,14 +6580,12 @@ static const char vit__runs_script[] =
     "     least > 0 ? least : NaN with lines lt 7 lw 1 dt 3 \\\n"
     "       title least > 0 ? sprintf('least possible: %.3f', least) : ''\n"
     "set title judge; set ylabel 'right answers (%)'; set yrange [*:*<100]\n"
-    "set key bottom\n"
     "if (judged) plot for [i=1:runs] data index i-1 using 1:4 \\\n"
     "       with linespoints lt color(i, 3) title best[i] ? \\\n"
     "       sprintf('%s: best %.2f %%', name[i], top[i]) : '', \\\n"
     "     for [i=1:runs] data index i-1 using 1:($1 == best[i] ? $4 : NaN) \\\n"
     "       with points lt 7 ps 2.2 title first(i, 'best')\n"
-    "set title 'Learning rate'; set ylabel 'rate of the last step'\n"
-    "set yrange [0:*]\n"
+    "set title 'Learning rate'; set ylabel 'last step'; set yrange [0:*]\n"
     "plot for [i=1:runs] data index i-1 using 1:5 with linespoints \\\n"
     "       lt color(i, 4) title runs > 1 ? name[i] : ''\n"
     "unset multiplot\n";
@@ -6603,21 +6601,21 @@ static vit_result vit__plot_runs(const char *dir, const char *name,
       return vit__fail(VIT_ERR_CONFIG, "there is no finished epoch to draw");
     judged |= h[i]->best > 0;
   }
-  r = vit_plot_begin(&p, dir, name, judged ? 1200 : 800, 420);
+  if (!judge) judge = "images that judge the epochs";
+  r = vit_plot_begin(&p, dir, name, judged ? 1200 : 800, 420 + 20 * count);
   if (r) return r;
   fprintf(p.script,
       "data = '%s.dat'\nruns = %d\njudged = %d\nleast = %.6f\n"
       "array best[runs]\narray top[runs]\narray name[runs]\n",
       name, count, judged, least);
-  vit__plot_text(p.script, "judge = 'Accuracy on the '.",
-      judge ? judge : "images that judge the epochs");
+  vit__plot_text(p.script, "judge = 'Accuracy on the '.", judge);
   fprintf(p.data,
       "# epoch  train_loss  val_loss  val_accuracy_percent  rate  seconds\n");
   for (int i = 0; i < count; i++) {
     const int best = h[i]->best;
     fprintf(p.script, "\nbest[%d] = %d\ntop[%d] = %.3f\nname[%d]", i + 1, best,
         i + 1, best ? 100 * h[i]->epoch[best - 1].val_accuracy : 0, i + 1);
-    vit__plot_text(p.script, " =", names[i]);
+    vit__plot_text(p.script, " =", names ? names[i] : judge);
     for (int e = 0; e < h[i]->epochs; e++) {
       const vit_epoch *x = h[i]->epoch + e;
       fprintf(p.data, "%d %.6f %.6f %.3f %g %.2f\n", e + 1, x->train_loss,
@@ -6631,17 +6629,16 @@ static vit_result vit__plot_runs(const char *dir, const char *name,
 
 VIT_DEF vit_result vit_plot_history(const char *dir, const char *name,
     const vit_history *h, const char *judge, const vit_config *c) {
-  const char *label = judge ? judge : "judging images";
-  return vit__plot_runs(dir, name, &h, &label, 1, judge,
+  return vit__plot_runs(dir, name, &h, NULL, 1, judge,
       c && c->softmax_before_loss ? log(exp(1.0) + c->classes - 1) - 1 : 0);
 }
 
 VIT_DEF vit_result vit_plot_histories(const char *dir, const char *name,
     const vit_history *const *h, const char *const *names, int count,
     const char *judge) {
-  return count < 1
-             ? vit__fail(VIT_ERR_CONFIG, "there are %d runs to draw", count)
-             : vit__plot_runs(dir, name, h, names, count, judge, 0);
+  if (count < 1)
+    return vit__fail(VIT_ERR_CONFIG, "there are %d runs to draw", count);
+  return vit__plot_runs(dir, name, h, names, count, judge, 0);
 }
 
 VIT_DEF vit_result vit_plot_confusion(const char *dir, const char *name,
