@@ -87,13 +87,14 @@ static void which_step(const vit_model *m, vit_state *s) {
 
 /* ---- [3] and [4] -------------------------------------------------------- */
 
-static void report(const char *name, const vit_kernels *k) {
+static void report(vit_plot *p, const char *name, const vit_kernels *k) {
   vit_config c = vit_config_tutorial();
   vit_gradient_report r;
   c.softmax_before_loss = 0;
   nb_try(vit_gradient_check(&c, k, 2, 1, &r));
   printf("  %-18s %8.1e  %-24s %8.4f %8.4f  %s\n", name, r.worst, r.name, r.analytic, r.numeric,
          r.worst < 0.01 ? "right" : "WRONG");
+  fprintf(p->data, "\"%s\" %g\n", name, r.worst);
 }
 
 static void report_head(const char *what) {
@@ -123,22 +124,35 @@ static void keys_with_wrong_sign(float *dq, float *dk, float *dp, const float *p
 
 static void check_all(void) {
   vit_kernels gelu = vit_naive, norm = vit_naive, keys = vit_naive;
+  vit_plot p;
   nb_cell("The same for all tensors: vit_gradient_check walks the tensor table");
   nb_say("Up to 24 numbers per tensor. Error: difference / (largest gradient of the tensor + 0.001); "
          "right is below 0.01.");
   nb_code("vit_gradient_check(&config, &vit_naive, 2, 1, &report);");
   report_head("kernels");
-  report("naive", &vit_naive);
-  report("SIMD", vit_best_kernels());
+  nb_try(vit_plot_begin(&p, nb_out, "check", 760, 420));
+  report(&p, "naive", &vit_naive);
+  report(&p, "SIMD", vit_best_kernels());
 
   nb_cell("Would it notice a mistake? One backward is replaced by a wrong one");
   report_head("the mistake");
   NB_RUN(gelu.gelu_backward = gelu_without_bell);
-  report("GELU: half of it", &gelu);
+  report(&p, "GELU: half of it", &gelu);
   NB_RUN(norm.layernorm_backward = norm_of_constants);
-  report("norm: constants", &norm);
+  report(&p, "norm: constants", &norm);
   NB_RUN(keys.attention_scores_backward = keys_with_wrong_sign);
-  report("keys: wrong sign", &keys);
+  report(&p, "keys: wrong sign", &keys);
+  nb_axes(&p, "Does the gradient check notice a mistake? The right kernels stay far below the limit",
+          "kernels; three of them have a mistake in one backward",
+          "worst error (difference / largest gradient)");
+  fprintf(p.script, "set logscale y\nset format y '10^{%%T}'\nset yrange [1e-6:10]\nset key top left\n"
+                    "set xrange [-0.6:4.6]\nset boxwidth 0.6\nset style fill solid\n"
+                    "set xtics scale 0\nunset grid\nset grid ytics lt 1 lc rgb '#cccccc' lw 1\n"
+                    "plot 'check.dat' using 0:($2 < 0.01 ? $2 : NaN):xtic(1) with boxes lt 6 title 'right', \\\n"
+                    "     '' using 0:($2 < 0.01 ? NaN : $2):xtic(1) with boxes lt 2 title 'wrong', \\\n"
+                    "     0.01 with lines lt 7 lw 1 dt 2 title 'limit: 0.01', \\\n"
+                    "     '' using 0:2:(sprintf('%%.1g', $2)) with labels offset 0,0.7 notitle\n");
+  nb_figure(vit_plot_end(&p), "check");
 }
 
 /* ---- [5] ---------------------------------------------------------------- */
