@@ -644,7 +644,7 @@ static void test_parts_are_a_tree(void) {
         "%s", vit_error());
   parts = (float *)malloc((size_t)IMAGES * m.params.count * sizeof(float));
   if (!images || !parts) return;
-  test_random(images, IMAGES * (int)pixels, 1, 3);
+  test_random(images, (size_t)IMAGES * pixels, 1, 3);
   for (int b = 0; b < IMAGES; b++) labels[b] = b % c.classes;
   CHECK(!vit_forward(&m, &all, images, IMAGES) && !vit_loss(&m, &all, labels, 0, &loss) &&
             !vit_backward(&m, &all, 1),
