@@ -6562,8 +6562,8 @@ static void vit__plot_text(FILE *f, const char *command, const char *text) {
   fprintf(f, "\"");
 }
 
-/* What gnuplot draws of histories, run i at index i - 1 of the data. One run has
-   a colour for each curve, several have a colour for each run. */
+/* What gnuplot draws of histories, run i at index i - 1 of the data. One run
+   has a colour for each curve, several have a colour for each run. */
 static const char vit__runs_script[] =
     "set termoption noenhanced\n"
     "set multiplot layout 1, judged ? 3 : 2\n"
