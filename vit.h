@@ -933,32 +933,42 @@ VIT_DEF double vit_top_accuracy(
 /* ---- 10 inside: plots -------------------------------------------------- */
 
 /* A figure is a gnuplot script beside its data: DIR/NAME.gp, DIR/NAME.dat and
-   the picture DIR/NAME.png. Write both files, then call vit_plot_end. */
+   the picture DIR/NAME.png. Write both files, then call vit_plot_end. gnuplot
+   reads no start-up file of yours (-d): a figure looks the same everywhere. */
 typedef struct {
   FILE *script, *data;
   char dir[256], name[64];
 } vit_plot;
 VIT_DEF vit_result vit_plot_begin(
     vit_plot *p, const char *dir, const char *name, int width, int height);
-/* Close both files and run gnuplot. VIT_ERR_GNUPLOT: there is no picture, but both
-   files are there; VIT_STOPPED: Ctrl-C ended gnuplot. */
+/* Close both files and run gnuplot. VIT_ERR_GNUPLOT: there is no picture, but
+   both files are there; VIT_STOPPED: Ctrl-C ended gnuplot. */
 VIT_DEF vit_result vit_plot_end(vit_plot *p);
-/* Loss and accuracy over the epochs; `judge` names what judged them, such as
-   "held-back images". If nothing did, only the loss in training is drawn. */
-VIT_DEF vit_result vit_plot_history(
-    const char *dir, const char *name, const vit_history *h, const char *judge);
+/* Loss, accuracy and learning rate over the epochs, the best epoch marked;
+   `judge` names what judged them, such as "held-back images". If nothing did
+   (h->best is 0), only the loss in training and the rate are drawn. c is the
+   model's config or NULL: with a softmax before the loss no loss can be 0, so
+   the least possible one is drawn and the axis starts below it. */
+VIT_DEF vit_result vit_plot_history(const char *dir, const char *name,
+    const vit_history *h, const char *judge, const vit_config *c);
+/* The same for `count` runs in one figure, run i called names[i]. The loss axis
+   starts where the curves do. */
+VIT_DEF vit_result vit_plot_histories(const char *dir, const char *name,
+    const vit_history *const *h, const char *const *names, int count,
+    const char *judge);
 /* counts [K,K]: row true class, column predicted class; d, or NULL, knows the
-   names of the classes. Above 100 classes there is no room for names and
-   numbers. */
+   names of the classes. Mistakes have a colour scale of their own, apart from
+   the right answers, so that a few of them are seen too. Above 100 classes
+   there is no room for names and numbers. */
 VIT_DEF vit_result vit_plot_confusion(const char *dir, const char *name,
     const int *counts, int K, const vit_dataset *d);
 /* A grid of pictures: values [rows*cols][channels][height][width], 1 channel is
    grey, 3 are red, green and blue. `black` and `white` are the values of these
    colours; if they are equal, each picture goes from its own smallest value
-   (black) to its largest (white). A weight per region,
-   glow [rows*cols][glow_rows][glow_cols] in 0..1, shines orange over it: 1 lets
-   a quarter of the picture through; glow and titles (one or two lines below
-   each) may be NULL. */
+   (black) to its largest (white). A weight of 0 or more per region,
+   glow [rows*cols][glow_rows][glow_cols], shines orange over it: the largest in
+   the figure lets a quarter of the picture through, and a bar says how large
+   it is. glow and titles (one or two lines below each) may be NULL. */
 VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
     const char *title, const float *values, const float *glow, int glow_rows,
     int glow_cols, const char *const *titles, int rows, int cols, int channels,
@@ -6427,9 +6437,11 @@ static FILE *vit__plot_open(const vit_plot *p, const char *ending) {
 
 VIT_DEF vit_result vit_plot_begin(
     vit_plot *p, const char *dir, const char *name, int width, int height) {
-  /* colours that also differ for the colour-blind (Okabe and Ito 2008) */
-  static const char *const colours[] = {
-      "0072B2", "D55E00", "009E73", "CC79A7", "E69F00", "56B4E9", "000000"};
+  /* colours that also differ for the colour-blind (Okabe and Ito 2008), and
+     points that differ in grey */
+  static const char *const lines[] = {"0072B2' pt 7", "D55E00' pt 5",
+      "009E73' pt 9", "CC79A7' pt 11", "E69F00' pt 13", "56B4E9' pt 4",
+      "000000' pt 6"};
   vit_result r = vit__check_point();
   memset(p, 0, sizeof *p);
   if (!r) r = vit_make_dir(dir);
@@ -6449,34 +6461,29 @@ VIT_DEF vit_result vit_plot_begin(
   p->data = p->script ? vit__plot_open(p, "dat") : NULL;
   if (!p->data) {
     if (p->script) fclose(p->script);
-    memset(p, 0, sizeof *p);
+    p->script = NULL;
     return VIT_ERR_FILE;
   }
   fprintf(p->script,
-      "# Draw again with: gnuplot %s.gp\nset terminal pngcairo size %d,%d font "
-      "'sans,11' background 'white'\nset output '%s.png'\nset encoding "
-      "utf8\nset border lw 0.8\nset tics nomirror\nset key noenhanced\n",
+      "# Draw again with: gnuplot -d %s.gp\n"
+      "set terminal pngcairo size %d,%d font 'sans,11' background 'white'\n"
+      "set output '%s.png'\nset encoding utf8\nset border lw 0.8\n"
+      "set tics nomirror\nset key noenhanced\nset linetype cycle 7\n",
       name, width, height, name);
   for (int i = 0; i < 7; i++)
-    fprintf(p->script, "set linetype %d lc rgb '#%s' lw 2.5 pt 7 ps 0.8\n",
-        i + 1, colours[i]);
+    fprintf(p->script, "set linetype %d lc rgb '#%s lw 2.5 ps 0.8\n", i + 1,
+        lines[i]);
   return VIT_OK;
 }
 
 /* 'text' for a shell, with the quotes inside made safe. */
 static void vit__shell_quote(char *to, size_t size, const char *text) {
-  size_t n = 0;
-  to[n++] = '\'';
-  for (; *text && n + 6 < size; text++) {
-    if (*text == '\'') {
-      memcpy(to + n, "'\\''", 4);
-      n += 4;
-    } else {
-      to[n++] = *text;
-    }
-  }
-  to[n++] = '\'';
-  to[n] = '\0';
+  size_t n = 1;
+  *to = '\'';
+  for (; *text && n + 6 < size; text++)
+    n += (size_t)snprintf(
+        to + n, size - n, "%s%c", *text == '\'' ? "'\\'" : "", *text);
+  snprintf(to + n, size - n, "'");
 }
 
 VIT_DEF vit_result vit_plot_end(vit_plot *p) {
@@ -6494,12 +6501,12 @@ VIT_DEF vit_result vit_plot_end(vit_plot *p) {
         "cannot write the figure %s in %s; is the disk full?", p->name, p->dir);
 #ifdef _WIN32
   snprintf(dir, sizeof dir, "\"%s\"", p->dir);
-  snprintf(
-      command, sizeof command, "cd /d %s && gnuplot %s.gp 2>NUL", dir, p->name);
+  snprintf(command, sizeof command, "cd /d %s && gnuplot -d %s.gp 2>NUL", dir,
+      p->name);
 #else
   vit__shell_quote(dir, sizeof dir, p->dir);
   snprintf(command, sizeof command,
-      "CDPATH= cd -- %s && gnuplot %s.gp 2>/dev/null", dir, p->name);
+      "CDPATH= cd -- %s && gnuplot -d %s.gp 2>/dev/null", dir, p->name);
 #endif
   status = system(command);
   if (status == 0) return VIT_OK;
@@ -6509,7 +6516,7 @@ VIT_DEF vit_result vit_plot_end(vit_plot *p) {
     return vit__fail(VIT_STOPPED, "stopped while gnuplot drew %s", p->name);
 #endif
   return vit__fail(VIT_ERR_GNUPLOT,
-      "no picture: gnuplot %s `gnuplot %s.gp` in %s",
+      "no picture: gnuplot %s `gnuplot -d %s.gp` in %s",
       status == 127 << 8 || status == 127 ? "is missing; install it, then run"
                                           : "failed; to see why, run",
       p->name, p->dir);
@@ -6518,64 +6525,95 @@ VIT_DEF vit_result vit_plot_end(vit_plot *p) {
 /* A text for gnuplot; a quote in it would end the string. */
 static void vit__plot_text(FILE *f, const char *command, const char *text) {
   fprintf(f, "%s \"", command);
-  for (; *text; text++) { /* in quotes, gnuplot runs what backquotes enclose */
+  for (; *text; text++) /* in quotes, gnuplot runs what backquotes enclose */
     if (*text == '\n')
       fprintf(f, "\\n");
     else
       fputc(strchr("\"\\`", *text) ? '\'' : *text, f);
-  }
   fprintf(f, "\"");
 }
 
-/* The rest of the plot of the losses, and one of the accuracy. */
-static void vit__plot_judged(vit_plot *p, const char *judge, double above) {
-  char title[100];
-  if (!judge) judge = "images that judge the epochs";
-  snprintf(title, sizeof title, "Accuracy on the %.60s", judge);
-  vit__plot_text(
-      p->script, ", \\\n     '' using 1:3 with linespoints title", judge);
-  fprintf(p->script,
-      "\nset offsets 0, 0, graph %g, graph 0.05\nset yrange [*:*<100]\nset "
-      "ylabel 'right answers (%%)'\n",
-      above);
-  vit__plot_text(p->script, "set title", title);
-  fprintf(
-      p->script, "\nplot '%s.dat' using 1:4 with linespoints lt 3", p->name);
-  vit__plot_text(p->script, " title", judge);
-  fprintf(p->script, "\nunset multiplot");
-}
+/* What gnuplot draws of histories, run i at index i - 1 of the data. One run
+   has a colour for each curve, several have a colour for each run. */
+static const char vit__runs_script[] =
+    "set termoption noenhanced\n"
+    "set multiplot layout 1, judged ? 3 : 2\n"
+    "color(i, curve) = runs > 1 ? i : curve\n"
+    "first(i, text) = i > 1 ? '' : text\n"
+    "set grid ytics lt 1 lw 1 lc rgb '#dddddd'; set key tmargin center\n"
+    "stats data using 1 nooutput; epochs = STATS_max\n"
+    "set xrange [0.8-epochs/50.0:1.02*epochs+0.2]; set xlabel 'epoch'\n"
+    "set xtics int(epochs + 9) / 10; set offsets 0, 0, graph 0.05, 0\n"
+    "set title 'Loss'; set ylabel 'cross entropy (nats)'\n"
+    "if (runs == 1) set yrange [floor(10 * least) / 10.0:*]\n"
+    "plot for [i=1:runs] data index i-1 using 1:2 with linespoints dt 2 \\\n"
+    "       lt color(i, 1) title first(i, 'training (mean of the epoch)'), \\\n"
+    "     for [i=1:runs] data index i-1 using 1:3 with linespoints \\\n"
+    "       lt color(i, 2) title best[i] ? name[i] : '', \\\n"
+    "     for [i=1:runs] data index i-1 using 1:($1 == best[i] ? $3 : NaN) \\\n"
+    "       with points lt 7 ps 2.2 title first(i, judged ? 'best' : ''), \\\n"
+    "     least > 0 ? least : NaN with lines lt 7 lw 1 dt 3 \\\n"
+    "       title least > 0 ? sprintf('least possible: %.3f', least) : ''\n"
+    "set title judge; set ylabel 'right answers (%)'; set yrange [*:*<100]\n"
+    "if (judged) plot for [i=1:runs] data index i-1 using 1:4 \\\n"
+    "       with linespoints lt color(i, 3) title best[i] ? \\\n"
+    "       sprintf('%s: best %.2f %%', name[i], top[i]) : '', \\\n"
+    "     for [i=1:runs] data index i-1 using 1:($1 == best[i] ? $4 : NaN) \\\n"
+    "       with points lt 7 ps 2.2 title first(i, 'best')\n"
+    "set title 'Learning rate'; set ylabel 'last step'; set yrange [0:*]\n"
+    "plot for [i=1:runs] data index i-1 using 1:5 with linespoints \\\n"
+    "       lt color(i, 4) title runs > 1 ? name[i] : ''\n"
+    "unset multiplot\n";
 
-VIT_DEF vit_result vit_plot_history(const char *dir, const char *name,
-    const vit_history *h, const char *judge) {
+static vit_result vit__plot_runs(const char *dir, const char *name,
+    const vit_history *const *h, const char *const *names, int count,
+    const char *judge, double least) {
   vit_plot p;
   vit_result r;
   int judged = 0;
-  double most = 0;
-  if (h->epochs < 1)
-    return vit__fail(VIT_ERR_CONFIG, "there is no finished epoch to draw");
-  for (int i = 0; i < h->epochs; i++) {
-    judged |= h->epoch[i].val_loss >= 0; /* else NAN */
-    most = fmax(most, h->epoch[i].val_accuracy);
+  for (int i = 0; i < count; i++) {
+    if (h[i]->epochs < 1)
+      return vit__fail(VIT_ERR_CONFIG, "there is no finished epoch to draw");
+    judged |= h[i]->best > 0;
   }
-  r = vit_plot_begin(&p, dir, name, judged ? 960 : 480, 420);
+  if (!judge) judge = "images that judge the epochs";
+  r = vit_plot_begin(&p, dir, name, judged ? 1200 : 800, 420 + 20 * count);
   if (r) return r;
+  fprintf(p.script,
+      "data = '%s.dat'\nruns = %d\njudged = %d\nleast = %.6f\n"
+      "array best[runs]\narray top[runs]\narray name[runs]\n",
+      name, count, judged, least);
+  vit__plot_text(p.script, "judge = 'Accuracy on the '.", judge);
   fprintf(p.data,
       "# epoch  train_loss  val_loss  val_accuracy_percent  rate  seconds\n");
-  for (int i = 0; i < h->epochs; i++)
-    fprintf(p.data, "%d %.6f %.6f %.3f %g %.2f\n", i + 1,
-        h->epoch[i].train_loss, h->epoch[i].val_loss,
-        100 * h->epoch[i].val_accuracy, h->epoch[i].rate, h->epoch[i].seconds);
-  fprintf(p.script,
-      "set termoption noenhanced\nset grid ytics lc rgb '#dddddd'\nset offsets "
-      "0, 0, graph 0.05, 0\nset key tmargin center horizontal\nset xlabel "
-      "'epoch'\nset xrange [%g:%g]\nset yrange [0:*]\nset xtics %d\n%sset "
-      "title 'Loss'\nset ylabel 'cross entropy (nats)'\nplot '%s.dat' using "
-      "1:2 with linespoints title 'training (mean of the epoch)'",
-      0.8 - h->epochs / 50.0, 1.02 * h->epochs + 0.2, (h->epochs + 9) / 10,
-      judged ? "set multiplot layout 1,2\n" : "", name);
-  if (judged) vit__plot_judged(&p, judge, most < 0.95 ? 0.05 : 0.0);
-  fprintf(p.script, "\n");
+  for (int i = 0; i < count; i++) {
+    const int best = h[i]->best;
+    fprintf(p.script, "\nbest[%d] = %d\ntop[%d] = %.3f\nname[%d]", i + 1, best,
+        i + 1, best ? 100 * h[i]->epoch[best - 1].val_accuracy : 0, i + 1);
+    vit__plot_text(p.script, " =", names ? names[i] : judge);
+    for (int e = 0; e < h[i]->epochs; e++) {
+      const vit_epoch *x = h[i]->epoch + e;
+      fprintf(p.data, "%d %.6f %.6f %.3f %g %.2f\n", e + 1, x->train_loss,
+          x->val_loss, 100 * x->val_accuracy, x->rate, x->seconds);
+    }
+    fprintf(p.data, "\n\n"); /* gnuplot: the next index */
+  }
+  fprintf(p.script, "\n%s", vit__runs_script);
   return vit_plot_end(&p);
+}
+
+VIT_DEF vit_result vit_plot_history(const char *dir, const char *name,
+    const vit_history *h, const char *judge, const vit_config *c) {
+  return vit__plot_runs(dir, name, &h, NULL, 1, judge,
+      c && c->softmax_before_loss ? log(exp(1.0) + c->classes - 1) - 1 : 0);
+}
+
+VIT_DEF vit_result vit_plot_histories(const char *dir, const char *name,
+    const vit_history *const *h, const char *const *names, int count,
+    const char *judge) {
+  if (count < 1)
+    return vit__fail(VIT_ERR_CONFIG, "there are %d runs to draw", count);
+  return vit__plot_runs(dir, name, h, names, count, judge, 0);
 }
 
 VIT_DEF vit_result vit_plot_confusion(const char *dir, const char *name,
@@ -6583,45 +6621,47 @@ VIT_DEF vit_result vit_plot_confusion(const char *dir, const char *name,
   vit_plot p;
   const int few = K <= 100; /* there is room for names and numbers */
   const int size = K < 6 ? 480 : few ? 150 + 55 * K : 1200;
-  vit_result r = vit_plot_begin(&p, dir, name, size, size);
+  int all = 0, wrong = 0;
+  double most = 0; /* the largest part of a class that is one mistake, in % */
+  vit_result r = vit_plot_begin(&p, dir, name, size + 60, size);
   if (r) return r;
   fprintf(p.data, "# predicted  true  count  percent_of_true_class\n");
   for (int t = 0; t < K; t++) {
     int sum = 0;
     for (int k = 0; k < K; k++) sum += counts[t * K + k];
-    for (int k = 0; k < K; k++)
-      fprintf(p.data, "%d %d %d %.2f\n", k, t, counts[t * K + k],
-          sum ? 100.0 * counts[t * K + k] / sum : 0.0);
+    for (int k = 0; k < K; k++) {
+      const double percent = sum ? 100.0 * counts[t * K + k] / sum : 0;
+      fprintf(p.data, "%d %d %d %.2f\n", k, t, counts[t * K + k], percent);
+      if (k != t) most = fmax(most, percent);
+    }
+    wrong += sum - counts[t * K + t];
+    all += sum;
   }
   fprintf(p.script,
-      "set termoption noenhanced\nset title 'Which class was taken for which "
-      "(images)'\nset xlabel 'predicted class'\nset ylabel 'true class'\nset "
-      "cblabel '%% of the true class'\nset xrange [-0.5:%d.5]\nset yrange "
-      "[%d.5:-0.5]\nset xtics %d scale 0\nset ytics %d scale 0\nset cbrange "
-      "[0:100]\nset palette defined (0 '#ffffff', 2 '#d5e6f3', 30 '#56b4e9', "
-      "100 '#0072b2')\nset size ratio 1\nunset key\n",
-      K - 1, K - 1, few ? 1 : K / 10, few ? 1 : K / 10);
+      "K = %d\nstep = %d\nset termoption noenhanced\nset title 'Which class is "
+      "taken for which? %d of %d images are wrong'\n"
+      "set xlabel 'predicted class (blue: right answers)'\n"
+      "set ylabel 'true class'\nset cblabel 'mistakes, %% of the true class'\n"
+      "set xrange [-0.5:K-0.5]\nset yrange [K-0.5:-0.5]\n"
+      "set xtics step scale 0\nset ytics step scale 0\nset cbrange [0:%g]\n"
+      "set palette defined (0 '#ffffff', 1 '#fdebd8', 30 '#f0a860', 100 "
+      "'#d55e00')\nset size ratio 1\nunset key\n",
+      K, few ? 1 : K / 10, wrong, all, most > 0 ? most : 1);
   for (int k = 0; few && d && d->names && k < VIT__MIN(K, d->classes); k++)
     for (int axis = 0; axis < 2; axis++) {
       vit__plot_text(
           p.script, axis ? "set ytics add (" : "set xtics add (", d->names[k]);
       fprintf(p.script, " %d)%s\n", k, axis ? "" : " rotate by 45 right");
     }
-  fprintf(p.script, "plot '%s.dat' using 1:2:4 with image", name);
-  if (few)
-    fprintf(p.script,
-        ", \\\n     '' using 1:2:(sprintf('%%d', int($3))):($4 > 50 ? 0xffffff "
-        ": 0x000000) with labels tc rgb variable font ',10'");
-  fprintf(p.script, "\n");
+  fprintf(p.script,
+      "plot '%s.dat' using 1:2:($1 == $2 ? NaN : $4) with image, \\\n"
+      "     '' using ($1 == $2 ? $1 : NaN):2:(0.5):(0.5) with boxxyerror "
+      "lc rgb '#b9dcf2' fs solid noborder, \\\n"
+      "     '' using 1:(K > 100 || $3 == 0 && $1 != $2 ? NaN : $2): \\\n"
+      "       (sprintf($1 == $2 ? \"%%d\\n%%.1f%%%%\" : '%%d', $3, $4)) "
+      "with labels font ',10'\n",
+      name);
   return vit_plot_end(&p);
-}
-
-static void vit__range(const float *v, vit_idx n, double *low, double *high) {
-  *low = *high = (double)v[0];
-  for (vit_idx i = 1; i < n; i++) {
-    if ((double)v[i] < *low) *low = (double)v[i];
-    if ((double)v[i] > *high) *high = (double)v[i];
-  }
 }
 
 /* A colour, 0..1, under a glow of orange: red, green and blue, 0..255. Weight 0
@@ -6633,26 +6673,20 @@ static void vit__glow(const double color[3], double weight, int rgb[3]) {
     rgb[c] = (int)(0.5 + 255 * color[c] * (1 - w) + w * orange[c]);
 }
 
-/* One line of pixels of one tile; its second and third colour, if it has them,
-   are `plane` and 2 `plane` floats further on. glow [columns], or NULL. */
-static void vit__tile_line(FILE *f, int x0, int y0, const float *line,
-    vit_idx plane, double low, double high, int width, const float *glow,
-    int columns) {
-  for (int x = 0; x < width; x++) {
-    double color[3] = {0, 0, 0};
-    int rgb[3];
-    for (int c = 0; c < 3 && high > low; c++)
-      color[c] =
-          fmin(fmax(((double)line[x + c * plane] - low) / (high - low), 0), 1);
-    vit__glow(
-        color, glow ? (double)glow[(vit_idx)x * columns / width] : 0, rgb);
-    fprintf(f, "%d %d %d %d %d\n", x0 + x, y0, rgb[0], rgb[1], rgb[2]);
-  }
-}
-
-/* White pixels fill what is not a tile: rgbimage wants a whole rectangle. */
-static void vit__white(FILE *f, int x0, int y0, int n) {
-  for (int x = 0; x < n; x++) fprintf(f, "%d %d 255 255 255\n", x0 + x, y0);
+/* Above the tiles the title, beside them the bar of the glow, if its largest
+   weight is above 0. */
+static void vit__plot_frame(
+    const vit_plot *p, const char *title, double most, int across, int down) {
+  vit__plot_text(p->script, "set title", title);
+  fprintf(p->script,
+      " noenhanced\nunset key\nunset tics\nunset border\nset xrange [-1:%d]\n"
+      "set yrange [%d:-1]\nset size ratio -1\nset lmargin 1\nset rmargin %d\n"
+      "set bmargin 0.5\nset cbrange [0:%g]\nset cbtics\n"
+      "set cblabel 'weight of a region'\n" /* grey, without and with glow */
+      "set palette defined (0 '#808080', 1 '#df9f20')\n"
+      "plot '%s.dat' using 1:2:3:4:5 with rgbimage%s\n",
+      across, down, most > 0 ? 12 : 1, most, p->name,
+      most > 0 ? ", NaN with lines lc palette" : "");
 }
 
 VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
@@ -6660,50 +6694,50 @@ VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
     int glow_cols, const char *const *titles, int rows, int cols, int channels,
     int height, int width, float black, float white) {
   const vit_idx plane = (vit_idx)height * width, size = plane * channels;
-  const int gap = 1 + width / 16;
-  int two = 0; /* 1: a title has two lines */
-  for (int i = 0; titles && i < rows * cols; i++)
-    two |= titles[i] && strchr(titles[i], '\n');
-  const int band = titles ? 1 + height * (3 + two) / 10 : gap;
+  const int tiles = rows * cols, gap = 1 + width / 16;
+  double low = (double)black, high = (double)white, most = 0;
+  for (vit_idx i = 0; glow && i < (vit_idx)tiles * glow_rows * glow_cols; i++)
+    most = fmax(most, (double)glow[i]);
+  const int band = titles ? 1 + height * 4 / 10 : gap; /* two lines */
   const int across = width + gap, down = height + band;
   const double scale = (cols > 6 ? 100.0 : 150.0) / width; /* screen pixels */
   const double wide = fmax(cols * across * scale, 8.0 * (double)strlen(title));
   vit_plot p;
-  vit_result r = vit_plot_begin(
-      &p, dir, name, (int)wide + 30, (int)(rows * down * scale) + 60);
+  vit_result r = vit_plot_begin(&p, dir, name,
+      (int)wide + (most > 0 ? 130 : 30), (int)(rows * down * scale) + 60);
   if (r) return r;
   fprintf(p.data, "# x y red green blue\n");
-  for (int y = 0; y < rows * down; y++) /* line by line over the whole figure */
-    for (int i = 0; i < cols; i++) {
-      vit_idx tile = (vit_idx)(y / down) * cols + i, at = y % down;
+  for (int y = 0; y < rows * down; y++)
+    for (int x = 0; x < cols * across; x++) {
+      const vit_idx tile = (vit_idx)(y / down) * cols + x / across;
+      const int row = y % down, col = x % across;
       const float *v = values + tile * size;
-      double low = (double)black, high = (double)white;
-      if (at >= height) {
-        vit__white(p.data, i * across, y, across);
-        continue;
+      vit_idx at;
+      int rgb[3] = {255, 255, 255}; /* what is not a tile is white */
+      double color[3] = {0, 0, 0};
+      if (row < height && col < width) {
+        for (vit_idx i = 0; black == white && col == 0 && i < size; i++) {
+          low = i ? fmin(low, (double)v[i]) : (double)v[i];
+          high = i ? fmax(high, (double)v[i]) : (double)v[i];
+        }
+        for (int c = 0; high > low && c < 3; c++) {
+          at = row * width + col + (channels == 3 ? c * plane : 0);
+          color[c] = fmin(fmax(((double)v[at] - low) / (high - low), 0), 1);
+        }
+        at = (tile * glow_rows + row * glow_rows / height) * glow_cols;
+        at += col * glow_cols / width;
+        vit__glow(color, most > 0 ? (double)glow[at] / most : 0, rgb);
       }
-      if (low == high) vit__range(v, size, &low, &high);
-      vit__tile_line(p.data, i * across, y, v + at * width,
-          channels == 3 ? plane : 0, low, high, width,
-          glow ? glow + (tile * glow_rows + at * glow_rows / height) * glow_cols
-               : NULL,
-          glow_cols);
-      vit__white(p.data, i * across + width, y, gap);
+      fprintf(p.data, "%d %d %d %d %d\n", x, y, rgb[0], rgb[1], rgb[2]);
     }
-  for (int i = 0; titles && i < rows * cols; i++) {
+  for (int i = 0; titles && i < tiles; i++) {
     if (!titles[i]) continue;
     vit__plot_text(p.script, "set label", titles[i]);
     fprintf(p.script, " noenhanced at %g,%g center front font ',%d'\n",
         i % cols * across + (width - 1) / 2.0,
-        i / cols * down + height + band * (two ? 0.3 : 0.4), cols > 6 ? 9 : 11);
+        i / cols * down + height + band * 0.3, cols > 6 ? 9 : 11);
   }
-  vit__plot_text(p.script, "set title", title);
-  fprintf(p.script,
-      " noenhanced\nunset key\nunset tics\nunset border\nset xrange "
-      "[-1:%d]\nset yrange [%d:-1]\nset size ratio -1\nset lmargin 1\nset "
-      "rmargin 1\nset bmargin 0.5\nplot '%s.dat' using 1:2:3:4:5 with "
-      "rgbimage\n",
-      cols * across, rows * down, name);
+  vit__plot_frame(&p, title, most, cols * across, rows * down);
   return vit_plot_end(&p);
 }
 

@@ -1,4 +1,4 @@
-/* Files: IDX plain and gzip, Pillow's resize, plots, safetensors; good ones, and
+/* Files: IDX plain and gzip, Pillow's resize, safetensors; good ones, and
    every way of being broken. A broken file gets a sentence, never a crash. */
 #if !defined(_POSIX_C_SOURCE) && !defined(_GNU_SOURCE)
 #define _POSIX_C_SOURCE 200809L /* setenv */
@@ -933,156 +933,6 @@ static void test_make_dir(void) {
 #endif
 }
 
-static void test_plot_errors(void) {
-  const char *file = write_file("a file", "x", 1);
-  const float values[4] = {0, 1, 2, 3};
-  const int counts[4] = {1, 2, 3, 4};
-  vit_epoch e;
-  vit_history h;
-  char inside[400], sentence[600];
-  vit_plot p;
-  memset(&e, 0, sizeof e);
-  h.epochs = 1;
-  h.epoch = &e;
-  snprintf(inside, sizeof inside, "%s/out", file);
-  snprintf(sentence, sizeof sentence, "cannot make the folder %s: Not a directory",
-           inside);
-  fails(vit_plot_begin(&p, inside, "name", 100, 100), VIT_ERR_FILE, sentence, "");
-  fails(vit_plot_end(&p), VIT_ERR_STATE, "there is no figure: vit_plot_begin failed or was not called", "");
-  fails(vit_plot_history(inside, "name", &h, "test images"), VIT_ERR_FILE, sentence, "");
-  fails(vit_plot_confusion(inside, "name", counts, 2, NULL), VIT_ERR_FILE, sentence, "");
-  fails(vit_plot_tiles(inside, "name", "", values, NULL, 0, 0, NULL, 1, 1, 1, 2, 2, 0, 0),
-        VIT_ERR_FILE, sentence, "");
-  /* the folder is there, but NAME.gp or NAME.dat is something else */
-  folder_of("taken");
-  folder_of("taken/one.gp");
-  folder_of("taken/two.dat");
-  CHECK(vit_plot_begin(&p, path_of("taken"), "one", 9, 9) == VIT_ERR_FILE &&
-            strstr(vit_error(), "cannot write ") && strstr(vit_error(), "taken/one.gp: "),
-        "%s", vit_error());
-  path_of("taken/two.gp");
-  CHECK(vit_plot_begin(&p, path_of("taken"), "two", 9, 9) == VIT_ERR_FILE &&
-            strstr(vit_error(), "cannot write ") && strstr(vit_error(), "taken/two.dat: "),
-        "%s", vit_error());
-  CHECK(!p.script && !p.data, "files are left open");
-  CHECK(vit_plot_begin(&p, folder,
-                       "a-name-of-more-than-sixty-three-letters-does-not-fit-into-a-figure",
-                       9, 9) == VIT_ERR_FILE && strstr(vit_error(), "is too long"),
-        "%s", vit_error());
-}
-
-/* All three plots; each leaves its script and its data. */
-static void check_plots(const char *dir, vit_result want, const char *sentence) {
-  static const char *const names[] = {"history", "confusion", "tiles", "unjudged"};
-  const float values[8] = {0, 1, 2, 3, 3, 2, 1, 0}, glow[2] = {0.5f, 1};
-  const char *const titles[2] = {"a", "it's\n\"two\" lines"};
-  const int counts[4] = {1, 2, 0, 0};
-  vit_epoch e[2] = {{2, 2, 0.1, 0.5, 0.1, 1}, {1, 1, 0.9, 1, 0.1, 2}};
-  char class_names[1][VIT_NAME_SIZE] = {"a cat_2"}; /* fewer than the model has */
-  vit_dataset one_class;
-  vit_history h;
-  memset(&one_class, 0, sizeof one_class);
-  one_class.classes = 1;
-  one_class.names = class_names;
-  h.epochs = 2;
-  h.epoch = e;
-  for (int i = 0; i < 4; i++) {
-    char path[400], full[700];
-    if (i == 3) /* no images judged the epochs */
-      for (int k = 0; k < 2; k++) e[k].val_loss = e[k].val_accuracy = NAN;
-    vit_result r =
-        i % 3 == 0 ? vit_plot_history(dir, names[i], &h, i ? NULL : "the teacher's \"test_images\"")
-        : i == 1 ? vit_plot_confusion(dir, names[i], counts, 2, &one_class)
-                 : vit_plot_tiles(dir, names[i], "two 'tiles'", values, glow, 1, 1,
-                                  titles, 1, 2, 1, 2, 2, 0, 0);
-    snprintf(full, sizeof full, sentence, names[i], dir);
-    if (want)
-      fails(r, want, full, "");
-    else
-      CHECK(!r, "%s in %s: %s", names[i], dir, vit_error());
-    for (int ending = 0; ending < 3; ending++) {
-      static const char *const endings[] = {"gp", "dat", "png"};
-      snprintf(path, sizeof path, "%s/%s.%s", dir, names[i], endings[ending]);
-      CHECK(exists(path) == (ending < 2 || !want), "%s is %s", path,
-            exists(path) ? "there" : "not there");
-      remove(path);
-    }
-  }
-}
-
-static void test_plots(void) {
-  if (system("gnuplot --version >/dev/null 2>&1") != 0) SKIP("gnuplot is missing");
-  check_plots(folder_of("plots"), VIT_OK, "%s%s");
-  check_plots(folder_of("it's a \"folder\" $HOME"), VIT_OK, "%s%s");
-}
-
-/* The shell's cd looks through CDPATH first, where another folder has this name. */
-static void test_plots_with_cdpath(void) {
-  char decoy[400], *slash;
-  if (system("gnuplot --version >/dev/null 2>&1") != 0) SKIP("gnuplot is missing");
-  folder_of("decoy");
-  snprintf(decoy, sizeof decoy, "decoy/%s/plots", folder);
-  for (slash = decoy; (slash = strchr(slash + 1, '/')) != NULL; *slash = '/') {
-    *slash = '\0';
-    folder_of(decoy);
-  }
-  folder_of(decoy);
-  setenv("CDPATH", path_of("decoy"), 1);
-  check_plots(folder_of("plots"), VIT_OK, "%s%s");
-  unsetenv("CDPATH");
-}
-
-static void test_plot_of_many_classes(void) {
-  enum { K = 600 }; /* 55 pixels for each would be more than cairo draws */
-  int *counts;
-  path_of("plots/many.gp");
-  path_of("plots/many.dat");
-  path_of("plots/many.png");
-  if (system("gnuplot --version >/dev/null 2>&1") != 0) SKIP("gnuplot is missing");
-  counts = (int *)calloc(K * K, sizeof *counts);
-  if (!CHECK(counts != NULL, "no memory")) return;
-  for (int k = 0; k < K; k++) counts[k * K + k] = 5;
-  CHECK(!vit_plot_confusion(folder_of("plots"), "many", counts, K, NULL), "%s", vit_error());
-  free(counts);
-}
-
-static void test_plots_without_gnuplot(void) {
-  char path[4000];
-  const char *was = getenv("PATH");
-  snprintf(path, sizeof path, "%s", was ? was : "");
-  setenv("PATH", "/nonexistent", 1);
-  check_plots(folder_of("plots"), VIT_ERR_GNUPLOT,
-              "no picture: gnuplot is missing; install it, then run "
-              "`gnuplot %s.gp` in %s");
-  setenv("PATH", path, 1);
-}
-
-/* A gnuplot that Ctrl-C ends is no failure: the program should end too. */
-static void test_plots_stopped(void) {
-  char path[4000], here[2000], with[7000];
-  const char *was = getenv("PATH"), *bin = folder_of("bin");
-  const char *fake = write_file("bin/gnuplot", "#!/bin/sh\nexit 130\n", 19);
-  snprintf(path, sizeof path, "%s", was ? was : "");
-  if (!CHECK(getcwd(here, sizeof here) && !chmod(fake, 0700), "%s", fake)) return;
-  snprintf(with, sizeof with, "%s/%s:%s", here, bin, path);
-  setenv("PATH", with, 1);
-  check_plots(folder_of("plots"), VIT_STOPPED, "stopped while gnuplot drew %s%.0s");
-  setenv("PATH", path, 1);
-}
-
-/* A run that was stopped in its first epoch has nothing to draw. */
-static void test_plot_of_nothing(void) {
-  vit_history h;
-  h.epochs = 0;
-  h.epoch = NULL;
-  path_of("plots/history.gp");
-  path_of("plots/history.dat");
-  if (system("gnuplot --version >/dev/null 2>&1") != 0) SKIP("gnuplot is missing");
-  CHECK(vit_plot_history(folder_of("plots"), "history", &h, "test images") != VIT_ERR_GNUPLOT,
-        "an empty history: %s", vit_error());
-  remove(path_of("plots/history.png"));
-}
-
 /* ---- safetensors --------------------------------------------------------- */
 
 /* A file of a JSON header and `data` bytes. */
@@ -1433,13 +1283,6 @@ int main(void) {
   RUN(test_resize_edges);
   RUN(test_batch);
   RUN(test_make_dir);
-  RUN(test_plot_errors);
-  RUN(test_plots);
-  RUN(test_plots_with_cdpath);
-  RUN(test_plot_of_many_classes);
-  RUN(test_plots_without_gnuplot);
-  RUN(test_plots_stopped);
-  RUN(test_plot_of_nothing);
   RUN(test_safetensors);
   RUN(test_safetensors_errors);
   RUN(test_safetensors_cut_off);
