@@ -522,17 +522,21 @@ static void test_model_file(void) {
   vit_model m, again;
   vit_state s, t;
   vit_safetensors f;
-  float images[5 * 48], mean[3] = {9, 9, 9}, std[3] = {9, 9, 9};
+  vit_dataset about;
+  float images[5 * 48];
   const int order[5] = {4, 3, 2, 1, 0};
   const float x = 1;
   vit_safetensor alone = tensor("w", "F32", &x, 0, 0, 0, 0);
   CHECK(!vit_model_create(&m, &c, 8), "%s", vit_error());
   CHECK(!vit_model_save(&m, &d, path), "%s", vit_error());
-  CHECK(!vit_model_open(&again, path, mean, std), "%s", vit_error());
+  CHECK(!vit_model_open(&again, path, &about), "%s", vit_error());
   CHECK(!memcmp(&again.config, &m.config, sizeof m.config), "another config");
   CHECK_SAME_BITS("weights", again.params.block, m.params.block, m.params.count);
-  CHECK_SAME_BITS("mean", mean, d.mean, 3);
-  CHECK_SAME_BITS("std", std, d.std, 3);
+  CHECK_SAME_BITS("mean", about.mean, d.mean, 3);
+  CHECK_SAME_BITS("std", about.std, d.std, 3);
+  CHECK(about.channels == 1 && about.height == 6 && about.width == 8 && about.classes == 4 && !about.names &&
+            !about.count && !about.pixels && !strcmp(about.source, path),
+        "another dataset");
   CHECK(!vit_state_create(&s, &m, 5, VIT_FOR_INFERENCE, 0) &&
             !vit_state_create(&t, &again, 5, VIT_FOR_INFERENCE, 0),
         "%s", vit_error());
@@ -544,11 +548,11 @@ static void test_model_file(void) {
   vit_state_free(&t);
   vit_model_free(&again);
   /* without a dataset */
-  CHECK(!vit_model_save(&m, NULL, path) && !vit_model_open(&again, path, mean, std), "%s",
+  CHECK(!vit_model_save(&m, NULL, path) && !vit_model_open(&again, path, &about), "%s",
         vit_error());
-  for (int i = 0; i < 3; i++) CHECK(mean[i] == 0 && std[i] == 1, "mean, std of nothing");
+  for (int i = 0; i < 3; i++) CHECK(about.mean[i] == 0 && about.std[i] == 1, "mean, std of nothing");
   vit_model_free(&again);
-  CHECK(!vit_model_open(&again, path, NULL, NULL), "%s", vit_error());
+  CHECK(!vit_model_open(&again, path, NULL), "%s", vit_error());
   vit_model_free(&again);
   CHECK(!vit_safetensors_open(&f, path), "%s", vit_error());
   CHECK(!strcmp(vit_safetensors_metadata(&f, "format"), "pt"), "format");
@@ -557,14 +561,16 @@ static void test_model_file(void) {
     fails(i ? vit_model_load(&again, &f, "") : vit_model_save(&again, NULL, path), VIT_ERR_STATE,
           "there is no model: vit_model_create failed or was not called", "");
   vit_safetensors_close(&f);
-  CHECK(!vit_model_open(&again, path, NULL, NULL), "%s", vit_error());
+  CHECK(!vit_model_open(&again, path, NULL), "%s", vit_error());
   vit_model_free(&again);
   /* a mean that is no number; names that are no UTF-8: overlong, half a pair, too high */
   d.mean[1] = (float)NAN;
   d.names = names;
   CHECK(!vit_model_save(&m, &d, path), "%s", vit_error());
-  fails(vit_model_open(&again, path, mean, std), VIT_ERR_FORMAT, "%s: its mean of channel 1 is nan", path);
-  CHECK(!again.params.block, "a model is left");
+  fails(vit_model_open(&again, path, &about), VIT_ERR_FORMAT, "%s: its mean of channel 1 is nan", path);
+  CHECK(!again.params.block && !about.classes, "a model is left");
+  CHECK(!vit_model_open(&again, path, NULL), "nobody asked for the mean: %s", vit_error());
+  vit_model_free(&again);
   CHECK(!vit_safetensors_open(&f, path), "%s", vit_error());
   for (int i = 0; i < 3; i++) {
     char key[20];
@@ -576,13 +582,13 @@ static void test_model_file(void) {
   vit_safetensors_close(&f);
   /* what is not such a file */
   CHECK(!vit_safetensors_write(path, &alone, 1, NULL), "%s", vit_error());
-  fails(vit_model_open(&again, path, mean, std), VIT_ERR_FORMAT,
+  fails(vit_model_open(&again, path, &about), VIT_ERR_FORMAT,
         "%s does not say its config.image_height: it was not written by vit.h; create the "
         "model that it is of, then use vit_model_load",
         path);
   CHECK(!again.params.block, "a model is left");
   remove(path);
-  fails(vit_model_open(&again, path, mean, std), VIT_ERR_FILE,
+  fails(vit_model_open(&again, path, &about), VIT_ERR_FILE,
         "cannot open %s: No such file or directory", path);
   vit_model_pack(&m);
   fails(vit_model_save(&m, NULL, path), VIT_ERR_STATE,
@@ -619,7 +625,7 @@ static void test_save_without_memory(void) {
   for (n = 1; n < 200 && r == VIT_ERR_NO_MEMORY; n++) {
     heap.calls = 0;
     heap.fail_at = n;
-    r = vit_model_open(&again, path, NULL, NULL);
+    r = vit_model_open(&again, path, NULL);
     heap.fail_at = 0;
     if (r) CHECK(heap.live == 1 && !again.params.block, "allocation %d leaks", n);
   }
@@ -1198,7 +1204,7 @@ static void test_comma(void) {
   comma_point[0] = '.';
   CHECK(!vit_model_save(&m, NULL, path), "%s", vit_error());
   comma_point[0] = ',';
-  fails(vit_model_open(&again, path, NULL, NULL), VIT_ERR_CONFIG, sentence, "");
+  fails(vit_model_open(&again, path, NULL), VIT_ERR_CONFIG, sentence, "");
   comma_point[0] = '.';
   vit_model_free(&m);
   remove(path);
@@ -1404,13 +1410,13 @@ static void test_diverged(void) {
   in_folder(best, dir, "best.safetensors");
   check_kept("diverged", last, &kept.last);
   check_kept("diverged", best, &kept.best);
-  CHECK(!vit_model_open(&m, best, NULL, NULL), "%s", vit_error());
+  CHECK(!vit_model_open(&m, best, NULL), "%s", vit_error());
   CHECK_SAME_BITS("the best weights", o.m.params.block, m.params.block, m.params.count);
   for (size_t i = 0; i < m.params.count; i++)
     CHECK(fabs((double)m.params.block[i]) < 1e30, "weight %d is %g", (int)i,
           (double)m.params.block[i]);
   vit_model_free(&m);
-  CHECK(!vit_model_open(&m, last, NULL, NULL), "%s", vit_error());
+  CHECK(!vit_model_open(&m, last, NULL), "%s", vit_error());
   vit_model_free(&m);
   CHECK(read_history(dir, &o.h) == o.h.epochs, "lines of the history");
   free(kept.last.at);
