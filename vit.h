@@ -7924,8 +7924,8 @@ static char *vit__json_unicode(vit__json *j, char *to) {
   return to;
 }
 
-/* A string, unescaped in its place and ended with a zero. */
-static const char *vit__json_string(vit__json *j) {
+/* A string, unescaped in its place and ended with a zero; `then` follows it. */
+static const char *vit__json_string(vit__json *j, const char *then) {
   char *start, *to;
   vit__json_expect(j, "\"");
   start = to = j->at;
@@ -7935,6 +7935,7 @@ static const char *vit__json_string(vit__json *j) {
       j->bad = 1;
     } else if (vit__json_one(j, "\"")) {
       *to = '\0';
+      vit__json_expect(j, then);
       return start;
     } else if (!vit__json_one(j, "\\")) {
       for (size_t i = 0; i < n; i++) *to++ = *j->at++;
@@ -7947,12 +7948,6 @@ static const char *vit__json_string(vit__json *j) {
     }
   }
   return "";
-}
-
-static const char *vit__json_key(vit__json *j) {
-  const char *key = vit__json_string(j);
-  vit__json_expect(j, ":");
-  return key;
 }
 
 /* A number that a double can hold; as a size, it is whole and not negative. */
@@ -7983,11 +7978,11 @@ static void vit__json_any(vit__json *j, int depth) {
   if (object || vit__json_is(j, "[")) {
     if (depth == 0) j->bad = 1;
     for (int n = 0; vit__json_more(j, object ? "}" : "]", n); n++) {
-      if (object) vit__json_key(j);
+      if (object) vit__json_string(j, ":");
       vit__json_any(j, depth - 1);
     }
   } else if (j->at < j->end && *j->at == '"') {
-    vit__json_string(j);
+    vit__json_string(j, "");
   } else if (!vit__json_is(j, "null") && !vit__json_is(j, "true") &&
              !vit__json_is(j, "false")) {
     vit__json_number(j, 0);
@@ -8030,7 +8025,7 @@ static void vit__json_tensor(vit__json *j, vit__entry *e) {
   int found = 0;
   vit__json_expect(j, "{");
   for (int n = 0; vit__json_more(j, "}", n); n++) {
-    const char *key = vit__json_key(j);
+    const char *key = vit__json_string(j, ":");
     const int field = !strcmp(key, "dtype")          ? 1
                       : !strcmp(key, "shape")        ? 2
                       : !strcmp(key, "data_offsets") ? 4
@@ -8040,7 +8035,7 @@ static void vit__json_tensor(vit__json *j, vit__entry *e) {
     found |= field;
     if (field == 0) vit__json_any(j, 125); /* as serde_json: 127 in all */
     if (field == 1) {
-      const char *type = vit__json_string(j);
+      const char *type = vit__json_string(j, "");
       e->bits = vit__type_bits(type);
       snprintf(e->t.type, sizeof e->t.type, "%s", type);
     } else if (field == 2) {
@@ -8064,9 +8059,8 @@ static void vit__json_header(
   vit__json_expect(j, "{");
   for (int n = 0; vit__json_more(j, "}", n); n++) {
     vit__entry e;
-    vit__name pair;
     memset(&e, 0, sizeof e);
-    e.t.name = vit__json_key(j);
+    e.t.name = vit__json_string(j, ":");
     if (strcmp(e.t.name, "__metadata__")) {
       vit__json_tensor(j, &e);
       vit__text_add(tensors, (const char *)&e, sizeof e);
@@ -8075,8 +8069,8 @@ static void vit__json_header(
     } else if (!vit__json_is(j, "null")) {
       vit__json_expect(j, "{");
       for (int i = 0; vit__json_more(j, "}", i); i++) {
-        pair.name = vit__json_key(j);
-        pair.what = vit__json_string(j);
+        const char *key = vit__json_string(j, ":");
+        const vit__name pair = {key, vit__json_string(j, "")};
         vit__text_add(pairs, (const char *)&pair, sizeof pair);
       }
     }
@@ -8141,10 +8135,10 @@ static vit_result vit__place_tensors(
 
 /* Read the header of the bytes, which are in memory or mapped. */
 static vit_result vit__read_header(vit_safetensors *f, const char *path) {
-  double header = 0;
-  vit__text tensors, names;
-  vit__json j;
+  vit__text tensors = {NULL, 0, 0, 0}, names = tensors;
+  vit__json j = {NULL, NULL, 0};
   vit_result r;
+  double header = 0;
   for (int i = 7; i >= 0 && f->size >= 8; i--)
     header = header * 256 + f->bytes[i];
   if (f->size < 8 || header > (double)f->size - 8 || header > 1e8)
@@ -8155,17 +8149,12 @@ static vit_result vit__read_header(vit_safetensors *f, const char *path) {
   f->data = 8 + (size_t)header;
   j.at = (char *)f->bytes + 8;
   j.end = (char *)f->bytes + f->data;
-  j.bad = 0;
-  memset(&tensors, 0, sizeof tensors);
-  memset(&names, 0, sizeof names);
   vit__json_header(&j, &tensors, &names);
   f->entries = (vit__entry *)(void *)tensors.at;
   f->count = (int)(tensors.used / sizeof *f->entries);
   f->notes = (int)(names.used / sizeof *f->names);
   for (int i = 0; i < f->count; i++) {
-    vit__name pair;
-    pair.name = f->entries[i].t.name;
-    pair.what = f->entries + i;
+    const vit__name pair = {f->entries[i].t.name, f->entries + i};
     vit__text_add(&names, (const char *)&pair, sizeof pair);
   }
   f->names = (vit__name *)(void *)names.at;
@@ -8258,9 +8247,8 @@ VIT_DEF int vit_safetensors_at(
 }
 
 static const void *vit__named(const vit__name *list, int n, const char *name) {
-  vit__name wanted;
+  const vit__name wanted = {name, NULL};
   const void *at = NULL;
-  wanted.name = name;
   if (n) at = bsearch(&wanted, list, (size_t)n, sizeof *list, vit__by_name);
   return at ? ((const vit__name *)at)->what : NULL;
 }
@@ -8324,100 +8312,31 @@ vit__note(vit__text *notes, const char *key, const char *format, ...) {
   vit__note_text(notes, key, value);
 }
 
-/* A file that is to be written: notes that become its header, pieces of data. */
-typedef struct {
-  const char *path;
-  vit__text *header, pieces;
-  size_t data; /* bytes */
-} vit__writer;
-
-static vit__writer vit__begin_file(const char *path, vit__text *notes) {
-  vit__writer w;
-  vit__piece none;
-  memset(&w, 0, sizeof w);
-  memset(&none, 0, sizeof none);
-  w.path = path;
-  w.header = notes;
-  if (!notes->used) vit__text_add(notes, vit__start, sizeof vit__start - 1);
-  vit__text_add(notes, "}", 1);
-  vit__text_add(&w.pieces, (const char *)&none, sizeof none);
-  return w;
-}
-
-/* ,"w":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]} and its data. */
-static vit_result vit__add_tensor(vit__writer *w, const vit_safetensor *t) {
+/* ,"w":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]} for the header, and a
+   piece of data, of which `at` bytes stand before it. */
+static vit_result vit__add_tensor(const char *path, const vit_safetensor *t,
+    vit__text *header, vit__text *pieces, double *at) {
   const size_t bits = vit__type_bits(t->type);
+  const vit__piece piece = {t->data, t->count * bits / 8};
   double elements = t->dims >= 0 && t->dims <= 8 ? 1 : -1;
-  vit__piece piece;
   for (int d = 0; d < t->dims && elements >= 0; d++)
     elements = t->shape[d] < 0 ? -1 : elements * t->shape[d];
   if (!bits || elements != (double)t->count || t->count * bits % 8)
     return vit__fail(VIT_ERR_CONFIG,
         "cannot write %.150s: tensor %.60s%s holds %.0f elements of type "
         "%.15s, its shape says %.0f",
-        w->path, t->name, VIT__DOTS(t->name), (double)t->count, t->type,
-        elements);
-  piece.data = t->data;
-  piece.size = t->count * bits / 8;
-  vit__text_add(&w->pieces, (const char *)&piece, sizeof piece);
-  vit__text_add(w->header, ",", 1);
-  vit__text_string(w->header, t->name);
-  vit__text_print(w->header, ":{\"dtype\":\"%s\",\"shape\":[", t->type);
+        path, t->name, VIT__DOTS(t->name), (double)t->count, t->type, elements);
+  vit__text_add(pieces, (const char *)&piece, sizeof piece);
+  vit__text_add(header, ",", 1);
+  vit__text_string(header, t->name);
+  vit__text_print(header, ":{\"dtype\":\"%s\",\"shape\":[", t->type);
   for (int d = 0; d < t->dims; d++)
-    vit__text_print(w->header, "%s%d", d ? "," : "", t->shape[d]);
-  vit__text_print(w->header, "],\"data_offsets\":[%.0f,%.0f]}", (double)w->data,
-      (double)(w->data + piece.size));
-  w->data += piece.size;
+    vit__text_print(header, "%s%d", d ? "," : "", t->shape[d]);
+  vit__text_print(
+      header, "],\"data_offsets\":[%.0f,%.0f]}", *at, *at + (double)piece.size);
+  *at += (double)piece.size;
   return VIT_OK;
 }
-
-/* Blanks let the data begin on a multiple of 8. The header must open again: one
-   with a name that is there twice would not. */
-static vit_result vit__finish_file(vit__writer *w) {
-  vit__text *h = w->header;
-  vit__piece *pieces = (vit__piece *)(void *)w->pieces.at;
-  vit_safetensors f;
-  vit_result r = vit__check_endian(w->path);
-  vit__text_add(h, "}", 1);
-  while (!h->failed && h->used % 8) vit__text_add(h, " ", 1);
-  if (!r && (h->failed || w->pieces.failed)) r = VIT_ERR_NO_MEMORY;
-  for (int i = 0; !r && i < 8; i++)
-    h->at[i] = (char)((uint64_t)(h->used - 8) >> 8 * i);
-  memset(&f, 0, sizeof f);
-  f.file = -1;
-  f.size = h->used + w->data;
-  if (!r) f.bytes = (unsigned char *)vit__allocate(h->used, 1, "a header");
-  if (!r && !f.bytes) r = VIT_ERR_NO_MEMORY;
-  if (!r) memcpy(f.bytes, h->at, h->used);
-  if (!r) r = vit__read_header(&f, w->path);
-  vit_safetensors_close(&f);
-  if (r) return r;
-  pieces[0].data = h->at;
-  pieces[0].size = h->used;
-  return vit__replace_file(
-      w->path, pieces, (int)(w->pieces.used / sizeof *pieces));
-}
-
-VIT_DEF vit_result vit_safetensors_write(const char *path,
-    const vit_safetensor *tensors, int count, const char *const *metadata) {
-  vit__text notes;
-  vit__writer w;
-  vit_result r = VIT_OK;
-  if (count < 0)
-    return vit__fail(VIT_ERR_CONFIG,
-        "cannot write %.150s: it would hold %d tensors", path, count);
-  memset(&notes, 0, sizeof notes);
-  for (int i = 0; metadata && metadata[i] && metadata[i + 1]; i += 2)
-    vit__note_text(&notes, metadata[i], metadata[i + 1]);
-  w = vit__begin_file(path, &notes);
-  for (int i = 0; !r && i < count; i++) r = vit__add_tensor(&w, tensors + i);
-  if (!r) r = vit__finish_file(&w);
-  vit__text_free(&w.pieces);
-  vit__text_free(&notes);
-  return r;
-}
-
-/* -- models in files ----------------------------------------------------- */
 
 static vit_result vit__check_weights(vit_result r, const vit_safetensor *t) {
   for (size_t i = 0; i < t->count; i++) {
@@ -8431,6 +8350,69 @@ static vit_result vit__check_weights(vit_result r, const vit_safetensor *t) {
   }
   return VIT_OK;
 }
+
+/* Write notes, the parameters of m (or NULL), `count` more tensors. Frees the
+   notes. */
+static vit_result vit__write_file(const char *path, vit__text *notes,
+    const vit_model *m, const vit_safetensor *more, int count) {
+  vit__piece first = {NULL, 0}, *all;
+  vit__text pieces = {NULL, 0, 0, 0};
+  vit_tensor p;
+  vit_safetensors f;
+  vit_result r = vit__check_endian(path);
+  double data = 0;
+  if (!notes->used) vit__text_add(notes, vit__start, sizeof vit__start - 1);
+  vit__text_add(notes, "}", 1);
+  vit__text_add(&pieces, (const char *)&first, sizeof first);
+  for (int i = 0; !r && m && vit_tensor_at(&m->config, i, &p); i++) {
+    vit_safetensor t =
+        vit__block_tensor(p.name, m->params.block + p.offset, p.count);
+    t.dims = p.dims;
+    memcpy(t.shape, p.shape, sizeof p.shape);
+    r = vit__check_weights(VIT_ERR_DIVERGED, &t);
+    if (!r) r = vit__add_tensor(path, &t, notes, &pieces, &data);
+  }
+  for (int i = 0; !r && i < count; i++)
+    r = vit__add_tensor(path, more + i, notes, &pieces, &data);
+  vit__text_add(notes, "}", 1);
+  while (notes->used % 8 && !notes->failed) /* the data begins even */
+    vit__text_add(notes, " ", 1);
+  memset(&f, 0, sizeof f);
+  f.file = -1;
+  f.size = notes->used + (size_t)data;
+  if (!r && !notes->failed && !pieces.failed)
+    f.bytes = (unsigned char *)vit__allocate(notes->used, 1, "a header");
+  if (!r && !f.bytes) r = VIT_ERR_NO_MEMORY;
+  if (!r) { /* it must open again: with a name twice it would not */
+    for (int i = 0; i < 8; i++)
+      notes->at[i] = (char)((uint64_t)(notes->used - 8) >> 8 * i);
+    memcpy(f.bytes, notes->at, notes->used);
+    r = vit__read_header(&f, path);
+  }
+  all = (vit__piece *)(void *)pieces.at;
+  if (!r) {
+    all->data = notes->at;
+    all->size = notes->used;
+    r = vit__replace_file(path, all, (int)(pieces.used / sizeof *all));
+  }
+  vit_safetensors_close(&f);
+  vit__text_free(&pieces);
+  vit__text_free(notes);
+  return r;
+}
+
+VIT_DEF vit_result vit_safetensors_write(const char *path,
+    const vit_safetensor *tensors, int count, const char *const *metadata) {
+  vit__text notes = {NULL, 0, 0, 0};
+  if (count < 0)
+    return vit__fail(VIT_ERR_CONFIG,
+        "cannot write %.150s: it would hold %d tensors", path, count);
+  for (int i = 0; metadata && metadata[i] && metadata[i + 1]; i += 2)
+    vit__note_text(&notes, metadata[i], metadata[i + 1]);
+  return vit__write_file(path, &notes, NULL, tensors, count);
+}
+
+/* -- models in files ----------------------------------------------------- */
 
 /* The file's tensor for one of the model. */
 static vit_result vit__find_weights(const vit_safetensors *f,
@@ -8486,36 +8468,19 @@ static void vit__note_dataset(vit__text *notes, const vit_dataset *d) {
 /* The parameters under their names, then `extra` tensors. Frees the notes. */
 static vit_result vit__write_model(const char *path, const vit_model *m,
     vit__text *notes, const vit_safetensor *extra, int extras) {
-  vit__writer w;
-  vit_tensor t;
-  vit_result r = VIT_OK;
   vit__note_text(notes, "format", "pt"); /* transformers asks for it */
-  w = vit__begin_file(path, notes);
-  for (int i = 0; !r && vit_tensor_at(&m->config, i, &t); i++) {
-    vit_safetensor s =
-        vit__block_tensor(t.name, m->params.block + t.offset, t.count);
-    s.dims = t.dims;
-    memcpy(s.shape, t.shape, sizeof t.shape);
-    r = vit__check_weights(VIT_ERR_DIVERGED, &s);
-    if (!r) r = vit__add_tensor(&w, &s);
-  }
-  for (int i = 0; !r && i < extras; i++) r = vit__add_tensor(&w, extra + i);
-  if (!r) r = vit__finish_file(&w);
-  vit__text_free(&w.pieces);
-  vit__text_free(notes);
-  return r;
+  return vit__write_file(path, notes, m, extra, extras);
 }
 
 VIT_DEF vit_result vit_model_save(
     const vit_model *m, const vit_dataset *d, const char *path) {
   const char *name, *text;
   double value;
-  vit__text notes;
+  vit__text notes = {NULL, 0, 0, 0};
   vit_result r = vit__check_there(m);
   if (!r) r = vit__check_unpacked(m);
   if (!r) r = vit__check_point();
   if (r) return r;
-  memset(&notes, 0, sizeof notes);
   for (int i = 0; vit_config_field(&m->config, i, &name, &text, &value); i++) {
     char key[64];
     snprintf(key, sizeof key, "config.%s", name);
@@ -8575,14 +8540,24 @@ static vit_result vit__read_config(
 }
 
 /* What vit__note_dataset wrote. */
-static vit_result vit__read_dataset(
-    vit_dataset *d, const vit_safetensors *f, const char *path) {
+static vit_result vit__read_dataset(vit_dataset *d, const vit_config *m,
+    const vit_safetensors *f, const char *path) {
+  d->channels = m->channels;
+  d->height = m->image_height;
+  d->width = m->image_width;
+  d->classes = m->classes;
+  snprintf(d->source, sizeof d->source, "%.250s", path);
   for (int std = 0; std < 2; std++) {
     const char *key = std ? "std" : "mean";
     const char *text = vit_safetensors_metadata(f, key);
     float *v = std ? d->std : d->mean;
-    const int n = text ? sscanf(text, "%f %f %f", v, v + 1, v + 2) : 0;
-    if (text && n != 3 && (n != 1 || d->channels != 1))
+    const char *at = text;
+    int n = 0;
+    for (char *end; text && n < 3; n++, at = end) {
+      v[n] = strtof(at, &end);
+      if (end == at) break;
+    }
+    if (text && (*at || (n != 3 && (n != 1 || d->channels != 1))))
       return vit__fail(VIT_ERR_FORMAT,
           "%.200s: its %s is \"%.60s\"; it must be three numbers, or one for a "
           "grey model",
@@ -8608,34 +8583,21 @@ static vit_result vit__read_dataset(
   return d->names ? VIT_OK : VIT_ERR_NO_MEMORY;
 }
 
-static vit_result vit__open_model(vit_model *m, const vit_safetensors *f,
-    const char *path, vit_dataset *about) {
+VIT_DEF vit_result vit_model_open(
+    vit_model *m, const char *path, vit_dataset *about) {
   vit_config c;
   vit_tensor want;
   vit_safetensor have;
-  vit_result r = vit__read_config(&c, f, path);
-  for (int i = 0; !r && vit_tensor_at(&c, i, &want); i++)
-    r = vit__find_weights(f, "", &want, &have); /* before it takes memory */
-  if (!r && about) {
-    about->channels = c.channels;
-    about->height = c.image_height;
-    about->width = c.image_width;
-    about->classes = c.classes;
-    snprintf(about->source, sizeof about->source, "%.250s", path);
-    r = vit__read_dataset(about, f, path);
-  }
-  if (!r) r = vit_model_create(m, &c, 0);
-  if (!r) r = vit_model_load(m, f, "");
-  return r;
-}
-
-VIT_DEF vit_result vit_model_open(
-    vit_model *m, const char *path, vit_dataset *about) {
   vit_safetensors f;
   vit_result r = vit_safetensors_open(&f, path);
   memset(m, 0, sizeof *m);
   if (about) memset(about, 0, sizeof *about);
-  if (!r) r = vit__open_model(m, &f, path, about);
+  if (!r) r = vit__read_config(&c, &f, path);
+  for (int i = 0; !r && vit_tensor_at(&c, i, &want); i++)
+    r = vit__find_weights(&f, "", &want, &have); /* before it takes memory */
+  if (!r && about) r = vit__read_dataset(about, &c, &f, path);
+  if (!r) r = vit_model_create(m, &c, 0);
+  if (!r) r = vit_model_load(m, &f, "");
   if (r) vit_model_free(m);
   if (r && about) vit_dataset_free(about);
   vit_safetensors_close(&f);

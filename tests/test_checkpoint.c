@@ -673,7 +673,7 @@ static void python_agrees(const char *python, const char *path, int at_least) {
     for (int end = 0; end < 2; end++) {
       size_t i = end ? t.count - 1 : 0;
       float single;
-      memcpy(&single, (const char *)t.data + 5 * (t.type[1] == '3' ? i : 0), 4);
+      memcpy(&single, (const char *)t.data + 4 * (t.type[1] == '3' ? i : 0), 4);
       ends[end] = (double)single;
       if (t.type[1] == '6') memcpy(&ends[end], (const char *)t.data + 8 * i, 8);
     }
