@@ -1014,24 +1014,24 @@ VIT_DEF vit_result vit_safetensors_write(const char *path,
    model is as it was. */
 VIT_DEF vit_result vit_model_load(
     vit_model *m, const vit_safetensors *f, const char *prefix);
-/* A model alone as a file. `d` (or NULL) gives mean, std and the class names.
+/* A model alone as a file; `d` (or NULL) gives mean, std and the class names.
    Such a file holds, and vit_model_open wants:
-     tensors        all parameters as F32 under timm's names; others may be there
-     config.FIELD   a field of vit_config as text, "config.depth": "6". A must:
-                    image_height, image_width, heads. The tensors tell channels,
-                    patch_height, patch_width, classes, width, depth, head_dim,
-                    mlp_width, class_token, qkv_bias, final_norm, that positions
-                    are learned, and, without a class token, pool. For the rest
-                    the values of VIT_CONFIG_FIELDS hold. Of old, the fields
-                    softmax_before_loss, block_drop were head, layer_drop.
-     mean, std      of pixel / 255, "0.5 0.4 0.4"; one number will do for a grey
-                    model. 0 and 1 where they are not there
-     class.0, ...   names of the classes, all or none */
+     tensors       all parameters, F32, under timm's names; others do no harm
+     config.FIELD  a field of vit_config as text, "config.depth": "6". Musts
+                   are image_height, image_width, heads. The tensors tell width,
+                   depth, mlp_width, head_dim, classes, channels, patch_height,
+                   patch_width, class_token, qkv_bias, final_norm, whether the
+                   positions are learned and, without a class token, pool. Else
+                   the values of VIT_CONFIG_FIELDS hold. head and layer_drop are
+                   old names of softmax_before_loss and block_drop.
+     mean, std     of pixel / 255, "0.5 0.4 0.4", or one number if the model is
+                   grey; 0 and 1 where they are not there
+     class.0, ...  names of the classes; without class.0 they are numbers */
 VIT_DEF vit_result vit_model_save(
     const vit_model *m, const vit_dataset *d, const char *path);
-/* Make the model that such a file, or a checkpoint, describes. `about` (or NULL)
-   becomes a dataset without images: channels, height, width, classes, names,
-   mean, std, source. Free both. */
+/* Make the model that such a file, or a checkpoint, describes. `about` (or
+   NULL) becomes a dataset without images: channels, height, width, classes,
+   names, mean, std, source. Free both. */
 VIT_DEF vit_result vit_model_open(
     vit_model *m, const char *path, vit_dataset *about);
 
@@ -7882,8 +7882,8 @@ static int vit__json_more(vit__json *j, const char *close, int n) {
   return !j->bad;
 }
 
-/* Bytes of the UTF-8 character at s (RFC 3629), 0 if it is none: cut off, longer
-   than it must be, half of a pair of surrogates, or past the last one. */
+/* Bytes of the UTF-8 character at s (RFC 3629), 0 if it is none: cut off,
+   longer than it must be, half of a pair of surrogates, past the last one. */
 static size_t vit__utf8(const char *s, const char *end) {
   static const unsigned least[] = {0, 0, 0x80, 0x800, 0x10000};
   const unsigned first = s < end ? (unsigned char)*s : 0x80;
@@ -7907,8 +7907,8 @@ static unsigned vit__json_hex(vit__json *j) {
   return code;
 }
 
-/* What follows \u as UTF-8; a pair of surrogates is one character. A string ends
-   with a zero, so that U+0000 is put as C0 80, which nothing else is. */
+/* What follows \u as UTF-8; a pair of surrogates is one character. A string
+   ends with a zero, so that U+0000 is put as C0 80, which nothing else is. */
 static char *vit__json_unicode(vit__json *j, char *to) {
   unsigned code = vit__json_hex(j);
   int more; /* bytes after the first */
@@ -7963,7 +7963,9 @@ static size_t vit__json_number(vit__json *j, int is_size) {
     vit__json_one(j, "+-");
     if (!vit__json_digits(j)) j->bad = 1;
   }
-  if (j->at == j->end || !vit__is_finite(strtod(c, NULL))) j->bad = 1;
+  /* strtod ends where the number does, as one of these must follow */
+  if (j->at == j->end || !strchr(",]} \n\r\t", *j->at)) j->bad = 1;
+  if (!j->bad && !vit__is_finite(strtod(c, NULL))) j->bad = 1;
   for (; is_size && c < j->at; c++) {
     const size_t digit = (size_t)(*c - '0');
     if (digit > 9 || value > (SIZE_MAX - digit) / 10) j->bad = 1;
@@ -7991,21 +7993,20 @@ static void vit__json_any(vit__json *j, int depth) {
 
 /* -- the header of a file ------------------------------------------------ */
 
-/* Bits of one element; 0 for a type that is not known. */
+/* Bits of one element, the number in its name; 0 for a type not known. */
 static size_t vit__type_bits(const char *type) {
-  static const char types[][12] = {"F64", "I64", "U64", "C64", "F32", "I32",
-      "U32", "F16", "BF16", "I16", "U16", "I8", "U8", "BOOL", "F8_E4M3",
-      "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "F6_E2M3", "F6_E3M2",
-      "F4"};
-  static const unsigned char bits[] = {64, 64, 64, 64, 32, 32, 32, 16, 16, 16,
-      16, 8, 8, 8, 8, 8, 8, 8, 8, 6, 6, 4};
-  for (size_t i = 0; i < sizeof bits; i++)
-    if (!strcmp(type, types[i])) return bits[i];
+  static const char *const types[] = {"BOOL", "F4", "F6_E2M3", "F6_E3M2", "U8",
+      "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ",
+      "I16", "U16", "F16", "BF16", "I32", "U32", "F32", "C64", "F64", "I64",
+      "U64"};
+  for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+    if (!strcmp(type, types[i]))
+      return i ? (size_t)atoi(strpbrk(type, "123468")) : 8;
   return 0;
 }
 
-/* Numbers [2, 3]: how many, the first eight of them, and their product, SIZE_MAX
-   if it is too large. */
+/* Numbers [2, 3]: how many, the first eight of them, and their product,
+   SIZE_MAX if it is too large. */
 static int vit__json_sizes(vit__json *j, size_t list[8], size_t *product) {
   int n = 0, fits = 1;
   *product = 1;
@@ -8090,22 +8091,12 @@ static int vit__by_place(const void *a, const void *b) {
   return (x[i] > y[i]) - (x[i] < y[i]);
 }
 
-/* Sorted, a name is found soon. It may be there once. */
-static vit_result vit__sort_names(vit__name *list, int n, const char *path) {
-  if (n) qsort(list, (size_t)n, sizeof *list, vit__by_name);
-  for (int i = 1; i < n; i++)
-    if (!vit__by_name(list + i - 1, list + i))
-      return vit__fail(VIT_ERR_FORMAT, "%.200s: \"%.60s%s\" is there twice",
-          path, list[i].name, VIT__DOTS(list[i].name));
-  return VIT_OK;
-}
-
 /* Each byte of the data must belong to one tensor. */
 static vit_result vit__place_tensors(
     const vit_safetensors *f, vit__name *list, const char *path) {
   const size_t data = f->size - f->data;
   size_t at = 0, next = 0; /* what is placed ends, what follows begins */
-  if (f->count) qsort(list, (size_t)f->count, sizeof *list, vit__by_place);
+  qsort(list, (size_t)f->count, sizeof *list, vit__by_place);
   for (int i = 0; at == next && i < f->count; i++) {
     vit__entry *e = (vit__entry *)list[i].what;
     const char *name = e->t.name;
@@ -8149,6 +8140,7 @@ static vit_result vit__read_header(vit_safetensors *f, const char *path) {
   f->data = 8 + (size_t)header;
   j.at = (char *)f->bytes + 8;
   j.end = (char *)f->bytes + f->data;
+  vit__text_add(&names, "", 0); /* a list of nothing has an address, too */
   vit__json_header(&j, &tensors, &names);
   f->entries = (vit__entry *)(void *)tensors.at;
   f->count = (int)(tensors.used / sizeof *f->entries);
@@ -8164,8 +8156,12 @@ static vit_result vit__read_header(vit_safetensors *f, const char *path) {
         "%.200s: its header is not the JSON of safetensors near byte %.0f",
         path, (double)(j.at - (char *)f->bytes));
   r = vit__place_tensors(f, f->names + f->notes, path);
-  if (!r) r = vit__sort_names(f->names, f->notes, path);
-  if (!r) r = vit__sort_names(f->names + f->notes, f->count, path);
+  qsort(f->names, (size_t)f->notes, sizeof *f->names, vit__by_name);
+  qsort(f->names + f->notes, (size_t)f->count, sizeof *f->names, vit__by_name);
+  for (int i = 1; !r && i < f->notes + f->count; i++)
+    if (i != f->notes && !vit__by_name(f->names + i - 1, f->names + i))
+      r = vit__fail(VIT_ERR_FORMAT, "%.200s: \"%.60s%s\" is there twice", path,
+          f->names[i].name, VIT__DOTS(f->names[i].name));
   return r;
 }
 
@@ -8248,8 +8244,8 @@ VIT_DEF int vit_safetensors_at(
 
 static const void *vit__named(const vit__name *list, int n, const char *name) {
   const vit__name wanted = {name, NULL};
-  const void *at = NULL;
-  if (n) at = bsearch(&wanted, list, (size_t)n, sizeof *list, vit__by_name);
+  const void *at =
+      bsearch(&wanted, list, (size_t)n, sizeof *list, vit__by_name);
   return at ? ((const vit__name *)at)->what : NULL;
 }
 
@@ -8312,8 +8308,8 @@ vit__note(vit__text *notes, const char *key, const char *format, ...) {
   vit__note_text(notes, key, value);
 }
 
-/* ,"w":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]} for the header, and a
-   piece of data, of which `at` bytes stand before it. */
+/* ,"w":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]} for the header, and
+   a piece of data, before which `at` bytes stand. */
 static vit_result vit__add_tensor(const char *path, const vit_safetensor *t,
     vit__text *header, vit__text *pieces, double *at) {
   const size_t bits = vit__type_bits(t->type);
@@ -8351,16 +8347,17 @@ static vit_result vit__check_weights(vit_result r, const vit_safetensor *t) {
   return VIT_OK;
 }
 
-/* Write notes, the parameters of m (or NULL), `count` more tensors. Frees the
-   notes. */
-static vit_result vit__write_file(const char *path, vit__text *notes,
-    const vit_model *m, const vit_safetensor *more, int count) {
+/* Write the notes, the parameters of m (or NULL) under their names, and `count`
+   more tensors. Frees the notes. */
+static vit_result vit__write_model(const char *path, const vit_model *m,
+    vit__text *notes, const vit_safetensor *more, int count) {
   vit__piece first = {NULL, 0}, *all;
   vit__text pieces = {NULL, 0, 0, 0};
   vit_tensor p;
   vit_safetensors f;
   vit_result r = vit__check_endian(path);
   double data = 0;
+  if (m) vit__note_text(notes, "format", "pt"); /* transformers asks for it */
   if (!notes->used) vit__text_add(notes, vit__start, sizeof vit__start - 1);
   vit__text_add(notes, "}", 1);
   vit__text_add(&pieces, (const char *)&first, sizeof first);
@@ -8409,7 +8406,7 @@ VIT_DEF vit_result vit_safetensors_write(const char *path,
         "cannot write %.150s: it would hold %d tensors", path, count);
   for (int i = 0; metadata && metadata[i] && metadata[i + 1]; i += 2)
     vit__note_text(&notes, metadata[i], metadata[i + 1]);
-  return vit__write_file(path, &notes, NULL, tensors, count);
+  return vit__write_model(path, NULL, &notes, tensors, count);
 }
 
 /* -- models in files ----------------------------------------------------- */
@@ -8465,13 +8462,6 @@ static void vit__note_dataset(vit__text *notes, const vit_dataset *d) {
   }
 }
 
-/* The parameters under their names, then `extra` tensors. Frees the notes. */
-static vit_result vit__write_model(const char *path, const vit_model *m,
-    vit__text *notes, const vit_safetensor *extra, int extras) {
-  vit__note_text(notes, "format", "pt"); /* transformers asks for it */
-  return vit__write_file(path, notes, m, extra, extras);
-}
-
 VIT_DEF vit_result vit_model_save(
     const vit_model *m, const vit_dataset *d, const char *path) {
   const char *name, *text;
@@ -8490,26 +8480,19 @@ VIT_DEF vit_result vit_model_save(
   return vit__write_model(path, m, &notes, NULL, 0);
 }
 
-/* The config of a model's file: what its tensors tell, their sizes or (-1) that
-   they are there; then what it says. */
+/* Size `dim` of a tensor, 0 if it is not there. */
+static int vit__told(const vit_safetensors *f, const char *name, int dim) {
+  const vit__entry *e =
+      (const vit__entry *)vit__named(f->names + f->notes, f->count, name);
+  return e ? e->t.shape[dim] : 0;
+}
+
+/* The config of a model's file: what its tensors tell, then what it says. */
 static vit_result vit__read_config(
     vit_config *c, const vit_safetensors *f, const char *path) {
   static const char *const needed[] = {
       "config.image_height", "config.image_width", "config.heads"};
-  const char *patches = "patch_embed.proj.weight";
-  int learned = 0, qkv = 0;
-  const struct {
-    int *field;
-    const char *tensor;
-    int dim;
-  } told[] = {{&c->width, patches, 0}, {&c->channels, patches, 1},
-      {&c->patch_height, patches, 2}, {&c->patch_width, patches, 3},
-      {&c->classes, "head.weight", 0}, {&qkv, "blocks.0.attn.qkv.weight", 0},
-      {&c->mlp_width, "blocks.0.mlp.fc1.weight", 0},
-      {&c->class_token, "cls_token", -1}, {&learned, "pos_embed", -1},
-      {&c->qkv_bias, "blocks.0.attn.qkv.bias", -1},
-      {&c->final_norm, "norm.weight", -1}};
-  vit_safetensor t;
+  char block[48];
   vit_result r = VIT_OK;
   for (int i = 0; i < 3; i++)
     if (!vit_safetensors_metadata(f, needed[i]))
@@ -8518,24 +8501,27 @@ static vit_result vit__read_config(
           "create the model that it is of, then use vit_model_load",
           path, needed[i]);
   *c = vit_config_tutorial();
-  for (size_t i = 0; i < sizeof told / sizeof *told; i++) {
-    const int there = !vit_safetensors_find(f, told[i].tensor, &t);
-    if (told[i].dim < 0) *told[i].field = there;
-    if (told[i].dim >= 0 && there) *told[i].field = t.shape[told[i].dim];
-  }
-  if (learned) c->positions = VIT_POSITIONS_LEARNED;
+  c->width = vit__told(f, "patch_embed.proj.weight", 0);
+  c->channels = vit__told(f, "patch_embed.proj.weight", 1);
+  c->patch_height = vit__told(f, "patch_embed.proj.weight", 2);
+  c->patch_width = vit__told(f, "patch_embed.proj.weight", 3);
+  c->classes = vit__told(f, "head.weight", 0);
+  c->mlp_width = vit__told(f, "blocks.0.mlp.fc1.weight", 0);
+  c->class_token = vit__told(f, "cls_token", 0) > 0;
+  c->qkv_bias = vit__told(f, "blocks.0.attn.qkv.bias", 0) > 0;
+  c->final_norm = vit__told(f, "norm.weight", 0) > 0;
+  if (vit__told(f, "pos_embed", 0)) c->positions = VIT_POSITIONS_LEARNED;
   if (!c->class_token) c->pool = VIT_POOL_MEAN;
-  c->depth = 0;
-  for (char name[48]; !r; c->depth += !r) {
-    snprintf(name, sizeof name, "blocks.%d.norm1.weight", c->depth);
-    r = vit_safetensors_find(f, name, &t);
+  for (c->depth = 0;; c->depth++) {
+    snprintf(block, sizeof block, "blocks.%d.norm1.weight", c->depth);
+    if (!vit__told(f, block, 0)) break;
   }
-  r = VIT_OK;
   for (int i = 0; !r && i < f->notes; i++)
     if (!strncmp(f->names[i].name, "config.", 7))
       r = vit_config_set(
           c, f->names[i].name + 7, (const char *)f->names[i].what);
-  if (c->head_dim == 0 && c->heads > 0) c->head_dim = qkv / 3 / c->heads;
+  if (c->head_dim == 0 && c->heads > 0)
+    c->head_dim = vit__told(f, "blocks.0.attn.qkv.weight", 0) / 3 / c->heads;
   return r ? r : vit_config_resolve(c);
 }
 
@@ -8551,13 +8537,10 @@ static vit_result vit__read_dataset(vit_dataset *d, const vit_config *m,
     const char *key = std ? "std" : "mean";
     const char *text = vit_safetensors_metadata(f, key);
     float *v = std ? d->std : d->mean;
-    const char *at = text;
-    int n = 0;
-    for (char *end; text && n < 3; n++, at = end) {
-      v[n] = strtof(at, &end);
-      if (end == at) break;
-    }
-    if (text && (*at || (n != 3 && (n != 1 || d->channels != 1))))
+    int n = 0, at = 0;
+    if (text)
+      n = sscanf(text, "%f%n %f%n %f%n", v, &at, v + 1, &at, v + 2, &at);
+    if (text && (text[at] || (n != 3 && (n != 1 || d->channels != 1))))
       return vit__fail(VIT_ERR_FORMAT,
           "%.200s: its %s is \"%.60s\"; it must be three numbers, or one for a "
           "grey model",
