@@ -8438,40 +8438,42 @@ VIT_DEF vit_result vit_safetensors_write(const char *path,
 
 /* -- models in files ----------------------------------------------------- */
 
-/* The file's tensor for one of the model. */
-static vit_result vit__find_weights(const vit_safetensors *f,
-    const char *prefix, const vit_tensor *want, vit_safetensor *have) {
-  const int *y = want->shape, *x = have->shape;
-  char name[512];
-  vit_result r;
-  snprintf(name, sizeof name, "%.440s%s", prefix, want->name);
-  r = vit_safetensors_find(f, name, have);
-  if (r || (have->dims == want->dims && !strcmp(have->type, "F32") &&
-               !memcmp(x, y, sizeof want->shape)))
-    return r;
-  return vit__fail(VIT_ERR_FORMAT,
-      "tensor %.60s%s is %s [%d,%d,%d,%d] in the file, the model wants F32 "
-      "[%d,%d,%d,%d]",
-      name, VIT__DOTS(name), have->type, x[0], x[1], x[2], x[3], y[0], y[1],
-      y[2], y[3]);
-}
-
-/* All is checked before the first number is copied. */
-VIT_DEF vit_result vit_model_load(
-    vit_model *m, const vit_safetensors *f, const char *prefix) {
+/* Copy the tensors of a model into its block, or (NULL) only look whether they
+   are all there and finite. */
+static vit_result vit__read_weights(const vit_config *c, float *block,
+    const vit_safetensors *f, const char *prefix) {
   vit_tensor want;
   vit_safetensor have;
+  const int *y = want.shape, *x = have.shape;
+  for (int i = 0; vit_tensor_at(c, i, &want); i++) {
+    char name[512];
+    vit_result r;
+    snprintf(name, sizeof name, "%.440s%s", prefix, want.name);
+    r = vit_safetensors_find(f, name, &have);
+    if (r) return r;
+    if (have.dims != want.dims || strcmp(have.type, "F32") ||
+        memcmp(x, y, sizeof want.shape))
+      return vit__fail(VIT_ERR_FORMAT,
+          "tensor %.60s%s is %s [%d,%d,%d,%d] in the file, the model wants F32 "
+          "[%d,%d,%d,%d]",
+          name, VIT__DOTS(name), have.type, x[0], x[1], x[2], x[3], y[0], y[1],
+          y[2], y[3]);
+    if (block)
+      memcpy(block + want.offset, have.data, want.count * sizeof(float));
+    else
+      r = vit__check_weights(VIT_ERR_FORMAT, &have);
+    vit__forget(f, have.data, want.count * sizeof(float));
+    if (r) return r;
+  }
+  return VIT_OK;
+}
+
+VIT_DEF vit_result vit_model_load(
+    vit_model *m, const vit_safetensors *f, const char *prefix) {
   vit_result r = vit__check_model(m);
   if (!r) r = vit__check_unpacked(m);
-  for (int copy = 0; copy < 2; copy++)
-    for (int i = 0; !r && vit_tensor_at(&m->config, i, &want); i++) {
-      const size_t bytes = want.count * sizeof(float);
-      r = vit__find_weights(f, prefix, &want, &have);
-      if (r) return r;
-      if (copy) memcpy(m->params.block + want.offset, have.data, bytes);
-      if (!copy) r = vit__check_weights(VIT_ERR_FORMAT, &have);
-      vit__forget(f, have.data, bytes);
-    }
+  if (!r) r = vit__read_weights(&m->config, NULL, f, prefix);
+  if (!r) r = vit__read_weights(&m->config, m->params.block, f, prefix);
   return r;
 }
 
@@ -8596,18 +8598,15 @@ static vit_result vit__read_dataset(vit_dataset *d, const vit_config *m,
 VIT_DEF vit_result vit_model_open(
     vit_model *m, const char *path, vit_dataset *about) {
   vit_config c;
-  vit_tensor want;
-  vit_safetensor have;
   vit_safetensors f;
   vit_result r = vit_safetensors_open(&f, path);
   memset(m, 0, sizeof *m);
   if (about) memset(about, 0, sizeof *about);
   if (!r) r = vit__read_config(&c, &f, path);
-  for (int i = 0; !r && vit_tensor_at(&c, i, &want); i++)
-    r = vit__find_weights(&f, "", &want, &have); /* before it takes memory */
+  if (!r) r = vit__read_weights(&c, NULL, &f, ""); /* before it takes memory */
   if (!r && about) r = vit__read_dataset(about, &c, &f, path);
   if (!r) r = vit_model_create(m, &c, 0);
-  if (!r) r = vit_model_load(m, &f, "");
+  if (!r) r = vit__read_weights(&c, m->params.block, &f, "");
   if (r) vit_model_free(m);
   if (r && about) vit_dataset_free(about);
   vit_safetensors_close(&f);

@@ -1147,6 +1147,106 @@ static void test_safetensors_fuzz(void) {
   CHECK(good > rounds / 50 && good < rounds, "%d of %d were read", good, rounds);
 }
 
+/* ---- the verdicts of the reference implementation ------------------------- */
+
+#ifndef _WIN32
+/* A header of tensors that join up, with one to three pieces put in, taken out, or
+   exchanged; its data. */
+static bytes mutant(vit_rng *rng) {
+  static const char *const types[] = {"F32", "F64", "I8", "BF16", "BOOL", "C64", "F8_E5M2", "F4", "F6_E2M3", "U64"};
+  static const int eighths[] = {32, 64, 8, 16, 8, 64, 8, 4, 6, 64};
+  static const char *const shapes[] = {"[]", "[8]", "[2,4]", "[0]", "[1,1,1,1,1,1,1,1,8]", "[0,4294967296]"};
+  static const int counts[] = {1, 8, 8, 0, 8, 0};
+  static const char *const more[] = {"", "", ",\"a\":null", ",\"b\":[1,{\"c\":-1.5e3}]", ",\"d\":\"\\ud83d\\ude42\""};
+  static const char *const pieces[] = {
+      "\"", "\\", "\\u", "\\ud83d", "\\udc00", "\\n", "\\u0000", "0", "1", "-", "-0", ".5", "e5", "1e999", "{", "}", "[",
+      "]", ",", ":", " ", "\n", "\t", "\v", "\x1f", "\x7f", "null", "true", "nul", "NaN", "\xc3\xa9", "\xff", "\xc0\x80",
+      "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xf0\x9f\x99\x82", "\xe2\x82", "F32", "\"dtype\"", "\"shape\":[]",
+      "\"data_offsets\":[0,4]", "\"__metadata__\":{}", "\"__metadata__\":null", "[1,]", "18446744073709551615",
+      "18446744073709551616", "00", ",\"z\":[1,{}]", "\"a\":1", "4", "8"};
+  enum { PIECES = sizeof pieces / sizeof *pieces };
+  char header[2000] = "{";
+  const int tensors = (int)vit_random_below(rng, 4), changes = (int)vit_random_below(rng, 4);
+  int at = 0;
+  if (vit_random_below(rng, 2)) strcat(header, "\"__metadata__\":{\"note\":\"\\u00e9\"}");
+  for (int i = 0; i < tensors; i++) {
+    const uint32_t t = vit_random_below(rng, 10), n = vit_random_below(rng, 6);
+    const int size = counts[n] * eighths[t] / 8;
+    snprintf(header + strlen(header), 200, "%s\"%c\":{\"dtype\":\"%s\",\"shape\":%s,\"data_offsets\":[%d,%d]%s}",
+             header[1] ? "," : "", 'a' + i, types[t], shapes[n], at, at + size, more[vit_random_below(rng, 5)]);
+    at += size;
+  }
+  strcat(header, "}");
+  for (int i = 0; i < changes; i++) {
+    const size_t n = strlen(header), from = vit_random_below(rng, (uint32_t)n), cut = vit_random_below(rng, 5) % 4;
+    const char *piece = vit_random_below(rng, 4) ? pieces[vit_random_below(rng, PIECES)] : "";
+    const size_t to = from + cut < n ? from + cut : n, size = strlen(piece);
+    memmove(header + from + size, header + to, n - to + 1);
+    memcpy(header + from, piece, size);
+  }
+  return safetensors(header, at + (vit_random_below(rng, 20) ? 0 : 4));
+}
+
+/* What opens there opens here, and what does not, does not; but for a name that is
+   there twice, of which the last one counts there. */
+static void test_safetensors_verdicts(void) {
+  static const char script[] =
+      "import struct, sys\n"
+      "from safetensors import deserialize\n"
+      "b = open(sys.argv[1], 'rb').read()\n"
+      "while b:\n"
+      "    n, = struct.unpack('<I', b[:4])\n"
+      "    try:\n"
+      "        deserialize(b[4:4 + n]); print('y', end='')\n"
+      "    except Exception:\n"
+      "        print('n', end='')\n"
+      "    b = b[4 + n:]\n";
+  const int rounds = test_quick() ? 500 : 4000;
+  const char *python = getenv("PYTHON");
+  char command[700];
+  vit_rng rng = vit_rng_create(31, 0);
+  int good = 0, twice = 0;
+  vit_safetensors f;
+  FILE *all, *pipe;
+  if (!python || !*python) python = "python3";
+  snprintf(command, sizeof command, "'%s' -c 'import safetensors; assert safetensors.__version__ >= \"0.7\"' >/dev/null 2>&1",
+           python);
+  if (system(command) != 0) SKIP("python has no safetensors 0.7 or later");
+  write_file("verdicts.py", script, sizeof script - 1);
+  all = fopen(path_of("verdicts"), "wb");
+  if (!CHECK(all != NULL, "cannot write")) return;
+  for (int i = 0; i < rounds; i++) {
+    const bytes b = mutant(&rng);
+    bytes size;
+    size.size = 0;
+    put_little32(&size, (uint32_t)b.size);
+    fwrite(size.at, 1, 4, all);
+    fwrite(b.at, 1, b.size, all);
+  }
+  fclose(all);
+  snprintf(command, sizeof command, "'%s' '%s' '%s'", python, path_of("verdicts.py"), path_of("verdicts"));
+  pipe = popen(command, "r");
+  if (!CHECK(pipe != NULL, "no pipe")) return;
+  rng = vit_rng_create(31, 0);
+  for (int i = 0; i < rounds; i++) {
+    const bytes b = mutant(&rng);
+    const int there = fgetc(pipe) == 'y', here = !open_bytes(&f, &b);
+    good += there;
+    if (there && !here && strstr(vit_error(), "is there twice"))
+      twice++;
+    else
+      CHECK(here == there, "%s there, %s here: %.*s", there ? "opens" : "refused", here ? "opens" : vit_error(),
+            (int)b.size - 8, (const char *)b.at + 8);
+    vit_safetensors_close(&f);
+  }
+  CHECK(pclose(pipe) == 0 && good > rounds / 10 && good < rounds * 9 / 10 && twice < rounds / 50,
+        "%d of %d open, %d have a name twice", good, rounds, twice);
+  no_leak("verdicts");
+}
+#else
+static void test_safetensors_verdicts(void) { SKIP("not tested here"); }
+#endif
+
 /* ---- loading a model ----------------------------------------------------- */
 
 /* A safetensors file with all parameters of a config, but for one change. */
@@ -1270,6 +1370,7 @@ int main(void) {
   RUN(test_safetensors_errors);
   RUN(test_safetensors_cut_off);
   RUN(test_safetensors_fuzz);
+  RUN(test_safetensors_verdicts);
   RUN(test_model_load);
   remove_all();
   return test_end("data");
