@@ -1040,10 +1040,9 @@ VIT_DEF vit_result vit_safetensors_find(
 VIT_DEF const char *vit_safetensors_metadata(
     const vit_safetensors *f, const char *key);
 VIT_DEF void vit_safetensors_close(vit_safetensors *f);
-/* Write such a file: to a temporary one, flushed to the disk, then renamed to
-   PATH, so that PATH is the old file or the whole new one at any moment (on
-   Windows the old one is removed just before). metadata: key, value, ...,
-   NULL. */
+/* Write such a file: a temporary one, flushed to the disk, is renamed to PATH,
+   so that PATH is the old file or the whole new one at any moment (on Windows
+   the old one is removed just before). metadata: key, value, ..., NULL. */
 VIT_DEF vit_result vit_safetensors_write(const char *path,
     const vit_safetensor *tensors, int count, const char *const *metadata);
 /* Copy the parameters of a model from a file that has timm's names, each with
@@ -1054,12 +1053,12 @@ VIT_DEF vit_result vit_model_load(
 /* A model alone as a file; `d` (or NULL) gives mean, std and the class names.
    Such a file holds, and vit_model_open wants:
      tensors       all parameters, F32, under timm's names; others do no harm
-     config.FIELD  a field of vit_config as text, "config.depth": "6". Musts
-                   are image_height, image_width, heads. The tensors tell width,
-                   depth, mlp_width, head_dim, classes, channels, patch_height,
-                   patch_width, class_token, qkv_bias, final_norm, whether the
-                   positions are learned and, without a class token, pool. Else
-                   the values of VIT_CONFIG_FIELDS hold. head and layer_drop are
+     config.FIELD  a field of vit_config as text, "config.depth": "6". Needed
+                   are image_height, image_width and heads. The tensors tell
+                   width, depth, mlp_width, head_dim, classes, channels,
+                   patch_height, patch_width, class_token, qkv_bias, final_norm,
+                   whether positions are learned and, without class token, pool.
+                   The rest is as in VIT_CONFIG_FIELDS. head and layer_drop are
                    old names of softmax_before_loss and block_drop.
      mean, std     of pixel / 255, "0.5 0.4 0.4", or one number if the model is
                    grey; 0 and 1 where they are not there
@@ -8154,9 +8153,15 @@ static vit_result vit__place_tensors(
 /* Read the header of the bytes, which are in memory or mapped. */
 static vit_result vit__read_header(vit_safetensors *f, const char *path) {
   vit__text tensors = {NULL, 0, 0, 0}, names = tensors;
+  const uint16_t one = 1;
   vit__json j = {NULL, NULL, 0};
   vit_result r;
   double header = 0;
+  if (*(const unsigned char *)&one == 0) /* numbers are used as they are */
+    return vit__fail(VIT_ERR_FILE,
+        "cannot read or write %.200s: safetensors files have the small end of "
+        "a number first, this machine has its big end first",
+        path);
   for (int i = 7; i >= 0 && f->size >= 8; i--)
     header = header * 256 + f->bytes[i];
   if (f->size < 8 || header > (double)f->size - 8 || header > 1e8)
@@ -8190,16 +8195,6 @@ static vit_result vit__read_header(vit_safetensors *f, const char *path) {
       r = vit__fail(VIT_ERR_FORMAT, "%.200s: \"%.60s%s\" is there twice", path,
           f->names[i].name, VIT__DOTS(f->names[i].name));
   return r;
-}
-
-/* The numbers of such a file are used as they are. */
-static vit_result vit__check_endian(const char *path) {
-  const uint16_t one = 1;
-  if (*(const unsigned char *)&one) return VIT_OK;
-  return vit__fail(VIT_ERR_FILE,
-      "cannot read or write %.200s: safetensors files have the small end of a "
-      "number first, this machine has its big end first",
-      path);
 }
 
 /* Map the file, or else read it. The mapping is private, because the strings of
@@ -8240,9 +8235,9 @@ static void vit__forget(
 }
 
 VIT_DEF vit_result vit_safetensors_open(vit_safetensors *f, const char *path) {
-  vit_result r = vit__check_endian(path);
+  vit_result r;
   memset(f, 0, sizeof *f);
-  if (!r) r = vit__map_file(f, path);
+  r = vit__map_file(f, path);
   if (!r) r = vit__read_header(f, path);
   if (r) vit_safetensors_close(f);
   return r;
@@ -8382,7 +8377,7 @@ static vit_result vit__write_model(const char *path, const vit_model *m,
   vit__text pieces = {NULL, 0, 0, 0};
   vit_tensor p;
   vit_safetensors f;
-  vit_result r = vit__check_endian(path);
+  vit_result r = VIT_OK;
   double data = 0;
   if (m) vit__note_text(notes, "format", "pt"); /* transformers asks for it */
   if (!notes->used) vit__text_add(notes, vit__start, sizeof vit__start - 1);
