@@ -975,15 +975,6 @@ VIT_DEF vit_result vit_fit_check(const vit_fit_config *c);
 VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
     const vit_dataset *train, const vit_dataset *val, vit_history *h);
 
-/* Judging a model on a dataset, a batch at a time: sums over the first `at` images. */
-typedef struct {
-  vit_state state;
-  float *images; /* [batch,C,height,width] */
-  int batch, at;
-  int right, top5;
-  double loss;
-} vit_judge;
-
 /* The same in steps. A page trains in slices:
 
      vit_result r = vit_trainer_create(&t, &model, &f, &train, &val, &history);
@@ -1000,28 +991,30 @@ typedef struct {
    have the same weights at any time. The losses in training are those of the
    own images; mixup and cutmix make pairs of these. */
 typedef struct {
+  int images, right, top5; /* how many were judged, how many are right */
+  double loss;             /* sum over them */
+} vit_judged;
+typedef struct {
   vit_model *model;
-  vit_fit_config config;          /* a copy */
-  vit_schedule schedule;          /* its schedule, with the total known */
-  const vit_dataset *train, *val; /* val may be NULL */
+  vit_fit_config config; /* a copy */
+  vit_schedule schedule; /* its schedule, with the total known */
+  const vit_dataset *train, *val;
   vit_history *history;
   vit_progress progress; /* what the callback was told last */
-  int done;              /* 1: all epochs, or early_stop */
-  int failed;            /* 1: a step has failed, for good */
-  int stop;         /* 1: the callback said so: after this optimiser step */
+  int done, failed;      /* 1: nothing is left to do; a step has failed */
+  int stop;         /* 1: the callback said so: after the optimiser's step */
   int epoch, batch; /* epochs finished; batches done of the next one */
-  double loss, loss_sum; /* of the last batch; over those of the epoch */
+  double loss, loss_sum; /* of the last batch; over the images of the epoch */
+  vit_judged judged;     /* after its last batch */
   double images;         /* shown since this start */
   double start, before;  /* clock; seconds of finished epochs before a resume */
   vit_state state;
   vit_optimizer optimizer;
   vit_plateau plateau;
   vit_loader loader;
-  vit_judge judge;
   float *average, *best; /* weights, or NULL: averaged; of the best epoch */
   vit_epoch *table;      /* the history as it stands in a checkpoint */
-  int locked, lock;      /* 1: dir is ours, through this file */
-  vit_arena arena;
+  int locked, lock;      /* 1: the folder is ours, by this file */
 } vit_trainer;
 VIT_DEF vit_result vit_trainer_create(vit_trainer *t, vit_model *m,
     const vit_fit_config *c, const vit_dataset *train, const vit_dataset *val,
@@ -4452,8 +4445,9 @@ static vit_result vit__check_optimizer(const vit_optimizer_config *c) {
   vit_result r = VIT_OK;
 #define VIT__CHECK(type, field, start, low, high, range, same)                 \
   if (!r)                                                                      \
-    r = vit__check_setting("the optimiser's " #field, (double)c->field, low,   \
-        high, (double)(type)0.5f == 0, range);
+    r = vit__check_setting("the optimiser's " #field,                          \
+        (type)0.5f == 0 ? (int)c->field : (double)c->field, low, high,         \
+        (type)0.5f == 0, range);
   VIT_OPTIMIZER_FIELDS(VIT__CHECK)
 #undef VIT__CHECK
   return r;
@@ -5790,74 +5784,70 @@ VIT_DEF double vit_top_accuracy(
 
 enum { VIT__JUDGE_BATCH = 128 };
 
-static void vit__judge_free(vit_judge *j) {
-  if (j->images) VIT_FREE(j->images);
-  vit_state_free(&j->state);
-  memset(j, 0, sizeof *j);
-}
-
-static vit_result vit__judge_create(
-    vit_judge *j, const vit_model *m, const vit_dataset *d, int batch) {
-  vit_result r;
-  memset(j, 0, sizeof *j);
-  j->batch = VIT__MIN(VIT__MIN(batch, (int)VIT__JUDGE_BATCH), d->count);
-  r = vit_state_create(&j->state, m, j->batch, VIT_FOR_INFERENCE, 0);
-  if (r) return r;
-  j->images = (float *)vit__allocate((size_t)j->batch * vit__image_size(d),
-      sizeof *j->images, "the images of a batch");
-  if (j->images) return VIT_OK;
-  vit__judge_free(j);
-  return VIT_ERR_NO_MEMORY;
-}
-
-/* The next batch, in the order of the dataset. A result that is no number is
-   refused before anything is concluded from it. */
-static vit_result vit__judge_step(vit_judge *j, const vit_model *m,
-    const vit_dataset *d, int *classes, float *p, float *logits) {
-  const int K = m->config.classes, B = VIT__MIN(j->batch, d->count - j->at);
-  const vit_idx first = (vit_idx)j->at * K, n = (vit_idx)B * K;
-  const float *z = j->state.logits;
+/* The next batch of d, in its order; `images` has room for one. A training
+   state judges without dropout, and as if it had not: no mask changes. */
+static vit_result vit__judge(vit_judged *j, const vit_model *m, vit_state *s,
+    float *images, const vit_dataset *d, int *classes, float *p,
+    float *logits) {
+  const int K = m->config.classes, dropout = s->dropout, at = j->images;
+  const int most = VIT__MIN(s->capacity, (int)VIT__JUDGE_BATCH);
+  const int B = VIT__MIN(most, d->count - at);
+  const uint32_t forwards = s->forwards;
+  const size_t size = (size_t)B * (size_t)K * sizeof(float);
   int order[VIT__JUDGE_BATCH], labels[VIT__JUDGE_BATCH];
   double mean;
   vit_result r;
-  for (int b = 0; b < B; b++) order[b] = j->at + b;
-  vit_dataset_batch(d, order, B, j->images, labels);
-  r = vit_forward(m, &j->state, j->images, B);
-  if (!r) r = vit_loss(m, &j->state, labels, 0, &mean);
-  if (r) return r;
-  for (vit_idx i = 0; i < n; i++)
-    if (!(fabsf(z[i]) <= FLT_MAX))
-      return vit__fail(VIT_ERR_DIVERGED,
-          "image %.0f gets the logit %g for class %.0f: its pixels or the "
-          "model's weights are not finite numbers",
-          (double)(j->at + i / K), fabs((double)z[i]), (double)(i % K));
-  for (int b = 0; b < B; b++, z += K) {
-    j->right += vit__among_best(z, labels[b], K, 1);
-    j->top5 += vit__among_best(z, labels[b], K, 5);
-    if (classes) classes[j->at + b] = vit__argmax(z, K);
+  for (int b = 0; b < B; b++) order[b] = at + b;
+  vit_dataset_batch(d, order, B, images, labels);
+  s->dropout = 0;
+  r = vit_forward(m, s, images, B);
+  if (!r) r = vit_loss(m, s, labels, 0, &mean);
+  s->dropout = dropout;
+  s->forwards = forwards;
+  for (vit_idx b = 0; !r && b < B; b++) {
+    const int k = vit__class_of(s->logits + b * K, K);
+    if (k < 0)
+      r = vit__fail(VIT_ERR_DIVERGED,
+          "a logit of image %.0f is not a finite number: are all pixels and "
+          "all weights finite?",
+          (double)(at + b));
+    j->right += k == labels[b];
+    j->top5 += vit__among_best(s->logits + b * K, labels[b], K, 5);
+    if (classes) classes[at + b] = k;
   }
-  if (p) memcpy(p + first, j->state.probs, (size_t)n * sizeof *p);
-  if (logits) memcpy(logits + first, j->state.logits, (size_t)n * sizeof *p);
+  if (r) return r;
+  if (p) memcpy(p + (vit_idx)at * K, s->probs, size);
+  if (logits) memcpy(logits + (vit_idx)at * K, s->logits, size);
   j->loss += mean * B;
-  j->at += B;
+  j->images += B;
   return VIT_OK;
 }
 
 VIT_DEF vit_result vit_evaluate(const vit_model *m, const vit_dataset *d,
     double *loss, double *accuracy, int *classes, float *p, float *logits) {
-  vit_judge j;
+  const int batch = VIT__MIN((int)VIT__JUDGE_BATCH, d->count);
+  vit_judged j;
+  vit_state s;
+  float *images;
   vit_result r = vit__check_dataset(m, d, "test");
-  if (!r) r = vit__judge_create(&j, m, d, VIT__JUDGE_BATCH);
+  if (!r) r = vit_state_create(&s, m, batch, VIT_FOR_INFERENCE, 0);
   if (r) return r;
-  while (!r && j.at < d->count)
-    r = vit__judge_step(&j, m, d, classes, p, logits);
+  memset(&j, 0, sizeof j);
+  images = (float *)vit__allocate((size_t)batch * vit__image_size(d),
+      sizeof *images, "the images of a batch");
+  if (!images) r = VIT_ERR_NO_MEMORY;
+  while (!r && j.images < d->count)
+    r = vit__judge(&j, m, &s, images, d, classes, p, logits);
   if (!r) *loss = j.loss / d->count;
   if (!r) *accuracy = (double)j.right / d->count;
-  vit__judge_free(&j);
+  if (images) VIT_FREE(images);
+  vit_state_free(&s);
   return r;
 }
 
 /* -- histories ----------------------------------------------------------- */
+
+enum { VIT__EPOCH_NUMBERS = sizeof(vit_epoch) / sizeof(double) };
 
 VIT_DEF void vit_history_free(vit_history *h) {
   if (h->epoch) VIT_FREE(h->epoch);
@@ -5865,22 +5855,21 @@ VIT_DEF void vit_history_free(vit_history *h) {
 }
 
 static vit_result vit__history_create(vit_history *h, int epochs) {
+  const size_t size = (size_t)epochs * sizeof *h->epoch;
   memset(h, 0, sizeof *h);
-  h->epoch = (vit_epoch *)vit__allocate(
-      (size_t)epochs, sizeof *h->epoch, "the history");
-  if (!h->epoch) return VIT_ERR_NO_MEMORY;
-  memset(h->epoch, 0, (size_t)epochs * sizeof *h->epoch);
-  return VIT_OK;
+  h->epoch = (vit_epoch *)vit__allocate(size, 1, "the history");
+  if (h->epoch) memset(h->epoch, 0, size);
+  return h->epoch ? VIT_OK : VIT_ERR_NO_MEMORY;
 }
 
-/* One more epoch has ended; 1: it is the best one so far. */
+/* One more epoch has ended; 1: it is the best so far. */
 static int vit__history_add(vit_history *h) {
   const vit_epoch *e = h->epoch + h->epochs++;
-  const vit_epoch *best = h->best ? h->epoch + h->best - 1 : NULL;
-  const int better = best ? e->val_accuracy > best->val_accuracy ||
-                                (e->val_accuracy == best->val_accuracy &&
-                                    e->val_loss < best->val_loss)
-                          : e->val_accuracy >= 0; /* not NaN: it was judged */
+  const vit_epoch *best = h->epoch + h->best - 1; /* where there is one */
+  const int better = h->best ? e->val_accuracy > best->val_accuracy ||
+                                   (e->val_accuracy == best->val_accuracy &&
+                                       e->val_loss < best->val_loss)
+                             : e->val_accuracy >= 0; /* NaN: not judged */
   if (better) h->best = h->epochs;
   return better;
 }
@@ -5911,22 +5900,17 @@ VIT_DEF vit_result vit_history_write(const vit_history *h, const char *path) {
   return r;
 }
 
-/* ",NUMBER" at *at, which then stands behind it; 0 if there is none. */
-static int vit__read_number(char **at, double *x) {
-  char *const start = *at + 1;
-  if (**at != ',' || *start <= ' ') return 0; /* a blank could end the file */
-  *x = strtod(start, at);
-  return *at != start && !(fabs(*x) > DBL_MAX);
-}
-
-/* The next line of such a file, whose last character ends a line. */
+/* The line at *at, in a file whose last character ends a line: no number may
+   begin with a blank, which strtod would skip. */
 static int vit__read_epoch(vit_history *h, char **at) {
-  vit_epoch *e = h->epoch + h->epochs;
+  double *x = (double *)(h->epoch + h->epochs);
   if (**at <= ' ' || strtol(*at, at, 10) != h->epochs + 1) return 0;
-#define VIT__FIELD(name, text)                                                 \
-  if (!vit__read_number(at, &e->name)) return 0;
-  VIT_EPOCH_FIELDS(VIT__FIELD)
-#undef VIT__FIELD
+  for (int i = 0; i < VIT__EPOCH_NUMBERS; i++) {
+    char *const start = *at + 1;
+    if (**at != ',' || *start <= ' ') return 0;
+    x[i] = strtod(start, at);
+    if (*at == start || fabs(x[i]) > DBL_MAX) return 0;
+  }
   if (*(*at)++ != '\n') return 0;
   vit__history_add(h);
   return 1;
@@ -5945,10 +5929,9 @@ VIT_DEF vit_result vit_history_read(vit_history *h, const char *path) {
   good = size >= title && !memcmp(bytes, vit__history_title, title) &&
          bytes[size - 1] == '\n' && lines <= (size_t)VIT__MOST;
   if (good) r = vit__history_create(h, (int)lines);
-  if (good && !r) {
-    char *at = (char *)bytes + title, *const end = (char *)bytes + size;
-    while (good && at < end) good = vit__read_epoch(h, &at);
-  }
+  for (char *at = (char *)bytes + title;
+       !r && good && at < (char *)bytes + size;)
+    good = vit__read_epoch(h, &at);
   if (!good)
     r = vit__fail(VIT_ERR_FORMAT,
         "%.200s is not what vit_history_write writes: look at line %d", path,
@@ -5990,49 +5973,34 @@ VIT_DEF vit_result vit_fit_check(const vit_fit_config *c) {
   if (!r) r = vit__check_optimizer(&c->optimizer);
   if (!r) r = vit__check_schedule(&schedule);
   if (!r && c->dir) r = vit__check_point();
-  if (r) return r;
-  if (c->dir && strlen(c->dir) > VIT__RUN_DIR)
-    return vit__fail(VIT_ERR_CONFIG,
+  if (!r && c->dir && strlen(c->dir) > VIT__RUN_DIR)
+    r = vit__fail(VIT_ERR_CONFIG,
         "the folder of the checkpoints has %.0f characters; it must have at "
         "most %d",
         (double)strlen(c->dir), VIT__RUN_DIR);
-  if (c->resume && !c->dir)
-    return vit__fail(VIT_ERR_CONFIG,
+  if (!r && c->resume && !c->dir)
+    r = vit__fail(VIT_ERR_CONFIG,
         "resume is set, but not dir, the folder of the run to go on with");
-  return VIT_OK;
+  return r;
 }
 
 static vit_result vit__save(vit_trainer *t);
 static vit_result vit__save_best(const vit_trainer *t);
 static vit_result vit__open_run(vit_trainer *t);
-static void vit__unlock_run(const vit_trainer *t);
 
-/* Steps in an epoch, of one batch each. */
-static int vit__batches(const vit_trainer *t) {
-  return (t->train->count + t->config.batch - 1) / t->config.batch;
-}
-
-/* Is there nothing left to do? */
-static int vit__ended(const vit_trainer *t) {
-  const int patience = t->config.early_stop, best = t->history->best;
-  return t->epoch >= t->config.epochs ||
-         (patience && best && t->epoch - best >= patience);
-}
-
-/* Fill in the clock and call the callback. */
-static int vit__report(vit_trainer *t, int epoch, double loss, double rate) {
+/* Tell the callback of a batch, or of an epoch that has ended. */
+static int vit__report(vit_trainer *t, const vit_epoch *e, double rate) {
   const vit_fit_config *c = &t->config;
-  const double now = vit_seconds() - t->start;
-  const double left = ((double)c->epochs - t->epoch) * t->train->count -
-                      (double)t->batch * c->batch;
+  const double now = vit_seconds() - t->start, all = t->train->count;
+  const double shown = fmin((double)t->batch * c->batch, all);
+  const double left = (c->epochs - t->epoch) * all - shown;
   vit_progress *p = &t->progress;
-  p->epoch = epoch;
-  p->epochs = c->epochs;
-  p->steps = vit__batches(t);
-  p->loss = loss;
+  p->epoch = e ? t->epoch : t->epoch + 1;
+  p->step = e ? p->steps : t->batch;
+  p->epoch_done = e != NULL;
+  p->result = e;
+  p->loss = e ? e->train_loss : t->loss_sum / shown;
   p->rate = rate;
-  p->model = t->model;
-  p->history = t->history;
   p->seconds = t->before + now;
   p->images_per_second = now > 0 ? t->images / now : 0;
   p->seconds_left = t->images > 0 && left > 0 ? now * left / t->images : 0;
@@ -6059,45 +6027,52 @@ static void vit__swap(vit_model *m, float *other) {
   }
 }
 
-/* A weight that is no number is neither kept nor saved. */
-static vit_result vit__check_weights(const vit_trainer *t) {
-  const float *const blocks[] = {t->model->params.block, t->average};
-  for (int k = 0; k < 2; k++)
-    for (size_t i = 0; blocks[k] && i < t->model->params.count; i++)
-      if (!(fabsf(blocks[k][i]) <= FLT_MAX))
-        return vit__fail(VIT_ERR_DIVERGED,
-            "weight %.0f of %.0f is %g after step %d: training diverged; a "
-            "smaller learning rate may help",
-            (double)i, (double)t->model->params.count,
-            fabs((double)blocks[k][i]), t->optimizer.step);
-  return VIT_OK;
-}
-
-/* Forward, loss and backward of images first .. first + B - 1 of the order. */
+/* Forward, loss and backward of images first .. first + n - 1 of the order. */
 static vit_result vit__train_images(
-    vit_trainer *t, int first, int B, float factor) {
-  vit_result r = vit_loader_batch(&t->loader, first, B);
-  if (!r) r = vit_forward(t->model, &t->state, t->loader.images, B);
+    vit_trainer *t, int first, int n, float factor) {
+  vit_result r = vit_loader_batch(&t->loader, first, n);
+  if (!r) r = vit_forward(t->model, &t->state, t->loader.images, n);
   if (!r)
     r = vit_loss_targets(t->model, &t->state, t->loader.targets, &t->loss);
   if (!r && !(fabs(t->loss) <= 1e30))
     r = vit__fail(VIT_ERR_DIVERGED,
         "the loss of step %.0f is %g: training diverged; a smaller learning "
         "rate may help",
-        (double)t->epoch * vit__batches(t) + t->batch + 1, fabs(t->loss));
+        (double)t->epoch * t->progress.steps + t->batch + 1, fabs(t->loss));
   return r ? r : vit_backward(t->model, &t->state, factor);
+}
+
+/* The step of the optimiser. Weights that are no numbers end the run at once:
+   they are neither judged nor saved. */
+static vit_result vit__update(vit_trainer *t, float rate) {
+  const vit_fit_config *c = &t->config;
+  vit_model *m = t->model;
+  double squares;
+  vit_result r = VIT_OK;
+  if (c->gradients)
+    r = c->gradients(t->state.grads.block, t->state.grads.count, c->user);
+  if (!r) r = vit_optimizer_step(&t->optimizer, m, &t->state, rate);
+  if (r) return r;
+  m->kernels->sum_squares(&squares, m->params.block, (int)m->params.count);
+  if (!VIT__IS_FINITE(squares))
+    return vit__fail(VIT_ERR_DIVERGED,
+        "the weights after step %d of the optimiser are too large: training "
+        "diverged; a smaller learning rate may help",
+        t->optimizer.step);
+  vit__average(t);
+  return VIT_OK;
 }
 
 /* One batch. `accumulate` of them are the group of an optimiser's step, in which
    each image weighs the same; a run can stop between two steps only. */
 static vit_result vit__train_step(vit_trainer *t) {
   const vit_fit_config *c = &t->config;
-  const int all = t->train->count, first = t->batch * c->batch;
-  const int B = VIT__MIN(c->batch, all - first);
+  const int count = t->train->count, first = t->batch * c->batch;
+  const int B = VIT__MIN(c->batch, count - first);
   const vit_idx group = (vit_idx)c->batch * c->accumulate;
-  const vit_idx start = first / group * group,
-                size = VIT__MIN(group, all - start);
-  const int last = first + B == start + size;
+  const vit_idx start = first / group * group;
+  const vit_idx images = VIT__MIN(group, count - start);
+  const int last = first + B == start + images;
   const float rate =
       vit_schedule_rate(&t->schedule, &t->plateau, t->optimizer.step);
   int own, n;
@@ -6106,115 +6081,97 @@ static vit_result vit__train_step(vit_trainer *t) {
   if (t->loader.epoch != t->epoch) vit_loader_epoch(&t->loader, t->epoch);
   if (first == start) vit_zero_gradients(&t->state);
   if (n > 0)
-    r = vit__train_images(t, first + own, n, (float)((double)n / (double)size));
-  if (!r && last && c->gradients)
-    r = c->gradients(t->state.grads.block, t->state.grads.count, c->user);
-  if (!r && last)
-    r = vit_optimizer_step(&t->optimizer, t->model, &t->state, rate);
+    r = vit__train_images(
+        t, first + own, n, (float)((double)n / (double)images));
+  if (!r && last) r = vit__update(t, rate);
   if (r) return r;
-  if (last) vit__average(t);
-  t->batch++;
   t->loss_sum += t->loss * B;
   t->images += B;
-  t->progress.step = t->batch;
-  t->progress.epoch_done = 0;
-  t->progress.result = NULL;
-  t->stop |=
-      vit__report(t, t->epoch + 1, t->loss_sum / (first + B), (double)rate);
+  t->batch++;
+  t->stop |= vit__report(t, NULL, (double)rate);
   if (!t->stop || !last) return VIT_OK;
   t->stop = 0;
-  r = vit__check_weights(t);
-  if (!r && c->dir) r = vit__save(t);
+  r = vit__save(t);
   return r ? r
            : vit__fail(VIT_STOPPED, "stopped at epoch %d, step %d",
                  t->epoch + 1, t->batch);
 }
 
 /* One batch of the images that judge, by the averaged weights where they are. */
-static vit_result vit__val_step(vit_trainer *t) {
+static vit_result vit__judge_step(vit_trainer *t) {
   vit_result r;
-  double loss = (double)NAN;
   vit__swap(t->model, t->average);
-  r = vit__judge_step(&t->judge, t->model, t->val, NULL, NULL, NULL);
+  r = vit__judge(&t->judged, t->model, &t->state, t->loader.images, t->val,
+      NULL, NULL, NULL);
   vit__swap(t->model, t->average);
   if (r && r != VIT_ERR_DIVERGED) return r;
-  if (!r) loss = t->judge.loss / t->judge.at;
-  if (fabs(loss) <= 1e30) return VIT_OK;
+  if (!r && fabs(t->judged.loss) <= 1e30 * t->val->count) return VIT_OK;
   return vit__fail(VIT_ERR_DIVERGED,
       "the loss on the images that judge epoch %d is %g: training diverged; a "
       "smaller learning rate may help",
-      t->epoch + 1, fabs(loss));
+      t->epoch + 1, r ? (double)NAN : fabs(t->judged.loss) / t->val->count);
 }
 
 /* All batches are done, those that judge too. */
 static vit_result vit__finish_epoch(vit_trainer *t) {
-  vit_epoch *e = t->history->epoch + t->epoch;
-  vit_judge *j = &t->judge;
   const double n = t->val ? t->val->count : (double)NAN;
+  const size_t size = t->model->params.count * sizeof(float);
+  vit_epoch *e = t->history->epoch + t->epoch;
   int better, stop;
-  vit_result r = vit__check_weights(t);
-  if (r) return r;
+  vit_result r = VIT_OK;
   e->train_loss = t->loss_sum / t->train->count;
-  e->val_loss = j->loss / n;
-  e->val_accuracy = j->right / n;
-  e->val_top5 = j->top5 / n;
+  e->val_loss = t->judged.loss / n;
+  e->val_accuracy = t->judged.right / n;
+  e->val_top5 = t->judged.top5 / n;
   e->rate = (double)vit_schedule_rate(
       &t->schedule, &t->plateau, t->optimizer.step - 1);
   e->seconds = t->before + vit_seconds() - t->start;
   better = vit__history_add(t->history);
   vit__swap(t->model, t->average);
-  if (better && t->best)
-    memcpy(t->best, t->model->params.block,
-        t->model->params.count * sizeof(float));
-  if (better && t->config.dir) r = vit__save_best(t);
+  if (better && t->best) memcpy(t->best, t->model->params.block, size);
+  if (better) r = vit__save_best(t);
   vit__swap(t->model, t->average);
-  if (r) return r;
   vit_plateau_observe(
       &t->plateau, &t->schedule, t->val ? e->val_loss : e->train_loss);
   t->epoch++;
-  t->batch = j->at = j->right = j->top5 = 0;
-  t->loss_sum = j->loss = 0;
-  t->done = vit__ended(t);
-  if (t->config.dir) r = vit__save(t);
+  t->batch = 0;
+  t->loss_sum = 0;
+  memset(&t->judged, 0, sizeof t->judged);
+  if (!r) r = vit__save(t);
   if (r) return r;
-  t->progress.step = vit__batches(t);
-  t->progress.epoch_done = 1;
-  t->progress.result = e;
   vit__swap(t->model, t->average);
-  stop = vit__report(t, t->epoch, e->train_loss, e->rate);
+  stop = vit__report(t, e, e->rate);
   vit__swap(t->model, t->average);
-  return stop ? vit__fail(VIT_STOPPED, "stopped after epoch %d", t->epoch) : r;
+  return stop ? vit__fail(VIT_STOPPED, "stopped after epoch %d", t->epoch)
+              : VIT_OK;
 }
 
 VIT_DEF vit_result vit_trainer_step(vit_trainer *t) {
+  const vit_history *h = t->history;
+  const int patience = t->config.early_stop;
+  const int val = t->val ? t->val->count : 0;
   vit_result r = VIT_OK;
   if (t->failed || !t->model)
     return vit__fail(VIT_ERR_STATE,
         "this training has failed, or was not begun; create another trainer");
+  t->done = t->epoch >= t->config.epochs ||
+            (patience && h->best && t->epoch - h->best >= patience);
   if (t->done) return VIT_OK;
-  if (t->batch < vit__batches(t))
+  if (t->batch < t->progress.steps)
     r = vit__train_step(t);
-  else if (t->val && t->judge.at < t->val->count)
-    r = vit__val_step(t);
-  if (!r && t->batch == vit__batches(t) &&
-      (!t->val || t->judge.at == t->val->count))
+  else if (t->judged.images < val)
+    r = vit__judge_step(t);
+  if (!r && t->batch == t->progress.steps && t->judged.images == val)
     r = vit__finish_epoch(t);
   t->failed = r && r != VIT_STOPPED;
   return r;
 }
 
-static void vit__plan_trainer(vit_trainer *t, vit_arena *a) {
-  const vit_fit_config *c = &t->config;
-  const size_t n = t->model->params.count;
-  if (c->ema > 0) t->average = (float *)vit_arena_take(a, n, sizeof(float));
-  if (c->keep_best) t->best = (float *)vit_arena_take(a, n, sizeof(float));
-  t->table =
-      (vit_epoch *)vit_arena_take(a, (size_t)c->epochs, sizeof *t->table);
-}
-
-static vit_result vit__allocate_trainer(vit_trainer *t) {
+static vit_result vit__allocate_run(vit_trainer *t) {
   const vit_fit_config *c = &t->config;
   const vit_model *m = t->model;
+  const size_t n = m->params.count, epochs = (size_t)c->epochs;
+  size_t size = epochs * sizeof(vit_epoch);
   vit_result r = vit__check_schedule(&t->schedule);
   if (!r)
     r = vit_loader_create(
@@ -6222,20 +6179,24 @@ static vit_result vit__allocate_trainer(vit_trainer *t) {
   if (!r)
     r = vit_state_create(&t->state, m, c->batch, VIT_FOR_TRAINING, c->seed);
   if (!r) r = vit_optimizer_create(&t->optimizer, m, &c->optimizer);
-  if (!r && t->val) r = vit__judge_create(&t->judge, m, t->val, c->batch);
+  if (!r) r = vit__history_create(t->history, c->epochs);
   if (r) return r;
-  vit__plan_trainer(t, &t->arena);
-  r = vit_arena_allocate(&t->arena, "training run");
-  if (r) return r;
-  vit__plan_trainer(t, &t->arena);
-  if (t->average)
-    memcpy(t->average, m->params.block, m->params.count * sizeof(float));
-  return vit__history_create(t->history, c->epochs);
+  if (c->ema > 0) size += n * sizeof(float);
+  if (c->keep_best) size += n * sizeof(float);
+  t->table = (vit_epoch *)vit__allocate(size, 1, "the training run");
+  if (!t->table) return VIT_ERR_NO_MEMORY;
+  memset(t->table, 0, size);
+  if (c->keep_best) t->best = (float *)(t->table + epochs);
+  if (c->ema <= 0) return VIT_OK;
+  t->average = (float *)(t->table + epochs) + (c->keep_best ? n : 0);
+  memcpy(t->average, m->params.block, n * sizeof(float));
+  return VIT_OK;
 }
 
 VIT_DEF vit_result vit_trainer_create(vit_trainer *t, vit_model *m,
     const vit_fit_config *c, const vit_dataset *train, const vit_dataset *val,
     vit_history *h) {
+  double steps; /* of the optimiser, in the whole run */
   vit_result r = vit_fit_check(c);
   memset(t, 0, sizeof *t);
   memset(h, 0, sizeof *h);
@@ -6252,16 +6213,18 @@ VIT_DEF vit_result vit_trainer_create(vit_trainer *t, vit_model *m,
   t->train = train;
   t->val = val;
   t->history = h;
+  t->progress.model = m;
+  t->progress.history = h;
+  t->progress.epochs = c->epochs;
+  t->progress.steps = (int)ceil((double)train->count / c->batch);
   t->schedule = c->schedule;
-  if (t->schedule.total == 0)
-    t->schedule.total = (int)fmin(
-        ceil((double)vit__batches(t) / c->accumulate) * c->epochs, INT_MAX);
-  r = vit__allocate_trainer(t);
-  snprintf(h->kernels, sizeof h->kernels, "%.60s %s", m->kernels->name,
+  steps = ceil((double)t->progress.steps / c->accumulate) * c->epochs;
+  if (t->schedule.total == 0) t->schedule.total = (int)fmin(steps, INT_MAX);
+  r = vit__allocate_run(t);
+  snprintf(h->kernels, sizeof h->kernels, "%.20s %s", m->kernels->name,
       vit_simd_name());
   if (!r && c->dir) r = vit__open_run(t);
   t->start = vit_seconds();
-  t->done = vit__ended(t);
   if (!r) return VIT_OK;
   t->average = t->best = NULL; /* the model stays as it was */
   vit_trainer_free(t);
@@ -6271,13 +6234,16 @@ VIT_DEF vit_result vit_trainer_create(vit_trainer *t, vit_model *m,
 VIT_DEF void vit_trainer_free(vit_trainer *t) {
   const float *end = t->best && t->history->best ? t->best : t->average;
   if (end)
-    memcpy(t->model->params.block, end, t->model->params.count * sizeof(float));
-  if (t->locked) vit__unlock_run(t);
-  vit__judge_free(&t->judge);
+    memcpy(t->model->params.block, end, t->model->params.count * sizeof *end);
+#ifdef _WIN32
+  if (t->locked) _close(t->lock); /* which removes it */
+#else
+  if (t->locked) close(t->lock);
+#endif
   vit_loader_free(&t->loader);
   vit_state_free(&t->state);
   vit_optimizer_free(&t->optimizer);
-  vit_arena_free(&t->arena);
+  if (t->table) VIT_FREE(t->table);
   memset(t, 0, sizeof *t);
 }
 
@@ -6292,32 +6258,26 @@ VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
 
 /* -- checkpoints --------------------------------------------------------- */
 
-/* FNV-1a over bytes 0, step, 2 step, ... */
-static uint32_t vit__fnv(uint32_t sum, const void *bytes, vit_idx n, int step) {
-  const uint8_t *b = (const uint8_t *)bytes;
-  for (vit_idx i = 0; i < n; i += step) sum = (sum ^ b[i]) * 0x01000193u;
-  return sum;
-}
-
-/* A checksum of 24 bits that tells one set of images from another: the labels, the
-   normalisation, and about every 100th byte of the pixels, in all columns. */
+/* A checksum of 24 bits (FNV-1a) that tells one set of images from another: the
+   labels, the normalisation, and about every 100th byte of the pixels, in all
+   columns. */
 static uint32_t vit__checksum(const vit_dataset *d) {
-  const vit_idx bytes = (vit_idx)d->count * (vit_idx)vit__image_size(d);
-  const int floats = d->channels * (int)sizeof(float);
-  uint32_t sum = vit__fnv(0x811C9DC5u, d->labels, d->count, 1);
-  sum = vit__fnv(sum, d->mean, floats, 1);
-  sum = vit__fnv(sum, d->std, floats, 1);
-  return vit__fnv(sum, d->pixels, bytes, d->width % 97 ? 97 : 101) >> 8;
+  const vit_idx floats = d->channels * (vit_idx)sizeof(float);
+  const void *const bytes[] = {d->labels, d->mean, d->std, d->pixels};
+  const vit_idx size[] = {
+      d->count, floats, floats, d->count * (vit_idx)vit__image_size(d)};
+  uint32_t sum = 0x811C9DC5u;
+  for (int k = 0; k < 4; k++)
+    for (vit_idx i = 0; i < size[k]; i += k < 3 ? 1 : d->width % 97 ? 97 : 101)
+      sum = (sum ^ ((const uint8_t *)bytes[k])[i]) * 0x01000193u;
+  return sum >> 8;
 }
 
-/* What must be the same when a run goes on: a name and its value. */
+/* What must be the same when a run goes on: name and value, as in the file. */
 typedef struct {
   char name[48], value[64];
 } vit__setting;
-enum {
-  VIT__SETTINGS = 100, /* more than there are */
-  VIT__EPOCH_NUMBERS = sizeof(vit_epoch) / sizeof(double)
-};
+enum { VIT__SETTINGS = 100 }; /* more than there are */
 
 static void vit__set(
     vit__setting *s, const char *group, const char *name, double value) {
@@ -6347,7 +6307,6 @@ static int vit__recipe(const vit_trainer *t, vit__setting *list) {
   VIT__ADD("checksum", vit__checksum(t->train))
   VIT__ADD("val_images", t->val ? t->val->count : 0)
   VIT__ADD("val_checksum", t->val ? vit__checksum(t->val) : 0)
-  VIT__ADD("total_steps", falls ? t->schedule.total : 0)
 #define VIT__ROW(type, field, start, low, high, what, range, same)             \
   VIT__ADD(same, c->field)
   VIT_FIT_FIELDS(VIT__ROW)
@@ -6359,6 +6318,7 @@ static int vit__recipe(const vit_trainer *t, vit__setting *list) {
 #define VIT__ROW(type, field, start, same) VIT__ADD(same, c->schedule.field)
   VIT_SCHEDULE_FIELDS(VIT__ROW)
 #undef VIT__ROW
+  VIT__ADD("total_steps", falls ? t->schedule.total : 0)
 #undef VIT__ADD
   for (int i = 0; vit_augment_field(&augment, i, &name, &text, &number); i++)
     vit__set(s++, "augment", name, (double)*number);
@@ -6382,56 +6342,6 @@ static int vit__recipe(const vit_trainer *t, vit__setting *list) {
   X(int, "training.plateau_waited", t->plateau.waited)                         \
   X(float, "training.plateau_scale", scale)
 
-/* DIR/NAME, of a checkpoint. */
-static void vit__run_path(
-    const vit_trainer *t, const char *name, char path[512]) {
-  snprintf(path, 512, "%.440s/%.60s", t->config.dir, name);
-}
-
-/* One run at a time in a folder: it holds DIR/lock. The system lets go of that
-   when the program ends, however it does. Who opened the file before its holder
-   removed it holds nothing, and tries again. */
-static vit_result vit__lock_run(vit_trainer *t) {
-  char path[512];
-  int held;
-  vit__run_path(t, "lock", path);
-#ifdef _WIN32
-  t->lock = _sopen(path, _O_RDWR | _O_CREAT | _O_TEMPORARY, _SH_DENYRW,
-      _S_IREAD | _S_IWRITE);
-  held = t->lock < 0 && errno == EACCES;
-#else
-  struct stat info;
-  t->lock = -1;
-  do {
-    if (t->lock >= 0) close(t->lock);
-    t->lock = open(path, O_RDWR | O_CREAT, 0666);
-    held = t->lock >= 0 && flock(t->lock, LOCK_EX | LOCK_NB) &&
-           errno == EWOULDBLOCK;
-  } while (t->lock >= 0 && !held && !fstat(t->lock, &info) && !info.st_nlink);
-  if (t->lock >= 0) (void)fcntl(t->lock, F_SETFD, FD_CLOEXEC);
-  if (held) close(t->lock);
-#endif
-  t->locked = t->lock >= 0 && !held;
-  if (t->locked) return VIT_OK;
-  return held ? vit__fail(VIT_ERR_FILE,
-                    "another training run is at work in %.300s; wait until it "
-                    "has ended, or choose another folder",
-                    t->config.dir)
-              : vit__fail(VIT_ERR_FILE, "cannot write %.300s: %.100s", path,
-                    strerror(errno));
-}
-
-static void vit__unlock_run(const vit_trainer *t) {
-#ifdef _WIN32
-  _close(t->lock); /* which removes it */
-#else
-  char path[512];
-  vit__run_path(t, "lock", path);
-  remove(path);
-  close(t->lock);
-#endif
-}
-
 static vit_safetensor vit__block_tensor(
     const char *name, const void *data, size_t count) {
   vit_safetensor t;
@@ -6445,15 +6355,37 @@ static vit_safetensor vit__block_tensor(
   return t;
 }
 
-/* Blocks of floats in a checkpoint, beside the parameters under their names. */
-enum { VIT__RUN_BLOCKS = 4 };
-static const char *vit__run_block(vit_trainer *t, int i, float **block) {
+/* What a checkpoint holds beside the parameters; returns how many. */
+enum { VIT__RUN_TENSORS = 5 };
+static int vit__run_tensors(vit_trainer *t, vit_safetensor *list) {
   static const char *const names[] = {"training.first_moment",
       "training.second_moment", "training.average", "training.best"};
-  float *const blocks[] = {
+  const float *const blocks[] = {
       t->optimizer.m.block, t->optimizer.v.block, t->average, t->best};
-  *block = blocks[i];
-  return names[i];
+  vit_safetensor *s = list;
+  for (int i = 0; i < 4; i++)
+    if (blocks[i])
+      *s++ = vit__block_tensor(names[i], blocks[i], t->model->params.count);
+  *s = vit__block_tensor("training.history", t->table, 0);
+  s->dims = 2;
+  s->shape[0] = t->epoch;
+  s->shape[1] = VIT__EPOCH_NUMBERS;
+  s->count = (size_t)t->epoch * VIT__EPOCH_NUMBERS;
+  snprintf(s->type, sizeof s->type, "F64");
+  return (int)(s + 1 - list);
+}
+
+/* DIR/NAME, of a checkpoint. */
+static void vit__run_path(
+    const vit_trainer *t, const char *name, char path[512]) {
+  snprintf(path, 512, "%.440s/%.60s", t->config.dir, name);
+}
+
+static vit_result vit__save_best(const vit_trainer *t) {
+  char path[512];
+  if (!t->config.dir) return VIT_OK;
+  vit__run_path(t, "best.safetensors", path);
+  return vit_model_save(t->model, t->train, path);
 }
 
 static void vit__note_text(
@@ -6467,15 +6399,19 @@ static vit_result vit__write_model(const char *path, const vit_model *m,
 /* The history is saved without the clock: the same run makes the same file. */
 static vit_result vit__save(vit_trainer *t) {
   const float scale = vit__plateau_scale(&t->schedule, t->plateau.lowered);
-  const int epochs = t->history->epochs;
+  const size_t size = (size_t)t->epoch * sizeof *t->table;
   vit__setting list[VIT__SETTINGS];
-  vit_safetensor extra[VIT__RUN_BLOCKS + 1], *last;
+  vit_safetensor extra[VIT__RUN_TENSORS];
   char path[512];
   vit__text notes;
   vit_result r;
-  int n = 0;
+  int settings;
+  if (!t->config.dir) return VIT_OK;
+  memcpy(t->table, t->history->epoch, size);
+  for (int i = 0; i < t->epoch; i++) t->table[i].seconds = 0;
   memset(&notes, 0, sizeof notes);
-  for (int i = 0, settings = vit__recipe(t, list); i < settings; i++)
+  settings = vit__recipe(t, list);
+  for (int i = 0; i < settings; i++)
     vit__note_text(&notes, list[i].name, list[i].value);
 #define VIT__FIELD(type, name, place)                                          \
   vit__note(&notes, name, "%.17g", (double)(place));
@@ -6483,44 +6419,24 @@ static vit_result vit__save(vit_trainer *t) {
 #undef VIT__FIELD
   vit__note_text(&notes, "training.kernels", t->history->kernels);
   vit__note_dataset(&notes, t->train);
-  for (int i = 0; i < VIT__RUN_BLOCKS; i++) {
-    float *block;
-    const char *name = vit__run_block(t, i, &block);
-    if (block)
-      extra[n++] = vit__block_tensor(name, block, t->model->params.count);
-  }
-  memcpy(t->table, t->history->epoch, (size_t)epochs * sizeof *t->table);
-  for (int i = 0; i < epochs; i++) t->table[i].seconds = 0;
-  last = extra + n++;
-  *last = vit__block_tensor(
-      "training.history", t->table, (size_t)epochs * VIT__EPOCH_NUMBERS);
-  last->dims = 2;
-  last->shape[0] = epochs;
-  last->shape[1] = VIT__EPOCH_NUMBERS;
-  last->type[1] = '6', last->type[2] = '4'; /* F64 */
   vit__run_path(t, "history.csv", path); /* first: it may know an epoch more */
   r = vit_history_write(t->history, path);
   vit__run_path(t, "last.safetensors", path);
-  if (!r) return vit__write_model(path, t->model, &notes, extra, n);
+  if (!r)
+    return vit__write_model(
+        path, t->model, &notes, extra, vit__run_tensors(t, extra));
   vit__text_free(&notes);
   return r;
-}
-
-static vit_result vit__save_best(const vit_trainer *t) {
-  char path[512];
-  vit__run_path(t, "best.safetensors", path);
-  return vit_model_save(t->model, t->train, path);
 }
 
 /* Value of a metadata key, also where the file has a field's old name. */
 static const char *vit__metadata(const vit_safetensors *f, const char *key) {
   const char *is = vit_safetensors_metadata(f, key);
-  char old[64];
   for (int i = 0; !is && i < VIT__RENAMED; i++) {
-    if (strncmp(key, "config.", 7) || strcmp(key + 7, vit__renamed[i][1]))
-      continue;
+    char old[64];
     snprintf(old, sizeof old, "config.%s", vit__renamed[i][0]);
-    is = vit_safetensors_metadata(f, old);
+    if (!strncmp(key, old, 7) && !strcmp(key + 7, vit__renamed[i][1]))
+      is = vit_safetensors_metadata(f, old);
   }
   return is;
 }
@@ -6533,18 +6449,17 @@ static vit_result vit__check_recipe(
   for (int i = 0; i < n; i++) {
     const char *was = vit__metadata(f, list[i].name), *is = list[i].value;
     char before[64], now[64];
+    int digits = 6; /* as many as differ */
     if (was && !strcmp(was, is)) continue;
-    snprintf(before, sizeof before, "%.40s", was ? was : "not there");
-    snprintf(now, sizeof now, "%.40s", is);
-    for (int digits = 6; was && digits < 10; digits++) { /* as many as differ */
-      snprintf(before, sizeof before, "%.*g", digits, strtod(was, NULL));
+    do {
       snprintf(now, sizeof now, "%.*g", digits, strtod(is, NULL));
-      if (strcmp(before, now)) break;
-    }
+      snprintf(
+          before, sizeof before, "%.*g", digits, was ? strtod(was, NULL) : 0);
+    } while (was && ++digits < 10 && !strcmp(before, now));
     return vit__fail(VIT_ERR_CONFIG,
         "cannot resume from %.200s: its %s is %s, here it is %s; use the "
         "settings and images that it was made with, or another folder",
-        path, list[i].name, before, now);
+        path, list[i].name, was ? before : "not there", now);
   }
   return VIT_OK;
 }
@@ -6552,7 +6467,7 @@ static vit_result vit__check_recipe(
 /* Where does the checkpoint stand? */
 static vit_result vit__read_numbers(
     vit_trainer *t, const vit_safetensors *f, const char *path) {
-  float scale = 1;
+  float scale;
 #define VIT__FIELD(type, key, place)                                           \
   {                                                                            \
     const char *number = vit_safetensors_metadata(f, key);                     \
@@ -6566,91 +6481,101 @@ static vit_result vit__read_numbers(
   }
   VIT__RUN_NUMBERS(VIT__FIELD)
 #undef VIT__FIELD
-  if (t->epoch > t->config.epochs || t->batch > vit__batches(t) ||
+  if (t->epoch > t->config.epochs || t->batch > t->progress.steps ||
       t->history->best > t->epoch ||
-      t->optimizer.step > (double)t->config.epochs * vit__batches(t))
+      t->optimizer.step > (double)t->config.epochs * t->progress.steps)
     return vit__fail(VIT_ERR_FORMAT,
         "cannot resume from %.200s: it stands at epoch %d, batch %d; this run "
         "has %d epochs of %d batches",
-        path, t->epoch, t->batch, t->config.epochs, vit__batches(t));
+        path, t->epoch, t->batch, t->config.epochs, t->progress.steps);
   while (t->plateau.lowered < t->epoch &&
          vit__plateau_scale(&t->schedule, t->plateau.lowered) > scale)
     t->plateau.lowered++;
   return VIT_OK;
 }
 
-/* Copy tensor `name`, of this type and so many elements. */
-static vit_result vit__read_tensor(const vit_safetensors *f, const char *name,
-    const char *type, size_t count, void *to) {
-  vit_safetensor t;
-  vit_result r = vit_safetensors_find(f, name, &t);
-  if (r) return r;
-  if (strcmp(t.type, type) || t.count != count)
-    return vit__fail(VIT_ERR_FORMAT, "tensor %.60s holds %.0f %s, not %.0f %s",
-        name, (double)t.count, t.type, (double)count, type);
-  memcpy(to, t.data, count * (type[1] == '6' ? 8 : 4));
-  return VIT_OK;
-}
-
-/* What the clock was stands in history.csv alone; without it, it starts anew. */
-static vit_result vit__read_seconds(vit_trainer *t) {
-  vit_history csv;
-  char path[512];
+/* Names of the kernels: those of before, and these where they are others. The
+   clock: what it was stands in history.csv alone. */
+static vit_result vit__join_history(vit_trainer *t, const char *kernels) {
+  vit_history *h = t->history, csv;
+  const char *last = strrchr(kernels, ',');
+  char path[512], now[64];
   vit_result r;
+  snprintf(now, sizeof now, "%.60s", h->kernels);
+  snprintf(h->kernels, sizeof h->kernels, "%.62s", kernels);
+  if (strcmp(last ? last + 2 : kernels, now))
+    snprintf(h->kernels, sizeof h->kernels, "%.62s, %.60s", kernels, now);
+  memcpy(h->epoch, t->table, (size_t)t->epoch * sizeof *t->table);
+  h->epochs = t->epoch;
   vit__run_path(t, "history.csv", path);
   r = vit_history_read(&csv, path);
   for (int i = 0; i < VIT__MIN(t->epoch, csv.epochs); i++)
-    t->before = t->history->epoch[i].seconds = csv.epoch[i].seconds;
+    t->before = h->epoch[i].seconds = csv.epoch[i].seconds;
   vit_history_free(&csv);
-  return r == VIT_ERR_NO_MEMORY ? r : VIT_OK;
-}
-
-/* Names of the kernels: those of before, and these if they are others. */
-static void vit__add_kernels(vit_history *h, const char *before) {
-  const char *last = strrchr(before, ',');
-  char now[64];
-  snprintf(now, sizeof now, "%.40s", h->kernels);
-  if (strcmp(last ? last + 2 : before, now))
-    snprintf(h->kernels, sizeof h->kernels, "%.80s, %.40s", before, now);
-  else
-    snprintf(h->kernels, sizeof h->kernels, "%.127s", before);
+  return r == VIT_ERR_NO_MEMORY ? r : VIT_OK; /* it may be broken, or gone */
 }
 
 /* The model comes last: it changes only if all was good. */
 static vit_result vit__load_run(
     vit_trainer *t, const vit_safetensors *f, const char *path) {
   const char *kernels = vit_safetensors_metadata(f, "training.kernels");
-  vit_history *h = t->history;
+  vit_safetensor list[VIT__RUN_TENSORS], is;
+  int n;
   vit_result r = vit__check_recipe(t, f, path);
   if (!r) r = vit__read_numbers(t, f, path);
-  for (int i = 0; !r && i < VIT__RUN_BLOCKS; i++) {
-    float *block;
-    const char *name = vit__run_block(t, i, &block);
-    if (block)
-      r = vit__read_tensor(f, name, "F32", t->model->params.count, block);
+  n = vit__run_tensors(t, list);
+  for (int i = 0; !r && i < n; i++) {
+    r = vit_safetensors_find(f, list[i].name, &is);
+    if (!r && (strcmp(is.type, list[i].type) || is.count != list[i].count))
+      r = vit__fail(VIT_ERR_FORMAT, "tensor %.60s holds %.0f %s, not %.0f %s",
+          is.name, (double)is.count, is.type, (double)list[i].count,
+          list[i].type);
+    if (!r)
+      memcpy((void *)list[i].data, is.data,
+          is.count * (is.type[1] == '6' ? 8 : 4));
   }
-  if (!r)
-    r = vit__read_tensor(f, "training.history", "F64",
-        VIT__EPOCH_NUMBERS * (size_t)t->epoch, h->epoch);
-  if (!r) r = vit__read_seconds(t);
-  if (!r && h->best && t->best) { /* the file may be another run's */
+  if (!r) r = vit__join_history(t, kernels ? kernels : "unknown");
+  if (!r && t->best && t->history->best) { /* the file may be another run's */
     vit__swap(t->model, t->best);
     r = vit__save_best(t);
     vit__swap(t->model, t->best);
   }
-  if (!r) r = vit_model_load(t->model, f, "");
-  if (r) return r;
-  h->epochs = t->epoch;
-  vit__add_kernels(h, kernels ? kernels : "unknown");
-  return VIT_OK;
+  return r ? r : vit_model_load(t->model, f, "");
+}
+
+/* Take the folder for one run at a time: it holds DIR/lock, of which the system
+   lets go when the program ends, however it does. */
+static vit_result vit__lock_run(vit_trainer *t) {
+  char path[512];
+  int held;
+  vit__run_path(t, "lock", path);
+#ifdef _WIN32
+  t->lock = _sopen(path, _O_RDWR | _O_CREAT | _O_TEMPORARY, _SH_DENYRW,
+      _S_IREAD | _S_IWRITE);
+  held = t->lock < 0 && errno == EACCES;
+#else
+  t->lock = open(path, O_RDWR | O_CREAT, 0666);
+  if (t->lock >= 0) (void)fcntl(t->lock, F_SETFD, FD_CLOEXEC);
+  held =
+      t->lock >= 0 && flock(t->lock, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK;
+#endif
+  t->locked = t->lock >= 0;
+  if (held)
+    return vit__fail(VIT_ERR_FILE,
+        "another training run is at work in %.300s; wait until it has ended, "
+        "or choose another folder",
+        t->config.dir);
+  return t->locked ? VIT_OK
+                   : vit__fail(VIT_ERR_FILE, "cannot write %.300s: %.100s",
+                         path, strerror(errno));
 }
 
 /* Take the folder, and go on from the checkpoint in it. */
 static vit_result vit__open_run(vit_trainer *t) {
   vit_safetensors f;
+  struct stat info;
   char path[512];
   vit_result r = vit_make_dir(t->config.dir);
-  struct stat info;
   if (!r) r = vit__lock_run(t);
   vit__run_path(t, "last.safetensors", path);
   if (r || !t->config.resume || (stat(path, &info) && errno == ENOENT))

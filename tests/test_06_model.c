@@ -638,7 +638,7 @@ static vit_result run_evaluate(void) {
   vit_model m;
   vit_result r = vit_model_create(&m, &c, 1);
   if (r) return r;
-  r = vit_evaluate(&m, &d, &loss, &accuracy, NULL, NULL);
+  r = vit_evaluate(&m, &d, &loss, &accuracy, NULL, NULL, NULL);
   vit_model_free(&m);
   return r;
 }

@@ -309,10 +309,16 @@ static void test_optimizer_errors(void) {
 static void sequence(const char *name, const vit_schedule *s, const double *want,
                      int n) {
   for (int i = 0; i < n; i++) {
-    double have = (double)vit_schedule_rate(s, i);
+    double have = (double)vit_schedule_rate(s, NULL, i);
     CHECK(fabs(have - want[i]) < 1e-6, "%s: rate of step %d is %g, not %g", name, i,
           have, want[i]);
   }
+}
+
+static vit_plateau no_plateau(void) {
+  vit_plateau p;
+  memset(&p, 0, sizeof p);
+  return p;
 }
 
 static void test_schedules(void) {
@@ -323,9 +329,10 @@ static void test_schedules(void) {
   const double q = 0.1 + 0.9 * 0.5 * (1 + sqrt(0.5));
   const double cosine[8] = {0, 0.5, 1, q, half, 1.1 - q, 0.1, 0.1};
   vit_schedule s = vit_schedule_constant(0.5f);
+  vit_plateau p = no_plateau();
   sequence("constant", &s, constant, 3);
-  CHECK((double)vit_schedule_rate(&s, 1000000) == 0.5, "constant for ever");
-  CHECK(!vit_schedule_observe(&s, 5), "a constant rate was lowered");
+  CHECK((double)vit_schedule_rate(&s, NULL, 1000000) == 0.5, "constant for ever");
+  CHECK(!vit_plateau_observe(&p, &s, 5) && !p.started && !p.lowered, "a constant rate was lowered");
   s = vit_schedule_constant(1);
   s.floor = 0.1f;
   s.warmup = 2;
@@ -339,18 +346,18 @@ static void test_schedules(void) {
   s.factor = 0.5f;
   sequence("step", &s, steps, 7);
   s.every = 0; /* never */
-  CHECK((double)vit_schedule_rate(&s, 7) == 1, "every 0 steps");
+  CHECK((double)vit_schedule_rate(&s, NULL, 7) == 1, "every 0 steps");
   s.every = 3;
   s.kind = VIT_LINEAR; /* without a warm-up it starts at the top */
   s.warmup = 0;
-  CHECK((double)vit_schedule_rate(&s, 0) == 1, "first rate");
+  CHECK((double)vit_schedule_rate(&s, NULL, 0) == 1, "first rate");
   for (int kind = VIT_LINEAR; kind <= VIT_COSINE; kind++) { /* no end: it does not fall */
     s.kind = (vit_schedule_kind)kind;
     s.total = 0;
     s.warmup = 0;
-    CHECK((double)vit_schedule_rate(&s, 0) == 1 && (double)vit_schedule_rate(&s, 99) == 1, "total 0");
+    CHECK((double)vit_schedule_rate(&s, NULL, 0) == 1 && (double)vit_schedule_rate(&s, NULL, 99) == 1, "total 0");
     s.warmup = 4;
-    CHECK((double)vit_schedule_rate(&s, 2) == 0.5 && (double)vit_schedule_rate(&s, 99) == 1,
+    CHECK((double)vit_schedule_rate(&s, NULL, 2) == 0.5 && (double)vit_schedule_rate(&s, NULL, 99) == 1,
           "a warm-up, then no end");
   }
 }
@@ -361,21 +368,22 @@ static void test_plateau(void) {
       {1.9, 0, 1}, {2, 1, 0.5}, {5, 0, 0.5}, {6, 1, 0.25}, {1, 0, 0.25},
       {1, 0, 0.25}, {1, 1, 0.2}, {1, 0, 0.2}, {1, 0, 0.2}}; /* not below the floor */
   vit_schedule s = vit_schedule_constant(1);
+  vit_plateau p = no_plateau();
   s.kind = VIT_PLATEAU;
   s.factor = 0.5f;
   s.patience = 2;
   s.floor = 0.2f;
   for (size_t i = 0; i < sizeof epochs / sizeof *epochs; i++) {
-    int lowered = vit_schedule_observe(&s, epochs[i].loss);
-    double rate = (double)vit_schedule_rate(&s, (int)i);
+    int lowered = vit_plateau_observe(&p, &s, epochs[i].loss);
+    double rate = (double)vit_schedule_rate(&s, &p, (int)i);
     CHECK(lowered == epochs[i].lowered && fabs(rate - epochs[i].rate) < 1e-7,
           "epoch %d: lowered %d, rate %g", (int)i, lowered, rate);
   }
-  s.started = s.waited = 0; /* what is not a number is not a best loss */
-  s.scale = 1;
+  CHECK((double)vit_schedule_rate(&s, NULL, 9) == 1, "without a memory nothing was lowered");
+  p = no_plateau(); /* what is not a number is not a best loss */
   for (int i = 0; i < 6; i++)
-    CHECK(!vit_schedule_observe(&s, i ? 6 - i : (double)NAN), "lowered at loss %d", 6 - i);
-  CHECK(!vit_schedule_observe(&s, (double)NAN) && vit_schedule_observe(&s, (double)NAN), "NaN is no progress");
+    CHECK(!vit_plateau_observe(&p, &s, i ? 6 - i : (double)NAN), "lowered at loss %d", 6 - i);
+  CHECK(!vit_plateau_observe(&p, &s, (double)NAN) && vit_plateau_observe(&p, &s, (double)NAN), "NaN is no progress");
 }
 
 /* ---- fit ----------------------------------------------------------------- */
@@ -557,7 +565,7 @@ static void test_fit_by_hand(void) {
       vit_forward(&hand, &s, images, B);
       vit_loss(&hand, &s, labels, 0.2f, &loss);
       vit_backward(&hand, &s, 1);
-      vit_optimizer_step(&o, &hand, &s, vit_schedule_rate(&f.schedule, step));
+      vit_optimizer_step(&o, &hand, &s, vit_schedule_rate(&f.schedule, NULL, step));
     }
   }
   CHECK_SAME_BITS("by hand", hand.params.block, m.params.block, m.params.count);
@@ -620,7 +628,7 @@ static void test_fit_plateau(void) {
   for (int e = 0; e < h.epochs; e++)
     CHECK(fabs(h.epoch[e].rate / (e < 3 ? 1e-12 : 0.5e-12) - 1) < 1e-4,
           "epoch %d: rate %g", e, h.epoch[e].rate);
-  CHECK(f.schedule.waited == 0 && (double)f.schedule.scale == 1, "the config changed");
+  CHECK(f.schedule.kind == VIT_PLATEAU && f.schedule.patience == 2, "the config changed");
   vit_history_free(&h);
   vit_model_free(&m);
 }
@@ -709,14 +717,14 @@ static void test_fit_errors(void) {
 static void test_evaluate(void) {
   const int count = 300; /* more than two batches of evaluate */
   vit_dataset d = pictures(count);
-  static float p[300 * 4], one[48];
+  static float p[300 * 4], z[300 * 4], one[48];
   static int classes[300];
   double loss, accuracy, l, total = 0;
   int right = 0, label;
   vit_model m;
   vit_state s;
   make_model(&m, 6);
-  CHECK(!vit_evaluate(&m, &d, &loss, &accuracy, classes, p), "%s", vit_error());
+  CHECK(!vit_evaluate(&m, &d, &loss, &accuracy, classes, p, z), "%s", vit_error());
   CHECK(!vit_state_create(&s, &m, 1, VIT_FOR_INFERENCE, 1), "%s", vit_error());
   for (int i = 0; i < count; i++) {
     int guess = 0;
@@ -729,22 +737,25 @@ static void test_evaluate(void) {
     right += guess == d.labels[i];
     CHECK(guess == classes[i], "image %d is %d, not %d", i, classes[i], guess);
     CHECK_SAME_BITS("probabilities", p + i * 4, s.probs, 4);
+    CHECK_SAME_BITS("logits", z + i * 4, s.logits, 4);
   }
   CHECK(right > 0 && accuracy == (double)right / count, "accuracy %g, counted %d",
         accuracy, right);
   CHECK(fabs(loss - total / count) < 1e-9, "loss %g, counted %g", loss, total / count);
-  CHECK(!vit_evaluate(&m, &d, &loss, &accuracy, NULL, NULL), "%s", vit_error());
-  for (int k = 0; k < 4; k++) { /* one is not a number, then more: no class is right */
-    m.params.head_b[k] = (float)NAN;
-    CHECK(!vit_evaluate(&m, &d, &loss, &accuracy, NULL, NULL) && loss != loss && accuracy == 0,
-          "%d of NaN: loss %g, accuracy %g", k + 1, loss, accuracy);
+  CHECK(!vit_evaluate(&m, &d, &loss, &accuracy, NULL, NULL, NULL), "%s", vit_error());
+  for (int k = 0; k < 4; k++) { /* one is not a number, then more: nothing is known */
+    m.params.head_b[k] = k % 2 ? (float)INFINITY : (float)NAN;
+    loss = accuracy = -7;
+    fails(vit_evaluate(&m, &d, &loss, &accuracy, classes, p, NULL), VIT_ERR_DIVERGED,
+          "a logit of image 0 is not a finite number: are all pixels and all weights finite?");
+    CHECK(loss == -7 && accuracy == -7, "loss %g, accuracy %g", loss, accuracy);
   }
   d.count = 0;
-  fails(vit_evaluate(&m, &d, &loss, &accuracy, NULL, NULL), VIT_ERR_CONFIG,
+  fails(vit_evaluate(&m, &d, &loss, &accuracy, NULL, NULL, NULL), VIT_ERR_CONFIG,
         "the test set is empty");
   d.count = 3;
   d.width = 9;
-  fails(vit_evaluate(&m, &d, &loss, &accuracy, NULL, NULL), VIT_ERR_CONFIG,
+  fails(vit_evaluate(&m, &d, &loss, &accuracy, NULL, NULL, NULL), VIT_ERR_CONFIG,
         "the test images are 1 x 6 x 9 (channels, height, width), the model wants "
         "1 x 6 x 8; vit_dataset_resize can help");
   vit_state_free(&s);

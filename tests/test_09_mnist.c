@@ -1058,7 +1058,7 @@ static void test_average_by_hand(void) {
     { /* it is the average that is judged */
       vit_model judged = sized_model(&d, 1);
       memcpy(judged.params.block, seen.weights[e], n * sizeof(float));
-      vit_evaluate(&judged, &t, &loss, &accuracy, NULL, NULL);
+      vit_evaluate(&judged, &t, &loss, &accuracy, NULL, NULL, NULL);
       CHECK(fabs(loss - h.epoch[e].val_loss) < 1e-9 && accuracy == h.epoch[e].val_accuracy,
             "epoch %d: judged by %g, %g, not %g, %g", e, h.epoch[e].val_loss,
             h.epoch[e].val_accuracy, loss, accuracy);
@@ -1286,7 +1286,7 @@ static void test_recipe(void) {
   f.schedule.kind = VIT_COSINE;
   f.schedule.warmup = 10;
   CHECK(!vit_fit(&m, &f, &d, &t, &h), "%s", vit_error());
-  CHECK(!vit_evaluate(&m, &t, &loss, &accuracy, NULL, NULL), "%s", vit_error());
+  CHECK(!vit_evaluate(&m, &t, &loss, &accuracy, NULL, NULL, NULL), "%s", vit_error());
   CHECK(accuracy > goal, "accuracy %g, not above %g", accuracy, goal);
   if (getenv("VIT_TEST_VERBOSE")) printf(" accuracy %.3f loss %.3f", accuracy, loss);
   vit_history_free(&h);

@@ -74,14 +74,15 @@ static int same_file(const char *a, const char *b) {
 }
 static const char *const run_files[] = {"last.safetensors", "best.safetensors",
                                         "history.csv", "last.safetensors.tmp",
-                                        "best.safetensors.tmp", "history.csv.tmp"};
+                                        "best.safetensors.tmp", "history.csv.tmp", "lock"};
+enum { RUN_FILES = (int)(sizeof run_files / sizeof *run_files) };
 static void in_folder(char path[300], const char *dir, const char *name) {
   snprintf(path, 300, "%s/%s", dir, name);
 }
 /* Remove what a run wrote into DIR, and DIR. */
 static void clear(const char *dir) {
   char path[300];
-  for (int i = 0; i < 6; i++) {
+  for (int i = 0; i < RUN_FILES; i++) {
     in_folder(path, dir, run_files[i]);
     remove(path);
   }
