@@ -531,6 +531,239 @@ static void test_accumulate(void) {
   vit_model_free(&whole);
 }
 
+/* 4 + 4 + 2 images in one step, and a step that takes the 3 which are left: each
+   image weighs the same as any other. */
+static void test_short_group(void) {
+  static const struct { int images, batch, accumulate, whole; } groups[] = {
+      {10, 4, 3, 10}, {11, 4, 2, 8}, {5, 4, 7, 5}, {23, 5, 3, 15}};
+  for (size_t i = 0; i < sizeof groups / sizeof *groups; i++) {
+    vit_fit_config f = vit_fit_defaults();
+    vit_model whole, parts;
+    f.epochs = 2;
+    f.optimizer = vit_optimizer_defaults(VIT_SGD);
+    f.schedule = vit_schedule_constant(0.1f);
+    f.batch = groups[i].whole;
+    fit_model(&whole, &f, groups[i].images);
+    f.batch = groups[i].batch;
+    f.accumulate = groups[i].accumulate;
+    fit_model(&parts, &f, groups[i].images);
+    CHECK_CLOSE("a short group", parts.params.block, whole.params.block, whole.params.count, 1e-4,
+                1e-5);
+    vit_model_free(&parts);
+    vit_model_free(&whole);
+  }
+}
+
+/* ---- the loop in steps --------------------------------------------------- */
+
+static struct { int calls, fail_at; size_t count; float factor; } hooked;
+
+static vit_result hook(float *g, size_t count, void *user) {
+  if (user != &told) told.wrong = 9;
+  hooked.count = count;
+  for (size_t i = 0; i < count; i++) g[i] *= hooked.factor;
+  return ++hooked.calls == hooked.fail_at ? VIT_STOPPED : VIT_OK;
+}
+
+/* One batch a step: 4 of training, then 3 of judging, in each of two epochs; the
+   same bits as vit_fit, also where the callback stops it now and then. */
+static void test_trainer_steps(void) {
+  vit_dataset d = pictures(350), v = d;
+  vit_fit_config f = vit_fit_defaults();
+  vit_history h, g;
+  vit_trainer t;
+  vit_model m, whole;
+  vit_result r = VIT_OK;
+  f.epochs = 2;
+  f.batch = 100;
+  f.ema = 0.5f;
+  f.keep_best = 1;
+  make_model(&whole, 1);
+  make_model(&m, 1);
+  CHECK(!vit_fit(&whole, &f, &d, &v, &g), "%s", vit_error());
+  memset(&told, 0, sizeof told);
+  f.callback = listen;
+  f.user = &told;
+  told.stop_at = 2;
+  CHECK(!vit_trainer_create(&t, &m, &f, &d, &v, &h), "%s", vit_error());
+  for (int step = 0; step < 16 && !r && !t.done; step++) {
+    const int of_epoch = step % 8, epoch = step / 8;
+    const int judged = of_epoch < 4 ? 0 : 100 * (of_epoch - 3);
+    r = vit_trainer_step(&t);
+    if (r == VIT_STOPPED && step == 1) r = VIT_OK; /* and goes on */
+    CHECK(!r, "step %d: %s", step, vit_error());
+    if (of_epoch < 7)
+      CHECK(t.epoch == epoch && t.batch == (of_epoch < 4 ? of_epoch + 1 : 4) &&
+                t.judged.images == judged,
+            "step %d: epoch %d, batch %d, %d judged", step, t.epoch, t.batch, t.judged.images);
+    else
+      CHECK(t.epoch == epoch + 1 && t.batch == 0 && h.epochs == epoch + 1 && t.progress.epoch_done,
+            "step %d ends no epoch", step);
+    CHECK(t.loss > 0 && t.progress.step == (of_epoch < 4 ? of_epoch + 1 : 4), "step %d: progress", step);
+  }
+  CHECK(!t.done && !vit_trainer_step(&t) && t.done && !vit_trainer_step(&t), "it does not end");
+  vit_trainer_free(&t);
+  fails(vit_trainer_step(&t), VIT_ERR_STATE,
+        "this training has failed, or was not begun; create another trainer");
+  CHECK_SAME_BITS("in steps", m.params.block, whole.params.block, m.params.count);
+  for (int e = 0; e < 2; e++)
+    CHECK(h.epochs == 2 && h.epoch[e].train_loss == g.epoch[e].train_loss &&
+              h.epoch[e].val_loss == g.epoch[e].val_loss && h.best == g.best,
+          "epoch %d is another", e);
+  vit_history_free(&h);
+  vit_history_free(&g);
+  vit_model_free(&m);
+  vit_model_free(&whole);
+}
+
+/* The hook sees the gradients of each optimiser step, and may change them. */
+static void test_hook(void) {
+  vit_dataset d = pictures(14);
+  vit_fit_config f = vit_fit_defaults();
+  vit_model m, plain;
+  vit_history h;
+  vit_trainer t;
+  memset(&told, 0, sizeof told);
+  memset(&hooked, 0, sizeof hooked);
+  f.epochs = 2;
+  f.batch = 4;
+  f.accumulate = 3;
+  f.optimizer = vit_optimizer_defaults(VIT_SGD);
+  f.optimizer.momentum = 0;
+  f.schedule = vit_schedule_constant(0.5f);
+  fit_model(&plain, &f, 14);
+  f.schedule = vit_schedule_constant(0.25f);
+  f.gradients = hook;
+  f.user = &told;
+  hooked.factor = 2;
+  fit_model(&m, &f, 14);
+  CHECK(hooked.calls == 4 && hooked.count == m.params.count && !told.wrong, "%d calls", hooked.calls);
+  CHECK_SAME_BITS("half the rate, twice the gradient", m.params.block, plain.params.block, m.params.count);
+  hooked.fail_at = hooked.calls + 2;
+  CHECK(!vit_trainer_create(&t, &m, &f, &d, NULL, &h), "%s", vit_error());
+  for (int i = 0; i < 4; i++)
+    CHECK(vit_trainer_step(&t) == (i == 3 ? VIT_STOPPED : VIT_OK), "step %d", i);
+  vit_trainer_free(&t);
+  vit_history_free(&h);
+  hooked.factor = (float)NAN; /* a broken one reaches no weight */
+  memcpy(plain.params.block, m.params.block, m.params.count * sizeof(float));
+  CHECK(vit_fit(&m, &f, &d, NULL, &h) == VIT_ERR_DIVERGED, "%s", vit_error());
+  CHECK_SAME_BITS("after NaN", m.params.block, plain.params.block, m.params.count);
+  vit_history_free(&h);
+  vit_model_free(&m);
+  vit_model_free(&plain);
+}
+
+/* Two programs share each batch: this one has part 0 of 2; its hook adds what the
+   other one, played by a state and a loader, makes of part 1. */
+static struct { vit_model *m; vit_state s; vit_loader l; vit_trainer *t; } other;
+
+static vit_result add_other(float *g, size_t count, void *user) {
+  const int first = other.t->batch * 7, B = first + 7 > 24 ? 24 - first : 7;
+  const int own = (B + 1) / 2, n = B - own;
+  double loss;
+  (void)user;
+  if (other.l.epoch != other.t->epoch) vit_loader_epoch(&other.l, other.t->epoch);
+  vit_zero_gradients(&other.s);
+  CHECK(!vit_loader_batch(&other.l, first + own, n) &&
+            !vit_forward(other.m, &other.s, other.l.images, n) &&
+            !vit_loss_targets(other.m, &other.s, other.l.targets, &loss) &&
+            !vit_backward(other.m, &other.s, (float)n / (float)B),
+        "%s", vit_error());
+  for (size_t i = 0; i < count; i++) g[i] += other.s.grads.block[i];
+  return VIT_OK;
+}
+
+static void test_parts(void) {
+  vit_dataset d = pictures(24); /* 7 + 7 + 7 + 3 */
+  vit_fit_config f = vit_fit_defaults();
+  vit_model m, whole;
+  vit_history h;
+  vit_trainer t;
+  vit_result r = VIT_OK;
+  f.epochs = 3;
+  f.batch = 7;
+  f.seed = 8;
+  f.augment.shift = 0.2f;
+  f.optimizer = vit_optimizer_defaults(VIT_SGD);
+  f.schedule = vit_schedule_constant(0.1f);
+  fit_model(&whole, &f, 24);
+  make_model(&m, 1);
+  f.parts = 2;
+  f.gradients = add_other;
+  other.m = &m;
+  other.t = &t;
+  CHECK(!vit_state_create(&other.s, &m, 7, VIT_FOR_TRAINING, 1) &&
+            !vit_loader_create(&other.l, &d, &m, &f.augment, 7, 0, 8) &&
+            !vit_trainer_create(&t, &m, &f, &d, NULL, &h),
+        "%s", vit_error());
+  while (!r && !t.done) r = vit_trainer_step(&t);
+  CHECK(!r && h.epochs == 3, "%s", vit_error());
+  CHECK_CLOSE("two parts", m.params.block, whole.params.block, m.params.count, 1e-4, 1e-5);
+  vit_trainer_free(&t);
+  vit_history_free(&h);
+  f.part = 2;
+  fails(vit_fit_check(&f), VIT_ERR_CONFIG, "part is 2; it must be from 0 to 1");
+  f.part = -1;
+  fails(vit_fit_check(&f), VIT_ERR_CONFIG, "part is -1; it must be from 0 to 1");
+  f.parts = 0;
+  fails(vit_fit_check(&f), VIT_ERR_CONFIG, "parts is 0; it must be from 1 to 1048576");
+  vit_loader_free(&other.l);
+  vit_state_free(&other.s);
+  vit_model_free(&m);
+  vit_model_free(&whole);
+}
+
+/* A learning rate far too high is an error, whatever judges, and with each
+   optimiser; the numbers of the model are left as something that can be read. */
+static void test_rate_too_high(void) {
+  for (int run = 0; run < 24; run++) {
+    vit_dataset d = pictures(24);
+    vit_fit_config f = vit_fit_defaults();
+    vit_history h;
+    vit_model m;
+    vit_result r;
+    make_model(&m, 1);
+    m.kernels = table(run / 12);
+    f.epochs = 30;
+    f.batch = 24;
+    f.ema = run % 2 ? 0.9f : 0;
+    f.optimizer = vit_optimizer_defaults((vit_algorithm)(run / 2 % 3));
+    f.schedule = vit_schedule_constant(run / 6 % 2 ? 1e6f : 10000);
+    m.params.head_b[0] = 1;
+    r = vit_fit(&m, &f, &d, run % 4 == 3 ? &d : NULL, &h);
+    CHECK(r == VIT_ERR_DIVERGED || r == VIT_OK, "run %d: %s", run, vit_error());
+    for (int e = 0; e < h.epochs; e++)
+      CHECK(h.epoch[e].train_loss < 1e30, "run %d: loss %g", run, h.epoch[e].train_loss);
+    if (!r)
+      for (size_t i = 0; i < m.params.count; i++)
+        if (!CHECK(fabs((double)m.params.block[i]) < 1e30, "run %d: a weight is %g", run,
+                   (double)m.params.block[i]))
+          break;
+    vit_history_free(&h);
+    vit_model_free(&m);
+  }
+  { /* one step alone: its weights are not looked at by anything else */
+    vit_dataset d = pictures(24);
+    vit_fit_config f = vit_fit_defaults();
+    vit_history h;
+    vit_model m;
+    make_model(&m, 1);
+    for (size_t i = 0; i < m.params.count; i++) m.params.block[i] *= 1e18f;
+    m.params.head_b[1] = 3e38f;
+    f.epochs = 1;
+    f.batch = 24;
+    f.optimizer = vit_optimizer_defaults(VIT_ADAMW);
+    f.optimizer.weight_decay = 1e5f;
+    f.optimizer.decay_all = 1;
+    f.schedule = vit_schedule_constant(10000);
+    CHECK(vit_fit(&m, &f, &d, NULL, &h) == VIT_ERR_DIVERGED && h.epochs == 0, "weights of %g are a success",
+          (double)m.params.head_b[1]);
+    vit_history_free(&h);
+    vit_model_free(&m);
+  }
+}
+
 /* What fit does, by hand: the same batches, steps and rates. */
 static void test_fit_by_hand(void) {
   vit_fit_config f = vit_fit_defaults();
@@ -869,6 +1102,11 @@ int main(void) {
   RUN(test_callback);
   RUN(test_seeds);
   RUN(test_accumulate);
+  RUN(test_short_group);
+  RUN(test_trainer_steps);
+  RUN(test_hook);
+  RUN(test_parts);
+  RUN(test_rate_too_high);
   RUN(test_fit_by_hand);
   RUN(test_divergence);
   RUN(test_fit_plateau);
