@@ -672,11 +672,10 @@ typedef enum { VIT_SGD, VIT_ADAM, VIT_ADAMW } vit_algorithm;
   X(float, clip_norm, 0, 0, VIT__BELOW(1e30), "at least 0 and below 1e+30",    \
       "clip_norm")
 
-#define VIT__FIELD(type, field, start, low, high, range, same) type field;
+#define VIT__MEMBER(type, field, ...) type field;
 typedef struct {
-  VIT_OPTIMIZER_FIELDS(VIT__FIELD)
+  VIT_OPTIMIZER_FIELDS(VIT__MEMBER)
 } vit_optimizer_config;
-#undef VIT__FIELD
 VIT_DEF vit_optimizer_config vit_optimizer_defaults(vit_algorithm a);
 
 typedef struct {
@@ -716,11 +715,9 @@ typedef enum {
   X(int, patience, 1, "rate_patience")                                         \
   X(int, total, 0, "") /* compared if the rate falls until then */
 
-#define VIT__FIELD(type, field, start, same) type field;
 typedef struct {
-  VIT_SCHEDULE_FIELDS(VIT__FIELD)
+  VIT_SCHEDULE_FIELDS(VIT__MEMBER)
 } vit_schedule;
-#undef VIT__FIELD
 VIT_DEF vit_schedule vit_schedule_constant(float highest);
 /* Others start from a constant one:
      vit_schedule s = vit_schedule_constant(3e-4f);
@@ -928,9 +925,8 @@ typedef struct {
   /* 1: go on from dir/last.safetensors, if it is there */                       \
   X(int, resume, 0, 0, 1, "resume", NULL, "")
 
-#define VIT__FIELD(type, field, start, low, high, what, range, same) type field;
 typedef struct {
-  VIT_FIT_FIELDS(VIT__FIELD)
+  VIT_FIT_FIELDS(VIT__MEMBER)
   vit_augment augment; /* of the training images */
   vit_optimizer_config optimizer;
   vit_schedule schedule;
@@ -941,7 +937,7 @@ typedef struct {
   vit_result (*gradients)(float *g, size_t count, void *user);
   void *user; /* of both */
 } vit_fit_config;
-#undef VIT__FIELD
+#undef VIT__MEMBER
 /* The tutorial's recipe: 5 epochs, batch 128, Adam, rate 0.005. Two numbers are
    not the published ones. beta2 is 0.95 instead of 0.999: the tutorial's softmax
    lets a class die early, and Adam's long memory of its first, large gradients
@@ -4425,9 +4421,8 @@ VIT__SIMD void vit_simd_sum_squares(double *sum, const float *x, int n) {
 
 VIT_DEF vit_optimizer_config vit_optimizer_defaults(vit_algorithm a) {
   vit_optimizer_config c;
-#define VIT__START(type, field, start, low, high, range, same) c.field = start;
+#define VIT__START(type, field, start, ...) c.field = start;
   VIT_OPTIMIZER_FIELDS(VIT__START)
-#undef VIT__START
   return c;
 }
 
@@ -4567,11 +4562,9 @@ VIT_DEF vit_result vit_optimizer_step(
 /* -- schedules ----------------------------------------------------------- */
 
 VIT_DEF vit_schedule vit_schedule_constant(float highest) {
-  vit_schedule s;
-#define VIT__START(type, field, start, same) s.field = start;
+  vit_schedule c;
   VIT_SCHEDULE_FIELDS(VIT__START)
-#undef VIT__START
-  return s;
+  return c;
 }
 
 static vit_result vit__check_schedule(const vit_schedule *s) {
@@ -4617,7 +4610,7 @@ VIT_DEF float vit_schedule_rate(
     const vit_schedule *s, const vit_plateau *p, int step) {
   double rate = (double)s->rate, floor = (double)s->floor, part;
   if (s->kind == VIT_PLATEAU) {
-    rate *= (double)vit__plateau_scale(s, p ? p->lowered : 0);
+    if (p) rate *= (double)vit__plateau_scale(s, p->lowered);
     return (float)(rate > floor ? rate : floor);
   }
   if (s->kind == VIT_STEP)
@@ -5946,8 +5939,6 @@ VIT_DEF vit_result vit_history_read(vit_history *h, const char *path) {
 VIT_DEF vit_fit_config vit_fit_defaults(void) {
   vit_fit_config c;
   memset(&c, 0, sizeof c);
-#define VIT__START(type, field, start, low, high, what, range, same)           \
-  c.field = start;
   VIT_FIT_FIELDS(VIT__START)
 #undef VIT__START
   c.optimizer = vit_optimizer_defaults(VIT_ADAM);
@@ -6013,45 +6004,30 @@ static void vit__average(vit_trainer *t) {
   const double step = t->optimizer.step, early = (1 + step) / (10 + step);
   const float rest = 1 - (float)fmin((double)t->config.ema, early);
   const float *w = t->model->params.block;
-  for (size_t i = 0; t->average && i < t->model->params.count; i++)
+  for (size_t i = 0; i < t->model->params.count; i++)
     t->average[i] += rest * (w[i] - t->average[i]);
 }
 
-/* Other weights, or NULL, change places with the model's. */
+/* Other weights change places with the model's. */
 static void vit__swap(vit_model *m, float *other) {
   float *w = m->params.block;
-  for (size_t i = 0; other && i < m->params.count; i++) {
+  for (size_t i = 0; i < m->params.count; i++) {
     const float t = w[i];
     w[i] = other[i];
     other[i] = t;
   }
 }
 
-/* Forward, loss and backward of images first .. first + n - 1 of the order. */
-static vit_result vit__train_images(
-    vit_trainer *t, int first, int n, float factor) {
-  vit_result r = vit_loader_batch(&t->loader, first, n);
-  if (!r) r = vit_forward(t->model, &t->state, t->loader.images, n);
-  if (!r)
-    r = vit_loss_targets(t->model, &t->state, t->loader.targets, &t->loss);
-  if (!r && !(fabs(t->loss) <= 1e30))
-    r = vit__fail(VIT_ERR_DIVERGED,
-        "the loss of step %.0f is %g: training diverged; a smaller learning "
-        "rate may help",
-        (double)t->epoch * t->progress.steps + t->batch + 1, fabs(t->loss));
-  return r ? r : vit_backward(t->model, &t->state, factor);
-}
-
 /* The step of the optimiser. Weights that are no numbers end the run at once:
    they are neither judged nor saved. */
 static vit_result vit__update(vit_trainer *t, float rate) {
   const vit_fit_config *c = &t->config;
-  vit_model *m = t->model;
+  const vit_model *m = t->model;
   double squares;
   vit_result r = VIT_OK;
   if (c->gradients)
     r = c->gradients(t->state.grads.block, t->state.grads.count, c->user);
-  if (!r) r = vit_optimizer_step(&t->optimizer, m, &t->state, rate);
+  if (!r) r = vit_optimizer_step(&t->optimizer, t->model, &t->state, rate);
   if (r) return r;
   m->kernels->sum_squares(&squares, m->params.block, (int)m->params.count);
   if (!VIT__IS_FINITE(squares))
@@ -6059,30 +6035,40 @@ static vit_result vit__update(vit_trainer *t, float rate) {
         "the weights after step %d of the optimiser are too large: training "
         "diverged; a smaller learning rate may help",
         t->optimizer.step);
-  vit__average(t);
+  if (t->average) vit__average(t);
   return VIT_OK;
 }
 
-/* One batch. `accumulate` of them are the group of an optimiser's step, in which
-   each image weighs the same; a run can stop between two steps only. */
+/* One batch: forward, loss, backward. `accumulate` of them are the group of an
+   optimiser's step, in which each image weighs the same; a run can stop between
+   two groups only. */
 static vit_result vit__train_step(vit_trainer *t) {
   const vit_fit_config *c = &t->config;
   const int count = t->train->count, first = t->batch * c->batch;
   const int B = VIT__MIN(c->batch, count - first);
-  const vit_idx group = (vit_idx)c->batch * c->accumulate;
-  const vit_idx start = first / group * group;
-  const vit_idx images = VIT__MIN(group, count - start);
-  const int last = first + B == start + images;
+  const vit_idx most = (vit_idx)c->batch * c->accumulate;
+  const vit_idx start = first / most * most;
+  const vit_idx group = VIT__MIN(most, count - start);
+  const int last = first + B == start + group;
   const float rate =
       vit_schedule_rate(&t->schedule, &t->plateau, t->optimizer.step);
-  int own, n;
+  int own, n; /* this program's part of the batch, if it shares */
+  vit_state *s = &t->state;
   vit_result r = VIT_OK;
   vit__part(B, c->parts, c->part, 1, &own, &n);
   if (t->loader.epoch != t->epoch) vit_loader_epoch(&t->loader, t->epoch);
-  if (first == start) vit_zero_gradients(&t->state);
-  if (n > 0)
-    r = vit__train_images(
-        t, first + own, n, (float)((double)n / (double)images));
+  if (first == start) vit_zero_gradients(s);
+  if (n > 0) r = vit_loader_batch(&t->loader, first + own, n);
+  if (!r && n > 0) r = vit_forward(t->model, s, t->loader.images, n);
+  if (!r && n > 0)
+    r = vit_loss_targets(t->model, s, t->loader.targets, &t->loss);
+  if (!r && !(fabs(t->loss) <= 1e30))
+    r = vit__fail(VIT_ERR_DIVERGED,
+        "the loss of step %.0f is %g: training diverged; a smaller learning "
+        "rate may help",
+        (double)t->epoch * t->progress.steps + t->batch + 1, fabs(t->loss));
+  if (!r && n > 0)
+    r = vit_backward(t->model, s, (float)((double)n / (double)group));
   if (!r && last) r = vit__update(t, rate);
   if (r) return r;
   t->loss_sum += t->loss * B;
@@ -6091,7 +6077,7 @@ static vit_result vit__train_step(vit_trainer *t) {
   t->stop |= vit__report(t, NULL, (double)rate);
   if (!t->stop || !last) return VIT_OK;
   t->stop = 0;
-  r = vit__save(t);
+  if (c->dir) r = vit__save(t);
   return r ? r
            : vit__fail(VIT_STOPPED, "stopped at epoch %d, step %d",
                  t->epoch + 1, t->batch);
@@ -6100,10 +6086,10 @@ static vit_result vit__train_step(vit_trainer *t) {
 /* One batch of the images that judge, by the averaged weights where they are. */
 static vit_result vit__judge_step(vit_trainer *t) {
   vit_result r;
-  vit__swap(t->model, t->average);
+  if (t->average) vit__swap(t->model, t->average);
   r = vit__judge(&t->judged, t->model, &t->state, t->loader.images, t->val,
       NULL, NULL, NULL);
-  vit__swap(t->model, t->average);
+  if (t->average) vit__swap(t->model, t->average);
   if (r && r != VIT_ERR_DIVERGED) return r;
   if (!r && fabs(t->judged.loss) <= 1e30 * t->val->count) return VIT_OK;
   return vit__fail(VIT_ERR_DIVERGED,
@@ -6127,21 +6113,21 @@ static vit_result vit__finish_epoch(vit_trainer *t) {
       &t->schedule, &t->plateau, t->optimizer.step - 1);
   e->seconds = t->before + vit_seconds() - t->start;
   better = vit__history_add(t->history);
-  vit__swap(t->model, t->average);
+  if (t->average) vit__swap(t->model, t->average);
   if (better && t->best) memcpy(t->best, t->model->params.block, size);
-  if (better) r = vit__save_best(t);
-  vit__swap(t->model, t->average);
+  if (better && t->config.dir) r = vit__save_best(t);
+  if (t->average) vit__swap(t->model, t->average);
   vit_plateau_observe(
       &t->plateau, &t->schedule, t->val ? e->val_loss : e->train_loss);
   t->epoch++;
   t->batch = 0;
   t->loss_sum = 0;
   memset(&t->judged, 0, sizeof t->judged);
-  if (!r) r = vit__save(t);
+  if (!r && t->config.dir) r = vit__save(t);
   if (r) return r;
-  vit__swap(t->model, t->average);
+  if (t->average) vit__swap(t->model, t->average);
   stop = vit__report(t, e, e->rate);
-  vit__swap(t->model, t->average);
+  if (t->average) vit__swap(t->model, t->average);
   return stop ? vit__fail(VIT_STOPPED, "stopped after epoch %d", t->epoch)
               : VIT_OK;
 }
@@ -6383,7 +6369,6 @@ static void vit__run_path(
 
 static vit_result vit__save_best(const vit_trainer *t) {
   char path[512];
-  if (!t->config.dir) return VIT_OK;
   vit__run_path(t, "best.safetensors", path);
   return vit_model_save(t->model, t->train, path);
 }
@@ -6406,7 +6391,6 @@ static vit_result vit__save(vit_trainer *t) {
   vit__text notes;
   vit_result r;
   int settings;
-  if (!t->config.dir) return VIT_OK;
   memcpy(t->table, t->history->epoch, size);
   for (int i = 0; i < t->epoch; i++) t->table[i].seconds = 0;
   memset(&notes, 0, sizeof notes);
