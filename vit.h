@@ -654,23 +654,22 @@ VIT_DEF vit_result vit_gradient_check(const vit_config *c, const vit_kernels *k,
 typedef enum { VIT_SGD, VIT_ADAM, VIT_ADAMW } vit_algorithm;
 
 /* The settings of an optimiser, once: type, field, default (of algorithm a),
-   smallest and largest value, this range in words (NULL: "from .. to .."), the
-   name under which a resume compares it. SGD has the momentum, Adam and AdamW
-   have beta1, beta2 and eps. */
+   the name under which a resume compares it, smallest and largest value, this
+   range in words (NULL: "from .. to .."). SGD has the momentum; Adam and AdamW
+   have beta1, beta2 and eps; clip_norm 0 means no clipping. */
 #define VIT_OPTIMIZER_FIELDS(X)                                                \
-  X(vit_algorithm, algorithm, a, 0, VIT_ADAMW,                                 \
-      "VIT_SGD, VIT_ADAM or VIT_ADAMW", "optimizer")                           \
-  X(float, momentum, 0.9f, 0, VIT__BELOW(1), VIT__BELOW_1, "momentum")         \
-  X(float, beta1, 0.9f, 0, VIT__BELOW(1), VIT__BELOW_1, "beta1")               \
-  X(float, beta2, 0.999f, 0, VIT__BELOW(1), VIT__BELOW_1, "beta2")             \
-  X(float, eps, 1e-8f, 1e-45, FLT_MAX, "above 0 and finite", "eps")            \
-  X(float, weight_decay, a == VIT_ADAMW ? 0.01f : 0, 0, VIT__BELOW(1e6),       \
-      "at least 0 and below 1e+06", "weight_decay")                            \
+  X(vit_algorithm, algorithm, a, "optimizer", 0, VIT_ADAMW,                    \
+      "VIT_SGD, VIT_ADAM or VIT_ADAMW")                                        \
+  X(float, momentum, 0.9f, "momentum", 0, VIT__BELOW(1), VIT__BELOW_1)         \
+  X(float, beta1, 0.9f, "beta1", 0, VIT__BELOW(1), VIT__BELOW_1)               \
+  X(float, beta2, 0.999f, "beta2", 0, VIT__BELOW(1), VIT__BELOW_1)             \
+  X(float, eps, 1e-8f, "eps", 1e-45, FLT_MAX, "above 0 and finite")            \
+  X(float, weight_decay, a == VIT_ADAMW ? 0.01f : 0, "weight_decay", 0,        \
+      VIT__BELOW(1e6), "at least 0 and below 1e+06")                           \
   /* 1: decay every tensor, as AdamW(parameters()) */                          \
-  X(int, decay_all, 0, 0, 1, NULL, "decay_all")                                \
-  /* largest norm of all gradients; 0 = no clipping */                         \
-  X(float, clip_norm, 0, 0, VIT__BELOW(1e30), "at least 0 and below 1e+30",    \
-      "clip_norm")
+  X(int, decay_all, 0, "decay_all", 0, 1, NULL)                                \
+  X(float, clip_norm, 0, "clip_norm", 0, VIT__BELOW(1e30),                     \
+      "at least 0 and below 1e+30")
 
 #define VIT__MEMBER(type, field, ...) type field;
 typedef struct {
@@ -704,16 +703,16 @@ typedef enum {
 } vit_schedule_kind;
 
 /* The settings of a schedule, once: type, field, default, the name under which
-   a resume compares it. warmup, total and every are steps, patience epochs. */
+   a resume compares it, meaning. */
 #define VIT_SCHEDULE_FIELDS(X)                                                 \
-  X(vit_schedule_kind, kind, VIT_CONSTANT, "schedule")                         \
-  X(float, rate, highest, "rate")                                              \
-  X(float, floor, 0, "rate_floor")                                             \
-  X(float, factor, 0.1f, "rate_factor")                                        \
-  X(int, warmup, 0, "warmup_steps")                                            \
-  X(int, every, 1, "rate_every")                                               \
-  X(int, patience, 1, "rate_patience")                                         \
-  X(int, total, 0, "") /* compared if the rate falls until then */
+  X(vit_schedule_kind, kind, VIT_CONSTANT, "schedule", "see above")            \
+  X(float, rate, highest, "rate", "the highest learning rate")                 \
+  X(float, floor, 0, "rate_floor", "the lowest")                               \
+  X(float, factor, 0.1f, "rate_factor", "of VIT_STEP and VIT_PLATEAU")         \
+  X(int, warmup, 0, "warmup_steps", "steps from 0 to the highest rate")        \
+  X(int, every, 1, "rate_every", "steps")                                      \
+  X(int, patience, 1, "rate_patience", "epochs")                               \
+  X(int, total, 0, "", "steps; compared where the rate falls until then")
 
 typedef struct {
   VIT_SCHEDULE_FIELDS(VIT__MEMBER)
@@ -900,30 +899,31 @@ typedef struct {
   const vit_model *model; /* as of now; averaged when epoch_done */
 } vit_progress;
 
-/* The settings of a run that are numbers, once: type, field, default, smallest
-   and largest value, what a message calls it, its range in words (NULL: "from ..
-   to .."), the name under which a resume compares it ("": it may change). */
-#define VIT_FIT_FIELDS(X)                                                        \
-  X(int, epochs, 5, 1, VIT__MOST, "epochs", NULL, "")                            \
-  X(int, batch, 128, 1, VIT__MOST, "batch", NULL, "batch")                       \
-  /* batches per optimiser step */                                               \
-  X(int, accumulate, 1, 1, VIT__MOST, "accumulate", NULL, "accumulate")          \
-  X(float, smoothing, 0, 0, 1, "label smoothing", NULL, "smoothing")             \
-  /* decay of the averaged weights; 0 = no average */                            \
-  X(float, ema, 0, 0, VIT__BELOW(1), "the decay of the averaged weights",        \
-      "from 0 to below 1", "ema")                                                \
-  /* 1: end with the weights of the best epoch */                                \
-  X(int, keep_best, 0, 0, 1, "keep_best", NULL, "keep_best")                     \
-  /* end after so many epochs without a better one */                            \
-  X(int, early_stop, 0, 0, INT_MAX, "early_stop",                                \
-      "0, never, or the epochs to wait for a better one", "")                    \
-  /* of the shuffling, the dropout, the augmentation; compared in three parts */ \
-  X(uint64_t, seed, 1, 0, 2e19, "seed", NULL, "")                                \
-  /* a cluster shares out each batch: this program computes part `part` */       \
-  X(int, parts, 1, 1, VIT__MOST, "parts", NULL, "")                              \
-  X(int, part, 0, 0, c->parts - 1, "part", NULL, "")                             \
-  /* 1: go on from dir/last.safetensors, if it is there */                       \
-  X(int, resume, 0, 0, 1, "resume", NULL, "")
+/* The settings of a run that are numbers, once: type, field, default, the name
+   under which a resume compares it ("": it may change; the seed is compared in
+   three parts), smallest and largest value, what a message calls it, its range
+   in words (NULL: "from .. to .."). */
+#define VIT_FIT_FIELDS(X)                                                      \
+  X(int, epochs, 5, "", 1, VIT__MOST, "epochs", NULL)                          \
+  X(int, batch, 128, "batch", 1, VIT__MOST, "batch", NULL)                     \
+  /* batches per optimiser step */                                             \
+  X(int, accumulate, 1, "accumulate", 1, VIT__MOST, "accumulate", NULL)        \
+  X(float, smoothing, 0, "smoothing", 0, 1, "label smoothing", NULL)           \
+  /* decay of the averaged weights; 0 = no average */                          \
+  X(float, ema, 0, "ema", 0, VIT__BELOW(1),                                    \
+      "the decay of the averaged weights", "from 0 to below 1")                \
+  /* 1: end with the weights of the best epoch */                              \
+  X(int, keep_best, 0, "keep_best", 0, 1, "keep_best", NULL)                   \
+  /* end after so many epochs without a better one */                          \
+  X(int, early_stop, 0, "", 0, INT_MAX, "early_stop",                          \
+      "0, never, or the epochs to wait for a better one")                      \
+  /* of the shuffling, the dropout, the augmentation */                        \
+  X(uint64_t, seed, 1, "", 0, 2e19, "seed", NULL)                              \
+  /* a cluster shares out each batch: this program computes part `part` */     \
+  X(int, parts, 1, "", 1, VIT__MOST, "parts", NULL)                            \
+  X(int, part, 0, "", 0, c->parts - 1, "part", NULL)                           \
+  /* 1: go on from dir/last.safetensors, if it is there */                     \
+  X(int, resume, 0, "", 0, 1, "resume", NULL)
 
 typedef struct {
   VIT_FIT_FIELDS(VIT__MEMBER)
@@ -4438,7 +4438,7 @@ static vit_result vit__check_setting(const char *what, double value, double low,
 
 static vit_result vit__check_optimizer(const vit_optimizer_config *c) {
   vit_result r = VIT_OK;
-#define VIT__CHECK(type, field, start, low, high, range, same)                 \
+#define VIT__CHECK(type, field, start, same, low, high, range)                 \
   if (!r)                                                                      \
     r = vit__check_setting("the optimiser's " #field,                          \
         (type)0.5f == 0 ? (int)c->field : (double)c->field, low, high,         \
@@ -5955,7 +5955,7 @@ VIT_DEF vit_result vit_fit_check(const vit_fit_config *c) {
   vit_schedule schedule = c->schedule;
   vit_result r = vit_augment_check(&c->augment);
   if (schedule.total == 0) schedule.total = INT_MAX; /* the images decide */
-#define VIT__CHECK(type, field, start, low, high, what, range, same)           \
+#define VIT__CHECK(type, field, start, same, low, high, what, range)           \
   if (!r)                                                                      \
     r = vit__check_setting(                                                    \
         what, (double)c->field, low, high, (double)(type)0.5f == 0, range);
@@ -6293,16 +6293,19 @@ static int vit__recipe(const vit_trainer *t, vit__setting *list) {
   VIT__ADD("checksum", vit__checksum(t->train))
   VIT__ADD("val_images", t->val ? t->val->count : 0)
   VIT__ADD("val_checksum", t->val ? vit__checksum(t->val) : 0)
-#define VIT__ROW(type, field, start, low, high, what, range, same)             \
-  VIT__ADD(same, c->field)
-  VIT_FIT_FIELDS(VIT__ROW)
-#undef VIT__ROW
-#define VIT__ROW(type, field, start, low, high, range, same)                   \
-  VIT__ADD(same, c->optimizer.field)
-  VIT_OPTIMIZER_FIELDS(VIT__ROW)
-#undef VIT__ROW
-#define VIT__ROW(type, field, start, same) VIT__ADD(same, c->schedule.field)
-  VIT_SCHEDULE_FIELDS(VIT__ROW)
+#define VIT__ROW(type, field, start, same, ...) VIT__ADD(same, of->field)
+  {
+    const vit_fit_config *of = c;
+    VIT_FIT_FIELDS(VIT__ROW)
+  }
+  {
+    const vit_optimizer_config *of = &c->optimizer;
+    VIT_OPTIMIZER_FIELDS(VIT__ROW)
+  }
+  {
+    const vit_schedule *of = &c->schedule;
+    VIT_SCHEDULE_FIELDS(VIT__ROW)
+  }
 #undef VIT__ROW
   VIT__ADD("total_steps", falls ? t->schedule.total : 0)
 #undef VIT__ADD
@@ -6544,14 +6547,14 @@ static vit_result vit__lock_run(vit_trainer *t) {
       t->lock >= 0 && flock(t->lock, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK;
 #endif
   t->locked = t->lock >= 0;
-  if (held)
-    return vit__fail(VIT_ERR_FILE,
-        "another training run is at work in %.300s; wait until it has ended, "
-        "or choose another folder",
-        t->config.dir);
-  return t->locked ? VIT_OK
-                   : vit__fail(VIT_ERR_FILE, "cannot write %.300s: %.100s",
-                         path, strerror(errno));
+  if (!t->locked && !held)
+    return vit__fail(
+        VIT_ERR_FILE, "cannot write %.300s: %.100s", path, strerror(errno));
+  if (!held) return VIT_OK;
+  return vit__fail(VIT_ERR_FILE,
+      "another training run is at work in %.300s; wait until it has ended, or "
+      "choose another folder",
+      t->config.dir);
 }
 
 /* Take the folder, and go on from the checkpoint in it. */
