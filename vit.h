@@ -61,11 +61,12 @@
        >>13 pretrained    reading and writing safetensors files
 
    Each kernel is written twice, one under the other. vit_naive_NAME is plain
-   loops that look like the formula above it: it is the definition. vit_simd_NAME
-   does the same with vectors. Both have the same signature and stand in a table
-   (vit_naive, vit_simd), so you can call both on the same numbers and compare.
-   The backward of a kernel stands beside its forward, that of a block beside the
-   block's. The SIMD twins of the linear layer are the matrix product: chapter 11.
+   loops that look like the formula above it: it is the definition.
+   vit_simd_NAME does the same with vectors. Both have the same signature and
+   stand in a table (vit_naive, vit_simd), so you can call both on the same
+   numbers and compare. The backward of a kernel stands beside its forward, that
+   of a block beside the block's. The SIMD twins of the linear layer are the
+   matrix product: chapter 11.
 
    To add       write
    a field      a line of VIT_CONFIG_FIELDS; nothing lists them again
@@ -325,7 +326,9 @@ VIT_DEF void vit_positions_sincos2d(
 VIT_DEF void vit_local_mask(
     float *mask, int rows, int cols, int k, int class_token);
 
-/* ---- 06 model: config -------------------------------------------------- */
+/* 04 heads and 05 encoder have nothing but the kernels of the table above. */
+
+/* ---- 06 model ---------------------------------------------------------- */
 
 typedef enum {
   VIT_POSITIONS_NONE,
@@ -432,7 +435,7 @@ VIT_DEF vit_result vit_config_set(
 VIT_DEF int vit_config_patches(const vit_config *c); /* N */
 VIT_DEF int vit_config_tokens(const vit_config *c);  /* T */
 
-/* ---- 06 model: tensors, memory, forward -------------------------------- */
+/* -- tensors, memory, forward -------------------------------------------- */
 
 /* Every parameter tensor, once, in the order in memory and in a checkpoint:
      field, timm's name, where, does it exist, dimensions, initialiser, decay
@@ -499,8 +502,8 @@ typedef struct {
   size_t training;                       /* activations and scratch, batch B */
   size_t inference;                      /* the same without a backward */
 } vit_memory;
-/* Fails where the config or the batch is impossible, also if only for training. It
-   does not ask whether there is so much memory. */
+/* Fails where the config or the batch is impossible, also if only for training.
+   It does not ask whether there is so much memory. */
 VIT_DEF vit_result vit_memory_plan(
     const vit_config *c, int batch, vit_memory *m);
 
@@ -522,9 +525,10 @@ VIT_DEF void vit_model_free(vit_model *m);
 VIT_DEF int vit_model_threads(const vit_model *m);
 
 /* Activations, once: field, where, what there is one of it for, does it exist,
-   floats of one. BLOCK fields exist for each layer when training; when inferring
-   all layers share one. So do the heads' `attn`, Q queries at a time, unless you
-   ask to keep them. `grad` is 1 in training. The names are llm.c's and timm's. */
+   floats of one. BLOCK fields exist for each layer when training; when
+   inferring all layers share one. So do the heads' `attn`, Q queries at a time,
+   unless you ask to keep them. `grad` is 1 in training. The names are llm.c's
+   and timm's. */
 #define VIT_ACTIVATIONS(X)                                                     \
   X(patches, STEM, PATCH, 1, P)     /* pixels of each patch */                 \
   X(patch_embed, STEM, PATCH, 1, D) /* projected patches */                    \
@@ -607,22 +611,22 @@ VIT_DEF void vit_state_free(vit_state *s);
 
 /* images [B,C,height,width] -> s->logits, s->probs [B,K]. 1 <= B <= capacity.
    Afterwards every activation of a training state can be read: block l's part
-   of a BLOCK field is at s->FIELD + l * s->FIELD_stride. See vit_attention(). */
+   of a BLOCK field is at s->FIELD + l * s->FIELD_stride. See vit_attention. */
 VIT_DEF vit_result vit_forward(
     const vit_model *m, vit_state *s, const float *images, int B);
 /* Attention probabilities [T,T] of one head after a forward; row i: what token
    i looks at. NULL, with a sentence in vit_error(), where there is none. */
 VIT_DEF const float *vit_attention(
     const vit_model *m, const vit_state *s, int layer, int image, int head);
-/* Most probable class of each image; p [B,K] may be NULL. VIT_ERR_DIVERGED where
-   a logit is not a finite number. */
+/* Most probable class of each image; p [B,K] may be NULL. VIT_ERR_DIVERGED
+   where a logit is not a finite number. */
 VIT_DEF vit_result vit_predict(const vit_model *m, vit_state *s,
     const float *images, int B, int *classes, float *p);
 
 /* ---- 07 gradients ------------------------------------------------------ */
 
 /* Mean cross entropy of the last forward, with label smoothing in 0..1. With
-   head = softmax the loss takes the probabilities for logits, as model A does.*/
+   softmax_before_loss it takes the probabilities for logits, as A does. */
 VIT_DEF vit_result vit_loss(const vit_model *m, vit_state *s, const int *labels,
     float smoothing, double *loss);
 /* The same with a probability for each class: targets [B,K], each row sums up
@@ -636,8 +640,8 @@ VIT_DEF vit_result vit_backward(const vit_model *m, vit_state *s, float factor);
 /* Analytic against numeric gradient, tensor by tensor, on random images.
    error = |analytic - numeric| / (largest |analytic| of the tensor + 0.001).
    Up to 24 elements of each tensor are looked at. Below 0.01 is right; a wrong
-   sign gives about 2. (A layer norm of fewer than 6 numbers bends so much that a
-   right gradient may seem wrong.) The model gets random parameters of healthy
+   sign gives about 2. (A layer norm of fewer than 6 numbers bends so much that
+   a right gradient may seem wrong.) The model gets random parameters of healthy
    size, and the loss a label smoothing of 0.1. */
 typedef struct {
   int tensors, elements; /* how many were compared */
@@ -1278,15 +1282,13 @@ VIT_DEF int vit_checked_mul(size_t a, size_t b, size_t *product) {
 
 /* Take `count` things of `size` bytes. NULL while measuring. */
 VIT_DEF void *vit_arena_take(vit_arena *a, size_t count, size_t size) {
-  size_t bytes, start = a->used;
-  const size_t most = SIZE_MAX / 2 - 64;
-  if (start > most || !vit_checked_mul(count, size, &bytes) ||
-      bytes > most - start) {
+  const size_t start = a->used, most = SIZE_MAX / 2 - 64;
+  if (start > most || (size && count > (most - start) / size)) {
     a->overflow = 1;
     return NULL;
   }
-  a->used = start + (bytes + 63) / 64 * 64;
-  return a->base && bytes ? a->base + start : NULL;
+  a->used = start + (count * size + 63) / 64 * 64;
+  return a->base && count && size ? a->base + start : NULL;
 }
 
 /* Between the two walks: allocate what the first one measured. The memory is
@@ -1450,8 +1452,8 @@ VIT_DEF double vit_max_difference(const float *a, const float *b, size_t n) {
   return most;
 }
 
-/* Items first .. first + count - 1 of `all` are part i of `parts`; all parts but
-   the last are of one size, a multiple of `multiple`. */
+/* Items first .. first + count - 1 of `all` are part i of `parts`; all parts
+   but the last are of one size, a multiple of `multiple`. */
 static void vit__part(
     int all, int parts, int i, int multiple, int *first, int *count) {
   vit_idx each = ((vit_idx)all + parts - 1) / parts, begin, end;
@@ -2591,7 +2593,7 @@ static void vit_naive_scale(float *y, const float *x, float factor, int n) {
 }
 
 #ifdef VIT__HAS_SIMD
-/* vit_naive_uniform for VIT_LANES counters: vit_philox on all of them at once. */
+/* vit_naive_uniform for VIT_LANES counters: vit_philox on all of them. */
 VIT__OP vit_vec vit__uniforms(uint32_t key, uint32_t stream, uint32_t first) {
   const vit_ivec m = vit_iset(VIT__PHILOX_M);
   vit_ivec x0 = vit_icount(first), x1 = vit_iset(stream);
@@ -2800,23 +2802,23 @@ static vit__view vit__rows(const vit__view *b, int parts, int i) {
    each other: two stages, each cut into parts for the threads. */
 static void vit__pre_norm_forward(const void *block, int i) {
   const vit__view *b = (const vit__view *)block;
-  const vit__view r = vit__rows(b, b->threads, i), *p = &r;
+  const vit__view r = vit__rows(b, b->threads, i);
   const vit_tensors *w = &r.w;
   const vit_config *c = &r.m->config;
   if (r.rows == 0) return;
   if (r.stage == VIT__BEFORE_HEADS) {
     r.k->layernorm_forward(r.norm1, r.norm1_mean, r.norm1_rstd, r.x, w->norm1_w,
         w->norm1_b, r.rows, r.D, c->norm_eps);
-    vit__linear(p, r.qkv, r.norm1, w->qkv_w, w->qkv_b, r.rows, r.D, 3 * r.I);
+    vit__linear(&r, r.qkv, r.norm1, w->qkv_w, w->qkv_b, r.rows, r.D, 3 * r.I);
   } else {
-    vit__linear(p, r.branch, r.atty, w->proj_w, w->proj_b, r.rows, r.I, r.D);
-    if (r.dropout) vit__drop(p, r.branch, c->proj_drop, VIT__SITE_PROJ, r.D);
-    vit__branch(p, VIT__SITE_PATH1, r.residual2, r.x, r.branch);
+    vit__linear(&r, r.branch, r.atty, w->proj_w, w->proj_b, r.rows, r.I, r.D);
+    if (r.dropout) vit__drop(&r, r.branch, c->proj_drop, VIT__SITE_PROJ, r.D);
+    vit__branch(&r, VIT__SITE_PATH1, r.residual2, r.x, r.branch);
     r.k->layernorm_forward(r.norm2, r.norm2_mean, r.norm2_rstd, r.residual2,
         w->norm2_w, w->norm2_b, r.rows, r.D, c->norm_eps);
-    vit__mlp_forward(p, r.norm2);
-    vit__branch(p, VIT__SITE_PATH2, r.out, r.residual2, r.branch);
-    if (r.dropout) vit__drop(p, r.out, c->block_drop, VIT__SITE_BLOCK, r.D);
+    vit__mlp_forward(&r, r.norm2);
+    vit__branch(&r, VIT__SITE_PATH2, r.out, r.residual2, r.branch);
+    if (r.dropout) vit__drop(&r, r.out, c->block_drop, VIT__SITE_BLOCK, r.D);
   }
 }
 
@@ -2825,18 +2827,18 @@ static void vit__pre_norm_forward(const void *block, int i) {
    as it is, and adds what comes back through the branch. */
 static void vit__pre_norm_backward(const void *block, int i) {
   const vit__view *b = (const vit__view *)block;
-  const vit__view r = vit__rows(b, b->parts, i), *p = &r;
+  const vit__view r = vit__rows(b, b->parts, i);
   if (r.rows == 0) return;
   if (r.stage == VIT__AFTER_HEADS) {
     if (r.dropout)
-      vit__drop(p, r.dresidual, r.m->config.block_drop, VIT__SITE_BLOCK, r.D);
-    vit__mlp_backward(p);
-    vit__norm_backward(p, i, 2, r.dresidual, r.dnorm, r.residual2);
-    vit__attn_backward(p);
+      vit__drop(&r, r.dresidual, r.m->config.block_drop, VIT__SITE_BLOCK, r.D);
+    vit__mlp_backward(&r);
+    vit__norm_backward(&r, i, 2, r.dresidual, r.dnorm, r.residual2);
+    vit__attn_backward(&r);
   } else {
     r.k->linear_backward_input(
         r.dnorm, r.dqkv, r.w.qkv_w, r.rows, r.D, 3 * r.I);
-    vit__norm_backward(p, i, 1, r.dresidual, r.dnorm, r.x);
+    vit__norm_backward(&r, i, 1, r.dresidual, r.dnorm, r.x);
   }
 }
 
@@ -2845,39 +2847,39 @@ static void vit__pre_norm_backward(const void *block, int i) {
        out = LayerNorm(residual3), residual3 = norm1 + MLP(norm1) */
 static void vit__post_norm_forward(const void *block, int i) {
   const vit__view *b = (const vit__view *)block;
-  const vit__view r = vit__rows(b, b->threads, i), *p = &r;
+  const vit__view r = vit__rows(b, b->threads, i);
   const vit_tensors *w = &r.w;
   const vit_config *c = &r.m->config;
   if (r.rows == 0) return;
   if (r.stage == VIT__BEFORE_HEADS) {
-    vit__linear(p, r.qkv, r.x, w->qkv_w, w->qkv_b, r.rows, r.D, 3 * r.I);
+    vit__linear(&r, r.qkv, r.x, w->qkv_w, w->qkv_b, r.rows, r.D, 3 * r.I);
   } else {
-    vit__linear(p, r.branch, r.atty, w->proj_w, w->proj_b, r.rows, r.I, r.D);
-    if (r.dropout) vit__drop(p, r.branch, c->proj_drop, VIT__SITE_PROJ, r.D);
-    vit__branch(p, VIT__SITE_PATH1, r.residual2, r.x, r.branch);
+    vit__linear(&r, r.branch, r.atty, w->proj_w, w->proj_b, r.rows, r.I, r.D);
+    if (r.dropout) vit__drop(&r, r.branch, c->proj_drop, VIT__SITE_PROJ, r.D);
+    vit__branch(&r, VIT__SITE_PATH1, r.residual2, r.x, r.branch);
     r.k->layernorm_forward(r.norm1, r.norm1_mean, r.norm1_rstd, r.residual2,
         w->norm1_w, w->norm1_b, r.rows, r.D, c->norm_eps);
-    vit__mlp_forward(p, r.norm1);
-    vit__branch(p, VIT__SITE_PATH2, r.residual3, r.norm1, r.branch);
+    vit__mlp_forward(&r, r.norm1);
+    vit__branch(&r, VIT__SITE_PATH2, r.residual3, r.norm1, r.branch);
     r.k->layernorm_forward(r.out, r.norm2_mean, r.norm2_rstd, r.residual3,
         w->norm2_w, w->norm2_b, r.rows, r.D, c->norm_eps);
-    if (r.dropout) vit__drop(p, r.out, c->block_drop, VIT__SITE_BLOCK, r.D);
+    if (r.dropout) vit__drop(&r, r.out, c->block_drop, VIT__SITE_BLOCK, r.D);
   }
 }
 
 static void vit__post_norm_backward(const void *block, int i) {
   const vit__view *b = (const vit__view *)block;
-  const vit__view r = vit__rows(b, b->parts, i), *p = &r;
+  const vit__view r = vit__rows(b, b->parts, i);
   float *dx = r.dresidual;
   if (r.rows == 0) return;
   if (r.stage == VIT__AFTER_HEADS) {
     if (r.dropout)
-      vit__drop(p, dx, r.m->config.block_drop, VIT__SITE_BLOCK, r.D);
-    vit__norm_replace(p, i, 2, dx, r.residual3);
-    vit__mlp_backward(p);
+      vit__drop(&r, dx, r.m->config.block_drop, VIT__SITE_BLOCK, r.D);
+    vit__norm_replace(&r, i, 2, dx, r.residual3);
+    vit__mlp_backward(&r);
     r.k->residual_forward(dx, dx, r.dnorm, 1, r.rows * r.D);
-    vit__norm_replace(p, i, 1, dx, r.residual2);
-    vit__attn_backward(p);
+    vit__norm_replace(&r, i, 1, dx, r.residual2);
+    vit__attn_backward(&r);
   } else {
     r.k->linear_backward_input(
         r.dnorm, r.dqkv, r.w.qkv_w, r.rows, r.D, 3 * r.I);
@@ -3398,14 +3400,16 @@ VIT_DEF size_t vit_parameter_count(const vit_config *config) {
 static void vit__take_tensors(
     vit_tensors *t, const vit_config *c, vit_arena *a) {
   vit__row rows[VIT__ROWS];
-  double total = vit__count_numbers(c), layer = 0, offset = 0;
+  double total = 0, layer = 0, offset = 0;
   int n = 0;
   vit__table(c, rows);
+  for (int i = 0; i < VIT__ROWS; i++) {
+    if (rows[i].where == VIT__BLOCK) layer += rows[i].count;
+    total += rows[i].count * (rows[i].where == VIT__BLOCK ? c->depth : 1);
+  }
   if (total > VIT__MOST_FLOATS) a->overflow = 1, total = 0;
   t->count = (size_t)total;
   t->block = (float *)vit_arena_take(a, t->count, sizeof(float));
-  for (int i = 0; i < VIT__ROWS; i++)
-    layer += rows[i].where == VIT__BLOCK ? rows[i].count : 0;
   t->layer_stride = total > 0 ? (size_t)layer : 0;
 #define VIT__POINT(field, text, place, exists, d0, d1, d2, d3, init, decay)    \
   if (VIT__##place == VIT__TAIL && rows[n - 1].where == VIT__BLOCK)            \
@@ -3476,7 +3480,7 @@ static void vit__fill_tensor(float *w, const vit_tensor *t,
   }
 }
 
-/* Tensor i draws from stream i, so a tensor's values do not depend on others. */
+/* Tensor i draws from stream i, so its values do not depend on others. */
 static void vit__initialise(vit_model *m, uint64_t seed) {
   vit_tensor t, weight;
   memset(&weight, 0, sizeof weight);
@@ -3516,8 +3520,8 @@ static vit_result vit__plan_state(
     const int each = VIT__##where == VIT__BLOCK &&                             \
                      (grad || (s->keep_attn && VIT__##unit == VIT__HEAD));     \
     double size = (exists) ? count[VIT__##unit] * (double)(floats) : 0;        \
-    vit_result r = vit__check_int("activation " #field, size);                 \
-    if (r) return r;                                                           \
+    if (size > (double)INT_MAX)                                                \
+      return vit__check_int("activation " #field, size);                       \
     s->field##_stride = each ? (size_t)size : 0;                               \
     size *= each ? (double)c->depth : 1;                                       \
     if (size > VIT__MOST_FLOATS) a->overflow = 1, size = 0;                    \
