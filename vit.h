@@ -6403,7 +6403,7 @@ static vit_result vit__save(vit_trainer *t) {
   memset(&notes, 0, sizeof notes);
   settings = vit__recipe(t, list);
   for (int i = 0; i < settings; i++)
-    vit__note_text(&notes, list[i].name, list[i].value);
+    if (*list[i].value) vit__note_text(&notes, list[i].name, list[i].value);
 #define VIT__FIELD(type, name, place)                                          \
   vit__note(&notes, name, "%.17g", (double)(place));
   VIT__RUN_NUMBERS(VIT__FIELD)
@@ -6432,6 +6432,16 @@ static const char *vit__metadata(const vit_safetensors *f, const char *key) {
   return is;
 }
 
+/* A value of the recipe, or NULL, for a message. */
+static void vit__show(char text[64], const char *value, int digits) {
+  char *end;
+  const double number = value ? strtod(value, &end) : 0;
+  if (value && *value && !*end)
+    snprintf(text, 64, "%.*g", digits, number);
+  else
+    snprintf(text, 64, "%.60s", value && *value ? value : "not there");
+}
+
 /* Is the checkpoint of this recipe? */
 static vit_result vit__check_recipe(
     const vit_trainer *t, const vit_safetensors *f, const char *path) {
@@ -6439,18 +6449,16 @@ static vit_result vit__check_recipe(
   const int n = vit__recipe(t, list);
   for (int i = 0; i < n; i++) {
     const char *was = vit__metadata(f, list[i].name), *is = list[i].value;
-    char before[64], now[64];
-    int digits = 6; /* as many as differ */
-    if (was && !strcmp(was, is)) continue;
-    do {
-      snprintf(now, sizeof now, "%.*g", digits, strtod(is, NULL));
-      snprintf(
-          before, sizeof before, "%.*g", digits, was ? strtod(was, NULL) : 0);
-    } while (was && ++digits < 10 && !strcmp(before, now));
+    char before[64] = "", now[64] = "";
+    if (was ? !strcmp(was, is) : !*is) continue;
+    for (int digits = 6; !strcmp(before, now) && digits < 10; digits++) {
+      vit__show(before, was, digits); /* as many as differ */
+      vit__show(now, is, digits);
+    }
     return vit__fail(VIT_ERR_CONFIG,
         "cannot resume from %.200s: its %s is %s, here it is %s; use the "
         "settings and images that it was made with, or another folder",
-        path, list[i].name, was ? before : "not there", now);
+        path, list[i].name, before, now);
   }
   return VIT_OK;
 }
