@@ -763,14 +763,15 @@ typedef struct {
 VIT_DEF vit_result vit_dataset_idx(
     vit_dataset *d, const char *images, const char *labels, int classes);
 /* MNIST or the drawn digits below `dir`: dir/mnist, dir, dir/digits. dir NULL:
-   the environment's VIT_DATA, then ./data. */
+   the environment's VIT_DATA, then ./data. Other data under MNIST's names is
+   read, too; `source` tells which of the three it is. */
 VIT_DEF vit_result vit_dataset_mnist(
     vit_dataset *d, const char *dir, vit_split split);
 /* Name of class k, "7" where classes are just numbers, "?" where there is no
-   class k. It lives as long as the dataset. */
+   class k. It lives as long as the dataset, and the calling thread. */
 VIT_DEF const char *vit_class_name(const vit_dataset *d, int k);
 /* Move `held_back` images, chosen at random, from d to *held. Each class gives
-   its share; both keep their order. */
+   its part; both keep their order. */
 VIT_DEF vit_result vit_dataset_split(
     vit_dataset *d, int held_back, uint64_t seed, vit_dataset *held);
 /* Set d's mean and std to those of the pixels of `from`, which may be d itself:
@@ -785,29 +786,45 @@ VIT_DEF void vit_dataset_free(vit_dataset *d);
 VIT_DEF void vit_dataset_batch(
     const vit_dataset *d, const int *order, int n, float *images, int *labels);
 
-/* How training images are changed at random, once: field and meaning. 0 is off
-   for each. */
+/* How training images are changed at random, once: field, largest value and
+   meaning. 0 is off for each. */
 #define VIT_AUGMENT_FIELDS(X)                                                  \
-  X(shift, "move by up to this part of the width and height")                  \
-  X(rotate, "turn by up to this many degrees")                                 \
-  X(scale, "resize by a factor of up to 1 + this, or one over that")           \
-  X(shear, "slant by up to this many degrees")                                 \
-  X(elastic, "bend: pixels move by about this many (standard deviation)")      \
-  X(elastic_width, "pixels over which the bending is smooth; 0 = 4")           \
-  X(crop, "random resized crop: smallest part of the area; 0 = none")          \
-  X(flip, "probability of a mirror image, left to right")                      \
-  X(flip_vertical, "probability of a mirror image, top to bottom")             \
-  X(brightness, "multiply by 1 - this to 1 + this")                            \
-  X(contrast, "stretch from the mean of all channels by 1 - this to 1 + this") \
-  X(erase, "probability that a rectangle is erased")                           \
-  X(rand_ops, "RandAugment: how many changes are drawn for each image")        \
-  X(rand_strength, "RandAugment: how strong, 0 to 10")                         \
-  X(mixup, "alpha of mixup: pairs of images are blended; 0 = none")            \
-  X(cutmix, "alpha of cutmix: pairs exchange a rectangle; 0 = none")
+  X(shift, 1, "move by up to this part of the width and height")               \
+  X(rotate, 180, "turn by up to this many degrees")                            \
+  X(scale, 2, "resize by a factor of up to 1 + this, or one over that")        \
+  X(shear, 60, "slant by up to this many degrees")                             \
+  X(elastic, 16, "bend: pixels move by about this many (standard deviation)")  \
+  X(elastic_width, 16, "pixels over which the bending is smooth; 0 = 4")       \
+  X(crop, 1, "random resized crop: smallest part of the area; 0 = none")       \
+  X(flip, 1, "probability of a mirror image, left to right")                   \
+  X(flip_vertical, 1, "probability of a mirror image, top to bottom")          \
+  X(brightness, 1, "multiply by 1 - this to 1 + this")                         \
+  X(contrast, 1,                                                               \
+      "stretch from the mean of all channels by 1 - this to 1 + this")         \
+  X(erase, 1, "probability that a rectangle is erased")                        \
+  X(rand_ops, 10, "RandAugment: how many changes are drawn for each image")    \
+  X(rand_strength, 10, "RandAugment: how strong, 0 to 10")                     \
+  X(mixup, 2, "alpha of mixup: pairs of images are blended; 0 = none")         \
+  X(cutmix, 2, "alpha of cutmix: pairs exchange a rectangle; 0 = none")
 
-#define VIT__FIELD(name, text) float name;
+/* To change images in a way of your own, set `image` to a function like
+   vit_augment_image. It may call that first, and must take all its random
+   numbers from rng. Threads call it at the same time, each with its scratch.
+
+       static void darken(float *out, const vit_dataset *d, int i,
+           const vit_augment *a, vit_rng *rng, float *scratch) {
+         const float factor = *(const float *)a->user * vit_random_uniform(rng);
+         vit_augment_image(out, d, i, a, rng, scratch);
+         for (int j = 0; j < d->height * d->width; j++) out[j] -= factor;
+       }
+       a.image = darken, a.user = &strength, a.name = "darken 0.5"; */
+#define VIT__FIELD(name, largest, text) float name;
 typedef struct vit_augment {
   VIT_AUGMENT_FIELDS(VIT__FIELD)
+  void (*image)(float *out, const vit_dataset *d, int i,
+      const struct vit_augment *a, vit_rng *rng, float *scratch); /* or NULL */
+  void *user;       /* for the function */
+  const char *name; /* what a resume compares; wanted where `image` is set */
 } vit_augment;
 #undef VIT__FIELD
 /* Field i as name, text and pointer to its value; 0 past the end. */
@@ -823,8 +840,8 @@ VIT_DEF void vit_augment_image(float *out, const vit_dataset *d, int i,
 VIT_DEF size_t vit_augment_scratch(const vit_dataset *d);
 
 /* Batches of a dataset in a new order each epoch, augmented. What image is next
-   and how it is changed depends on seed, epoch and place in the order alone: any
-   batch can be made again, by any number of threads. */
+   and how it is changed depends on seed, epoch and place in the order alone:
+   any batch can be made again, by any number of threads or machines. */
 typedef struct {
   const vit_dataset *data;
   vit_augment augment;
@@ -1147,9 +1164,9 @@ VIT_DEF vit_result vit_safetensors_find(
 VIT_DEF const char *vit_safetensors_metadata(
     const vit_safetensors *f, const char *key);
 VIT_DEF void vit_safetensors_close(vit_safetensors *f);
-/* Write such a file: to PATH.tmp, flushed to the disk, then renamed to PATH, so
-   that PATH is the old file or the whole new one at any moment (on Windows the
-   old one is removed just before). metadata: key, value, ..., NULL. */
+/* Write such a file: to a temporary file of this call, flushed to the disk, then
+   renamed to PATH, so that PATH is the old file or the whole new one at any
+   moment, whoever else writes it. metadata: key, value, ..., NULL. */
 VIT_DEF vit_result vit_safetensors_write(const char *path,
     const vit_safetensor *tensors, int count, const char *const *metadata);
 /* Copy the parameters of a model from a file that has timm's names, each with
@@ -1187,6 +1204,7 @@ VIT_DEF vit_result vit_model_open(
 #include <direct.h>
 #include <fcntl.h>
 #include <io.h>
+#include <process.h>
 #include <share.h>
 #include <time.h>
 #define S_ISDIR(mode) (((mode)&_S_IFMT) == _S_IFDIR)
@@ -4651,7 +4669,8 @@ VIT_DEF int vit_plateau_observe(
 
 /* -- files that are replaced as a whole ---------------------------------- */
 
-/* Text that grows. `failed`: there was no memory for it. */
+/* Bytes or text that grow; a 0 follows the `used` ones. `failed`: there was no
+   memory for them. */
 typedef struct {
   char *at;
   size_t used, size;
@@ -4663,16 +4682,21 @@ static void vit__text_free(vit__text *t) {
   memset(t, 0, sizeof *t);
 }
 
-static void vit__text_add(vit__text *t, const char *more, size_t n) {
+/* Make room for n more; 0 if there is none. */
+static int vit__text_room(vit__text *t, size_t n) {
   if (!t->failed && t->size - t->used <= n) {
-    size_t size = 2 * t->size + n + 256;
-    char *bigger = (char *)vit__allocate(size, 1, "a text");
+    const size_t size = t->size / 2 * 3 + n + 256;
+    char *bigger = (char *)vit__allocate(size, 1, "what a file holds");
     if (bigger && t->at) memcpy(bigger, t->at, t->used);
     if (bigger && t->at) VIT_FREE(t->at);
     if (bigger) t->at = bigger, t->size = size;
     t->failed = !bigger;
   }
-  if (t->failed) return;
+  return !t->failed;
+}
+
+static void vit__text_add(vit__text *t, const char *more, size_t n) {
+  if (!vit__text_room(t, n)) return;
   memcpy(t->at + t->used, more, n);
   t->used += n;
   t->at[t->used] = '\0';
@@ -4692,82 +4716,83 @@ vit__text_print(vit__text *t, const char *format, ...) {
   vit__text_add(t, more, strlen(more));
 }
 
-#ifndef _WIN32
-/* POSIX, but hidden by <unistd.h> in strict C99. */
 #ifdef __cplusplus
-extern "C"
+extern "C" {
 #endif
-    int
-    fsync(int file);
+#ifdef _WIN32 /* all of <windows.h> would be too much */
+__declspec(dllimport) int __stdcall MoveFileExA(
+    const char *from, const char *to, unsigned long flags);
+#define VIT__OS(name)    _##name
+#define VIT__MKDIR(path) _mkdir(path)
+#define VIT__FLUSH(file) _commit(file)
+/* 1: in the place of the other, 8: on the disk */
+#define VIT__RENAME(a, b) (errno = EACCES, !MoveFileExA(a, b, 1 | 8))
+#define VIT__NEW          _O_WRONLY | _O_CREAT | _O_EXCL | _O_BINARY, 0600
+#else /* POSIX, but hidden by <unistd.h> in strict C99 */
+int fsync(int file);
+#define VIT__OS(name)     name
+#define VIT__MKDIR(path)  mkdir(path, 0777)
+#define VIT__FLUSH(file)  fsync(file)
+#define VIT__RENAME(a, b) rename(a, b)
+#define VIT__NEW          O_WRONLY | O_CREAT | O_EXCL, 0666
+#endif
+#ifdef __cplusplus
+}
 #endif
 
 /* Write all n bytes; 0 if that failed. */
 static int vit__write_out(int file, const char *p, size_t n) {
   while (n > 0) {
-    const size_t part = n < (1u << 28) ? n : 1u << 28;
-#ifdef _WIN32
-    const int done = _write(file, p, (unsigned)part);
-#else
-    const ptrdiff_t done = write(file, p, part);
-#endif
+    const unsigned part = (unsigned)VIT__MIN(n, (size_t)1 << 28);
+    const ptrdiff_t done = VIT__OS(write)(file, p, part);
     if (done < 0 && errno == EINTR) continue;
     if (done <= 0) return 0;
-    p += done;
-    n -= (size_t)done;
+    p += done, n -= (size_t)done;
   }
   return 1;
 }
 
-/* A name in a folder is on the disk when the folder is. */
-static void vit__sync_folder_of(const char *path) {
+/* A name is on the disk when its folder is. */
+static void vit__flush_folder_of(char *path) {
 #ifndef _WIN32
-  char dir[520];
-  char *slash;
-  int file;
-  snprintf(dir, sizeof dir, "%.510s", path);
-  slash = strrchr(dir, '/');
+  char *slash = strrchr(path, '/');
+  int folder;
   if (slash) slash[1] = '\0';
-  file = open(slash ? dir : ".", O_RDONLY);
-  if (file >= 0) (void)!fsync(file);
-  if (file >= 0) close(file);
+  folder = open(slash ? path : ".", O_RDONLY);
+  if (folder >= 0) (void)!fsync(folder), close(folder);
 #else
   (void)path;
 #endif
 }
 
-/* The pieces, one after another, become the file PATH, as described at vit_safetensors_write. */
+/* The pieces, one after another, become the file PATH, as described at
+   vit_safetensors_write. They are written to PATH.PROCESS-NUMBER.tmp, which
+   this call has made: threads or processes that replace PATH at the same time
+   have another, and what a crash left behind is passed over. */
 typedef struct {
   const void *data;
   size_t size;
 } vit__piece;
 static vit_result vit__replace_file(
     const char *path, const vit__piece *pieces, int count) {
-  char temporary[520];
-  int file, good = 1, why;
+  char temporary[560];
+  int file = -1, good, why;
   if (strlen(path) > 500)
     return vit__fail(VIT_ERR_FILE,
         "the file name %.100s... is longer than 500 characters", path);
-  snprintf(temporary, sizeof temporary, "%s.tmp", path);
-#ifdef _WIN32
-  file = _open(temporary, _O_WRONLY | _O_CREAT | _O_TRUNC | _O_BINARY,
-      _S_IREAD | _S_IWRITE);
-#else
-  file = open(temporary, O_WRONLY | O_CREAT | O_TRUNC, 0666);
-#endif
-  errno = file < 0 ? errno : 0;
-  for (int i = 0; file >= 0 && good && i < count; i++)
+  for (int i = 0; file < 0 && i < 10000 && (!i || errno == EEXIST); i++) {
+    snprintf(temporary, sizeof temporary, "%s.%ld-%d.tmp", path,
+        (long)VIT__OS(getpid)(), i);
+    file = VIT__OS(open)(temporary, VIT__NEW);
+  }
+  good = file >= 0;
+  if (good) errno = 0;
+  for (int i = 0; good && i < count; i++)
     good = vit__write_out(file, (const char *)pieces[i].data, pieces[i].size);
-#ifdef _WIN32
-  good = good && file >= 0 && !_commit(file);
-  if (file >= 0 && _close(file)) good = 0;
-  if (good) (void)remove(path); /* its rename does not replace */
-#else
-  while (good && file >= 0 && fsync(file)) good = errno == EINTR;
-  good = good && file >= 0;
-  if (file >= 0 && close(file)) good = 0;
-#endif
-  if (good && !rename(temporary, path)) {
-    vit__sync_folder_of(path);
+  while (good && VIT__FLUSH(file)) good = errno == EINTR;
+  if (file >= 0 && VIT__OS(close)(file)) good = 0;
+  if (good && !VIT__RENAME(temporary, path)) {
+    vit__flush_folder_of(temporary);
     return VIT_OK;
   }
   why = errno;
@@ -4779,7 +4804,7 @@ static vit_result vit__replace_file(
 
 VIT_DEF vit_result vit_make_dir(const char *dir) {
   char path[512];
-  size_t n = strlen(dir);
+  const size_t n = strlen(dir);
   struct stat info;
   int why = 0; /* the first thing that went wrong */
   if (n == 0 || n >= sizeof path)
@@ -4790,11 +4815,7 @@ VIT_DEF vit_result vit_make_dir(const char *dir) {
   for (size_t i = 1; i <= n; i++) {
     if (dir[i] != '/' && dir[i] != '\0') continue;
     path[i] = '\0';
-#ifdef _WIN32
-    if (_mkdir(path) && errno != EEXIST && !why) why = errno;
-#else
-    if (mkdir(path, 0777) && errno != EEXIST && !why) why = errno;
-#endif
+    if (VIT__MKDIR(path) && errno != EEXIST && !why) why = errno;
     path[i] = dir[i];
   }
   if (!stat(dir, &info)) {
@@ -4805,39 +4826,32 @@ VIT_DEF vit_result vit_make_dir(const char *dir) {
       strerror(why ? why : errno));
 }
 
-/* -- data: IDX files, plain and gzip ------------------------------------- */
-
 /* The whole file in memory; free it with VIT_FREE. */
 static vit_result vit__read_file(
     const char *path, unsigned char **bytes, size_t *size) {
-  FILE *f = fopen(path, "rb");
+  vit_result r = VIT_OK;
   long length = -1;
+  FILE *f = fopen(path, "rb");
   *bytes = NULL;
   if (!f)
     return vit__fail(
         VIT_ERR_FILE, "cannot open %.200s: %.100s", path, strerror(errno));
   if (!fseek(f, 0, SEEK_END)) length = ftell(f);
-  if (length < 0 || length == LONG_MAX || fseek(f, 0, SEEK_SET)) {
-    fclose(f);
-    return vit__fail(
-        VIT_ERR_FILE, "cannot read %.200s: it is not a plain file", path);
-  }
   *size = (size_t)length;
-  *bytes = (unsigned char *)vit__allocate(*size, 1, path);
-  if (!*bytes) {
-    fclose(f);
-    return VIT_ERR_NO_MEMORY;
-  }
-  if (fread(*bytes, 1, *size, f) != *size) {
-    fclose(f);
-    VIT_FREE(*bytes);
-    *bytes = NULL;
-    return vit__fail(VIT_ERR_FILE, "cannot read all %.0f bytes of %.200s",
+  if (length < 0 || length == LONG_MAX || fseek(f, 0, SEEK_SET))
+    r = vit__fail(
+        VIT_ERR_FILE, "cannot read %.200s: it is not a plain file", path);
+  else if (!(*bytes = (unsigned char *)vit__allocate(*size, 1, path)))
+    r = VIT_ERR_NO_MEMORY;
+  else if (fread(*bytes, 1, *size, f) != *size)
+    r = vit__fail(VIT_ERR_FILE, "cannot read all %.0f bytes of %.200s",
         (double)*size, path);
-  }
   fclose(f);
-  return VIT_OK;
+  if (r && *bytes) VIT_FREE(*bytes), *bytes = NULL;
+  return r;
 }
+
+/* -- gzip ---------------------------------------------------------------- */
 
 static uint32_t vit__big32(const unsigned char *p) {
   return (uint32_t)p[3] | (uint32_t)p[2] << 8 | (uint32_t)p[1] << 16 |
@@ -4850,7 +4864,7 @@ static uint32_t vit__little32(const unsigned char *p) {
          (uint32_t)p[3] << 24;
 }
 
-/* CRC-32 of gzip (RFC 1952, section 8). */
+/* CRC-32 of gzip (RFC 1952, section 8) and PNG. */
 static uint32_t vit__crc32(const unsigned char *p, size_t n) {
   uint32_t table[256], crc = 0xFFFFFFFFu;
   for (uint32_t i = 0; i < 256; i++) {
@@ -4862,60 +4876,89 @@ static uint32_t vit__crc32(const unsigned char *p, size_t n) {
   return ~crc;
 }
 
-/* Length of a gzip header (RFC 1952, section 2.3), 0 if it is damaged. */
+/* Length of the gzip header at p (RFC 1952, section 2.3); 0 if it is none. */
 static size_t vit__gzip_header(const unsigned char *p, size_t size) {
   size_t at = 10;
-  int flags;
-  if (size < 18 || p[2] != 8 || (p[3] & 0xE0)) return 0;
-  flags = p[3];
-  if (flags & 4) { /* extra field */
-    if (at + 2 > size) return 0;
-    at += 2 + (size_t)(p[at] | p[at + 1] << 8);
-  }
+  if (size < 18 || p[0] != 0x1F || p[1] != 0x8B || p[2] != 8 || p[3] & 0xE0)
+    return 0;
+  if (p[3] & 4) at += 2 + (size_t)(p[10] | p[11] << 8); /* extra field */
   for (int bit = 8; bit <= 16; bit *= 2) { /* name, comment: end with a zero */
-    if (!(flags & bit)) continue;
+    if (!(p[3] & bit)) continue;
     while (at < size && p[at]) at++;
     at++;
   }
-  if (flags & 2) at += 2; /* checksum of the header */
+  if (p[3] & 2) at += 2; /* checksum of the header */
   return at + 8 <= size ? at : 0;
+}
+
+/* Inflate the member of a gzip file that begins at p, behind what `out` holds.
+   stb_image tells how many bytes that gives, but not how many it took: the
+   member ends at the trailer of 8 bytes that names their checksum and number,
+   and behind which nothing is but zeros, with which tar fills up, and another
+   member. Returns the bytes from p to there; 0 if it is damaged. When it gives
+   more than `room` bytes, it is done again with more room. */
+static size_t vit__gunzip_member(
+    vit__text *out, const unsigned char *p, size_t size, size_t room) {
+  /* a byte of deflate gives at most 1032 bytes */
+  const size_t most = 1032 * VIT__MIN(size, INT_MAX / 2 / 1032);
+  size_t at = vit__gzip_header(p, size), next; /* it has been found before */
+  uint32_t crc;
+  int n = -1;
+  for (; n < 0; room *= 2) {
+    room = VIT__MIN(room, most);
+    if (!vit__text_room(out, room)) return 0;
+    n = stbi_zlib_decode_noheader_buffer(
+        out->at + out->used, (int)room, (const char *)p + at, (int)(size - at));
+    if (n < 0 && room == most) return 0;
+  }
+  crc = vit__crc32((unsigned char *)out->at + out->used, (size_t)n);
+  out->used += (size_t)n;
+  for (; at + 8 <= size; at++) {
+    if (vit__little32(p + at) != crc) continue;
+    if (vit__little32(p + at + 4) != (uint32_t)n) continue;
+    for (next = at + 8; next < size && !p[next];) next++;
+    if (next == size || vit__gzip_header(p + next, size - next)) return next;
+    at = next - 8; /* what ends in these zeros has nothing else behind it */
+  }
+  return 0;
 }
 #endif
 
-/* If the file is gzip, replace its bytes by the unpacked ones: inflate through
-   stb_image, then compare length and checksum with the file's last 8 bytes. */
+/* If the file is gzip, replace its bytes by the unpacked ones. */
 static vit_result vit__gunzip(
     const char *path, unsigned char **bytes, size_t *size) {
-  if (*size < 2 || (*bytes)[0] != 0x1F || (*bytes)[1] != 0x8B) return VIT_OK;
+  const unsigned char *p = *bytes;
+  if (*size < 2 || p[0] != 0x1F || p[1] != 0x8B) return VIT_OK;
 #ifdef STBI_INCLUDE_STB_IMAGE_H
   {
-    const size_t header = vit__gzip_header(*bytes, *size);
-    uint32_t crc = 0, length = UINT32_MAX;
-    unsigned char *out;
-    int got;
-    if (header) crc = vit__little32(*bytes + *size - 8);
-    if (header) length = vit__little32(*bytes + *size - 4);
-    /* a byte of deflate gives at most 1032 bytes */
-    if (!header || length / 1032 > *size)
+    const size_t n = *size;
+    const uint32_t last = n < 18 ? 0 : vit__little32(p + n - 4);
+    size_t at = 0, took = 1;
+    vit__text out;
+    vit_result r;
+    memset(&out, 0, sizeof out);
+    if (!vit__gzip_header(p, n) || last / 1032 > n)
       return vit__fail(VIT_ERR_FORMAT, "%.200s is a damaged gzip file", path);
-    if (*size > INT_MAX / 2 || length > INT_MAX / 2)
+    if (n > INT_MAX / 2 || last > INT_MAX / 2)
       return vit__fail(VIT_ERR_FORMAT,
           "%.200s is too large to be unpacked here; unpack it with gunzip",
           path);
-    out = (unsigned char *)vit__allocate(length, 1, path);
-    if (!out) return VIT_ERR_NO_MEMORY;
-    /* The last 8 bytes go along: stb_image wants to look ahead at the end. */
-    got = stbi_zlib_decode_noheader_buffer((char *)out, (int)length,
-        (const char *)*bytes + header, (int)(*size - header));
-    VIT_FREE(*bytes);
-    *bytes = out;
-    *size = length;
-    if (got < 0 || (uint32_t)got != length || vit__crc32(out, length) != crc)
-      return vit__fail(VIT_ERR_FORMAT,
-          "%.200s is damaged: its bytes do not give the %u bytes or the "
-          "checksum that it promises; get it again",
-          path, (unsigned)length);
-    return VIT_OK;
+    for (; took && at < n; at += took)
+      took = vit__gunzip_member(&out, p + at, n - at, last | 0xFFFF);
+    if (took) {
+      VIT_FREE(*bytes);
+      *bytes = (unsigned char *)out.at;
+      *size = out.used;
+      return VIT_OK;
+    }
+    r = out.failed
+            ? VIT_ERR_NO_MEMORY
+            : vit__fail(VIT_ERR_FORMAT,
+                  "%.200s is damaged: its bytes do not give the %u bytes or "
+                  "the checksum that it promises; get it again",
+                  path, (unsigned)last);
+    vit__text_free(&out);
+    return r;
   }
 #else
   return vit__fail(VIT_ERR_FORMAT,
@@ -4925,91 +4968,85 @@ static vit_result vit__gunzip(
 #endif
 }
 
-/* Read an IDX file of bytes with `dims` dimensions; data points behind the
-   header. */
-static vit_result vit__read_idx(const char *path, int dims, int *shape,
-    unsigned char **bytes, size_t *header) {
-  size_t size = 0, expected = 1;
-  vit_result r = vit__read_file(path, bytes, &size);
-  if (!r) r = vit__gunzip(path, bytes, &size);
-  *header = 4 + 4 * (size_t)dims;
-  if (!r && size >= 4 && size < *header)
-    r = vit__fail(VIT_ERR_FORMAT,
+/* -- data: IDX files ----------------------------------------------------- */
+
+/* Is this an IDX file of bytes with so many dimensions? They become shape. */
+static vit_result vit__check_idx(const char *path, const unsigned char *p,
+    size_t size, int dims, int *shape) {
+  const size_t header = 4 + 4 * (size_t)dims;
+  double expected = 1;
+  if (size >= 4 && size < header)
+    return vit__fail(VIT_ERR_FORMAT,
         "%.200s is cut off: it has %.0f bytes, its header alone needs %.0f",
-        path, (double)size, (double)*header);
-  if (!r && (size < *header || vit__big32(*bytes) != 0x800u + (uint32_t)dims))
-    r = vit__fail(VIT_ERR_FORMAT,
+        path, (double)size, (double)header);
+  if (size < 4 || vit__big32(p) != 0x800u + (uint32_t)dims)
+    return vit__fail(VIT_ERR_FORMAT,
         "%.200s is not an IDX file of %s: it starts with %u instead of %u",
-        path, dims == 3 ? "images" : "labels",
-        size < 4 ? 0u : vit__big32(*bytes), 0x800u + (unsigned)dims);
-  for (int d = 0; !r && d < dims; d++) {
-    uint32_t n = vit__big32(*bytes + 4 + 4 * d), most = d ? 4096 : 100000000;
+        path, dims == 3 ? "images" : "labels", size < 4 ? 0u : vit__big32(p),
+        0x800u + (unsigned)dims);
+  for (int d = 0; d < dims; d++) {
+    const uint32_t n = vit__big32(p + 4 + 4 * d), most = d ? 4096 : 100000000;
     if (n < 1 || n > most)
-      r = vit__fail(VIT_ERR_FORMAT,
+      return vit__fail(VIT_ERR_FORMAT,
           "%.200s says its dimension %d is %u; it must be from 1 to %u", path,
           d, n, most);
     shape[d] = (int)n;
-    if (!r && !vit_checked_mul(expected, n, &expected))
-      r = vit__fail(
-          VIT_ERR_OVERFLOW, "%.200s says it is larger than memory", path);
+    expected *= n;
   }
-  if (!r && size - *header != expected)
-    r = vit__fail(VIT_ERR_FORMAT,
+  if ((double)(size - header) != expected)
+    return vit__fail(VIT_ERR_FORMAT,
         "%.200s should hold %.0f bytes after its header, but holds %.0f; get "
         "it again",
-        path, (double)expected, (double)(size - *header));
-  if (r && *bytes) {
-    VIT_FREE(*bytes);
-    *bytes = NULL;
-  }
+        path, expected, (double)(size - header));
+  return VIT_OK;
+}
+
+/* The values of such a file. */
+static vit_result vit__read_idx(
+    const char *path, int dims, int *shape, uint8_t **values) {
+  const size_t header = 4 + 4 * (size_t)dims;
+  size_t size = 0;
+  vit_result r = vit__read_file(path, values, &size);
+  if (!r) r = vit__gunzip(path, values, &size);
+  if (!r) r = vit__check_idx(path, *values, size, dims, shape);
+  if (!r) memmove(*values, *values + header, size - header);
   return r;
 }
 
 VIT_DEF vit_result vit_dataset_idx(
     vit_dataset *d, const char *images, const char *labels, int classes) {
-  int shape[3] = {0, 0, 0}, count = 0;
-  unsigned char *pixels = NULL, *names = NULL;
-  size_t header;
+  int shape[3] = {0, 0, 0};
   vit_result r;
   memset(d, 0, sizeof *d);
   if (classes < 1 || classes > 256)
     return vit__fail(
         VIT_ERR_CONFIG, "classes is %d; it must be from 1 to 256", classes);
-  r = vit__read_idx(images, 3, shape, &pixels, &header);
-  if (!r) {
-    memmove(pixels, pixels + header,
-        (size_t)shape[0] * (size_t)shape[1] * (size_t)shape[2]);
-    r = vit__read_idx(labels, 1, &count, &names, &header);
-  }
-  if (!r) memmove(names, names + header, (size_t)count);
-  if (!r && count != shape[0])
+  r = vit__read_idx(images, 3, shape, &d->pixels);
+  if (!r) r = vit__read_idx(labels, 1, &d->count, &d->labels);
+  if (!r && d->count != shape[0])
     r = vit__fail(VIT_ERR_FORMAT,
         "%.150s holds %d images, but %.150s holds %d labels", images, shape[0],
-        labels, count);
-  for (int i = 0; !r && i < count; i++)
-    if (names[i] >= classes)
+        labels, d->count);
+  for (int i = 0; !r && i < d->count; i++)
+    if (d->labels[i] >= classes)
       r = vit__fail(VIT_ERR_FORMAT,
           "label %d of image %d in %.200s is not a class from 0 to %d",
-          names[i], i, labels, classes - 1);
+          d->labels[i], i, labels, classes - 1);
   if (r) {
-    if (pixels) VIT_FREE(pixels);
-    if (names) VIT_FREE(names);
+    vit_dataset_free(d);
     return r;
   }
-  d->count = count;
   d->channels = 1;
   d->height = shape[1];
   d->width = shape[2];
   d->classes = classes;
-  d->pixels = pixels;
-  d->labels = names;
   for (int c = 0; c < 3; c++) d->std[c] = 1;
   snprintf(d->source, sizeof d->source, "%.250s", images);
   return VIT_OK;
 }
 
-/* The folder of the data: dir, or VIT_DATA, or ./data; NULL with a sentence if its
-   name is too long. */
+/* The folder of the data: dir, or VIT_DATA, or ./data; NULL with a sentence if
+   its name is too long. */
 static const char *vit__data_dir(const char *dir) {
   if (!dir) dir = getenv("VIT_DATA");
   if (!dir || !*dir) dir = "data";
@@ -5024,23 +5061,32 @@ static const char *vit__data_dir(const char *dir) {
 /* DIR/FOLDER/NAME or DIR/FOLDER/NAME.gz, where it is. */
 static int vit__find_data(char *path, size_t size, const char *dir,
     const char *folder, const char *name) {
-  for (int packed = 0; packed < 2; packed++) {
-    FILE *f;
+  FILE *f = NULL;
+  for (int packed = 0; !f && packed < 2; packed++) {
     snprintf(path, size, "%s%s/%s%s", dir, folder, name, packed ? ".gz" : "");
     f = fopen(path, "rb");
-    if (f) {
-      fclose(f);
-      return 1;
-    }
   }
-  return 0;
+  return f && !fclose(f);
+}
+
+/* What these images are, by their labels: MNIST's are known, and data/digits.c
+   draws each digit once among every ten, in an order that changes. */
+static const char *vit__digits_name(const vit_dataset *d, vit_split split) {
+  const char *known =
+      split == VIT_TRAIN ? "\5\0\4\1\11\2\1\3" : "\7\2\1\0\4\1\4\11";
+  int mixed = d->count >= 20 && memcmp(d->labels, d->labels + 10, 10) != 0;
+  if (d->count >= 8 && !memcmp(d->labels, known, 8)) return "MNIST";
+  for (int i = 0; i + 10 <= d->count; i += 10) {
+    int seen = 0;
+    for (int j = i; j < i + 10; j++) seen |= 1 << d->labels[j];
+    if (seen != 1023) mixed = 0;
+  }
+  return mixed ? "drawn digits (not MNIST)"
+               : "images in MNIST's files (not MNIST)";
 }
 
 VIT_DEF vit_result vit_dataset_mnist(
     vit_dataset *d, const char *dir, vit_split split) {
-  /* how the labels of the real MNIST begin */
-  static const uint8_t known[2][8] = {
-      {5, 0, 4, 1, 9, 2, 1, 3}, {7, 2, 1, 0, 4, 1, 4, 9}};
   static const char *const folders[] = {"/mnist", "", "/digits"};
   const char *stem = split == VIT_TRAIN ? "train" : "t10k";
   char name[40], images[300], labels[300];
@@ -5064,13 +5110,14 @@ VIT_DEF vit_result vit_dataset_mnist(
   r = vit_dataset_idx(d, images, labels, 10);
   if (r) return r;
   snprintf(d->source, sizeof d->source, "%s, %d %s images of %d x %d, %.150s",
-      d->count >= 8 && !memcmp(d->labels, known[split == VIT_TEST], 8)
-          ? "MNIST"
-          : "drawn digits (not MNIST)",
-      d->count, split == VIT_TRAIN ? "training" : "test", d->height, d->width,
-      images);
+      vit__digits_name(d, split), d->count,
+      split == VIT_TRAIN ? "training" : "test", d->height, d->width, images);
   return VIT_OK;
 }
+
+/* -- datasets ------------------------------------------------------------ */
+
+enum { VIT__MOST_CLASSES = 256 }; /* a label is one byte */
 
 VIT_DEF void vit_dataset_free(vit_dataset *d) {
   if (d->pixels) VIT_FREE(d->pixels);
@@ -5081,6 +5128,38 @@ VIT_DEF void vit_dataset_free(vit_dataset *d) {
 
 VIT_DEF void vit_dataset_limit(vit_dataset *d, int n) {
   if (n > 0 && n < d->count) d->count = n;
+}
+
+VIT_DEF const char *vit_class_name(const vit_dataset *d, int k) {
+  static VIT__THREAD_LOCAL char numbers[VIT__MOST_CLASSES][4];
+  if (k < 0 || k >= d->classes || k >= VIT__MOST_CLASSES) return "?";
+  if (d->names) return d->names[k];
+  if (!*numbers[k]) snprintf(numbers[k], sizeof numbers[k], "%d", k);
+  return numbers[k];
+}
+
+/* Room for the names of d->classes classes, all "". */
+static vit_result vit__allocate_names(vit_dataset *d) {
+  const size_t size = (size_t)d->classes * VIT_NAME_SIZE;
+  void *names = vit__allocate(size, 1, "the names of the classes");
+  if (!names) return VIT_ERR_NO_MEMORY;
+  memset(names, 0, size);
+  d->names = (char(*)[VIT_NAME_SIZE])names;
+  return VIT_OK;
+}
+
+/* Bytes of one image. */
+static size_t vit__image_size(const vit_dataset *d) {
+  return (size_t)d->channels * (size_t)d->height * (size_t)d->width;
+}
+
+/* Room for `count` images of d's sizes. */
+static vit_result vit__allocate_images(vit_dataset *d, int count) {
+  d->pixels =
+      (uint8_t *)vit__allocate((size_t)count, vit__image_size(d), "the images");
+  if (d->pixels)
+    d->labels = (uint8_t *)vit__allocate((size_t)count, 1, "the labels");
+  return d->labels ? VIT_OK : VIT_ERR_NO_MEMORY;
 }
 
 VIT_DEF void vit_dataset_batch(
@@ -5117,11 +5196,12 @@ static vit_result vit__check_dataset(
         c->image_width,
         d->channels != c->channels ? "" : "; vit_dataset_resize can help");
   for (int k = 0; k < VIT__MIN(d->channels, 3); k++)
-    if (!(d->std[k] > 0))
+    if (!(d->std[k] > 0 && d->std[k] <= FLT_MAX &&
+            fabsf(d->mean[k]) <= FLT_MAX))
       return vit__fail(VIT_ERR_CONFIG,
-          "std of channel %d of the %s set is %g; it must be above 0 (1 for "
-          "none)",
-          k, what, (double)d->std[k]);
+          "mean and std of channel %d of the %s set are %g and %g; mean must "
+          "be finite, std finite and above 0 (0 and 1 for none)",
+          k, what, (double)d->mean[k], (double)d->std[k]);
   if (d->classes > c->classes)
     return vit__fail(VIT_ERR_CONFIG,
         "the %s set has %d classes, the model only %d", what, d->classes,
@@ -5129,97 +5209,33 @@ static vit_result vit__check_dataset(
   return VIT_OK;
 }
 
-enum { VIT__MOST_CLASSES = 256 }; /* a label is one byte */
-
-#define VIT__TEN(t)                                                            \
-  t "0", t "1", t "2", t "3", t "4", t "5", t "6", t "7", t "8", t "9"
-#define VIT__HUNDRED(t)                                                        \
-  VIT__TEN(t "0"), VIT__TEN(t "1"), VIT__TEN(t "2"), VIT__TEN(t "3"),          \
-      VIT__TEN(t "4"), VIT__TEN(t "5"), VIT__TEN(t "6"), VIT__TEN(t "7"),      \
-      VIT__TEN(t "8"), VIT__TEN(t "9")
-
-VIT_DEF const char *vit_class_name(const vit_dataset *d, int k) {
-  static const char numbers[][4] = {VIT__TEN(""), VIT__TEN("1"), VIT__TEN("2"),
-      VIT__TEN("3"), VIT__TEN("4"), VIT__TEN("5"), VIT__TEN("6"), VIT__TEN("7"),
-      VIT__TEN("8"), VIT__TEN("9"), VIT__HUNDRED("1"), VIT__TEN("20"),
-      VIT__TEN("21"), VIT__TEN("22"), VIT__TEN("23"), VIT__TEN("24"),
-      VIT__TEN("25")};
-  if (k < 0 || k >= d->classes || k >= VIT__MOST_CLASSES) return "?";
-  return d->names ? d->names[k] : numbers[k];
-}
-
-/* Room for the names of d->classes classes, all "". */
-static vit_result vit__allocate_names(vit_dataset *d) {
-  const size_t size = (size_t)d->classes * VIT_NAME_SIZE;
-  void *names = vit__allocate(size, 1, "the names of the classes");
-  if (!names) return VIT_ERR_NO_MEMORY;
-  memset(names, 0, size);
-  d->names = (char(*)[VIT_NAME_SIZE])names;
-  return VIT_OK;
-}
-
-/* Bytes of one image. */
-static size_t vit__image_size(const vit_dataset *d) {
-  return (size_t)d->channels * (size_t)d->height * (size_t)d->width;
-}
-
-/* Room for `count` images of d's sizes. */
-static vit_result vit__allocate_images(vit_dataset *d, int count) {
-  d->pixels =
-      (uint8_t *)vit__allocate((size_t)count, vit__image_size(d), "the images");
-  if (d->pixels)
-    d->labels = (uint8_t *)vit__allocate((size_t)count, 1, "the labels");
-  return d->labels ? VIT_OK : VIT_ERR_NO_MEMORY;
-}
-
-/* -- a held-back part, mean and std -------------------------------------- */
-
-/* Share `total` among the classes in proportion to counts, whose sum is `all`:
-   whole shares first, what is left goes to the largest remainders. */
-static void vit__share_out(int *shares, const int *counts, int total, int all) {
+/* How many of `held` images each class gives, in proportion to counts, whose
+   sum is `all`: rounded down; what is left goes to the largest remainders. */
+static void vit__set_quotas(int *quotas, const int *counts, int held, int all) {
   int64_t rest[VIT__MOST_CLASSES];
-  int left = total;
+  int left = held;
   for (int k = 0; k < VIT__MOST_CLASSES; k++) {
-    const int64_t part = (int64_t)total * counts[k];
-    shares[k] = (int)(part / all);
-    rest[k] = part % all;
-    left -= shares[k];
+    const int64_t product = (int64_t)held * counts[k];
+    quotas[k] = (int)(product / all);
+    rest[k] = product % all;
+    left -= quotas[k];
   }
-  for (; left > 0; left--) {
+  while (left-- > 0) {
     int most = 0;
     for (int k = 1; k < VIT__MOST_CLASSES; k++)
       if (rest[k] > rest[most]) most = k;
-    shares[most]++;
+    quotas[most]++;
     rest[most] = 0;
-  }
-}
-
-/* Knuth's selection sampling: of the images of a class that are still to come,
-   each is as likely to be taken. */
-static void vit__move_images(
-    vit_dataset *d, vit_dataset *held, int *shares, int *counts, vit_rng *rng) {
-  const size_t image = vit__image_size(d);
-  const int all = d->count;
-  d->count = 0;
-  for (int i = 0; i < all; i++) {
-    const int k = d->labels[i];
-    const int taken =
-        vit_random_below(rng, (uint32_t)counts[k]) < (uint32_t)shares[k];
-    vit_dataset *to = taken ? held : d;
-    const size_t at = (size_t)to->count++;
-    counts[k]--;
-    shares[k] -= taken;
-    memmove(to->pixels + at * image, d->pixels + (size_t)i * image, image);
-    to->labels[at] = (uint8_t)k;
   }
 }
 
 VIT_DEF vit_result vit_dataset_split(
     vit_dataset *d, int held_back, uint64_t seed, vit_dataset *held) {
-  int counts[VIT__MOST_CLASSES] = {0}, shares[VIT__MOST_CLASSES];
+  int counts[VIT__MOST_CLASSES] = {0}, quotas[VIT__MOST_CLASSES];
   vit_rng rng = vit_rng_create(seed, VIT__SALT_SPLIT);
-  char source[sizeof d->source];
+  const size_t size = vit__image_size(d);
   const int all = d->count;
+  char source[sizeof d->source];
   vit_result r;
   memset(held, 0, sizeof *held);
   if (held_back < 1 || held_back >= all)
@@ -5240,8 +5256,19 @@ VIT_DEF vit_result vit_dataset_split(
   if (d->names)
     memcpy(held->names, d->names, (size_t)d->classes * sizeof *d->names);
   for (int i = 0; i < all; i++) counts[d->labels[i]]++;
-  vit__share_out(shares, counts, held_back, all);
-  vit__move_images(d, held, shares, counts, &rng);
+  vit__set_quotas(quotas, counts, held_back, all);
+  d->count = 0;
+  for (int i = 0; i < all; i++) {
+    /* Knuth's selection sampling: of the images of a class that are still to
+       come, each is as likely to be taken. */
+    const int k = d->labels[i];
+    const uint32_t at = vit_random_below(&rng, (uint32_t)counts[k]--);
+    vit_dataset *to = at < (uint32_t)quotas[k] ? held : d;
+    if (to == held) quotas[k]--;
+    memmove(to->pixels + (size_t)to->count * size, d->pixels + (size_t)i * size,
+        size);
+    to->labels[to->count++] = (uint8_t)k;
+  }
   memcpy(source, d->source, sizeof source);
   snprintf(held->source, sizeof source, "%d of %d held back from %.200s",
       held->count, all, source);
@@ -5280,37 +5307,21 @@ VIT_DEF vit_result vit_dataset_normalize(
 
 VIT_DEF int vit_augment_field(vit_augment *a, int i, const char **name,
     const char **text, float **value) {
-  int n = 0;
-#define VIT__FIELD(field, meaning)                                             \
-  if (n++ == i) {                                                              \
-    *name = #field;                                                            \
-    *text = meaning;                                                           \
-    *value = &a->field;                                                        \
-    return 1;                                                                  \
-  }
+#define VIT__FIELD(field, largest, meaning)                                    \
+  if (i-- == 0) return *name = #field, *text = meaning, *value = &a->field, 1;
   VIT_AUGMENT_FIELDS(VIT__FIELD)
 #undef VIT__FIELD
   return 0;
 }
 
 VIT_DEF vit_result vit_augment_check(const vit_augment *a) {
-  vit_augment copy = *a;
-  const char *name, *text;
-  float *value;
-  for (int i = 0; vit_augment_field(&copy, i, &name, &text, &value); i++) {
-    double most = 1; /* parts and probabilities */
-    if (!strcmp(name, "rotate")) most = 180;
-    if (!strcmp(name, "shear")) most = 60;
-    if (!strncmp(name, "elastic", 7)) most = 16;
-    if (!strcmp(name, "scale") || !strncmp(name, "mix", 3) ||
-        !strncmp(name, "cut", 3))
-      most = 2;
-    if (!strncmp(name, "rand", 4)) most = 10;
-    if (!((double)*value >= 0 && (double)*value <= most))
-      return vit__fail(VIT_ERR_CONFIG,
-          "augmentation: %s is %g; it must be from 0 to %g", name,
-          (double)*value, most);
-  }
+#define VIT__FIELD(field, largest, meaning)                                    \
+  if (!(a->field >= 0 && a->field <= largest))                                 \
+    return vit__fail(VIT_ERR_CONFIG,                                           \
+        "augmentation: %s is %g; it must be from 0 to %d", #field,             \
+        (double)a->field, largest);
+  VIT_AUGMENT_FIELDS(VIT__FIELD)
+#undef VIT__FIELD
   if (a->rand_ops != floorf(a->rand_ops))
     return vit__fail(VIT_ERR_CONFIG,
         "augmentation: rand_ops is %g; it must be a whole number",
@@ -5320,61 +5331,49 @@ VIT_DEF vit_result vit_augment_check(const vit_augment *a) {
         "augmentation: rand_ops is %g, but rand_strength is 0 and changes "
         "nothing; set it to 1 to 10",
         (double)a->rand_ops);
+  if (!a->image != !(a->name && *a->name))
+    return vit__fail(VIT_ERR_CONFIG,
+        "augmentation: there is %s; set image, a function of your own, and "
+        "name, by which a resume knows it, both or neither",
+        a->image ? "a function without a name" : "a name without a function");
   return VIT_OK;
 }
 
-#define VIT__FIELD(field, meaning) +1
+#define VIT__FIELD(field, largest, meaning) +1
 enum { VIT__AUGMENT_COUNT = 0 VIT_AUGMENT_FIELDS(VIT__FIELD) };
 #undef VIT__FIELD
 
-/* Where each pixel of the output comes from: (x, y) measured from the centre of
-   the output, in half widths and half heights, becomes
-   (xx x + xy y + x0, yx x + yy y + y0) in the input. */
+/* What was drawn for one image. Where each pixel of the output comes from: its
+   (x, y), measured from the centre in half widths and half heights, becomes
+   from * (x, y, 1) in the input. */
 typedef struct {
-  double xx, xy, x0, yx, yy, y0;
-} vit__affine;
-
-/* First b, then a. */
-static vit__affine vit__compose(vit__affine a, vit__affine b) {
-  vit__affine c;
-  c.xx = a.xx * b.xx + a.xy * b.yx;
-  c.xy = a.xx * b.xy + a.xy * b.yy;
-  c.x0 = a.xx * b.x0 + a.xy * b.y0 + a.x0;
-  c.yx = a.yx * b.xx + a.yy * b.yx;
-  c.yy = a.yx * b.xy + a.yy * b.yy;
-  c.y0 = a.yx * b.x0 + a.yy * b.y0 + a.y0;
-  return c;
-}
-
-static vit__affine vit__affine_of(
-    double xx, double xy, double yx, double yy, double x0, double y0) {
-  vit__affine a;
-  a.xx = xx, a.xy = xy, a.x0 = x0;
-  a.yx = yx, a.yy = yy, a.y0 = y0;
-  return a;
-}
-
-/* What was drawn for one image. */
-typedef struct {
-  vit__affine from; /* output to input */
-  int moves;        /* `from` is not the identity */
+  double from[2][3];
+  int moves; /* `from` is not the identity */
   float brightness, contrast;
   int erases;
 } vit__draw;
 
-static void vit__move(vit__draw *w, vit__affine a) {
-  w->from = vit__compose(w->from, a);
+/* First (x, y) -> (xx x + xy y + x0, yx x + yy y + y0), then what was drawn
+   before. */
+static void vit__move(vit__draw *w, double xx, double xy, double yx, double yy,
+    double x0, double y0) {
+  for (int i = 0; i < 2; i++) {
+    double *to = w->from[i], a = to[0], b = to[1];
+    to[0] = a * xx + b * yx;
+    to[1] = a * xy + b * yy;
+    to[2] = a * x0 + b * y0 + to[2];
+  }
   w->moves = 1;
+}
+
+static void vit__turn(vit__draw *w, double degrees, double aspect) {
+  double c = cos(degrees * VIT_PI / 180), s = sin(degrees * VIT_PI / 180);
+  vit__move(w, c, -s / aspect, s * aspect, c, 0, 0);
 }
 
 /* -most .. most */
 static double vit__spread(vit_rng *rng, double most) {
   return most * (2 * (double)vit_random_uniform(rng) - 1);
-}
-
-static void vit__turn(vit__draw *w, double degrees, double aspect) {
-  double c = cos(degrees * VIT_PI / 180), s = sin(degrees * VIT_PI / 180);
-  vit__move(w, vit__affine_of(c, -s / aspect, s * aspect, c, 0, 0));
 }
 
 /* Random resized crop (Szegedy et al. 2015): a part of the area from `least` to
@@ -5386,24 +5385,22 @@ static void vit__crop(vit__draw *w, double least, vit_rng *rng) {
   sx = area / sy;
   x0 = vit__spread(rng, 1 - sx);
   y0 = vit__spread(rng, 1 - sy);
-  vit__move(w, vit__affine_of(sx, 0, 0, sy, x0, y0));
+  vit__move(w, sx, 0, 0, sy, x0, y0);
 }
 
 /* RandAugment (Cubuk et al. 2020): one of these at a given strength, 0..1. */
 static void vit__random_change(
     vit__draw *w, double strength, double aspect, vit_rng *rng) {
-  uint32_t which = vit_random_below(rng, 10);
-  double v = vit_random_u32(rng) & 1 ? strength : -strength;
+  const uint32_t which = vit_random_below(rng, 10);
+  const double v = vit_random_u32(rng) & 1 ? strength : -strength;
+  const double s = v > 0 ? 1 + 0.5 * v : 1 / (1 - 0.5 * v);
   if (which == 0) return; /* as it is */
   if (which == 1) vit__turn(w, 30 * v, aspect);
-  if (which == 2) vit__move(w, vit__affine_of(1, 0.3 * v / aspect, 0, 1, 0, 0));
-  if (which == 3) vit__move(w, vit__affine_of(1, 0, 0.3 * v * aspect, 1, 0, 0));
-  if (which == 4) vit__move(w, vit__affine_of(1, 0, 0, 1, 0.9 * v, 0));
-  if (which == 5) vit__move(w, vit__affine_of(1, 0, 0, 1, 0, 0.9 * v));
-  if (which == 6) {
-    double s = v > 0 ? 1 + 0.5 * v : 1 / (1 - 0.5 * v);
-    vit__move(w, vit__affine_of(s, 0, 0, s, 0, 0));
-  }
+  if (which == 2) vit__move(w, 1, 0.3 * v / aspect, 0, 1, 0, 0);
+  if (which == 3) vit__move(w, 1, 0, 0.3 * v * aspect, 1, 0, 0);
+  if (which == 4) vit__move(w, 1, 0, 0, 1, 0.9 * v, 0);
+  if (which == 5) vit__move(w, 1, 0, 0, 1, 0, 0.9 * v);
+  if (which == 6) vit__move(w, s, 0, 0, s, 0, 0);
   if (which == 7) w->brightness *= (float)(1 + 0.9 * v);
   if (which == 8) w->contrast *= (float)(1 + 0.9 * v);
   if (which == 9 && strength > 0) w->erases = 1;
@@ -5413,27 +5410,25 @@ static vit__draw vit__draw_changes(
     const vit_augment *a, double aspect, vit_rng *rng) {
   vit__draw w;
   memset(&w, 0, sizeof w);
-  w.from = vit__affine_of(1, 0, 0, 1, 0, 0);
+  w.from[0][0] = w.from[1][1] = 1;
   w.brightness = w.contrast = 1;
   if (a->crop > 0) vit__crop(&w, (double)a->crop, rng);
   if (a->shift > 0) {
-    double x = vit__spread(rng, 2 * (double)a->shift);
-    double y = vit__spread(rng, 2 * (double)a->shift);
-    vit__move(&w, vit__affine_of(1, 0, 0, 1, x, y));
+    const double x = vit__spread(rng, 2 * (double)a->shift);
+    vit__move(&w, 1, 0, 0, 1, x, vit__spread(rng, 2 * (double)a->shift));
   }
   if (a->rotate > 0) vit__turn(&w, vit__spread(rng, (double)a->rotate), aspect);
   if (a->scale > 0) {
-    double s = exp(vit__spread(rng, log(1 + (double)a->scale)));
-    vit__move(&w, vit__affine_of(s, 0, 0, s, 0, 0));
+    const double s = exp(vit__spread(rng, log(1 + (double)a->scale)));
+    vit__move(&w, s, 0, 0, s, 0, 0);
   }
   if (a->shear > 0) {
-    double t = tan(vit__spread(rng, (double)a->shear) * VIT_PI / 180);
-    vit__move(&w, vit__affine_of(1, t / aspect, 0, 1, 0, 0));
+    const double t = tan(vit__spread(rng, (double)a->shear) * VIT_PI / 180);
+    vit__move(&w, 1, t / aspect, 0, 1, 0, 0);
   }
-  if (vit_random_uniform(rng) < a->flip)
-    vit__move(&w, vit__affine_of(-1, 0, 0, 1, 0, 0));
+  if (vit_random_uniform(rng) < a->flip) vit__move(&w, -1, 0, 0, 1, 0, 0);
   if (vit_random_uniform(rng) < a->flip_vertical)
-    vit__move(&w, vit__affine_of(1, 0, 0, -1, 0, 0));
+    vit__move(&w, 1, 0, 0, -1, 0, 0);
   w.brightness += (float)vit__spread(rng, (double)a->brightness);
   w.contrast += (float)vit__spread(rng, (double)a->contrast);
   w.erases = vit_random_uniform(rng) < a->erase;
@@ -5444,27 +5439,22 @@ static vit__draw vit__draw_changes(
 
 /* out[x][y] = sum over i of weight[|y - i|] in[i][x]: along the columns, and
    turned round, so that the same once more goes along the rows. in [h,w],
-   out [w,h]. Four columns at a time; if w % 4, some of the last four are done
-   twice. */
+   out [w,h]. Four columns at a time: where fewer are left, up to three floats
+   behind `in` are read, and not used. */
 static void vit__smooth(
     float *out, const float *in, int h, int w, const float *weight, int reach) {
-  const int step = VIT__MIN(4, w), one = step > 1, two = 2 * (step > 2);
-  const int three = step - 1;
-  for (int x = 0; x < w; x += step) {
-    const float *column = in + VIT__MIN(x, w - step);
-    float *to = out + (vit_idx)VIT__MIN(x, w - step) * h;
+  for (int x = 0; x < w; x += 4)
     for (int y = 0; y < h; y++) {
       const int last = VIT__MIN(y + reach, h - 1);
-      float a = 0, b = 0, c = 0, d = 0;
+      float sum[4] = {0, 0, 0, 0};
       for (int i = y > reach ? y - reach : 0; i <= last; i++) {
-        const float *p = column + i * (vit_idx)w,
-                    f = weight[i < y ? y - i : i - y];
-        a += f * p[0], b += f * p[one], c += f * p[two], d += f * p[three];
+        const float *p = in + i * (vit_idx)w + x, f = weight[abs(i - y)];
+        sum[0] += f * p[0], sum[1] += f * p[1];
+        sum[2] += f * p[2], sum[3] += f * p[3];
       }
-      to[y] = a, to[one * h + y] = b, to[two * h + y] = c,
-      to[three * h + y] = d;
+      for (int j = 0; j < VIT__MIN(4, w - x); j++)
+        out[(x + j) * (vit_idx)h + y] = sum[j];
     }
-  }
 }
 
 /* Elastic bending (Simard et al. 2003, section 2): each pixel gets a random
@@ -5503,27 +5493,26 @@ static void vit__sample(float *out, const uint8_t *pixels, int C, int h, int w,
   x1 = VIT__MIN(x0 + 1, w - 1), y1 = VIT__MIN(y0 + 1, h - 1);
   fx = (float)(x - (double)x0), fy = (float)(y - (double)y0);
   for (vit_idx c = 0; c < C; c++, pixels += plane) {
-    float top =
-        (float)pixels[y0 * w + x0] * (1 - fx) + (float)pixels[y0 * w + x1] * fx;
-    float low =
-        (float)pixels[y1 * w + x0] * (1 - fx) + (float)pixels[y1 * w + x1] * fx;
+    const uint8_t *up = pixels + y0 * w, *down = pixels + y1 * w;
+    float top = (float)up[x0] * (1 - fx) + (float)up[x1] * fx;
+    float low = (float)down[x0] * (1 - fx) + (float)down[x1] * fx;
     out[c * plane] = top * (1 - fy) + low * fy;
   }
 }
 
-/* Grey levels of the moved and bent picture. */
+/* Grey levels of the moved and bent picture; bend [2,height,width] or NULL. */
 static void vit__warp(float *out, const uint8_t *pixels, const vit_dataset *d,
-    const vit__draw *draw, const float *bend_x, const float *bend_y) {
+    const double from[2][3], const float *bend) {
   const int h = d->height, w = d->width;
-  const vit__affine a = draw->from;
+  vit_idx i = 0;
   for (int y = 0; y < h; y++)
-    for (int x = 0; x < w; x++) {
+    for (int x = 0; x < w; x++, i++) {
       const double u = (2 * x + 1 - w) / (double)w; /* -1 .. 1 */
       const double v = (2 * y + 1 - h) / (double)h;
-      const vit_idx i = (vit_idx)y * w + x;
-      double px = ((a.xx * u + a.xy * v + a.x0) * w + w - 1) / 2;
-      double py = ((a.yx * u + a.yy * v + a.y0) * h + h - 1) / 2;
-      if (bend_x) px += (double)bend_x[i], py += (double)bend_y[i];
+      const double *fx = from[0], *fy = from[1];
+      double px = ((fx[0] * u + fx[1] * v + fx[2]) * w + w - 1) / 2;
+      double py = ((fy[0] * u + fy[1] * v + fy[2]) * h + h - 1) / 2;
+      if (bend) px += (double)bend[i], py += (double)bend[(vit_idx)h * w + i];
       vit__sample(out + i, pixels, d->channels, h, w, px, py);
     }
 }
@@ -5531,45 +5520,39 @@ static void vit__warp(float *out, const uint8_t *pixels, const vit_dataset *d,
 /* Brightness multiplies, contrast stretches from the mean of all channels; then
    the levels are cut off at 0 and 255. */
 static void vit__colour(float *image, vit_idx n, const vit__draw *w) {
-  double mean = 0;
+  double sum = 0;
+  float mean;
   for (vit_idx i = 0; i < n; i++) {
     image[i] = fminf(fmaxf(image[i] * w->brightness, 0), 255);
-    mean += (double)image[i];
+    sum += (double)image[i];
   }
-  mean /= (double)n;
+  mean = (float)(sum / (double)n);
   for (vit_idx i = 0; i < n; i++)
-    image[i] = fminf(
-        fmaxf((float)mean + w->contrast * (image[i] - (float)mean), 0), 255);
+    image[i] = fminf(fmaxf(mean + w->contrast * (image[i] - mean), 0), 255);
 }
 
-/* A box of a part `area` of the image, its sides 1 : ratio, anywhere. */
-typedef struct {
-  int x, y, width, height;
-} vit__box;
-static vit__box vit__random_box(
-    int h, int w, double area, double ratio, vit_rng *rng) {
-  vit__box b;
-  b.width = VIT__MIN((int)(sqrt(area / ratio) * w + 0.5), w);
-  b.height = VIT__MIN((int)(sqrt(area * ratio) * h + 0.5), h);
-  b.x = (int)vit_random_below(rng, (uint32_t)(w - b.width) + 1);
-  b.y = (int)vit_random_below(rng, (uint32_t)(h - b.height) + 1);
-  return b;
-}
-
-/* Random erasing (Zhong et al. 2020): 2 to 33 % of the area become the mean,
-   which is 0 after normalising. */
-static void vit__erase(float *image, const vit_dataset *d, vit_rng *rng) {
-  double area = 0.02 + 0.31 * (double)vit_random_uniform(rng);
-  double ratio = exp(vit__spread(rng, log(3.0)));
-  vit__box b = vit__random_box(d->height, d->width, area, ratio, rng);
+/* Images a and b exchange a box of a part `area` of each, its sides 1 : ratio,
+   anywhere; without b it becomes 0. Returns the pixels of the box. */
+static int vit__exchange(float *a, float *b, const vit_dataset *d, double area,
+    double ratio, vit_rng *rng) {
+  const int h = d->height, w = d->width;
+  const int box_w = VIT__MIN((int)(sqrt(area / ratio) * w + 0.5), w);
+  const int box_h = VIT__MIN((int)(sqrt(area * ratio) * h + 0.5), h);
+  const int x0 = (int)vit_random_below(rng, (uint32_t)(w - box_w) + 1);
+  const int y0 = (int)vit_random_below(rng, (uint32_t)(h - box_h) + 1);
   for (vit_idx c = 0; c < d->channels; c++)
-    for (vit_idx y = b.y; y < b.y + b.height; y++)
-      for (vit_idx x = b.x; x < b.x + b.width; x++)
-        image[(c * d->height + y) * d->width + x] = 0;
+    for (int y = y0; y < y0 + box_h; y++)
+      for (int x = x0; x < x0 + box_w; x++) {
+        const vit_idx i = (c * h + y) * w + x;
+        const float from_b = b ? b[i] : 0;
+        if (b) b[i] = a[i];
+        a[i] = from_b;
+      }
+  return box_w * box_h;
 }
 
 VIT_DEF size_t vit_augment_scratch(const vit_dataset *d) {
-  return 3 * (size_t)d->height * (size_t)d->width;
+  return 3 * (size_t)d->height * (size_t)d->width + 3; /* see vit__smooth */
 }
 
 VIT_DEF void vit_augment_image(float *out, const vit_dataset *d, int index,
@@ -5584,7 +5567,7 @@ VIT_DEF void vit_augment_image(float *out, const vit_dataset *d, int index,
     vit__bend(scratch + axis * plane, scratch + 2 * plane, d->height, d->width,
         (double)a->elastic, width, rng);
   if (draw.moves || bends)
-    vit__warp(out, pixels, d, &draw, bends ? scratch : NULL, scratch + plane);
+    vit__warp(out, pixels, d, draw.from, bends ? scratch : NULL);
   else
     for (vit_idx i = 0; i < n; i++) out[i] = (float)pixels[i];
   if (draw.brightness != 1 || draw.contrast != 1) vit__colour(out, n, &draw);
@@ -5592,7 +5575,13 @@ VIT_DEF void vit_augment_image(float *out, const vit_dataset *d, int index,
     const vit_idx c = i / plane % 3;
     out[i] = (out[i] / 255.0f - d->mean[c]) / d->std[c];
   }
-  if (draw.erases) vit__erase(out, d, rng);
+  if (draw.erases) {
+    /* Random erasing (Zhong et al. 2020): 2 to 33 % of the area become the
+       mean, which is 0 after normalising. */
+    const double area = 0.02 + 0.31 * (double)vit_random_uniform(rng);
+    const double ratio = exp(vit__spread(rng, log(3.0)));
+    vit__exchange(out, NULL, d, area, ratio, rng);
+  }
 }
 
 /* -- augmentation: pairs of images --------------------------------------- */
@@ -5607,60 +5596,46 @@ static double vit__beta(double alpha, vit_rng *rng) {
   }
 }
 
-/* mixup (Zhang et al. 2018): a' = share a + (1 - share) b, b' the other way. */
-static void vit__blend(float *a, float *b, vit_idx n, float share) {
+/* a' = lambda a + (1 - lambda) b, and b' the other way round. */
+static void vit__blend(float *a, float *b, vit_idx n, float lambda) {
   for (vit_idx i = 0; i < n; i++) {
-    float from_a = a[i], from_b = b[i];
-    a[i] = share * from_a + (1 - share) * from_b;
-    b[i] = share * from_b + (1 - share) * from_a;
+    const float from_a = a[i], from_b = b[i];
+    a[i] = lambda * from_a + (1 - lambda) * from_b;
+    b[i] = lambda * from_b + (1 - lambda) * from_a;
   }
 }
 
-/* cutmix (Yun et al. 2019): a and b exchange a box of 1 - share of the area;
-   returns the share that is left, counted in pixels. */
-static float vit__exchange(
-    float *a, float *b, const vit_dataset *d, double share, vit_rng *rng) {
-  vit__box box = vit__random_box(d->height, d->width, 1 - share, 1, rng);
-  for (vit_idx c = 0; c < d->channels; c++)
-    for (vit_idx y = box.y; y < box.y + box.height; y++)
-      for (vit_idx x = box.x; x < box.x + box.width; x++) {
-        vit_idx i = (c * d->height + y) * d->width + x;
-        float t = a[i];
-        a[i] = b[i];
-        b[i] = t;
-      }
-  return 1 - (float)(box.width * box.height) / (float)(d->height * d->width);
-}
-
-/* Mix images i and n - 1 - i of a batch, and their targets in the same parts. */
+/* Mix images i and n - 1 - i of a batch: mixup (Zhang et al. 2018) blends them,
+   cutmix (Yun et al. 2019) exchanges a box of 1 - lambda of the area. Their
+   targets are blended in the same parts. */
 static void vit__mix(vit_loader *l, int i, int n, vit_rng *rng) {
   const vit_dataset *d = l->data;
   const vit_augment *a = &l->augment;
-  const vit_idx pixels = (vit_idx)d->channels * d->height * d->width;
-  float *first = l->images + i * pixels,
-        *second = l->images + (n - 1 - i) * pixels;
-  int cuts = a->cutmix > 0 && (!(a->mixup > 0) || (vit_random_u32(rng) & 1));
-  float share = (float)vit__beta((double)(cuts ? a->cutmix : a->mixup), rng);
+  const vit_idx pixels = (vit_idx)vit__image_size(d), j = n - 1 - i;
+  float *first = l->images + i * pixels, *second = l->images + j * pixels;
+  const int cuts =
+      a->cutmix > 0 && (!(a->mixup > 0) || (vit_random_u32(rng) & 1));
+  float lambda = (float)vit__beta((double)(cuts ? a->cutmix : a->mixup), rng);
   if (cuts)
-    share = vit__exchange(first, second, d, (double)share, rng);
+    lambda =
+        1 - (float)vit__exchange(first, second, d, 1 - (double)lambda, 1, rng) /
+                (float)(d->height * d->width);
   else
-    vit__blend(first, second, pixels, share);
-  vit__blend(l->targets + (vit_idx)i * l->classes,
-      l->targets + (vit_idx)(n - 1 - i) * l->classes, l->classes, share);
+    vit__blend(first, second, pixels, lambda);
+  vit__blend(l->targets + (vit_idx)i * l->classes, l->targets + j * l->classes,
+      l->classes, lambda);
 }
 
 /* -- batches ------------------------------------------------------------- */
 
 static void vit__plan_loader(vit_loader *l, vit_arena *a) {
-  const vit_dataset *d = l->data;
-  size_t pixels = (size_t)d->channels * (size_t)d->height * (size_t)d->width;
-  size_t B = (size_t)l->batch;
-  l->order = (int *)vit_arena_take(a, (size_t)d->count, sizeof(int));
+  const size_t B = (size_t)l->batch, pixels = vit__image_size(l->data);
+  l->order = (int *)vit_arena_take(a, (size_t)l->data->count, sizeof(int));
   l->images = (float *)vit_arena_take(a, B * pixels, sizeof(float));
   l->targets =
       (float *)vit_arena_take(a, B * (size_t)l->classes, sizeof(float));
   l->scratch = (float *)vit_arena_take(
-      a, (size_t)l->threads * vit_augment_scratch(d), sizeof(float));
+      a, (size_t)l->threads * vit_augment_scratch(l->data), sizeof(float));
 }
 
 VIT_DEF vit_result vit_loader_create(vit_loader *l, const vit_dataset *d,
@@ -5704,34 +5679,30 @@ static vit_rng vit__place_rng(const vit_loader *l, uint32_t salt, int at) {
       (uint32_t)l->epoch * (uint32_t)l->data->count + (uint32_t)at);
 }
 
-static void vit__load_image(vit_loader *l, int first, int i, float *scratch) {
-  const vit_dataset *d = l->data;
-  const vit_idx pixels = (vit_idx)d->channels * d->height * d->width;
-  const int index = l->order[first + i];
-  float *targets = l->targets + (vit_idx)i * l->classes;
-  vit_rng rng = vit__place_rng(l, VIT__SALT_AUGMENT, first + i);
-  vit_augment_image(
-      l->images + i * pixels, d, index, &l->augment, &rng, scratch);
-  vit__set_targets(targets, d->labels[index], l->smoothing, l->classes);
-}
-
 VIT_DEF vit_result vit_loader_batch(vit_loader *l, int first, int n) {
   const int threads = l->threads;
-  size_t room;
+  const vit_dataset *d = l->data;
+  const vit_augment *a = &l->augment;
   if (!l->arena.block)
     return vit__fail(VIT_ERR_STATE,
         "there is no loader: vit_loader_create failed or was not called");
-  if (first < 0 || n < 1 || n > l->batch || first > l->data->count - n)
+  if (first < 0 || n < 1 || n > l->batch || first > d->count - n)
     return vit__fail(VIT_ERR_CONFIG,
         "images %d to %.0f are no batch: there are %d, and room for 1 to %d at "
         "a time",
-        first, (double)first + n - 1, l->data->count, l->batch);
-  room = vit_augment_scratch(l->data);
+        first, (double)first + n - 1, d->count, l->batch);
   VIT__PARALLEL_FOR
   for (int t = 0; t < threads; t++)
-    for (int i = t; i < n; i += threads)
-      vit__load_image(l, first, i, l->scratch + (size_t)t * room);
-  if (!(l->augment.mixup > 0) && !(l->augment.cutmix > 0)) return VIT_OK;
+    for (int i = t; i < n; i += threads) {
+      const int index = l->order[first + i];
+      vit_rng rng = vit__place_rng(l, VIT__SALT_AUGMENT, first + i);
+      (a->image ? a->image : vit_augment_image)(
+          l->images + (size_t)i * vit__image_size(d), d, index, a, &rng,
+          l->scratch + (size_t)t * vit_augment_scratch(d));
+      vit__set_targets(l->targets + (vit_idx)i * l->classes, d->labels[index],
+          l->smoothing, l->classes);
+    }
+  if (!(a->mixup > 0) && !(a->cutmix > 0)) return VIT_OK;
   VIT__PARALLEL_FOR
   for (int t = 0; t < threads; t++)
     for (int i = t; i < n / 2; i += threads) {
@@ -6315,6 +6286,10 @@ static int vit__recipe(const vit_trainer *t, vit__setting *list) {
 #undef VIT__ADD
   for (int i = 0; vit_augment_field(&augment, i, &name, &text, &number); i++)
     vit__set(s++, "augment", name, (double)*number);
+  vit__set(s, "augment", "image", 0); /* a function of one's own has a name */
+  snprintf(s->value, sizeof s->value, "%.60s",
+      c->augment.image ? c->augment.name : "");
+  s++;
   for (int i = 0; vit_config_field(&t->model->config, i, &name, &text, &value);
        i++)
     vit__set(s++, "config", name, value);

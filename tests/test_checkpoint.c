@@ -74,18 +74,17 @@ static int same_file(const char *a, const char *b) {
   return same;
 }
 static const char *const run_files[] = {"last.safetensors", "best.safetensors",
-                                        "history.csv", "last.safetensors.tmp",
-                                        "best.safetensors.tmp", "history.csv.tmp", "lock"};
-enum { RUN_FILES = (int)(sizeof run_files / sizeof *run_files) };
+                                        "history.csv", "lock"};
 static void in_folder(char path[300], const char *dir, const char *name) {
   snprintf(path, 300, "%s/%s", dir, name);
 }
 /* Remove what a run wrote into DIR, and DIR. */
 static void clear(const char *dir) {
   char path[300];
-  for (int i = 0; i < RUN_FILES; i++) {
+  for (int i = 0; i < 4; i++) {
     in_folder(path, dir, run_files[i]);
     remove(path);
+    rests(path, 1);
   }
   remove(dir);
 }
@@ -96,9 +95,9 @@ static void same_run_files(const char *what, const char *a, const char *b, int b
     in_folder(y, b, run_files[i]);
     CHECK(same_file(x, y), "%s: %s differs", what, run_files[i]);
   }
-  for (int i = 3; i < 6; i++) {
+  for (int i = 0; i < 3; i++) {
     in_folder(x, a, run_files[i]);
-    CHECK(!exists(x), "%s: %s is left", what, run_files[i]);
+    CHECK(!rests(x, 0), "%s: %s.*.tmp is left", what, run_files[i]);
   }
 }
 
@@ -148,6 +147,7 @@ static vit_augment every_change(void) {
   vit_augment a;
   const char *name, *text;
   float *value;
+  memset(&a, 0, sizeof a);
   for (int i = 0; vit_augment_field(&a, i, &name, &text, &value); i++) {
     *value = 0.25f;
     if (!strcmp(name, "rotate") || !strcmp(name, "shear")) *value = 10;
@@ -335,8 +335,7 @@ static void test_killed_while_saving(void) {
   const char *path = path_of("killed.safetensors");
   vit_rng rng = vit_rng_create(2, 0);
   bytes content[2];
-  int found[2] = {0, 0};
-  char temporary[310];
+  int found[2] = {0, 0}, left;
   test_random(many[0], 20000, 1, 1);
   test_random(many[1], 20000, 1, 2);
   for (int i = 1; i >= 0; i--) {
@@ -360,9 +359,9 @@ static void test_killed_while_saving(void) {
     vit_safetensors_close(&f);
   }
   CHECK(found[0] && found[1], "%d times the one, %d times the other", found[0], found[1]);
+  left = rests(path, 0);
   CHECK(!save_many(path, 0), "a rest of the killed one is in the way: %s", vit_error());
-  snprintf(temporary, sizeof temporary, "%s.tmp", path);
-  CHECK(!exists(temporary), "%s is left", temporary);
+  CHECK(rests(path, 1) == left, "the next writer leaves a file, too");
   free(content[0].at);
   free(content[1].at);
   remove(path);
@@ -402,6 +401,11 @@ static void test_killed_while_training(void) {
                        fit_in_child, dir))
         break;
       kills++;
+    }
+    for (int i = 0; i < 3; i++) { /* a kill leaves what it was writing, and no more */
+      char path[300];
+      in_folder(path, dir, run_files[i]);
+      CHECK(rests(path, 1) <= kills, "more rests than kills");
     }
     same_run_files("killed", dir, quiet, 1);
     CHECK(read_history(dir, NULL) == KILLED_EPOCHS, "the history is too short");
@@ -717,11 +721,9 @@ static void test_python(void) { SKIP("not tested here"); }
 
 static void check_kept(const char *what, const char *path, const bytes *was) {
   bytes now = read_bytes(path);
-  char temporary[320];
   CHECK(equal(&now, was), "%s: the old file changed", what);
   free(now.at);
-  snprintf(temporary, sizeof temporary, "%s.tmp", path);
-  CHECK(!exists(temporary), "%s: %s is left", what, temporary);
+  CHECK(!rests(path, 0), "%s: %s.*.tmp is left", what, path);
 }
 
 static void test_full_disk(void) {
@@ -843,7 +845,7 @@ static void test_full_disk_in_a_run(void) {
 
 static void test_in_the_way(void) {
   const char *path = path_of("in-the-way"), *inside = path_of("in-the-way/x");
-  char temporary[310], longest[600], want[300];
+  char longest[600], want[300];
   vit_fit_config f;
   outcome o;
   vit_model m;
@@ -854,13 +856,9 @@ static void test_in_the_way(void) {
         "cannot write %s: Is a directory; what was there before is still there", path);
 #endif
   CHECK(vit_model_save(&m, NULL, path) == VIT_ERR_FILE, "a folder was replaced");
-  snprintf(temporary, sizeof temporary, "%s.tmp", path);
-  CHECK(exists(inside) && !exists(temporary), "the folder, or a rest");
+  CHECK(exists(inside) && !rests(path, 0), "the folder, or a rest");
   remove(inside);
   remove(path);
-  CHECK(!vit_make_dir(temporary), "%s", vit_error()); /* now PATH.tmp is a folder */
-  CHECK(vit_model_save(&m, NULL, path) == VIT_ERR_FILE && !exists(path), "%s", vit_error());
-  remove(temporary);
   fails(vit_model_save(&m, NULL, path_of("no/such/folder")), VIT_ERR_FILE,
         "cannot write %s: No such file or directory; what was there before is still there",
         path_of("no/such/folder"));
@@ -1137,6 +1135,48 @@ static void test_another_recipe(void) {
   free(was.at);
   clear(dir);
   no_leak("another recipe");
+}
+
+/* An augmentation of one's own is compared by its name. */
+static void own_image(float *out, const vit_dataset *d, int index, const vit_augment *a, vit_rng *rng,
+                      float *scratch) {
+  vit_augment_image(out, d, index, a, rng, scratch);
+  out[0] = *(const float *)a->user;
+}
+
+static void test_own_augmentation(void) {
+  static const char *const names[] = {"", "own 1", "own 2"};
+  static const char *const shown[] = {"not there", "own 1", "own 2"};
+  const char *dir = path_of("own");
+  float grey[2] = {0.25f, 0.5f};
+  char want[500], path[300];
+  in_folder(path, dir, "last.safetensors");
+  for (int first = 0; first < 3; first++)
+    for (int then = 0; then < 3; then++)
+      for (int i = 0; i < 2; i++) {
+        const int k = i ? then : first;
+        vit_fit_config f = recipe(3, dir);
+        stopper s = {0, 2};
+        outcome o;
+        f.resume = i;
+        f.callback = stop;
+        f.user = &s;
+        f.augment.image = k ? own_image : NULL;
+        f.augment.user = grey;
+        f.augment.name = names[k];
+        start(&o, &f, 3, 1, 1);
+        snprintf(want, sizeof want,
+                 "cannot resume from %s: its augment.image is %s, here it is %s; use the settings and "
+                 "images that it was made with, or another folder",
+                 path, shown[first], shown[then]);
+        if (i && first != then)
+          fails(o.result, VIT_ERR_CONFIG, want, "");
+        else
+          CHECK(o.result == VIT_STOPPED, "%s", vit_error());
+        outcome_free(&o);
+      }
+  clear(dir);
+  no_leak("own augmentation");
 }
 
 /* As many images as before, in colour, but others. */
@@ -1713,6 +1753,7 @@ int main(void) {
   RUN(test_resume);
   RUN(test_finished);
   RUN(test_another_recipe);
+  RUN(test_own_augmentation);
   RUN(test_other_images);
   RUN(test_comma);
   RUN(test_history_read);

@@ -4,6 +4,120 @@
 #define _POSIX_C_SOURCE 200809L /* setenv */
 #endif
 #include "files.h"
+#ifndef _WIN32
+#include <sys/wait.h>
+#endif
+
+/* ---- several writers of one file ----------------------------------------- */
+
+enum { WRITTEN = 30000 };
+/* A file whose numbers are all the same, a different one each time. */
+static vit_result write_number(const char *path, int number) {
+  float *values = (float *)malloc(WRITTEN * sizeof(float));
+  vit_safetensor t;
+  vit_result r;
+  memset(&t, 0, sizeof t);
+  t.name = "numbers";
+  t.dims = 1;
+  t.count = WRITTEN - (size_t)(number % 7) * 1000;
+  t.shape[0] = (int)t.count;
+  memcpy(t.type, "F32", 4);
+  t.data = values;
+  if (!values) return VIT_ERR_NO_MEMORY;
+  for (size_t i = 0; i < t.count; i++) values[i] = (float)number;
+  r = vit_safetensors_write(path, &t, 1, NULL);
+  free(values);
+  return r;
+}
+
+/* 1: a whole file, and one writer's alone. */
+static int read_number(const char *path) {
+  vit_safetensors f;
+  vit_safetensor t;
+  int ok = !vit_safetensors_open(&f, path) && !vit_safetensors_find(&f, "numbers", &t);
+  for (size_t i = 1; ok && i < t.count; i++)
+    ok = !memcmp((const char *)t.data, (const char *)t.data + 4 * i, 4);
+  vit_safetensors_close(&f);
+  return ok;
+}
+
+static void test_two_processes_write(void) {
+#ifdef _WIN32
+  SKIP("no fork");
+#else
+  const int reads = test_quick() ? 150 : 600;
+  const char *path = path_of("written.safetensors");
+  int refused = 0, status;
+  pid_t child[2];
+  CHECK(!write_number(path, 1), "%s", vit_error());
+  for (int c = 0; c < 2; c++) {
+    child[c] = fork();
+    if (!CHECK(child[c] >= 0, "no fork")) return;
+    if (child[c]) continue;
+    for (int i = 0; i < 100000 && getppid() != 1; i++)
+      if (write_number(path, 2 * i + c)) _exit(1);
+    _exit(0);
+  }
+  for (int i = 0; i < reads; i++) refused += !read_number(path);
+  CHECK(!refused, "%d of %d reads were refused, or torn: %s", refused, reads, vit_error());
+  for (int c = 0; c < 2; c++) {
+    kill(child[c], SIGTERM);
+    waitpid(child[c], &status, 0);
+    CHECK(WIFSIGNALED(status), "writer %d failed", c);
+  }
+  CHECK(rests(path, 1) <= 2, "more than what the two were writing is left");
+  remove(path);
+  no_leak("two processes");
+#endif
+}
+
+static void test_two_threads_write(void) {
+#ifndef _OPENMP
+  SKIP("no OpenMP");
+#else
+  const int rounds = test_quick() ? 50 : 200;
+  const char *path = path_of("written.safetensors");
+  int refused = 0, failed = 0, done = 0;
+  CHECK(!write_number(path, 1), "%s", vit_error());
+#pragma omp parallel for num_threads(3) schedule(static) reduction(+ : refused, failed)
+  for (int t = 0; t < 3; t++) {
+    if (t == 2)
+      while (__sync_add_and_fetch(&done, 0) < 2) refused += !read_number(path);
+    else
+      for (int i = 0; i < rounds; i++) failed += write_number(path, 2 * i + t) != VIT_OK;
+    __sync_add_and_fetch(&done, 1);
+  }
+  CHECK(!refused && !failed, "%d reads and %d writes were refused", refused, failed);
+  CHECK(!rests(path, 1), "a temporary file is left");
+  remove(path);
+  no_leak("two threads");
+#endif
+}
+
+/* What a crash left behind is in nobody's way, and stays what it is. */
+static void test_rests(void) {
+#ifdef _WIN32
+  SKIP("other numbers of processes");
+#else
+  const char *path = path_of("written.safetensors");
+  char old[300], name[100];
+  for (int i = 0; i < 3; i++) {
+    snprintf(name, sizeof name, "written.safetensors.%ld-%d.tmp", (long)getpid(), i);
+    if (i == 1)
+      folder_of(name);
+    else
+      write_file(name, "a rest", 6);
+  }
+  CHECK(!write_number(path, 5) && read_number(path), "%s", vit_error());
+  CHECK(rests(path, 0) == 3, "%d rests", rests(path, 0));
+  snprintf(old, sizeof old, "%s.tmp", path); /* the name of older versions */
+  folder_of("written.safetensors.tmp");
+  CHECK(!write_number(path, 6) && read_number(path), "%s", vit_error());
+  CHECK(rests(path, 1) == 4 && !rests(path, 0), "the rests");
+  remove(path);
+  no_leak("rests");
+#endif
+}
 
 /* ---- bytes of a file ----------------------------------------------------- */
 
@@ -271,6 +385,141 @@ static void test_gzip(void) {
 }
 
 #ifdef VIT_HAVE_STB
+/* b, cut into members of at most `each` bytes; then an empty one, as bgzip does,
+   if that is asked for, and zeros. */
+static bytes gzip_members(const bytes *b, size_t each, int flags, int empty, int zeros) {
+  bytes z, part;
+  z.size = part.size = 0;
+  for (size_t at = 0; at < b->size || empty >= 0; at += each) {
+    bytes member;
+    part.size = 0;
+    while (part.size < each && at + part.size < b->size) put8(&part, b->at[at + part.size]);
+    if (at >= b->size && !empty--) break;
+    member = gzip(&part, flags);
+    memcpy(z.at + z.size, member.at, member.size);
+    z.size += member.size;
+  }
+  while (zeros-- > 0) put8(&z, 0);
+  return z;
+}
+
+static vit_result open_gzip(vit_dataset *d, const bytes *z, const bytes *y) {
+  const char *images = write_file("images.gz", z->at, z->size);
+  return vit_dataset_idx(d, images, write_file("labels", y->at, y->size), 10);
+}
+#endif
+
+/* Several members, one after another, and zeros behind: what bgzip, pigz, tar and
+   `cat` write. */
+static void test_gzip_members(void) {
+#ifndef VIT_HAVE_STB
+  SKIP("stb_image.h was not found");
+#else
+  static const int each[] = {1, 7, 16, 60, 75, 76, 100};
+  const bytes x = idx_images(5), y = idx_labels(5);
+  vit_dataset d;
+  for (int e = 0; e < 7; e++)
+    for (int empty = 0; empty < 3; empty++)
+      for (int zeros = 0; zeros < 12; zeros += zeros < 9 ? 1 : 300) {
+        const bytes z = gzip_members(&x, (size_t)each[e], e % 2 ? 4 : 8, empty, zeros);
+        if (CHECK(!open_gzip(&d, &z, &y), "members of %d bytes, %d empty ones, %d zeros: %s",
+                  each[e], empty, zeros, vit_error()))
+          check_small_dataset(&d, 5);
+        vit_dataset_free(&d);
+        no_leak("members");
+      }
+#endif
+}
+
+/* A member or two of 200 000 bytes: more than is guessed at first. */
+static void test_gzip_large_members(void) {
+#ifndef VIT_HAVE_STB
+  SKIP("stb_image.h was not found");
+#else
+  enum { SIDE = 448, ALL = 16 + 2 * SIDE * SIDE };
+  unsigned char *idx = (unsigned char *)malloc(ALL), *z = (unsigned char *)malloc(2 * ALL);
+  const bytes y = idx_labels(2);
+  if (!idx || !z) exit(1);
+  for (int i = 0; i < ALL; i++) idx[i] = (unsigned char)(i / 64 * 7);
+  memcpy(idx, "\0\0\10\3\0\0\0\2\0\0\1\300\0\0\1\300", 16);
+  for (int members = 1; members < 4; members++) {
+    size_t n = 0;
+    vit_dataset d;
+    for (int m = 0; m < members; m++) {
+      const int from = m * (ALL / members), to = m + 1 < members ? from + ALL / members : ALL;
+      bytes tail;
+      memcpy(z + n, "\x1F\x8B\10\0\0\0\0\0\0\377", 10);
+      n += 10;
+      for (int at = from; at < to; at += 60000) { /* stored blocks */
+        const int size = to - at < 60000 ? to - at : 60000;
+        z[n++] = at + size == to;
+        z[n++] = (unsigned char)(size & 255), z[n++] = (unsigned char)(size >> 8);
+        z[n++] = (unsigned char)(~size & 255), z[n++] = (unsigned char)(~size >> 8 & 255);
+        memcpy(z + n, idx + at, (size_t)size);
+        n += (size_t)size;
+      }
+      tail.size = 0;
+      put_little32(&tail, vit__crc32(idx + from, (size_t)(to - from)));
+      put_little32(&tail, (uint32_t)(to - from));
+      memcpy(z + n, tail.at, 8);
+      n += 8;
+    }
+    CHECK(!vit_dataset_idx(&d, write_file("images.gz", z, n), write_file("labels", y.at, y.size), 10) &&
+              d.count == 2 && !memcmp(d.pixels, idx + 16, 2 * SIDE * SIDE),
+          "%d members: %s", members, vit_error());
+    vit_dataset_free(&d);
+    z[n / 2] ^= 4;
+    CHECK(vit_dataset_idx(&d, write_file("images.gz", z, n), path_of("labels"), 10) == VIT_ERR_FORMAT,
+          "%d members, a flipped bit", members);
+  }
+  free(idx);
+  free(z);
+  no_leak("large members");
+#endif
+}
+
+/* Of several members, too, every cut and every flipped bit is noticed. */
+static void test_gzip_broken_members(void) {
+#ifndef VIT_HAVE_STB
+  SKIP("stb_image.h was not found");
+#else
+  const bytes x = idx_images(2), y = idx_labels(2), good = gzip_members(&x, 20, 4, 1, 3);
+  const size_t header = 15, member = header + 5 + 20 + 8; /* the two whole ones */
+  vit_dataset d;
+  bytes z = good;
+  for (z.size = 0; z.size < good.size - 3 - 28; z.size++) {
+    CHECK(open_gzip(&d, &z, &y), "cut off after %d bytes", (int)z.size);
+    vit_dataset_free(&d);
+  }
+  for (size_t i = 0; i < 8 * (good.size - 3); i++) {
+    const size_t in_member = i / 8 % member;
+    z = good;
+    z.at[i / 8] ^= (unsigned char)(1 << i % 8);
+    if (!open_gzip(&d, &z, &y)) {
+      CHECK(i / 8 >= 2 * member || (in_member >= 3 && in_member <= header), "bit %d was not noticed", (int)i);
+      check_small_dataset(&d, 2);
+    }
+    vit_dataset_free(&d);
+  }
+  z = good;
+  z.at[member - 1] ^= 1; /* the first one says that it is longer */
+  CHECK(open_gzip(&d, &z, &y) == VIT_ERR_FORMAT, "%s", vit_error());
+  z = good;
+  put8(&z, 'x'); /* what follows is neither zeros nor a member */
+  CHECK(open_gzip(&d, &z, &y) == VIT_ERR_FORMAT, "%s", vit_error());
+  z = gzip(&x, 0);
+  put8(&z, 'x');
+  CHECK(open_gzip(&d, &z, &y) == VIT_ERR_FORMAT, "%s", vit_error());
+  z = gzip_members(&x, 20, 0, 0, 0);
+  z.at[10 + 5 + 20 + 8 + 15] ^= 64; /* in the second member */
+  fails(open_gzip(&d, &z, &y), VIT_ERR_FORMAT,
+        "%s is damaged: its bytes do not give the 20 bytes or the checksum that it promises; get it again",
+        path_of("images.gz"));
+  no_leak("broken members");
+#endif
+}
+
+#ifdef VIT_HAVE_STB
 static void gzip_fails(const bytes *z, const char *sentence) {
   vit_dataset d;
   const char *path = write_file("images.gz", z->at, z->size);
@@ -337,7 +586,7 @@ static void test_gzip_errors(void) {
   gzip_fails(&z, "%s is not an IDX file of images: it starts with 520095744 "
                  "instead of 2051");
   z = good;
-  put8(&z, 0); /* something after the end */
+  put8(&z, 1); /* something after the end */
   CHECK(vit_dataset_idx(&d, write_file("images.gz", z.at, z.size), folder, 10) ==
             VIT_ERR_FORMAT,
         "%s", vit_error());
@@ -450,11 +699,49 @@ static void test_mnist_folders(void) {
   write_file("data/mnist/train-labels-idx1-ubyte", y.at, y.size);
   CHECK(!vit_dataset_mnist(&d, top, VIT_TRAIN), "%s", vit_error());
   check_small_dataset(&d, 5);
-  CHECK(!strncmp(d.source, "drawn digits (not MNIST), 5 training images of 3 x 4, ",
-                 54),
-        "%s", d.source);
+  CHECK(!strncmp(d.source, "images in MNIST's files (not MNIST), 5 training images of 3 x 4, ", 65), "%s",
+        d.source);
   vit_dataset_free(&d);
   no_leak("folders");
+}
+
+/* Data is called by its right name, whatever the folder: there is more than MNIST
+   under MNIST's names of files. */
+static void test_names_of_data(void) {
+  static const char *const folders[] = {"/mnist", "", "/digits"};
+  static const char *const mnist = "50419213143536172869", *const tests = "72104149590690159734";
+  static const struct { const char *labels, *name; } sets[] = {
+      {"90030275507991053379", "images in MNIST's files (not MNIST)"}, /* Fashion-MNIST */
+      {"01234567890123456789", "images in MNIST's files (not MNIST)"},
+      {"01234567891032547698", "drawn digits (not MNIST)"},
+      {"01234567891032547699", "images in MNIST's files (not MNIST)"},
+      {"5", "images in MNIST's files (not MNIST)"},
+      {"5041921", "images in MNIST's files (not MNIST)"}};
+  const char *top = folder_of("names");
+  folder_of("names/mnist");
+  folder_of("names/digits");
+  for (int f = 0; f < 3; f++)
+    for (int test = 0; test < 2; test++)
+      for (int i = 0; i < 7; i++) {
+        const char *text = i < 6 ? sets[i].labels : test ? tests : mnist;
+        const char *want = i < 6 ? sets[i].name : "MNIST", *stem = test ? "t10k" : "train";
+        const int n = (int)strlen(text);
+        bytes x = idx_images(n), y = idx_labels(n);
+        char images[100], labels[100];
+        vit_dataset d;
+        for (int k = 0; k < n; k++) y.at[8 + k] = (unsigned char)(text[k] - '0');
+        snprintf(images, sizeof images, "names%s/%s-images-idx3-ubyte", folders[f], stem);
+        snprintf(labels, sizeof labels, "names%s/%s-labels-idx1-ubyte", folders[f], stem);
+        write_file(images, x.at, x.size);
+        write_file(labels, y.at, y.size);
+        CHECK(!vit_dataset_mnist(&d, top, test ? VIT_TEST : VIT_TRAIN), "%s", vit_error());
+        CHECK(!strncmp(d.source, want, strlen(want)) && d.source[strlen(want)] == ',', "%s in %s: %s", text,
+              folders[f], d.source);
+        vit_dataset_free(&d);
+        remove(path_of(images));
+        remove(path_of(labels));
+      }
+  no_leak("names of data");
 }
 
 static void test_real_mnist(void) {
@@ -1126,14 +1413,21 @@ int main(void) {
     printf("%s\n", vit_error());
     return 1;
   }
+  RUN(test_two_processes_write); /* first: OpenMP does not survive a fork */
+  RUN(test_two_threads_write);
+  RUN(test_rests);
   RUN(test_idx);
   RUN(test_idx_errors);
   RUN(test_idx_fuzz);
   RUN(test_gzip);
+  RUN(test_gzip_members);
+  RUN(test_gzip_large_members);
+  RUN(test_gzip_broken_members);
   RUN(test_gzip_errors);
   RUN(test_gzip_bits);
   RUN(test_gzip_no_memory);
   RUN(test_mnist_folders);
+  RUN(test_names_of_data);
   RUN(test_real_mnist);
   RUN(test_resize);
   RUN(test_resize_edges);
