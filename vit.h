@@ -726,8 +726,8 @@ VIT_DEF vit_schedule vit_schedule_constant(float highest);
      vit_schedule s = vit_schedule_constant(3e-4f);
      s.kind = VIT_COSINE; s.warmup = 500; s.total = 0;
    total 0 is the whole run of vit_fit; in a loop of your own the rate then does
-   not fall. With a warm-up the rate of step 0 is 0. Only VIT_LINEAR and VIT_COSINE
-   know a warm-up; VIT_CONSTANT and VIT_STEP know no floor. */
+   not fall. With a warm-up the rate of step 0 is 0. Only VIT_LINEAR and
+   VIT_COSINE know a warm-up; VIT_CONSTANT and VIT_STEP know no floor. */
 
 /* What VIT_PLATEAU remembers; all zero at the start. */
 typedef struct {
@@ -960,53 +960,54 @@ typedef struct {
 } vit_fit_config;
 #undef VIT__MEMBER
 /* The tutorial's recipe: 5 epochs, batch 128, Adam, rate 0.005. Two numbers are
-   not the published ones. beta2 is 0.95 instead of 0.999: the tutorial's softmax
-   lets a class die early, and Adam's long memory of its first, large gradients
-   then keeps it dead; with the shorter memory it comes back. And the rate sinks
-   to its half during the run, which steadies the last epochs: if you change
-   schedule.rate, change schedule.floor, 0.0025, too. */
+   not the published ones. beta2 is 0.95 instead of 0.999: with the tutorial's
+   softmax a class dies early, and Adam's long memory of its first, large
+   gradients keeps it dead; with the shorter memory it comes back. And the rate
+   sinks to its half during the run, which steadies the last epochs: if you
+   change schedule.rate, change schedule.floor, 0.0025, too. */
 VIT_DEF vit_fit_config vit_fit_defaults(void);
-/* Are the settings possible? Asks what can be known before there are a model and
-   images; vit_fit asks it as well. */
+/* Are the settings possible? Asks what can be known before there are a model
+   and images; vit_fit asks it as well. */
 VIT_DEF vit_result vit_fit_check(const vit_fit_config *c);
 /* Train. `val` holds the images that judge each epoch; if it is NULL, their
    losses and accuracies are NAN. To choose among epochs or settings (keep_best,
    early_stop, VIT_PLATEAU) hold back training images for it with
    vit_dataset_split, and look at the real test set once, at the end.
 
-   The best epoch has the highest accuracy, of equals the lowest loss. With `ema`
-   it is the averaged weights that are judged, and with which the model ends.
+   The best epoch has the highest accuracy, of equals the lowest loss. With
+   `ema` it is the averaged weights that are judged, and with which the model
+   ends.
 
    With `dir` three files are kept up to date after each epoch and when the
    callback stops it: last.safetensors, from which `resume` goes on as if it had
    never stopped, history.csv, and, with `val`, best.safetensors, the model of
-   the best epoch. Each is replaced as a whole: a crash leaves the old one. A
-   second run in the same `dir` is refused while one is at work.
-
-   A resumed run has the bits of one that never stopped only if it goes on with
-   the same kernels. history.kernels names them, "simd AVX2+FMA"; where others
-   went on, all of them in order, with commas between.
+   the best epoch. Each is replaced as a whole: a crash leaves the old one.
+   While one run is at work in `dir`, another is refused. Resumed runs have the
+   bits of runs that never stopped if the kernels are the same: history.kernels
+   names them, "simd AVX2+FMA", in order and with commas where they changed.
 
    The history (its old content is not freed) holds the finished epochs, also
    when the callback stopped it (VIT_STOPPED) or the loss went bad. */
 VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
     const vit_dataset *train, const vit_dataset *val, vit_history *h);
 
-/* The same in steps. A page trains in slices:
+/* The same in steps, so that a page can train in slices of time:
 
-     vit_result r = vit_trainer_create(&t, &model, &f, &train, &val, &history);
-     while (!r && !t.done) r = vit_trainer_step(&t);     // vit_fit is this loop
+     r = vit_trainer_create(&t, &model, &f, &train, &val, &history);
+     while (!r && !t.done) r = vit_trainer_step(&t);
      vit_trainer_free(&t);
 
    A step is one batch of training or, after an epoch's last one, one batch of
-   judging. All that it works on may be read between two steps, but not changed,
-   and has to stay where it is. After VIT_STOPPED it may go on, after an error not.
+   judging; `done` is set by the first step that finds nothing to do. Between
+   two steps everything may be read; what was given has to stay where it is.
+   After VIT_STOPPED it can go on, after an error it cannot.
 
-   On a cluster each program has the same seed, images and settings, but for its
-   `part` of so many `parts`, and a `dir` of its own: it computes those images of
-   each batch, and the hook adds up g over all programs (MPI_Allreduce). So all
-   have the same weights at any time. The losses in training are those of the
-   own images; mixup and cutmix make pairs of these. */
+   On a cluster all programs have the same seed, images and settings, but each
+   its `part` of so many `parts` and a `dir` of its own: it computes its part of
+   the images of each batch, and the hook adds up g over all programs, such as
+   with MPI_Allreduce. So all have the same weights after each step. Mixup and
+   cutmix then make pairs within a part; the losses in training are those of the
+   part, so that VIT_PLATEAU needs `val`. */
 typedef struct {
   int images, right, top5; /* how many were judged, how many are right */
   double loss;             /* sum over them */
@@ -6058,7 +6059,7 @@ static vit_result vit__train_step(vit_trainer *t) {
                  t->epoch + 1, t->batch);
 }
 
-/* One batch of the images that judge, by the averaged weights where they are. */
+/* One batch of the images that judge; where weights are averaged, by these. */
 static vit_result vit__judge_step(vit_trainer *t) {
   vit_result r;
   if (t->average) vit__swap(t->model, t->average);
