@@ -74,7 +74,7 @@ same stopped "a new run that is refused"
 rm -f $dir/stopped/curves.*
 $quick --epochs 1 --limit 500 --held 0 --out $dir/stopped >$dir/log 2>&1
 tail -n 1 $dir/log | grep -q '^test accuracy' && [ -s $dir/stopped/curves.gp ] &&
-  ! grep -q multiplot $dir/stopped/curves.gp && [ -s $dir/stopped/model.safetensors ]
+  grep -q "^judged = 0" $dir/stopped/curves.gp && [ -s $dir/stopped/model.safetensors ]
 tell $? "without held-back images: $(tail -n 2 $dir/log)"
 cmp $dir/a/last.safetensors $dir/stopped/before-1/last.safetensors &&
   cmp $dir/a/best.safetensors $dir/stopped/before-1/best.safetensors && [ -s $dir/stopped/before-1/history.csv ]
