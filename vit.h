@@ -4479,7 +4479,7 @@ VIT_DEF vit_optimizer_config vit_optimizer_defaults(vit_algorithm a) {
 static vit_result vit__check_setting(const char *what, double value, double low,
     double high, int whole, const char *range) {
   char from_to[64];
-  if (value >= low && value <= high) return VIT_OK;
+  if (VIT__IS_WITHIN(value, low, high)) return VIT_OK;
   snprintf(from_to, sizeof from_to, "from %.10g to %.10g", low, high);
   return vit__fail(VIT_ERR_CONFIG, "%s is %.*g; it must be %s", what,
       whole ? 10 : 6, value, range ? range : from_to);
@@ -4597,7 +4597,7 @@ VIT_DEF vit_result vit_optimizer_step(
       0, "finite and at least 0");
   if (r) return r;
   o->norm = vit_clip_gradients(m, s, c->clip_norm > 0 ? c->clip_norm : FLT_MAX);
-  if (!(o->norm <= (double)FLT_MAX)) /* before it reaches the weights */
+  if (!VIT__IS_WITHIN(o->norm, 0, (double)FLT_MAX)) /* the weights wait */
     return vit__fail(VIT_ERR_DIVERGED,
         "the gradient's norm in step %d is %g: training diverged; the weights "
         "are as before; a smaller learning rate may help",
@@ -4617,7 +4617,7 @@ VIT_DEF vit_schedule vit_schedule_constant(float highest) {
 }
 
 static vit_result vit__check_schedule(const vit_schedule *s) {
-  if (!(s->rate >= 0 && s->rate <= 1e6f && s->floor >= 0 && s->floor <= 1e6f))
+  if (!VIT__IS_WITHIN(s->rate, 0, 1e6f) || !VIT__IS_WITHIN(s->floor, 0, 1e6f))
     return vit__fail(VIT_ERR_CONFIG,
         "the learning rate is %g and its floor %g; both must be from 0 to 1e6",
         (double)s->rate, (double)s->floor);
@@ -4625,8 +4625,8 @@ static vit_result vit__check_schedule(const vit_schedule *s) {
     return vit__fail(VIT_ERR_CONFIG,
         "the learning rate is %g, below its floor %g; lower schedule.floor too",
         (double)s->rate, (double)s->floor);
-  if (!(s->factor >= 0 && s->factor <= 1) || (int)s->kind < VIT_CONSTANT ||
-      (int)s->kind > VIT_PLATEAU)
+  if (!VIT__IS_WITHIN(s->factor, 0, 1) ||
+      !VIT__IS_WITHIN((int)s->kind, VIT_CONSTANT, VIT_PLATEAU))
     return vit__fail(VIT_ERR_CONFIG,
         "the schedule's kind is %d and its factor %g; they must be from 0 to "
         "%d and from 0 to 1",
@@ -6064,7 +6064,7 @@ static vit_result vit__train_step(vit_trainer *t) {
   if (!r && n > 0) r = vit_forward(t->model, s, t->loader.images, n);
   if (!r && n > 0)
     r = vit_loss_targets(t->model, s, t->loader.targets, &t->loss);
-  if (!r && !(fabs(t->loss) <= 1e30))
+  if (!r && !VIT__IS_WITHIN(t->loss, -1e30, 1e30))
     r = vit__fail(VIT_ERR_DIVERGED,
         "the loss of step %.0f is %g: training diverged; a smaller learning "
         "rate may help",
@@ -6093,7 +6093,8 @@ static vit_result vit__judge_step(vit_trainer *t) {
       NULL, NULL, NULL);
   if (t->average) vit__swap(t->model, t->average);
   if (r && r != VIT_ERR_DIVERGED) return r;
-  if (!r && fabs(t->judged.loss) <= 1e30 * t->val->count) return VIT_OK;
+  if (!r && VIT__IS_WITHIN(t->judged.loss / t->val->count, -1e30, 1e30))
+    return VIT_OK;
   return vit__fail(VIT_ERR_DIVERGED,
       "the loss on the images that judge epoch %d is %g: training diverged; a "
       "smaller learning rate may help",
@@ -6422,18 +6423,6 @@ static vit_result vit__save(vit_trainer *t) {
   return r;
 }
 
-/* Value of a metadata key, also where the file has a field's old name. */
-static const char *vit__metadata(const vit_safetensors *f, const char *key) {
-  const char *is = vit_safetensors_metadata(f, key);
-  for (int i = 0; !is && i < VIT__RENAMED; i++) {
-    char old[64];
-    snprintf(old, sizeof old, "config.%s", vit__renamed[i][0]);
-    if (!strncmp(key, old, 7) && !strcmp(key + 7, vit__renamed[i][1]))
-      is = vit_safetensors_metadata(f, old);
-  }
-  return is;
-}
-
 /* A value of the recipe, or NULL, for a message. */
 static void vit__show(char text[64], const char *value, int digits) {
   char *end;
@@ -6450,8 +6439,14 @@ static vit_result vit__check_recipe(
   vit__setting list[VIT__SETTINGS];
   const int n = vit__recipe(t, list);
   for (int i = 0; i < n; i++) {
-    const char *was = vit__metadata(f, list[i].name), *is = list[i].value;
-    char before[64] = "", now[64] = "";
+    const char *was = vit_safetensors_metadata(f, list[i].name);
+    const char *is = list[i].value;
+    char before[64] = "", now[64] = "", old[64];
+    for (int k = 0; !was && k < VIT__RENAMED; k++) {
+      if (strcmp(list[i].name + sizeof "config", vit__renamed[k][1])) continue;
+      snprintf(old, sizeof old, "config.%s", vit__renamed[k][0]);
+      was = vit_safetensors_metadata(f, old);
+    }
     if (was ? !strcmp(was, is) : !*is) continue;
     for (int digits = 6; !strcmp(before, now) && digits < 10; digits++) {
       vit__show(before, was, digits); /* as many as differ */

@@ -1580,7 +1580,7 @@ static void test_wrong_numbers(void) {
   for (int i = 0; i < 4; i++) { /* and what is no number at all */
     static const char *const names[] = {"training.average", "training.best", "training.second_moment",
                                         "head.bias"};
-    const float bad = i % 2 ? (float)INFINITY : (float)NAN;
+    const float none = i % 2 ? (float)INFINITY : (float)NAN;
     char was[4];
     vit_safetensors f;
     vit_safetensor t;
@@ -1589,7 +1589,7 @@ static void test_wrong_numbers(void) {
     at = (size_t)((const unsigned char *)t.data - f.bytes) + 4;
     vit_safetensors_close(&f);
     memcpy(was, whole.at + at, 4);
-    memcpy(whole.at + at, &bad, 4);
+    memcpy(whole.at + at, &none, 4);
     CHECK(resume_from(dir, whole.at, whole.size) == VIT_ERR_FORMAT && strstr(vit_error(), names[i]), "%s: %s",
           names[i], vit_error());
     memcpy(whole.at + at, was, 4);
