@@ -1031,7 +1031,9 @@ typedef struct {
   vit_plateau plateau;
   vit_loader loader;
   float *average, *best; /* weights, or NULL: averaged; of the best epoch */
+  vit_model averaged;    /* the model as it is judged, with these weights */
   vit_epoch *table;      /* the history as it stands in a checkpoint */
+  vit_arena arena;       /* the memory of all these */
   int locked, lock;      /* 1: the folder is ours, by this file */
 } vit_trainer;
 VIT_DEF vit_result vit_trainer_create(vit_trainer *t, vit_model *m,
@@ -4454,51 +4456,29 @@ VIT__SIMD void vit_simd_sum_squares(double *sum, const float *x, int n) {
 #define VIT__BELOW(x) ((x) * (1 - DBL_EPSILON)) /* the last before x */
 #define VIT__BELOW_1  "at least 0 and below 1"
 
+#define VIT__START(type, field, start, ...) c.field = start;
 VIT_DEF vit_optimizer_config vit_optimizer_defaults(vit_algorithm a) {
   vit_optimizer_config c;
-#define VIT__START(type, field, start, ...) c.field = start;
   VIT_OPTIMIZER_FIELDS(VIT__START)
   return c;
 }
 
-/* Is a setting in its range? A whole number is written with all its digits. */
-static vit_result vit__check_setting(const char *what, double value, double low,
-    double high, int whole, const char *range) {
-  char from_to[64];
-  if (VIT__IS_WITHIN(value, low, high)) return VIT_OK;
-  snprintf(from_to, sizeof from_to, "from %.10g to %.10g", low, high);
-  return vit__fail(VIT_ERR_CONFIG, "%s is %.*g; it must be %s", what,
-      whole ? 10 : 6, value, range ? range : from_to);
-}
-
-static vit_result vit__check_optimizer(const vit_optimizer_config *c) {
-  vit_result r = VIT_OK;
-#define VIT__CHECK(type, field, start, same, low, high, range)                 \
-  if (!r)                                                                      \
-    r = vit__check_setting("the optimiser's " #field,                          \
-        (type)0.5f == 0 ? (int)c->field : (double)c->field, low, high,         \
-        (type)0.5f == 0, range);
-  VIT_OPTIMIZER_FIELDS(VIT__CHECK)
-#undef VIT__CHECK
-  return r;
-}
-
-static void vit__plan_optimizer(
-    vit_optimizer *o, const vit_config *c, vit_arena *a) {
-  vit__take_tensors(&o->m, c, a);
-  if (o->config.algorithm != VIT_SGD) vit__take_tensors(&o->v, c, a);
-}
-
 VIT_DEF vit_result vit_optimizer_create(
     vit_optimizer *o, const vit_model *m, const vit_optimizer_config *c) {
-  vit_result r = vit__check_optimizer(c);
+  vit_fit_config all = vit_fit_defaults();
+  vit_result r;
+  all.optimizer = *c;
+  r = vit_fit_check(&all);
   memset(o, 0, sizeof *o);
   if (!r) r = vit__check_model(m);
   if (r) return r;
-  o->config = *c;
-  vit__plan_optimizer(o, &m->config, &o->arena);
-  r = vit_arena_allocate(&o->arena, "optimiser");
-  if (!r) vit__plan_optimizer(o, &m->config, &o->arena);
+  o->config = all.optimizer;
+  for (int walk = 0; !r && walk < 2; walk++) {
+    vit__take_tensors(&o->m, &m->config, &o->arena);
+    if (o->config.algorithm != VIT_SGD)
+      vit__take_tensors(&o->v, &m->config, &o->arena);
+    if (walk == 0) r = vit_arena_allocate(&o->arena, "optimiser");
+  }
   if (r) memset(o, 0, sizeof *o);
   return r;
 }
@@ -4511,60 +4491,34 @@ VIT_DEF void vit_optimizer_free(vit_optimizer *o) {
 /* Sums over fixed parts, so that the norm does not depend on the threads. */
 VIT_DEF double vit_clip_gradients(
     const vit_model *m, vit_state *s, float limit) {
-  const int threads = vit_model_threads(m);
+  const int threads = vit_model_threads(m), count = (int)s->grads.count;
   float *g = s->grads.block;
-  double sums[VIT__PARTS], total = 0;
+  double sums[VIT__PARTS], norm = 0;
   if (vit__check_model(m) || !g) return 0;
   VIT__PARALLEL_FOR
   for (int i = 0; i < VIT__PARTS; i++) {
     int first, n;
-    vit__part((int)s->grads.count, VIT__PARTS, i, 64, &first, &n);
+    vit__part(count, VIT__PARTS, i, 64, &first, &n);
     m->kernels->sum_squares(&sums[i], g + first, n);
   }
-  for (int i = 0; i < VIT__PARTS; i++) total += sums[i];
-  total = sqrt(total);
-  if (limit >= 0 && total > (double)limit) {
-    float factor = (float)((double)limit / (total + 1e-6)); /* as PyTorch */
-    m->kernels->scale(g, g, factor, (int)s->grads.count);
-  }
-  return total;
-}
-
-/* The table's rows, tensor after tensor; each thread does its part of each. */
-static void vit__step_part(const vit_optimizer *o, vit_model *m,
-    const vit_state *s, vit_adam_constants a, int part, int parts) {
-  const vit_optimizer_config *c = &o->config;
-  vit__row rows[VIT__ROWS];
-  vit_idx tensor = 0;
-  vit__table(&m->config, rows);
-  for (int where = VIT__STEM; where <= VIT__TAIL; where++)
-    for (int l = 0; l < (where == VIT__BLOCK ? m->config.depth : 1); l++)
-      for (int i = 0; i < VIT__ROWS; i++) {
-        int first, n;
-        vit_idx at;
-        if (rows[i].where != where || rows[i].count == 0) continue;
-        vit__part((int)rows[i].count, parts, part, 64, &first, &n);
-        at = tensor + first;
-        tensor += (vit_idx)rows[i].count;
-        a.decay = rows[i].decay || c->decay_all ? c->weight_decay : 0;
-        if (n > 0 && c->algorithm == VIT_SGD)
-          m->kernels->sgd_step(m->params.block + at, o->m.block + at,
-              s->grads.block + at, n, a.rate, c->momentum, a.decay);
-        else if (n > 0)
-          m->kernels->adam_step(m->params.block + at, o->m.block + at,
-              o->v.block + at, s->grads.block + at, n, &a);
-      }
+  for (int i = 0; i < VIT__PARTS; i++) norm += sums[i];
+  norm = sqrt(norm);
+  if (limit >= 0 && norm > (double)limit) /* as PyTorch */
+    m->kernels->scale(g, g, (float)((double)limit / (norm + 1e-6)), count);
+  return norm;
 }
 
 VIT_DEF vit_result vit_optimizer_step(
     vit_optimizer *o, vit_model *m, vit_state *s, float rate) {
-  const int parts = vit__parts(m), threads = vit__threads(parts);
   const vit_optimizer_config *c = &o->config;
-  const int step = o->step + 1;
-  const vit_adam_constants a = {rate, c->beta1, c->beta2, c->eps, 0,
+  const int parts = vit__parts(m), threads = vit__threads(parts);
+  const int sgd = c->algorithm == VIT_SGD, step = o->step + 1;
+  const vit_adam_constants constants = {rate, c->beta1, c->beta2, c->eps, 0,
       (float)(1 - pow((double)c->beta1, step)),
       (float)(1 - pow((double)c->beta2, step)), c->algorithm == VIT_ADAMW};
-  vit_result r = vit__check_model(m);
+  float *w = m->params.block, *g = s->grads.block;
+  vit__row rows[VIT__ROWS];
+  vit_result r = vit__check_state(m, s);
   if (!r) r = vit__check_unpacked(m);
   if (r) return r;
   if (!s->trains || s->grads.count != o->m.count ||
@@ -4573,15 +4527,14 @@ VIT_DEF vit_result vit_optimizer_step(
         "this optimiser was made for %.0f parameters, the model has %.0f, the "
         "state %.0f gradients",
         (double)o->m.count, (double)m->params.count, (double)s->grads.count);
-  r = vit__check_state(m, s);
-  if (r) return r;
-  if ((c->algorithm == VIT_SGD) != !o->v.block)
+  if (sgd != !o->v.block)
     return vit__fail(VIT_ERR_STATE,
         "this optimiser was made for %s; to change that, make another",
         o->v.block ? "Adam or AdamW" : "SGD");
-  r = vit__check_setting("the learning rate", (double)rate, 0, (double)FLT_MAX,
-      0, "finite and at least 0");
-  if (r) return r;
+  if (!VIT__IS_WITHIN(rate, 0, FLT_MAX))
+    return vit__fail(VIT_ERR_CONFIG,
+        "the learning rate is %g; it must be finite and at least 0",
+        (double)rate);
   o->norm = vit_clip_gradients(m, s, c->clip_norm > 0 ? c->clip_norm : FLT_MAX);
   if (!VIT__IS_WITHIN(o->norm, 0, (double)FLT_MAX)) /* the weights wait */
     return vit__fail(VIT_ERR_DIVERGED,
@@ -4589,8 +4542,30 @@ VIT_DEF vit_result vit_optimizer_step(
         "are as before; a smaller learning rate may help",
         step, fabs(o->norm));
   o->step = step;
-  VIT__PARALLEL_FOR
-  for (int i = 0; i < parts; i++) vit__step_part(o, m, s, a, i, parts);
+  vit__table(&m->config, rows);
+  VIT__PARALLEL_FOR /* each thread does its part of each tensor */
+      for (int part = 0; part < parts; part++) {
+    vit_adam_constants a = constants;
+    vit_idx tensor = 0;
+    for (int l = -1; l <= m->config.depth; l++)
+      for (const vit__row *row = rows; row < rows + VIT__ROWS; row++) {
+        const int block = l >= 0 && l < m->config.depth;
+        int first, n;
+        vit_idx at;
+        if (row->where != (l < 0 ? VIT__STEM : block ? VIT__BLOCK : VIT__TAIL))
+          continue;
+        vit__part((int)row->count, parts, part, 64, &first, &n);
+        at = tensor + first;
+        tensor += (vit_idx)row->count;
+        a.decay = row->decay || c->decay_all ? c->weight_decay : 0;
+        if (n > 0 && sgd)
+          m->kernels->sgd_step(
+              w + at, o->m.block + at, g + at, n, rate, c->momentum, a.decay);
+        else if (n > 0)
+          m->kernels->adam_step(
+              w + at, o->m.block + at, o->v.block + at, g + at, n, &a);
+      }
+  }
   return VIT_OK;
 }
 
@@ -4603,11 +4578,13 @@ VIT_DEF vit_schedule vit_schedule_constant(float highest) {
 }
 
 static vit_result vit__check_schedule(const vit_schedule *s) {
+  const int total = s->total ? s->total : INT_MAX; /* 0: the images decide */
+  const int falls = s->kind == VIT_LINEAR || s->kind == VIT_COSINE;
   if (!VIT__IS_WITHIN(s->rate, 0, 1e6f) || !VIT__IS_WITHIN(s->floor, 0, 1e6f))
     return vit__fail(VIT_ERR_CONFIG,
         "the learning rate is %g and its floor %g; both must be from 0 to 1e6",
         (double)s->rate, (double)s->floor);
-  if (s->kind != VIT_CONSTANT && s->kind != VIT_STEP && s->floor > s->rate)
+  if ((falls || s->kind == VIT_PLATEAU) && s->floor > s->rate)
     return vit__fail(VIT_ERR_CONFIG,
         "the learning rate is %g, below its floor %g; lower schedule.floor too",
         (double)s->rate, (double)s->floor);
@@ -4617,12 +4594,11 @@ static vit_result vit__check_schedule(const vit_schedule *s) {
         "the schedule's kind is %d and its factor %g; they must be from 0 to "
         "%d and from 0 to 1",
         (int)s->kind, (double)s->factor, VIT_PLATEAU);
-  if ((s->kind == VIT_LINEAR || s->kind == VIT_COSINE) &&
-      (s->warmup < 0 || s->total <= s->warmup))
+  if (falls && (s->warmup < 0 || total <= s->warmup))
     return vit__fail(VIT_ERR_CONFIG,
         "the schedule warms up for %d of %d steps; warmup must be from 0 to "
         "total - 1",
-        s->warmup, s->total);
+        s->warmup, total);
   if ((s->kind == VIT_STEP && s->every < 1) ||
       (s->kind == VIT_PLATEAU && s->patience < 1))
     return vit__fail(VIT_ERR_CONFIG,
@@ -4643,19 +4619,17 @@ static float vit__plateau_scale(const vit_schedule *s, int lowered) {
    rate 0. */
 VIT_DEF float vit_schedule_rate(
     const vit_schedule *s, const vit_plateau *p, int step) {
-  double rate = (double)s->rate, floor = (double)s->floor, part;
-  if (s->kind == VIT_PLATEAU) {
-    if (p) rate *= (double)vit__plateau_scale(s, p->lowered);
-    return (float)(rate > floor ? rate : floor);
-  }
-  if (s->kind == VIT_STEP)
-    return (float)(rate *
-                   pow((double)s->factor, s->every > 0 ? step / s->every : 0));
-  if (s->kind == VIT_CONSTANT) return s->rate;
-  if (step < s->warmup) return (float)(rate * step / s->warmup);
-  if (s->total <= s->warmup) return s->rate; /* no end is known */
-  part = (double)(step - s->warmup) / (double)(s->total - s->warmup);
-  if (part > 1) part = 1;
+  const double rate = (double)s->rate, floor = (double)s->floor;
+  const int falls = s->kind == VIT_LINEAR || s->kind == VIT_COSINE;
+  double part;
+  if (s->kind == VIT_PLATEAU)
+    return (float)fmax(
+        floor, p ? rate * (double)vit__plateau_scale(s, p->lowered) : rate);
+  if (s->kind == VIT_STEP && s->every > 0)
+    return (float)(rate * pow((double)s->factor, step / s->every));
+  if (falls && step < s->warmup) return (float)(rate * step / s->warmup);
+  if (!falls || s->total <= s->warmup) return s->rate; /* no end is known */
+  part = fmin((double)(step - s->warmup) / (double)(s->total - s->warmup), 1);
   if (s->kind == VIT_LINEAR)
     return (float)(floor + (rate - floor) * (1 - part));
   return (float)(floor + (rate - floor) * 0.5 * (1 + cos(VIT_PI * part)));
@@ -5696,7 +5670,10 @@ VIT_DEF vit_result vit_loader_batch(vit_loader *l, int first, int n) {
   const int threads = l->threads;
   const vit_dataset *d = l->data;
   const vit_augment *a = &l->augment;
-  if (!l->arena.block)
+#define VIT__FIELD(field, largest, meaning) || a->field > 0
+  const int changes = a->image != NULL VIT_AUGMENT_FIELDS(VIT__FIELD);
+#undef VIT__FIELD
+  if (!l->order)
     return vit__fail(VIT_ERR_STATE,
         "there is no loader: vit_loader_create failed or was not called");
   if (first < 0 || n < 1 || n > l->batch || first > d->count - n)
@@ -5704,16 +5681,20 @@ VIT_DEF vit_result vit_loader_batch(vit_loader *l, int first, int n) {
         "images %d to %.0f are no batch: there are %d, and room for 1 to %d at "
         "a time",
         first, (double)first + n - 1, d->count, l->batch);
+  for (int i = 0; i < n; i++)
+    vit__set_targets(l->targets + (vit_idx)i * l->classes,
+        d->labels[l->order[first + i]], l->smoothing, l->classes);
+  if (!changes) {
+    vit_dataset_batch(d, l->order + first, n, l->images, NULL);
+    return VIT_OK;
+  }
   VIT__PARALLEL_FOR
   for (int t = 0; t < threads; t++)
     for (int i = t; i < n; i += threads) {
-      const int index = l->order[first + i];
       vit_rng rng = vit__place_rng(l, VIT__SALT_AUGMENT, first + i);
       (a->image ? a->image : vit_augment_image)(
-          l->images + (size_t)i * vit__image_size(d), d, index, a, &rng,
-          l->scratch + (size_t)t * vit_augment_scratch(d));
-      vit__set_targets(l->targets + (vit_idx)i * l->classes, d->labels[index],
-          l->smoothing, l->classes);
+          l->images + (size_t)i * vit__image_size(d), d, l->order[first + i], a,
+          &rng, l->scratch + (size_t)t * vit_augment_scratch(d));
     }
   if (!(a->mixup > 0) && !(a->cutmix > 0)) return VIT_OK;
   VIT__PARALLEL_FOR
@@ -5733,9 +5714,8 @@ VIT_DEF void vit_confusion(
 }
 
 VIT_DEF vit_class_score vit_score_class(const int *counts, int K, int k) {
-  vit_class_score s;
+  vit_class_score s = {0, 0, 0, 0};
   double called = 0, right = counts[k * (vit_idx)K + k];
-  memset(&s, 0, sizeof s);
   for (vit_idx j = 0; j < K; j++) {
     s.count += counts[k * (vit_idx)K + j];
     called += counts[j * K + k];
@@ -5807,13 +5787,12 @@ static vit_result vit__judge(vit_judged *j, const vit_model *m, vit_state *s,
 VIT_DEF vit_result vit_evaluate(const vit_model *m, const vit_dataset *d,
     double *loss, double *accuracy, int *classes, float *p, float *logits) {
   const int batch = VIT__MIN((int)VIT__JUDGE_BATCH, d->count);
-  vit_judged j;
+  vit_judged j = {0, 0, 0, 0};
   vit_state s;
   float *images;
   vit_result r = vit__check_dataset(m, d, "test");
   if (!r) r = vit_state_create(&s, m, batch, VIT_FOR_INFERENCE, 0);
   if (r) return r;
-  memset(&j, 0, sizeof j);
   images = (float *)vit__allocate((size_t)batch * vit__image_size(d),
       sizeof *images, "the images of a batch");
   if (!images) r = VIT_ERR_NO_MEMORY;
@@ -5835,14 +5814,6 @@ VIT_DEF void vit_history_free(vit_history *h) {
   memset(h, 0, sizeof *h);
 }
 
-static vit_result vit__history_create(vit_history *h, int epochs) {
-  const size_t size = (size_t)epochs * sizeof *h->epoch;
-  memset(h, 0, sizeof *h);
-  h->epoch = (vit_epoch *)vit__allocate(size, 1, "the history");
-  if (h->epoch) memset(h->epoch, 0, size);
-  return h->epoch ? VIT_OK : VIT_ERR_NO_MEMORY;
-}
-
 /* One more epoch has ended; 1: it is the best so far. */
 static int vit__history_add(vit_history *h) {
   const vit_epoch *e = h->epoch + h->epochs++;
@@ -5861,17 +5832,16 @@ static const char vit__history_title[] =
 #undef VIT__FIELD
 
 VIT_DEF vit_result vit_history_write(const vit_history *h, const char *path) {
-  vit__text t;
+  vit__text t = {NULL, 0, 0, 0};
   vit__piece piece;
   vit_result r = vit__check_point();
   if (r) return r;
-  memset(&t, 0, sizeof t);
   vit__text_print(&t, "%s", vit__history_title);
   for (int i = 0; i < h->epochs; i++) {
+    const double *x = (const double *)(h->epoch + i);
     vit__text_print(&t, "%d", i + 1);
-#define VIT__FIELD(name, text) vit__text_print(&t, ",%.9g", h->epoch[i].name);
-    VIT_EPOCH_FIELDS(VIT__FIELD)
-#undef VIT__FIELD
+    for (int k = 0; k < VIT__EPOCH_NUMBERS; k++)
+      vit__text_print(&t, ",%.9g", x[k]);
     vit__text_print(&t, "\n");
   }
   piece.data = t.at;
@@ -5881,26 +5851,13 @@ VIT_DEF vit_result vit_history_write(const vit_history *h, const char *path) {
   return r;
 }
 
-/* The line at *at, in a file whose last character ends a line: no number may
-   begin with a blank, which strtod would skip. */
-static int vit__read_epoch(vit_history *h, char **at) {
-  double *x = (double *)(h->epoch + h->epochs);
-  if (**at <= ' ' || strtol(*at, at, 10) != h->epochs + 1) return 0;
-  for (int i = 0; i < VIT__EPOCH_NUMBERS; i++) {
-    char *const start = *at + 1;
-    if (**at != ',' || *start <= ' ') return 0;
-    x[i] = strtod(start, at);
-    if (*at == start || fabs(x[i]) > DBL_MAX) return 0;
-  }
-  if (*(*at)++ != '\n') return 0;
-  vit__history_add(h);
-  return 1;
-}
-
+/* No number may begin with a blank, which strtol and strtod would skip; the
+   last character ends a line. */
 VIT_DEF vit_result vit_history_read(vit_history *h, const char *path) {
   const size_t title = sizeof vit__history_title - 1;
-  unsigned char *bytes;
-  size_t size, lines = 0;
+  unsigned char *bytes = NULL;
+  char *at, *start;
+  size_t size = 0, lines = 0;
   int good;
   vit_result r = vit__check_point();
   memset(h, 0, sizeof *h);
@@ -5909,10 +5866,23 @@ VIT_DEF vit_result vit_history_read(vit_history *h, const char *path) {
   for (size_t i = 0; i < size; i++) lines += bytes[i] == '\n';
   good = size >= title && !memcmp(bytes, vit__history_title, title) &&
          bytes[size - 1] == '\n' && lines <= (size_t)VIT__MOST;
-  if (good) r = vit__history_create(h, (int)lines);
-  for (char *at = (char *)bytes + title;
-       !r && good && at < (char *)bytes + size;)
-    good = vit__read_epoch(h, &at);
+  if (good) /* one too many */
+    h->epoch =
+        (vit_epoch *)vit__allocate(lines, sizeof *h->epoch, "the history");
+  if (good && !h->epoch) r = VIT_ERR_NO_MEMORY;
+  at = (char *)bytes + title;
+  while (!r && good && at < (char *)bytes + size) {
+    double *x = (double *)(h->epoch + h->epochs);
+    good = *at > ' ' && strtol(at, &at, 10) == h->epochs + 1;
+    for (int k = 0; good && k < VIT__EPOCH_NUMBERS; k++) {
+      good = *at == ',' && at[1] > ' ';
+      start = at + 1;
+      if (good) x[k] = strtod(start, &at);
+      good = good && at > start && !(fabs(x[k]) > DBL_MAX);
+    }
+    good = good && *at++ == '\n';
+    if (good) vit__history_add(h);
+  }
   if (!good)
     r = vit__fail(VIT_ERR_FORMAT,
         "%.200s is not what vit_history_write writes: look at line %d", path,
@@ -5928,7 +5898,6 @@ VIT_DEF vit_fit_config vit_fit_defaults(void) {
   vit_fit_config c;
   memset(&c, 0, sizeof c);
   VIT_FIT_FIELDS(VIT__START)
-#undef VIT__START
   c.optimizer = vit_optimizer_defaults(VIT_ADAM);
   c.optimizer.beta2 = 0.95f;
   c.schedule = vit_schedule_constant(0.005f);
@@ -5937,20 +5906,51 @@ VIT_DEF vit_fit_config vit_fit_defaults(void) {
   return c;
 }
 
+/* The settings that are numbers as rows, from the columns of their tables. */
+typedef struct {
+  const char *same, *what, *range; /* what NULL: not checked one by one */
+  double value, low, high;
+  int whole;
+} vit__setting;
+#define VIT__ONE(...) +1
+enum {
+  VIT__SETTINGS = 0 VIT_FIT_FIELDS(VIT__ONE) VIT_OPTIMIZER_FIELDS(VIT__ONE)
+      VIT_SCHEDULE_FIELDS(VIT__ONE)
+};
+#undef VIT__ONE
+
+static void vit__settings(const vit_fit_config *c, vit__setting *list) {
+#define VIT__FIT(type, field, start, same, low, high, what, range)             \
+  {same, what, range, (double)c->field, (double)(low), (double)(high),         \
+      (type)0.5f == 0},
+#define VIT__OPTIMIZER(type, field, start, same, low, high, range)             \
+  {same, "the optimiser's " #field, range,                                     \
+      (type)0.5f == 0 ? (int)c->optimizer.field : (double)c->optimizer.field,  \
+      (double)(low), (double)(high), (type)0.5f == 0},
+#define VIT__SCHEDULE(type, field, start, same, text)                          \
+  {same, NULL, NULL, (double)c->schedule.field, 0, 0, 0},
+  const vit__setting rows[] = {VIT_FIT_FIELDS(VIT__FIT) VIT_OPTIMIZER_FIELDS(
+      VIT__OPTIMIZER) VIT_SCHEDULE_FIELDS(VIT__SCHEDULE)};
+#undef VIT__FIT
+#undef VIT__OPTIMIZER
+#undef VIT__SCHEDULE
+  memcpy(list, rows, sizeof rows);
+}
+
 enum { VIT__RUN_DIR = 440 }; /* characters; leaves room for the names in it */
 
 VIT_DEF vit_result vit_fit_check(const vit_fit_config *c) {
-  vit_schedule schedule = c->schedule;
+  vit__setting list[VIT__SETTINGS];
   vit_result r = vit_augment_check(&c->augment);
-  if (schedule.total == 0) schedule.total = INT_MAX; /* the images decide */
-#define VIT__CHECK(type, field, start, same, low, high, what, range)           \
-  if (!r)                                                                      \
-    r = vit__check_setting(                                                    \
-        what, (double)c->field, low, high, (double)(type)0.5f == 0, range);
-  VIT_FIT_FIELDS(VIT__CHECK)
-#undef VIT__CHECK
-  if (!r) r = vit__check_optimizer(&c->optimizer);
-  if (!r) r = vit__check_schedule(&schedule);
+  vit__settings(c, list);
+  for (const vit__setting *s = list; !r && s < list + VIT__SETTINGS; s++) {
+    char range[64];
+    if (!s->what || VIT__IS_WITHIN(s->value, s->low, s->high)) continue;
+    snprintf(range, sizeof range, "from %.10g to %.10g", s->low, s->high);
+    r = vit__fail(VIT_ERR_CONFIG, "%s is %.*g; it must be %s", s->what,
+        s->whole ? 10 : 6, s->value, s->range ? s->range : range);
+  }
+  if (!r) r = vit__check_schedule(&c->schedule);
   if (!r && c->dir) r = vit__check_point();
   if (!r && c->dir && strlen(c->dir) > VIT__RUN_DIR)
     r = vit__fail(VIT_ERR_CONFIG,
@@ -5964,7 +5964,7 @@ VIT_DEF vit_result vit_fit_check(const vit_fit_config *c) {
 }
 
 static vit_result vit__save(vit_trainer *t);
-static vit_result vit__save_best(const vit_trainer *t);
+static vit_result vit__save_best(const vit_trainer *t, const vit_model *best);
 static vit_result vit__open_run(vit_trainer *t);
 
 /* Tell the callback of a batch, or of an epoch that has ended. */
@@ -5978,12 +5978,13 @@ static int vit__report(vit_trainer *t, const vit_epoch *e, double rate) {
   p->step = e ? p->steps : t->batch;
   p->epoch_done = e != NULL;
   p->result = e;
+  p->model = e ? &t->averaged : t->model;
   p->loss = e ? e->train_loss : t->loss_sum / shown;
   p->rate = rate;
   p->seconds = t->before + now;
   p->images_per_second = now > 0 ? t->images / now : 0;
   p->seconds_left = t->images > 0 && left > 0 ? now * left / t->images : 0;
-  return c->callback ? c->callback(p, c->user) : 0;
+  return c->callback(p, c->user);
 }
 
 /* average = decay average + (1 - decay) weights, after every step (Polyak and
@@ -5996,40 +5997,10 @@ static void vit__average(vit_trainer *t) {
     t->average[i] += rest * (w[i] - t->average[i]);
 }
 
-/* Other weights change places with the model's. */
-static void vit__swap(vit_model *m, float *other) {
-  float *w = m->params.block;
-  for (size_t i = 0; i < m->params.count; i++) {
-    const float t = w[i];
-    w[i] = other[i];
-    other[i] = t;
-  }
-}
-
-/* The step of the optimiser. Weights that are no numbers end the run at once:
-   they are neither judged nor saved. */
-static vit_result vit__update(vit_trainer *t, float rate) {
-  const vit_fit_config *c = &t->config;
-  const vit_model *m = t->model;
-  double squares;
-  vit_result r = VIT_OK;
-  if (c->gradients)
-    r = c->gradients(t->state.grads.block, t->state.grads.count, c->user);
-  if (!r) r = vit_optimizer_step(&t->optimizer, t->model, &t->state, rate);
-  if (r) return r;
-  m->kernels->sum_squares(&squares, m->params.block, (int)m->params.count);
-  if (!VIT__IS_FINITE(squares))
-    return vit__fail(VIT_ERR_DIVERGED,
-        "the weights after step %d of the optimiser are too large: training "
-        "diverged; a smaller learning rate may help",
-        t->optimizer.step);
-  if (t->average) vit__average(t);
-  return VIT_OK;
-}
-
 /* One batch: forward, loss, backward. `accumulate` of them are the group of an
    optimiser's step, in which each image weighs the same; a run can stop between
-   two groups only. */
+   two groups only. Weights that are no numbers end it at once: they are neither
+   judged nor saved. */
 static vit_result vit__train_step(vit_trainer *t) {
   const vit_fit_config *c = &t->config;
   const int count = t->train->count, first = t->batch * c->batch;
@@ -6041,28 +6012,38 @@ static vit_result vit__train_step(vit_trainer *t) {
   const float rate =
       vit_schedule_rate(&t->schedule, &t->plateau, t->optimizer.step);
   int own, n; /* this program's part of the batch, if it shares */
+  double squares = 0;
+  vit_model *m = t->model;
   vit_state *s = &t->state;
   vit_result r = VIT_OK;
   vit__part(B, c->parts, c->part, 1, &own, &n);
   if (t->loader.epoch != t->epoch) vit_loader_epoch(&t->loader, t->epoch);
   if (first == start) vit_zero_gradients(s);
   if (n > 0) r = vit_loader_batch(&t->loader, first + own, n);
-  if (!r && n > 0) r = vit_forward(t->model, s, t->loader.images, n);
-  if (!r && n > 0)
-    r = vit_loss_targets(t->model, s, t->loader.targets, &t->loss);
+  if (!r && n > 0) r = vit_forward(m, s, t->loader.images, n);
+  if (!r && n > 0) r = vit_loss_targets(m, s, t->loader.targets, &t->loss);
   if (!r && !VIT__IS_WITHIN(t->loss, -1e30, 1e30))
     r = vit__fail(VIT_ERR_DIVERGED,
         "the loss of step %.0f is %g: training diverged; a smaller learning "
         "rate may help",
         (double)t->epoch * t->progress.steps + t->batch + 1, fabs(t->loss));
-  if (!r && n > 0)
-    r = vit_backward(t->model, s, (float)((double)n / (double)group));
-  if (!r && last) r = vit__update(t, rate);
+  if (!r && n > 0) r = vit_backward(m, s, (float)((double)n / (double)group));
+  if (!r && last && c->gradients)
+    r = c->gradients(s->grads.block, s->grads.count, c->user);
+  if (!r && last) r = vit_optimizer_step(&t->optimizer, m, s, rate);
+  if (!r && last)
+    m->kernels->sum_squares(&squares, m->params.block, (int)m->params.count);
+  if (!VIT__IS_FINITE(squares))
+    r = vit__fail(VIT_ERR_DIVERGED,
+        "the weights after step %d of the optimiser are too large: training "
+        "diverged; a smaller learning rate may help",
+        t->optimizer.step);
   if (r) return r;
+  if (last && t->average) vit__average(t);
   t->loss_sum += t->loss * B;
   t->images += B;
   t->batch++;
-  t->stop |= vit__report(t, NULL, (double)rate);
+  if (c->callback) t->stop |= vit__report(t, NULL, (double)rate);
   if (!t->stop || !last) return VIT_OK;
   t->stop = 0;
   if (c->dir) r = vit__save(t);
@@ -6071,28 +6052,24 @@ static vit_result vit__train_step(vit_trainer *t) {
                  t->epoch + 1, t->batch);
 }
 
-/* One batch of the images that judge; where weights are averaged, by these. */
+/* One batch of the images that judge. */
 static vit_result vit__judge_step(vit_trainer *t) {
-  vit_result r;
-  if (t->average) vit__swap(t->model, t->average);
-  r = vit__judge(&t->judged, t->model, &t->state, t->loader.images, t->val,
-      NULL, NULL, NULL);
-  if (t->average) vit__swap(t->model, t->average);
-  if (r && r != VIT_ERR_DIVERGED) return r;
-  if (!r && VIT__IS_WITHIN(t->judged.loss / t->val->count, -1e30, 1e30))
-    return VIT_OK;
+  vit_result r = vit__judge(&t->judged, &t->averaged, &t->state,
+      t->loader.images, t->val, NULL, NULL, NULL);
+  const double loss = r ? (double)NAN : t->judged.loss / t->val->count;
+  if ((r && r != VIT_ERR_DIVERGED) || VIT__IS_WITHIN(loss, -1e30, 1e30))
+    return r;
   return vit__fail(VIT_ERR_DIVERGED,
       "the loss on the images that judge epoch %d is %g: training diverged; a "
       "smaller learning rate may help",
-      t->epoch + 1, r ? (double)NAN : fabs(t->judged.loss) / t->val->count);
+      t->epoch + 1, fabs(loss));
 }
 
 /* All batches are done, those that judge too. */
 static vit_result vit__finish_epoch(vit_trainer *t) {
   const double n = t->val ? t->val->count : (double)NAN;
-  const size_t size = t->model->params.count * sizeof(float);
+  const vit_model *m = &t->averaged;
   vit_epoch *e = t->history->epoch + t->epoch;
-  int better, stop;
   vit_result r = VIT_OK;
   e->train_loss = t->loss_sum / t->train->count;
   e->val_loss = t->judged.loss / n;
@@ -6101,24 +6078,22 @@ static vit_result vit__finish_epoch(vit_trainer *t) {
   e->rate = (double)vit_schedule_rate(
       &t->schedule, &t->plateau, t->optimizer.step - 1);
   e->seconds = t->before + vit_seconds() - t->start;
-  better = vit__history_add(t->history);
-  if (t->average) vit__swap(t->model, t->average);
-  if (better && t->best) memcpy(t->best, t->model->params.block, size);
-  if (better && t->config.dir) r = vit__save_best(t);
-  if (t->average) vit__swap(t->model, t->average);
-  vit_plateau_observe(
-      &t->plateau, &t->schedule, t->val ? e->val_loss : e->train_loss);
+  if (vit__history_add(t->history)) {
+    if (t->best)
+      memcpy(t->best, m->params.block, m->params.count * sizeof(float));
+    if (t->config.dir) r = vit__save_best(t, m);
+  }
+  if (t->schedule.kind == VIT_PLATEAU)
+    vit_plateau_observe(
+        &t->plateau, &t->schedule, t->val ? e->val_loss : e->train_loss);
   t->epoch++;
   t->batch = 0;
   t->loss_sum = 0;
   memset(&t->judged, 0, sizeof t->judged);
   if (!r && t->config.dir) r = vit__save(t);
-  if (r) return r;
-  if (t->average) vit__swap(t->model, t->average);
-  stop = vit__report(t, e, e->rate);
-  if (t->average) vit__swap(t->model, t->average);
-  return stop ? vit__fail(VIT_STOPPED, "stopped after epoch %d", t->epoch)
-              : VIT_OK;
+  if (!r && t->config.callback && vit__report(t, e, e->rate))
+    r = vit__fail(VIT_STOPPED, "stopped after epoch %d", t->epoch);
+  return r;
 }
 
 VIT_DEF vit_result vit_trainer_step(vit_trainer *t) {
@@ -6132,6 +6107,9 @@ VIT_DEF vit_result vit_trainer_step(vit_trainer *t) {
   t->done = t->epoch >= t->config.epochs ||
             (patience && h->best && t->epoch - h->best >= patience);
   if (t->done) return VIT_OK;
+  t->averaged = *t->model;
+  if (t->average)
+    t->averaged.params = vit__tensors_at(&t->model->params, t->average);
   if (t->batch < t->progress.steps)
     r = vit__train_step(t);
   else if (t->judged.images < val)
@@ -6142,60 +6120,74 @@ VIT_DEF vit_result vit_trainer_step(vit_trainer *t) {
   return r;
 }
 
-static vit_result vit__allocate_run(vit_trainer *t) {
+/* Everything that the run needs is in one block of memory. */
+static vit_result vit__plan_run(vit_trainer *t) {
   const vit_fit_config *c = &t->config;
-  const vit_model *m = t->model;
-  const size_t n = m->params.count, epochs = (size_t)c->epochs;
-  size_t size = epochs * sizeof(vit_epoch);
-  vit_result r = vit__check_schedule(&t->schedule);
-  if (!r)
-    r = vit_loader_create(
-        &t->loader, t->train, m, &c->augment, c->batch, c->smoothing, c->seed);
-  if (!r)
-    r = vit_state_create(&t->state, m, c->batch, VIT_FOR_TRAINING, c->seed);
-  if (!r) r = vit_optimizer_create(&t->optimizer, m, &c->optimizer);
-  if (!r) r = vit__history_create(t->history, c->epochs);
-  if (r) return r;
-  if (c->ema > 0) size += n * sizeof(float);
-  if (c->keep_best) size += n * sizeof(float);
-  t->table = (vit_epoch *)vit__allocate(size, 1, "the training run");
-  if (!t->table) return VIT_ERR_NO_MEMORY;
-  memset(t->table, 0, size);
-  if (c->keep_best) t->best = (float *)(t->table + epochs);
-  if (c->ema <= 0) return VIT_OK;
-  t->average = (float *)(t->table + epochs) + (c->keep_best ? n : 0);
-  memcpy(t->average, m->params.block, n * sizeof(float));
-  return VIT_OK;
+  const vit_config *m = &t->model->config;
+  const size_t n = t->model->params.count, epochs = (size_t)c->epochs;
+  vit_loader *l = &t->loader;
+  vit_state *s = &t->state;
+  vit_arena *a = &t->arena;
+  vit_result r = VIT_OK;
+  l->data = t->train;
+  l->augment = c->augment;
+  l->batch = s->capacity = c->batch;
+  l->classes = m->classes;
+  l->threads = vit_model_threads(t->model);
+  l->smoothing = c->smoothing;
+  l->seed = c->seed;
+  l->epoch = -1;
+  s->config = *m;
+  s->trains = s->dropout = 1;
+  s->key = vit__key(c->seed ^ VIT__SALT_DROPOUT);
+  t->optimizer.config = c->optimizer;
+  for (int walk = 0; !r && walk < 2; walk++) {
+    vit__plan_loader(l, a);
+    r = vit__plan_state(s, m, a);
+    vit__take_tensors(&t->optimizer.m, m, a);
+    if (c->optimizer.algorithm != VIT_SGD)
+      vit__take_tensors(&t->optimizer.v, m, a);
+    if (c->ema > 0) t->average = (float *)vit_arena_take(a, n, sizeof(float));
+    if (c->keep_best) t->best = (float *)vit_arena_take(a, n, sizeof(float));
+    t->table = (vit_epoch *)vit_arena_take(a, epochs, sizeof *t->table);
+    if (!r && walk == 0) r = vit_arena_allocate(a, "training run");
+  }
+  if (!r && t->average)
+    memcpy(t->average, t->model->params.block, n * sizeof(float));
+  t->history->epoch = (vit_epoch *)vit__allocate(
+      epochs, sizeof *t->history->epoch, "the history");
+  return !r && !t->history->epoch ? VIT_ERR_NO_MEMORY : r;
 }
 
 VIT_DEF vit_result vit_trainer_create(vit_trainer *t, vit_model *m,
     const vit_fit_config *c, const vit_dataset *train, const vit_dataset *val,
     vit_history *h) {
-  double steps; /* of the optimiser, in the whole run */
+  vit_fit_config known = *c; /* with the total of its schedule */
+  double steps;              /* of the optimiser, in the whole run */
   vit_result r = vit_fit_check(c);
   memset(t, 0, sizeof *t);
   memset(h, 0, sizeof *h);
   if (!r) r = vit__check_dataset(m, train, "training");
   if (!r && val) r = vit__check_dataset(m, val, "validation");
+  if (!r) r = vit__check_unpacked(m);
   if (!r && !val && (c->early_stop || c->keep_best))
     r = vit__fail(VIT_ERR_CONFIG,
         "early_stop is %d and keep_best %d, but there are no images that judge "
         "an epoch; hold some back",
         c->early_stop, c->keep_best);
   if (r) return r;
-  t->model = m;
+  t->progress.model = t->model = m;
   t->config = *c;
   t->train = train;
   t->val = val;
-  t->history = h;
-  t->progress.model = m;
-  t->progress.history = h;
+  t->progress.history = t->history = h;
   t->progress.epochs = c->epochs;
   t->progress.steps = (int)ceil((double)train->count / c->batch);
-  t->schedule = c->schedule;
   steps = ceil((double)t->progress.steps / c->accumulate) * c->epochs;
-  if (t->schedule.total == 0) t->schedule.total = (int)fmin(steps, INT_MAX);
-  r = vit__allocate_run(t);
+  if (c->schedule.total == 0) known.schedule.total = (int)fmin(steps, INT_MAX);
+  t->schedule = known.schedule;
+  r = vit_fit_check(&known);
+  if (!r) r = vit__plan_run(t);
   snprintf(h->kernels, sizeof h->kernels, "%.20s %s", m->kernels->name,
       vit_simd_name());
   if (!r && c->dir) r = vit__open_run(t);
@@ -6210,15 +6202,8 @@ VIT_DEF void vit_trainer_free(vit_trainer *t) {
   const float *end = t->best && t->history->best ? t->best : t->average;
   if (end)
     memcpy(t->model->params.block, end, t->model->params.count * sizeof *end);
-#ifdef _WIN32
-  if (t->locked) _close(t->lock); /* which removes it */
-#else
-  if (t->locked) close(t->lock);
-#endif
-  vit_loader_free(&t->loader);
-  vit_state_free(&t->state);
-  vit_optimizer_free(&t->optimizer);
-  if (t->table) VIT_FREE(t->table);
+  if (t->locked) VIT__OS(close)(t->lock); /* Windows then removes it */
+  vit_arena_free(&t->arena);
   memset(t, 0, sizeof *t);
 }
 
@@ -6251,62 +6236,53 @@ static uint32_t vit__checksum(const vit_dataset *d) {
 /* What must be the same when a run goes on: name and value, as in the file. */
 typedef struct {
   char name[48], value[64];
-} vit__setting;
-enum { VIT__SETTINGS = 100 }; /* more than there are */
+} vit__compared;
+enum { VIT__COMPARED = 100 }; /* more than there are */
 
 static void vit__set(
-    vit__setting *s, const char *group, const char *name, double value) {
-  snprintf(s->name, sizeof s->name, "%s.%s", group, name);
-  snprintf(s->value, sizeof s->value, "%.9g", value);
+    vit__compared **s, const char *group, const char *name, double value) {
+  if (!*name) return; /* it may change */
+  snprintf((*s)->name, sizeof(*s)->name, "%s.%s", group, name);
+  snprintf((*s)->value, sizeof(*s)->value, "%.9g", value);
+  ++*s;
 }
 
 /* Images, settings, augmentation and config of a run; returns how many. */
-static int vit__recipe(const vit_trainer *t, vit__setting *list) {
+static int vit__recipe(const vit_trainer *t, vit__compared *list) {
   const vit_fit_config *c = &t->config;
+  const vit_dataset *d = t->train, *v = t->val;
   const int falls =
       c->schedule.kind == VIT_LINEAR || c->schedule.kind == VIT_COSINE;
+  const double epochs = falls && !c->schedule.total ? c->epochs : 0;
   vit_augment augment = c->augment;
   const char *name, *text;
   float *number;
   double value;
-  vit__setting *s = list;
-#define VIT__ADD(name, value)                                                  \
-  if (*name) vit__set(s++, "recipe", name, (double)(value));
-  VIT__ADD("images", t->train->count)
-  VIT__ADD("epochs", falls && !c->schedule.total ? c->epochs : 0)
-  VIT__ADD("seed", c->seed & 0xFFFFFF) /* three parts that "%.9g" can hold */
-  VIT__ADD("seed_middle", c->seed >> 24 & 0xFFFFFF)
-  VIT__ADD("seed_high", c->seed >> 48)
-  VIT__ADD("mean", t->train->mean[0])
-  VIT__ADD("std", t->train->std[0])
-  VIT__ADD("checksum", vit__checksum(t->train))
-  VIT__ADD("val_images", t->val ? t->val->count : 0)
-  VIT__ADD("val_checksum", t->val ? vit__checksum(t->val) : 0)
-#define VIT__ROW(type, field, start, same, ...) VIT__ADD(same, of->field)
-  {
-    const vit_fit_config *of = c;
-    VIT_FIT_FIELDS(VIT__ROW)
-  }
-  {
-    const vit_optimizer_config *of = &c->optimizer;
-    VIT_OPTIMIZER_FIELDS(VIT__ROW)
-  }
-  {
-    const vit_schedule *of = &c->schedule;
-    VIT_SCHEDULE_FIELDS(VIT__ROW)
-  }
-#undef VIT__ROW
-  VIT__ADD("total_steps", falls ? t->schedule.total : 0)
-#undef VIT__ADD
+  vit__setting settings[VIT__SETTINGS];
+  vit__compared *s = list;
+  vit__set(&s, "recipe", "images", d->count);
+  vit__set(&s, "recipe", "epochs", epochs);
+  /* the seed in three parts that "%.9g" can hold */
+  vit__set(&s, "recipe", "seed", (double)(c->seed & 0xFFFFFF));
+  vit__set(&s, "recipe", "seed_middle", (double)(c->seed >> 24 & 0xFFFFFF));
+  vit__set(&s, "recipe", "seed_high", (double)(c->seed >> 48));
+  vit__set(&s, "recipe", "mean", (double)d->mean[0]);
+  vit__set(&s, "recipe", "std", (double)d->std[0]);
+  vit__set(&s, "recipe", "checksum", vit__checksum(d));
+  vit__set(&s, "recipe", "val_images", v ? v->count : 0);
+  vit__set(&s, "recipe", "val_checksum", v ? vit__checksum(v) : 0);
+  vit__settings(c, settings);
+  for (int i = 0; i < VIT__SETTINGS; i++)
+    vit__set(&s, "recipe", settings[i].same, settings[i].value);
+  vit__set(&s, "recipe", "total_steps", falls ? t->schedule.total : 0);
   for (int i = 0; vit_augment_field(&augment, i, &name, &text, &number); i++)
-    vit__set(s++, "augment", name, (double)*number);
-  vit__set(s, "augment", "image", 0); /* a function of one's own has a name */
-  snprintf(s->value, sizeof s->value, "%.60s",
+    vit__set(&s, "augment", name, (double)*number);
+  vit__set(&s, "augment", "image", 0); /* a function of one's own has a name */
+  snprintf(s[-1].value, sizeof s->value, "%.60s",
       c->augment.image ? c->augment.name : "");
-  s++;
   for (int i = 0; vit_config_field(&t->model->config, i, &name, &text, &value);
        i++)
-    vit__set(s++, "config", name, value);
+    vit__set(&s, "config", name, value);
   return (int)(s - list);
 }
 
@@ -6333,7 +6309,7 @@ static vit_safetensor vit__block_tensor(
   t.shape[0] = (int)count;
   t.count = count;
   t.data = data;
-  snprintf(t.type, sizeof t.type, "F32");
+  memcpy(t.type, "F32", 4);
   return t;
 }
 
@@ -6344,17 +6320,18 @@ static int vit__run_tensors(vit_trainer *t, vit_safetensor *list) {
       "training.second_moment", "training.average", "training.best"};
   const float *const blocks[] = {
       t->optimizer.m.block, t->optimizer.v.block, t->average, t->best};
-  vit_safetensor *s = list;
+  const size_t numbers = (size_t)t->epoch * VIT__EPOCH_NUMBERS;
+  int n = 0;
   for (int i = 0; i < 4; i++)
     if (blocks[i])
-      *s++ = vit__block_tensor(names[i], blocks[i], t->model->params.count);
-  *s = vit__block_tensor("training.history", t->table, 0);
-  s->dims = 2;
-  s->shape[0] = t->epoch;
-  s->shape[1] = VIT__EPOCH_NUMBERS;
-  s->count = (size_t)t->epoch * VIT__EPOCH_NUMBERS;
-  snprintf(s->type, sizeof s->type, "F64");
-  return (int)(s + 1 - list);
+      list[n++] =
+          vit__block_tensor(names[i], blocks[i], t->model->params.count);
+  list[n] = vit__block_tensor("training.history", t->table, numbers);
+  list[n].dims = 2;
+  list[n].shape[0] = t->epoch;
+  list[n].shape[1] = VIT__EPOCH_NUMBERS;
+  memcpy(list[n].type, "F64", 4);
+  return n + 1;
 }
 
 /* DIR/NAME, of a checkpoint. */
@@ -6363,10 +6340,10 @@ static void vit__run_path(
   snprintf(path, 512, "%.440s/%.60s", t->config.dir, name);
 }
 
-static vit_result vit__save_best(const vit_trainer *t) {
+static vit_result vit__save_best(const vit_trainer *t, const vit_model *best) {
   char path[512];
   vit__run_path(t, "best.safetensors", path);
-  return vit_model_save(t->model, t->train, path);
+  return vit_model_save(best, t->train, path);
 }
 
 static void vit__note_text(
@@ -6380,17 +6357,12 @@ static vit_result vit__write_model(const char *path, const vit_model *m,
 /* The history is saved without the clock: the same run makes the same file. */
 static vit_result vit__save(vit_trainer *t) {
   const float scale = vit__plateau_scale(&t->schedule, t->plateau.lowered);
-  const size_t size = (size_t)t->epoch * sizeof *t->table;
-  vit__setting list[VIT__SETTINGS];
+  vit__compared list[VIT__COMPARED];
+  const int settings = vit__recipe(t, list);
   vit_safetensor extra[VIT__RUN_TENSORS];
+  vit__text notes = {NULL, 0, 0, 0};
   char path[512];
-  vit__text notes;
   vit_result r;
-  int settings;
-  memcpy(t->table, t->history->epoch, size);
-  for (int i = 0; i < t->epoch; i++) t->table[i].seconds = 0;
-  memset(&notes, 0, sizeof notes);
-  settings = vit__recipe(t, list);
   for (int i = 0; i < settings; i++)
     if (*list[i].value) vit__note_text(&notes, list[i].name, list[i].value);
 #define VIT__FIELD(type, name, place)                                          \
@@ -6399,6 +6371,10 @@ static vit_result vit__save(vit_trainer *t) {
 #undef VIT__FIELD
   vit__note_text(&notes, "training.kernels", t->history->kernels);
   vit__note_dataset(&notes, t->train);
+  for (int i = 0; i < t->epoch; i++) {
+    t->table[i] = t->history->epoch[i];
+    t->table[i].seconds = 0;
+  }
   vit__run_path(t, "history.csv", path); /* first: it may know an epoch more */
   r = vit_history_write(t->history, path);
   vit__run_path(t, "last.safetensors", path);
@@ -6422,26 +6398,25 @@ static void vit__show(char text[64], const char *value, int digits) {
 /* Is the checkpoint of this recipe? */
 static vit_result vit__check_recipe(
     const vit_trainer *t, const vit_safetensors *f, const char *path) {
-  vit__setting list[VIT__SETTINGS];
+  vit__compared list[VIT__COMPARED];
   const int n = vit__recipe(t, list);
-  for (int i = 0; i < n; i++) {
-    const char *was = vit_safetensors_metadata(f, list[i].name);
-    const char *is = list[i].value;
+  for (const vit__compared *s = list; s < list + n; s++) {
+    const char *was = vit_safetensors_metadata(f, s->name);
     char before[64] = "", now[64] = "", old[64];
     for (int k = 0; !was && k < VIT__RENAMED; k++) {
-      if (strcmp(list[i].name + sizeof "config", vit__renamed[k][1])) continue;
+      if (strcmp(s->name + sizeof "config", vit__renamed[k][1])) continue;
       snprintf(old, sizeof old, "config.%s", vit__renamed[k][0]);
       was = vit_safetensors_metadata(f, old);
     }
-    if (was ? !strcmp(was, is) : !*is) continue;
+    if (!strcmp(was ? was : "", s->value)) continue;
     for (int digits = 6; !strcmp(before, now) && digits < 10; digits++) {
       vit__show(before, was, digits); /* as many as differ */
-      vit__show(now, is, digits);
+      vit__show(now, s->value, digits);
     }
     return vit__fail(VIT_ERR_CONFIG,
         "cannot resume from %.200s: its %s is %s, here it is %s; use the "
         "settings and images that it was made with, or another folder",
-        path, list[i].name, before, now);
+        path, s->name, before, now);
   }
   return VIT_OK;
 }
@@ -6504,26 +6479,25 @@ static vit_result vit__load_run(
     vit_trainer *t, const vit_safetensors *f, const char *path) {
   const char *kernels = vit_safetensors_metadata(f, "training.kernels");
   vit_safetensor list[VIT__RUN_TENSORS], is;
+  vit_model best = *t->model;
   int n;
   vit_result r = vit__check_recipe(t, f, path);
   if (!r) r = vit__read_numbers(t, f, path);
   n = vit__run_tensors(t, list);
   for (int i = 0; !r && i < n; i++) {
+    const int numbers = i == n - 1; /* of the history: doubles */
     r = vit_safetensors_find(f, list[i].name, &is);
     if (!r && (strcmp(is.type, list[i].type) || is.count != list[i].count))
       r = vit__fail(VIT_ERR_FORMAT, "tensor %.60s holds %.0f %s, not %.0f %s",
           is.name, (double)is.count, is.type, (double)list[i].count,
           list[i].type);
-    if (!r && is.type[1] == '3') r = vit__check_weights(VIT_ERR_FORMAT, &is);
-    if (!r)
-      memcpy((void *)list[i].data, is.data,
-          is.count * (is.type[1] == '6' ? 8 : 4));
+    if (!r && !numbers) r = vit__check_weights(VIT_ERR_FORMAT, &is);
+    if (!r) memcpy((void *)list[i].data, is.data, is.count * (numbers ? 8 : 4));
   }
   if (!r) r = vit__join_history(t, kernels ? kernels : "unknown");
   if (!r && t->best && t->history->best) { /* the file may be another run's */
-    vit__swap(t->model, t->best);
-    r = vit__save_best(t);
-    vit__swap(t->model, t->best);
+    best.params = vit__tensors_at(&best.params, t->best);
+    r = vit__save_best(t, &best);
   }
   return r ? r : vit_model_load(t->model, f, "");
 }
@@ -6545,14 +6519,14 @@ static vit_result vit__lock_run(vit_trainer *t) {
       t->lock >= 0 && flock(t->lock, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK;
 #endif
   t->locked = t->lock >= 0;
-  if (!t->locked && !held)
-    return vit__fail(
-        VIT_ERR_FILE, "cannot write %.300s: %.100s", path, strerror(errno));
-  if (!held) return VIT_OK;
-  return vit__fail(VIT_ERR_FILE,
-      "another training run is at work in %.300s; wait until it has ended, or "
-      "choose another folder",
-      t->config.dir);
+  if (held)
+    return vit__fail(VIT_ERR_FILE,
+        "another training run is at work in %.300s; wait until it has ended, "
+        "or choose another folder",
+        t->config.dir);
+  return t->locked ? VIT_OK
+                   : vit__fail(VIT_ERR_FILE, "cannot write %.300s: %.100s",
+                         path, strerror(errno));
 }
 
 /* Take the folder, and go on from the checkpoint in it. */
