@@ -4463,16 +4463,25 @@ VIT_DEF vit_optimizer_config vit_optimizer_defaults(vit_algorithm a) {
   return c;
 }
 
+/* Is a setting in its range? A whole number is written with all its digits. */
+static vit_result vit__check_setting(const char *what, double value, double low,
+    double high, int whole, const char *range) {
+  char from_to[64];
+  if (VIT__IS_WITHIN(value, low, high)) return VIT_OK;
+  snprintf(from_to, sizeof from_to, "from %.10g to %.10g", low, high);
+  return vit__fail(VIT_ERR_CONFIG, "%s is %.*g; it must be %s", what,
+      whole ? 10 : 6, value, range ? range : from_to);
+}
+
 VIT_DEF vit_result vit_optimizer_create(
     vit_optimizer *o, const vit_model *m, const vit_optimizer_config *c) {
   vit_fit_config all = vit_fit_defaults();
   vit_result r;
   all.optimizer = *c;
-  r = vit_fit_check(&all);
   memset(o, 0, sizeof *o);
-  if (!r) r = vit__check_model(m);
-  if (r) return r;
   o->config = all.optimizer;
+  r = vit_fit_check(&all);
+  if (!r) r = vit__check_model(m);
   for (int walk = 0; !r && walk < 2; walk++) {
     vit__take_tensors(&o->m, &m->config, &o->arena);
     if (o->config.algorithm != VIT_SGD)
@@ -4513,13 +4522,20 @@ VIT_DEF vit_result vit_optimizer_step(
   const vit_optimizer_config *c = &o->config;
   const int parts = vit__parts(m), threads = vit__threads(parts);
   const int sgd = c->algorithm == VIT_SGD, step = o->step + 1;
+  const int depth = m->config.depth;
   const vit_adam_constants constants = {rate, c->beta1, c->beta2, c->eps, 0,
       (float)(1 - pow((double)c->beta1, step)),
       (float)(1 - pow((double)c->beta2, step)), c->algorithm == VIT_ADAMW};
+  const vit_kernels *k = m->kernels;
+  const vit_idx stride = (vit_idx)m->params.layer_stride;
   float *w = m->params.block, *g = s->grads.block;
+  float *mean = o->m.block, *square = o->v.block;
   vit__row rows[VIT__ROWS];
   vit_result r = vit__check_state(m, s);
   if (!r) r = vit__check_unpacked(m);
+  if (!r)
+    r = vit__check_setting("the learning rate", (double)rate, 0,
+        (double)FLT_MAX, 0, "finite and at least 0");
   if (r) return r;
   if (!s->trains || s->grads.count != o->m.count ||
       m->params.count != o->m.count)
@@ -4527,14 +4543,10 @@ VIT_DEF vit_result vit_optimizer_step(
         "this optimiser was made for %.0f parameters, the model has %.0f, the "
         "state %.0f gradients",
         (double)o->m.count, (double)m->params.count, (double)s->grads.count);
-  if (sgd != !o->v.block)
+  if (sgd != !square)
     return vit__fail(VIT_ERR_STATE,
         "this optimiser was made for %s; to change that, make another",
-        o->v.block ? "Adam or AdamW" : "SGD");
-  if (!VIT__IS_WITHIN(rate, 0, FLT_MAX))
-    return vit__fail(VIT_ERR_CONFIG,
-        "the learning rate is %g; it must be finite and at least 0",
-        (double)rate);
+        square ? "Adam or AdamW" : "SGD");
   o->norm = vit_clip_gradients(m, s, c->clip_norm > 0 ? c->clip_norm : FLT_MAX);
   if (!VIT__IS_WITHIN(o->norm, 0, (double)FLT_MAX)) /* the weights wait */
     return vit__fail(VIT_ERR_DIVERGED,
@@ -4543,28 +4555,24 @@ VIT_DEF vit_result vit_optimizer_step(
         step, fabs(o->norm));
   o->step = step;
   vit__table(&m->config, rows);
-  VIT__PARALLEL_FOR /* each thread does its part of each tensor */
-      for (int part = 0; part < parts; part++) {
+  VIT__PARALLEL_FOR
+  for (int part = 0; part < parts; part++) { /* its part of each tensor */
     vit_adam_constants a = constants;
-    vit_idx tensor = 0;
-    for (int l = -1; l <= m->config.depth; l++)
-      for (const vit__row *row = rows; row < rows + VIT__ROWS; row++) {
-        const int block = l >= 0 && l < m->config.depth;
-        int first, n;
-        vit_idx at;
-        if (row->where != (l < 0 ? VIT__STEM : block ? VIT__BLOCK : VIT__TAIL))
-          continue;
-        vit__part((int)row->count, parts, part, 64, &first, &n);
-        at = tensor + first;
-        tensor += (vit_idx)row->count;
-        a.decay = row->decay || c->decay_all ? c->weight_decay : 0;
-        if (n > 0 && sgd)
-          m->kernels->sgd_step(
-              w + at, o->m.block + at, g + at, n, rate, c->momentum, a.decay);
-        else if (n > 0)
-          m->kernels->adam_step(
-              w + at, o->m.block + at, o->v.block + at, g + at, n, &a);
+    vit_idx tensor = 0; /* where it stands, in layer 0 */
+    for (const vit__row *row = rows; row < rows + VIT__ROWS; row++) {
+      const int end = row->where == VIT__STEM ? 1 : depth; /* of its layers */
+      int first, n, l = row->where == VIT__TAIL ? depth - 1 : 0;
+      vit__part((int)row->count, parts, part, 64, &first, &n);
+      a.decay = row->decay || c->decay_all ? c->weight_decay : 0;
+      for (; n > 0 && l < end; l++) {
+        const vit_idx at = tensor + first + l * stride;
+        if (sgd)
+          k->sgd_step(w + at, mean + at, g + at, n, rate, c->momentum, a.decay);
+        else
+          k->adam_step(w + at, mean + at, square + at, g + at, n, &a);
       }
+      tensor += (vit_idx)row->count;
+    }
   }
   return VIT_OK;
 }
@@ -4575,37 +4583,6 @@ VIT_DEF vit_schedule vit_schedule_constant(float highest) {
   vit_schedule c;
   VIT_SCHEDULE_FIELDS(VIT__START)
   return c;
-}
-
-static vit_result vit__check_schedule(const vit_schedule *s) {
-  const int total = s->total ? s->total : INT_MAX; /* 0: the images decide */
-  const int falls = s->kind == VIT_LINEAR || s->kind == VIT_COSINE;
-  if (!VIT__IS_WITHIN(s->rate, 0, 1e6f) || !VIT__IS_WITHIN(s->floor, 0, 1e6f))
-    return vit__fail(VIT_ERR_CONFIG,
-        "the learning rate is %g and its floor %g; both must be from 0 to 1e6",
-        (double)s->rate, (double)s->floor);
-  if ((falls || s->kind == VIT_PLATEAU) && s->floor > s->rate)
-    return vit__fail(VIT_ERR_CONFIG,
-        "the learning rate is %g, below its floor %g; lower schedule.floor too",
-        (double)s->rate, (double)s->floor);
-  if (!VIT__IS_WITHIN(s->factor, 0, 1) ||
-      !VIT__IS_WITHIN((int)s->kind, VIT_CONSTANT, VIT_PLATEAU))
-    return vit__fail(VIT_ERR_CONFIG,
-        "the schedule's kind is %d and its factor %g; they must be from 0 to "
-        "%d and from 0 to 1",
-        (int)s->kind, (double)s->factor, VIT_PLATEAU);
-  if (falls && (s->warmup < 0 || total <= s->warmup))
-    return vit__fail(VIT_ERR_CONFIG,
-        "the schedule warms up for %d of %d steps; warmup must be from 0 to "
-        "total - 1",
-        s->warmup, total);
-  if ((s->kind == VIT_STEP && s->every < 1) ||
-      (s->kind == VIT_PLATEAU && s->patience < 1))
-    return vit__fail(VIT_ERR_CONFIG,
-        "the schedule lowers the rate every %d steps or after %d epochs; both "
-        "must be at least 1",
-        s->every, s->patience);
-  return VIT_OK;
 }
 
 /* What the plateau has made of the rate: factor * factor * ... */
@@ -4640,12 +4617,9 @@ VIT_DEF int vit_plateau_observe(
   const float was = vit_schedule_rate(s, p, 0);
   if (s->kind != VIT_PLATEAU) return 0;
   if (loss == loss && (!p->started || loss < p->best)) { /* not NaN */
-    p->started = 1;
-    p->best = loss;
-    p->waited = 0;
+    p->started = 1, p->best = loss, p->waited = 0;
   } else if (++p->waited >= s->patience) {
-    p->waited = 0;
-    p->lowered++;
+    p->lowered++, p->waited = 0;
   }
   return vit_schedule_rate(s, p, 0) < was;
 }
@@ -5844,8 +5818,7 @@ VIT_DEF vit_result vit_history_write(const vit_history *h, const char *path) {
       vit__text_print(&t, ",%.9g", x[k]);
     vit__text_print(&t, "\n");
   }
-  piece.data = t.at;
-  piece.size = t.used;
+  piece.data = t.at, piece.size = t.used;
   r = t.failed ? VIT_ERR_NO_MEMORY : vit__replace_file(path, &piece, 1);
   vit__text_free(&t);
   return r;
@@ -5906,61 +5879,63 @@ VIT_DEF vit_fit_config vit_fit_defaults(void) {
   return c;
 }
 
-/* The settings that are numbers as rows, from the columns of their tables. */
-typedef struct {
-  const char *same, *what, *range; /* what NULL: not checked one by one */
-  double value, low, high;
-  int whole;
-} vit__setting;
-#define VIT__ONE(...) +1
-enum {
-  VIT__SETTINGS = 0 VIT_FIT_FIELDS(VIT__ONE) VIT_OPTIMIZER_FIELDS(VIT__ONE)
-      VIT_SCHEDULE_FIELDS(VIT__ONE)
-};
-#undef VIT__ONE
-
-static void vit__settings(const vit_fit_config *c, vit__setting *list) {
-#define VIT__FIT(type, field, start, same, low, high, what, range)             \
-  {same, what, range, (double)c->field, (double)(low), (double)(high),         \
-      (type)0.5f == 0},
-#define VIT__OPTIMIZER(type, field, start, same, low, high, range)             \
-  {same, "the optimiser's " #field, range,                                     \
-      (type)0.5f == 0 ? (int)c->optimizer.field : (double)c->optimizer.field,  \
-      (double)(low), (double)(high), (type)0.5f == 0},
-#define VIT__SCHEDULE(type, field, start, same, text)                          \
-  {same, NULL, NULL, (double)c->schedule.field, 0, 0, 0},
-  const vit__setting rows[] = {VIT_FIT_FIELDS(VIT__FIT) VIT_OPTIMIZER_FIELDS(
-      VIT__OPTIMIZER) VIT_SCHEDULE_FIELDS(VIT__SCHEDULE)};
-#undef VIT__FIT
-#undef VIT__OPTIMIZER
-#undef VIT__SCHEDULE
-  memcpy(list, rows, sizeof rows);
-}
-
 enum { VIT__RUN_DIR = 440 }; /* characters; leaves room for the names in it */
 
 VIT_DEF vit_result vit_fit_check(const vit_fit_config *c) {
-  vit__setting list[VIT__SETTINGS];
+  const vit_schedule *s = &c->schedule;
+  const double rate = (double)s->rate, floor = (double)s->floor;
+  const int total = s->total ? s->total : INT_MAX; /* 0: the images decide */
+  const int falls = s->kind == VIT_LINEAR || s->kind == VIT_COSINE;
   vit_result r = vit_augment_check(&c->augment);
-  vit__settings(c, list);
-  for (const vit__setting *s = list; !r && s < list + VIT__SETTINGS; s++) {
-    char range[64];
-    if (!s->what || VIT__IS_WITHIN(s->value, s->low, s->high)) continue;
-    snprintf(range, sizeof range, "from %.10g to %.10g", s->low, s->high);
-    r = vit__fail(VIT_ERR_CONFIG, "%s is %.*g; it must be %s", s->what,
-        s->whole ? 10 : 6, s->value, s->range ? s->range : range);
-  }
-  if (!r) r = vit__check_schedule(&c->schedule);
-  if (!r && c->dir) r = vit__check_point();
-  if (!r && c->dir && strlen(c->dir) > VIT__RUN_DIR)
-    r = vit__fail(VIT_ERR_CONFIG,
+#define VIT__CHECK(type, field, start, same, low, high, what, range)           \
+  if (!r)                                                                      \
+    r = vit__check_setting(                                                    \
+        what, (double)c->field, low, high, (type)0.5f == 0, range);
+  VIT_FIT_FIELDS(VIT__CHECK)
+#undef VIT__CHECK
+#define VIT__CHECK(type, field, start, same, low, high, range)                 \
+  if (!r)                                                                      \
+    r = vit__check_setting("the optimiser's " #field,                          \
+        (type)0.5f == 0 ? (int)c->optimizer.field                              \
+                        : (double)c->optimizer.field,                          \
+        low, high, (type)0.5f == 0, range);
+  VIT_OPTIMIZER_FIELDS(VIT__CHECK)
+#undef VIT__CHECK
+  if (r) return r;
+  if (!VIT__IS_WITHIN(rate, 0, 1e6) || !VIT__IS_WITHIN(floor, 0, 1e6))
+    return vit__fail(VIT_ERR_CONFIG,
+        "the learning rate is %g and its floor %g; both must be from 0 to 1e6",
+        rate, floor);
+  if ((falls || s->kind == VIT_PLATEAU) && floor > rate)
+    return vit__fail(VIT_ERR_CONFIG,
+        "the learning rate is %g, below its floor %g; lower schedule.floor too",
+        rate, floor);
+  if (!VIT__IS_WITHIN(s->factor, 0, 1) ||
+      !VIT__IS_WITHIN((int)s->kind, VIT_CONSTANT, VIT_PLATEAU))
+    return vit__fail(VIT_ERR_CONFIG,
+        "the schedule's kind is %d and its factor %g; they must be from 0 to "
+        "%d and from 0 to 1",
+        (int)s->kind, (double)s->factor, VIT_PLATEAU);
+  if (falls && (s->warmup < 0 || total <= s->warmup))
+    return vit__fail(VIT_ERR_CONFIG,
+        "the schedule warms up for %d of %d steps; warmup must be from 0 to "
+        "total - 1",
+        s->warmup, total);
+  if ((s->kind == VIT_STEP && s->every < 1) ||
+      (s->kind == VIT_PLATEAU && s->patience < 1))
+    return vit__fail(VIT_ERR_CONFIG,
+        "the schedule lowers the rate every %d steps or after %d epochs; both "
+        "must be at least 1",
+        s->every, s->patience);
+  if (c->resume && !c->dir)
+    return vit__fail(VIT_ERR_CONFIG,
+        "resume is set, but not dir, the folder of the run to go on with");
+  if (c->dir && strlen(c->dir) > VIT__RUN_DIR)
+    return vit__fail(VIT_ERR_CONFIG,
         "the folder of the checkpoints has %.0f characters; it must have at "
         "most %d",
         (double)strlen(c->dir), VIT__RUN_DIR);
-  if (!r && c->resume && !c->dir)
-    r = vit__fail(VIT_ERR_CONFIG,
-        "resume is set, but not dir, the folder of the run to go on with");
-  return r;
+  return c->dir ? vit__check_point() : VIT_OK;
 }
 
 static vit_result vit__save(vit_trainer *t);
@@ -6258,7 +6233,6 @@ static int vit__recipe(const vit_trainer *t, vit__compared *list) {
   const char *name, *text;
   float *number;
   double value;
-  vit__setting settings[VIT__SETTINGS];
   vit__compared *s = list;
   vit__set(&s, "recipe", "images", d->count);
   vit__set(&s, "recipe", "epochs", epochs);
@@ -6271,9 +6245,15 @@ static int vit__recipe(const vit_trainer *t, vit__compared *list) {
   vit__set(&s, "recipe", "checksum", vit__checksum(d));
   vit__set(&s, "recipe", "val_images", v ? v->count : 0);
   vit__set(&s, "recipe", "val_checksum", v ? vit__checksum(v) : 0);
-  vit__settings(c, settings);
-  for (int i = 0; i < VIT__SETTINGS; i++)
-    vit__set(&s, "recipe", settings[i].same, settings[i].value);
+#define VIT__FIT(type, field, start, same, ...)                                \
+  vit__set(&s, "recipe", same, (double)c->field);
+#define VIT__OPTIMIZER(type, field, start, same, ...)                          \
+  vit__set(&s, "recipe", same, (double)c->optimizer.field);
+#define VIT__SCHEDULE(type, field, start, same, ...)                           \
+  vit__set(&s, "recipe", same, (double)c->schedule.field);
+  VIT_FIT_FIELDS(VIT__FIT)
+  VIT_OPTIMIZER_FIELDS(VIT__OPTIMIZER)
+  VIT_SCHEDULE_FIELDS(VIT__SCHEDULE)
   vit__set(&s, "recipe", "total_steps", falls ? t->schedule.total : 0);
   for (int i = 0; vit_augment_field(&augment, i, &name, &text, &number); i++)
     vit__set(&s, "augment", name, (double)*number);
