@@ -5753,8 +5753,7 @@ static vit_result vit__judge(vit_judged *j, const vit_model *m, vit_state *s,
   if (r) return r;
   if (p) memcpy(p + (vit_idx)at * K, s->probs, size);
   if (logits) memcpy(logits + (vit_idx)at * K, s->logits, size);
-  j->loss += mean * B;
-  j->images += B;
+  j->loss += mean * B, j->images += B;
   return VIT_OK;
 }
 
@@ -5772,8 +5771,7 @@ VIT_DEF vit_result vit_evaluate(const vit_model *m, const vit_dataset *d,
   if (!images) r = VIT_ERR_NO_MEMORY;
   while (!r && j.images < d->count)
     r = vit__judge(&j, m, &s, images, d, classes, p, logits);
-  if (!r) *loss = j.loss / d->count;
-  if (!r) *accuracy = (double)j.right / d->count;
+  if (!r) *loss = j.loss / d->count, *accuracy = (double)j.right / d->count;
   if (images) VIT_FREE(images);
   vit_state_free(&s);
   return r;
@@ -5791,11 +5789,12 @@ VIT_DEF void vit_history_free(vit_history *h) {
 /* One more epoch has ended; 1: it is the best so far. */
 static int vit__history_add(vit_history *h) {
   const vit_epoch *e = h->epoch + h->epochs++;
-  const vit_epoch *best = h->epoch + h->best - 1; /* where there is one */
-  const int better = h->best ? e->val_accuracy > best->val_accuracy ||
-                                   (e->val_accuracy == best->val_accuracy &&
-                                       e->val_loss < best->val_loss)
-                             : e->val_accuracy >= 0; /* NaN: not judged */
+  const vit_epoch *best = h->epoch + (h->best ? h->best : 1) - 1;
+  const int better = h->best == 0
+                         ? e->val_accuracy >= 0 /* NaN: not judged */
+                         : e->val_accuracy > best->val_accuracy ||
+                               (e->val_accuracy == best->val_accuracy &&
+                                   e->val_loss < best->val_loss);
   if (better) h->best = h->epochs;
   return better;
 }
@@ -5862,332 +5861,6 @@ VIT_DEF vit_result vit_history_read(vit_history *h, const char *path) {
         h->epoch ? h->epochs + 2 : 1);
   if (r) vit_history_free(h);
   VIT_FREE(bytes);
-  return r;
-}
-
-/* -- the loop ------------------------------------------------------------ */
-
-VIT_DEF vit_fit_config vit_fit_defaults(void) {
-  vit_fit_config c;
-  memset(&c, 0, sizeof c);
-  VIT_FIT_FIELDS(VIT__START)
-  c.optimizer = vit_optimizer_defaults(VIT_ADAM);
-  c.optimizer.beta2 = 0.95f;
-  c.schedule = vit_schedule_constant(0.005f);
-  c.schedule.kind = VIT_LINEAR;
-  c.schedule.floor = 0.0025f;
-  return c;
-}
-
-enum { VIT__RUN_DIR = 440 }; /* characters; leaves room for the names in it */
-
-VIT_DEF vit_result vit_fit_check(const vit_fit_config *c) {
-  const vit_schedule *s = &c->schedule;
-  const double rate = (double)s->rate, floor = (double)s->floor;
-  const int total = s->total ? s->total : INT_MAX; /* 0: the images decide */
-  const int falls = s->kind == VIT_LINEAR || s->kind == VIT_COSINE;
-  vit_result r = vit_augment_check(&c->augment);
-#define VIT__CHECK(type, field, start, same, low, high, what, range)           \
-  if (!r)                                                                      \
-    r = vit__check_setting(                                                    \
-        what, (double)c->field, low, high, (type)0.5f == 0, range);
-  VIT_FIT_FIELDS(VIT__CHECK)
-#undef VIT__CHECK
-#define VIT__CHECK(type, field, start, same, low, high, range)                 \
-  if (!r)                                                                      \
-    r = vit__check_setting("the optimiser's " #field,                          \
-        (type)0.5f == 0 ? (int)c->optimizer.field                              \
-                        : (double)c->optimizer.field,                          \
-        low, high, (type)0.5f == 0, range);
-  VIT_OPTIMIZER_FIELDS(VIT__CHECK)
-#undef VIT__CHECK
-  if (r) return r;
-  if (!VIT__IS_WITHIN(rate, 0, 1e6) || !VIT__IS_WITHIN(floor, 0, 1e6))
-    return vit__fail(VIT_ERR_CONFIG,
-        "the learning rate is %g and its floor %g; both must be from 0 to 1e6",
-        rate, floor);
-  if ((falls || s->kind == VIT_PLATEAU) && floor > rate)
-    return vit__fail(VIT_ERR_CONFIG,
-        "the learning rate is %g, below its floor %g; lower schedule.floor too",
-        rate, floor);
-  if (!VIT__IS_WITHIN(s->factor, 0, 1) ||
-      !VIT__IS_WITHIN((int)s->kind, VIT_CONSTANT, VIT_PLATEAU))
-    return vit__fail(VIT_ERR_CONFIG,
-        "the schedule's kind is %d and its factor %g; they must be from 0 to "
-        "%d and from 0 to 1",
-        (int)s->kind, (double)s->factor, VIT_PLATEAU);
-  if (falls && (s->warmup < 0 || total <= s->warmup))
-    return vit__fail(VIT_ERR_CONFIG,
-        "the schedule warms up for %d of %d steps; warmup must be from 0 to "
-        "total - 1",
-        s->warmup, total);
-  if ((s->kind == VIT_STEP && s->every < 1) ||
-      (s->kind == VIT_PLATEAU && s->patience < 1))
-    return vit__fail(VIT_ERR_CONFIG,
-        "the schedule lowers the rate every %d steps or after %d epochs; both "
-        "must be at least 1",
-        s->every, s->patience);
-  if (c->resume && !c->dir)
-    return vit__fail(VIT_ERR_CONFIG,
-        "resume is set, but not dir, the folder of the run to go on with");
-  if (c->dir && strlen(c->dir) > VIT__RUN_DIR)
-    return vit__fail(VIT_ERR_CONFIG,
-        "the folder of the checkpoints has %.0f characters; it must have at "
-        "most %d",
-        (double)strlen(c->dir), VIT__RUN_DIR);
-  return c->dir ? vit__check_point() : VIT_OK;
-}
-
-static vit_result vit__save(vit_trainer *t);
-static vit_result vit__save_best(const vit_trainer *t, const vit_model *best);
-static vit_result vit__open_run(vit_trainer *t);
-
-/* Tell the callback of a batch, or of an epoch that has ended. */
-static int vit__report(vit_trainer *t, const vit_epoch *e, double rate) {
-  const vit_fit_config *c = &t->config;
-  const double now = vit_seconds() - t->start, all = t->train->count;
-  const double shown = fmin((double)t->batch * c->batch, all);
-  const double left = (c->epochs - t->epoch) * all - shown;
-  vit_progress *p = &t->progress;
-  p->epoch = e ? t->epoch : t->epoch + 1;
-  p->step = e ? p->steps : t->batch;
-  p->epoch_done = e != NULL;
-  p->result = e;
-  p->model = e ? &t->averaged : t->model;
-  p->loss = e ? e->train_loss : t->loss_sum / shown;
-  p->rate = rate;
-  p->seconds = t->before + now;
-  p->images_per_second = now > 0 ? t->images / now : 0;
-  p->seconds_left = t->images > 0 && left > 0 ? now * left / t->images : 0;
-  return c->callback(p, c->user);
-}
-
-/* average = decay average + (1 - decay) weights, after every step (Polyak and
-   Juditsky 1992). The first steps count more, as TensorFlow does it. */
-static void vit__average(vit_trainer *t) {
-  const double step = t->optimizer.step, early = (1 + step) / (10 + step);
-  const float rest = 1 - (float)fmin((double)t->config.ema, early);
-  const float *w = t->model->params.block;
-  for (size_t i = 0; i < t->model->params.count; i++)
-    t->average[i] += rest * (w[i] - t->average[i]);
-}
-
-/* One batch: forward, loss, backward. `accumulate` of them are the group of an
-   optimiser's step, in which each image weighs the same; a run can stop between
-   two groups only. Weights that are no numbers end it at once: they are neither
-   judged nor saved. */
-static vit_result vit__train_step(vit_trainer *t) {
-  const vit_fit_config *c = &t->config;
-  const int count = t->train->count, first = t->batch * c->batch;
-  const int B = VIT__MIN(c->batch, count - first);
-  const vit_idx most = (vit_idx)c->batch * c->accumulate;
-  const vit_idx start = first / most * most;
-  const vit_idx group = VIT__MIN(most, count - start);
-  const int last = first + B == start + group;
-  const float rate =
-      vit_schedule_rate(&t->schedule, &t->plateau, t->optimizer.step);
-  int own, n; /* this program's part of the batch, if it shares */
-  double squares = 0;
-  vit_model *m = t->model;
-  vit_state *s = &t->state;
-  vit_result r = VIT_OK;
-  vit__part(B, c->parts, c->part, 1, &own, &n);
-  if (t->loader.epoch != t->epoch) vit_loader_epoch(&t->loader, t->epoch);
-  if (first == start) vit_zero_gradients(s);
-  if (n > 0) r = vit_loader_batch(&t->loader, first + own, n);
-  if (!r && n > 0) r = vit_forward(m, s, t->loader.images, n);
-  if (!r && n > 0) r = vit_loss_targets(m, s, t->loader.targets, &t->loss);
-  if (!r && !VIT__IS_WITHIN(t->loss, -1e30, 1e30))
-    r = vit__fail(VIT_ERR_DIVERGED,
-        "the loss of step %.0f is %g: training diverged; a smaller learning "
-        "rate may help",
-        (double)t->epoch * t->progress.steps + t->batch + 1, fabs(t->loss));
-  if (!r && n > 0) r = vit_backward(m, s, (float)((double)n / (double)group));
-  if (!r && last && c->gradients)
-    r = c->gradients(s->grads.block, s->grads.count, c->user);
-  if (!r && last) r = vit_optimizer_step(&t->optimizer, m, s, rate);
-  if (!r && last)
-    m->kernels->sum_squares(&squares, m->params.block, (int)m->params.count);
-  if (!VIT__IS_FINITE(squares))
-    r = vit__fail(VIT_ERR_DIVERGED,
-        "the weights after step %d of the optimiser are too large: training "
-        "diverged; a smaller learning rate may help",
-        t->optimizer.step);
-  if (r) return r;
-  if (last && t->average) vit__average(t);
-  t->loss_sum += t->loss * B;
-  t->images += B;
-  t->batch++;
-  if (c->callback) t->stop |= vit__report(t, NULL, (double)rate);
-  if (!t->stop || !last) return VIT_OK;
-  t->stop = 0;
-  if (c->dir) r = vit__save(t);
-  return r ? r
-           : vit__fail(VIT_STOPPED, "stopped at epoch %d, step %d",
-                 t->epoch + 1, t->batch);
-}
-
-/* One batch of the images that judge. */
-static vit_result vit__judge_step(vit_trainer *t) {
-  vit_result r = vit__judge(&t->judged, &t->averaged, &t->state,
-      t->loader.images, t->val, NULL, NULL, NULL);
-  const double loss = r ? (double)NAN : t->judged.loss / t->val->count;
-  if ((r && r != VIT_ERR_DIVERGED) || VIT__IS_WITHIN(loss, -1e30, 1e30))
-    return r;
-  return vit__fail(VIT_ERR_DIVERGED,
-      "the loss on the images that judge epoch %d is %g: training diverged; a "
-      "smaller learning rate may help",
-      t->epoch + 1, fabs(loss));
-}
-
-/* All batches are done, those that judge too. */
-static vit_result vit__finish_epoch(vit_trainer *t) {
-  const double n = t->val ? t->val->count : (double)NAN;
-  const vit_model *m = &t->averaged;
-  vit_epoch *e = t->history->epoch + t->epoch;
-  vit_result r = VIT_OK;
-  e->train_loss = t->loss_sum / t->train->count;
-  e->val_loss = t->judged.loss / n;
-  e->val_accuracy = t->judged.right / n;
-  e->val_top5 = t->judged.top5 / n;
-  e->rate = (double)vit_schedule_rate(
-      &t->schedule, &t->plateau, t->optimizer.step - 1);
-  e->seconds = t->before + vit_seconds() - t->start;
-  if (vit__history_add(t->history)) {
-    if (t->best)
-      memcpy(t->best, m->params.block, m->params.count * sizeof(float));
-    if (t->config.dir) r = vit__save_best(t, m);
-  }
-  if (t->schedule.kind == VIT_PLATEAU)
-    vit_plateau_observe(
-        &t->plateau, &t->schedule, t->val ? e->val_loss : e->train_loss);
-  t->epoch++;
-  t->batch = 0;
-  t->loss_sum = 0;
-  memset(&t->judged, 0, sizeof t->judged);
-  if (!r && t->config.dir) r = vit__save(t);
-  if (!r && t->config.callback && vit__report(t, e, e->rate))
-    r = vit__fail(VIT_STOPPED, "stopped after epoch %d", t->epoch);
-  return r;
-}
-
-VIT_DEF vit_result vit_trainer_step(vit_trainer *t) {
-  const vit_history *h = t->history;
-  const int patience = t->config.early_stop;
-  const int val = t->val ? t->val->count : 0;
-  vit_result r = VIT_OK;
-  if (t->failed || !t->model)
-    return vit__fail(VIT_ERR_STATE,
-        "this training has failed, or was not begun; create another trainer");
-  t->done = t->epoch >= t->config.epochs ||
-            (patience && h->best && t->epoch - h->best >= patience);
-  if (t->done) return VIT_OK;
-  t->averaged = *t->model;
-  if (t->average)
-    t->averaged.params = vit__tensors_at(&t->model->params, t->average);
-  if (t->batch < t->progress.steps)
-    r = vit__train_step(t);
-  else if (t->judged.images < val)
-    r = vit__judge_step(t);
-  if (!r && t->batch == t->progress.steps && t->judged.images == val)
-    r = vit__finish_epoch(t);
-  t->failed = r && r != VIT_STOPPED;
-  return r;
-}
-
-/* Everything that the run needs is in one block of memory. */
-static vit_result vit__plan_run(vit_trainer *t) {
-  const vit_fit_config *c = &t->config;
-  const vit_config *m = &t->model->config;
-  const size_t n = t->model->params.count, epochs = (size_t)c->epochs;
-  vit_loader *l = &t->loader;
-  vit_state *s = &t->state;
-  vit_arena *a = &t->arena;
-  vit_result r = VIT_OK;
-  l->data = t->train;
-  l->augment = c->augment;
-  l->batch = s->capacity = c->batch;
-  l->classes = m->classes;
-  l->threads = vit_model_threads(t->model);
-  l->smoothing = c->smoothing;
-  l->seed = c->seed;
-  l->epoch = -1;
-  s->config = *m;
-  s->trains = s->dropout = 1;
-  s->key = vit__key(c->seed ^ VIT__SALT_DROPOUT);
-  t->optimizer.config = c->optimizer;
-  for (int walk = 0; !r && walk < 2; walk++) {
-    vit__plan_loader(l, a);
-    r = vit__plan_state(s, m, a);
-    vit__take_tensors(&t->optimizer.m, m, a);
-    if (c->optimizer.algorithm != VIT_SGD)
-      vit__take_tensors(&t->optimizer.v, m, a);
-    if (c->ema > 0) t->average = (float *)vit_arena_take(a, n, sizeof(float));
-    if (c->keep_best) t->best = (float *)vit_arena_take(a, n, sizeof(float));
-    t->table = (vit_epoch *)vit_arena_take(a, epochs, sizeof *t->table);
-    if (!r && walk == 0) r = vit_arena_allocate(a, "training run");
-  }
-  if (!r && t->average)
-    memcpy(t->average, t->model->params.block, n * sizeof(float));
-  t->history->epoch = (vit_epoch *)vit__allocate(
-      epochs, sizeof *t->history->epoch, "the history");
-  return !r && !t->history->epoch ? VIT_ERR_NO_MEMORY : r;
-}
-
-VIT_DEF vit_result vit_trainer_create(vit_trainer *t, vit_model *m,
-    const vit_fit_config *c, const vit_dataset *train, const vit_dataset *val,
-    vit_history *h) {
-  vit_fit_config known = *c; /* with the total of its schedule */
-  double steps;              /* of the optimiser, in the whole run */
-  vit_result r = vit_fit_check(c);
-  memset(t, 0, sizeof *t);
-  memset(h, 0, sizeof *h);
-  if (!r) r = vit__check_dataset(m, train, "training");
-  if (!r && val) r = vit__check_dataset(m, val, "validation");
-  if (!r) r = vit__check_unpacked(m);
-  if (!r && !val && (c->early_stop || c->keep_best))
-    r = vit__fail(VIT_ERR_CONFIG,
-        "early_stop is %d and keep_best %d, but there are no images that judge "
-        "an epoch; hold some back",
-        c->early_stop, c->keep_best);
-  if (r) return r;
-  t->progress.model = t->model = m;
-  t->config = *c;
-  t->train = train;
-  t->val = val;
-  t->progress.history = t->history = h;
-  t->progress.epochs = c->epochs;
-  t->progress.steps = (int)ceil((double)train->count / c->batch);
-  steps = ceil((double)t->progress.steps / c->accumulate) * c->epochs;
-  if (c->schedule.total == 0) known.schedule.total = (int)fmin(steps, INT_MAX);
-  t->schedule = known.schedule;
-  r = vit_fit_check(&known);
-  if (!r) r = vit__plan_run(t);
-  snprintf(h->kernels, sizeof h->kernels, "%.20s %s", m->kernels->name,
-      vit_simd_name());
-  if (!r && c->dir) r = vit__open_run(t);
-  t->start = vit_seconds();
-  if (!r) return VIT_OK;
-  t->average = t->best = NULL; /* the model stays as it was */
-  vit_trainer_free(t);
-  return r;
-}
-
-VIT_DEF void vit_trainer_free(vit_trainer *t) {
-  const float *end = t->best && t->history->best ? t->best : t->average;
-  if (end)
-    memcpy(t->model->params.block, end, t->model->params.count * sizeof *end);
-  if (t->locked) VIT__OS(close)(t->lock); /* Windows then removes it */
-  vit_arena_free(&t->arena);
-  memset(t, 0, sizeof *t);
-}
-
-VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
-    const vit_dataset *train, const vit_dataset *val, vit_history *h) {
-  vit_trainer t;
-  vit_result r = vit_trainer_create(&t, m, c, train, val, h);
-  while (!r && !t.done) r = vit_trainer_step(&t);
-  vit_trainer_free(&t);
   return r;
 }
 
@@ -6282,48 +5955,33 @@ static int vit__recipe(const vit_trainer *t, vit__compared *list) {
 
 static vit_safetensor vit__block_tensor(
     const char *name, const void *data, size_t count) {
-  vit_safetensor t;
-  memset(&t, 0, sizeof t);
-  t.name = name;
-  t.dims = 1;
-  t.shape[0] = (int)count;
-  t.count = count;
-  t.data = data;
-  memcpy(t.type, "F32", 4);
+  const vit_safetensor t = {name, 1, {(int)count}, count, data, "F32"};
   return t;
 }
 
 /* What a checkpoint holds beside the parameters; returns how many. */
 enum { VIT__RUN_TENSORS = 5 };
 static int vit__run_tensors(vit_trainer *t, vit_safetensor *list) {
-  static const char *const names[] = {"training.first_moment",
-      "training.second_moment", "training.average", "training.best"};
-  const float *const blocks[] = {
-      t->optimizer.m.block, t->optimizer.v.block, t->average, t->best};
+  const size_t n = t->model->params.count;
   const size_t numbers = (size_t)t->epoch * VIT__EPOCH_NUMBERS;
-  int n = 0;
-  for (int i = 0; i < 4; i++)
-    if (blocks[i])
-      list[n++] =
-          vit__block_tensor(names[i], blocks[i], t->model->params.count);
-  list[n] = vit__block_tensor("training.history", t->table, numbers);
-  list[n].dims = 2;
-  list[n].shape[0] = t->epoch;
-  list[n].shape[1] = VIT__EPOCH_NUMBERS;
-  memcpy(list[n].type, "F64", 4);
-  return n + 1;
+  const vit_safetensor all[VIT__RUN_TENSORS] = {
+      vit__block_tensor("training.first_moment", t->optimizer.m.block, n),
+      vit__block_tensor("training.second_moment", t->optimizer.v.block, n),
+      vit__block_tensor("training.average", t->average, n),
+      vit__block_tensor("training.best", t->best, n),
+      {"training.history", 2, {t->epoch, VIT__EPOCH_NUMBERS}, numbers, t->table,
+          "F64"}};
+  int count = 0;
+  for (int i = 0; i < VIT__RUN_TENSORS; i++)
+    if (all[i].data) list[count++] = all[i];
+  return count;
 }
 
 /* DIR/NAME, of a checkpoint. */
-static void vit__run_path(
+static const char *vit__run_path(
     const vit_trainer *t, const char *name, char path[512]) {
   snprintf(path, 512, "%.440s/%.60s", t->config.dir, name);
-}
-
-static vit_result vit__save_best(const vit_trainer *t, const vit_model *best) {
-  char path[512];
-  vit__run_path(t, "best.safetensors", path);
-  return vit_model_save(best, t->train, path);
+  return path;
 }
 
 static void vit__note_text(
@@ -6333,6 +5991,7 @@ static void vit__note(
 static void vit__note_dataset(vit__text *notes, const vit_dataset *d);
 static vit_result vit__write_model(const char *path, const vit_model *m,
     vit__text *notes, const vit_safetensor *extra, int extras);
+static vit_result vit__check_weights(vit_result r, const vit_safetensor *t);
 
 /* The history is saved without the clock: the same run makes the same file. */
 static vit_result vit__save(vit_trainer *t) {
@@ -6355,12 +6014,11 @@ static vit_result vit__save(vit_trainer *t) {
     t->table[i] = t->history->epoch[i];
     t->table[i].seconds = 0;
   }
-  vit__run_path(t, "history.csv", path); /* first: it may know an epoch more */
-  r = vit_history_write(t->history, path);
-  vit__run_path(t, "last.safetensors", path);
+  /* the history first: it may know an epoch more */
+  r = vit_history_write(t->history, vit__run_path(t, "history.csv", path));
   if (!r)
-    return vit__write_model(
-        path, t->model, &notes, extra, vit__run_tensors(t, extra));
+    return vit__write_model(vit__run_path(t, "last.safetensors", path),
+        t->model, &notes, extra, vit__run_tensors(t, extra));
   vit__text_free(&notes);
   return r;
 }
@@ -6444,15 +6102,12 @@ static vit_result vit__join_history(vit_trainer *t, const char *kernels) {
     snprintf(h->kernels, sizeof h->kernels, "%.62s, %.60s", kernels, now);
   memcpy(h->epoch, t->table, (size_t)t->epoch * sizeof *t->table);
   h->epochs = t->epoch;
-  vit__run_path(t, "history.csv", path);
-  r = vit_history_read(&csv, path);
+  r = vit_history_read(&csv, vit__run_path(t, "history.csv", path));
   for (int i = 0; i < VIT__MIN(t->epoch, csv.epochs); i++)
     t->before = h->epoch[i].seconds = csv.epoch[i].seconds;
   vit_history_free(&csv);
   return r == VIT_ERR_NO_MEMORY ? r : VIT_OK; /* it may be broken, or gone */
 }
-
-static vit_result vit__check_weights(vit_result r, const vit_safetensor *t);
 
 /* The model comes last: it changes only if all was good. */
 static vit_result vit__load_run(
@@ -6460,6 +6115,7 @@ static vit_result vit__load_run(
   const char *kernels = vit_safetensors_metadata(f, "training.kernels");
   vit_safetensor list[VIT__RUN_TENSORS], is;
   vit_model best = *t->model;
+  char best_path[512];
   int n;
   vit_result r = vit__check_recipe(t, f, path);
   if (!r) r = vit__read_numbers(t, f, path);
@@ -6477,7 +6133,8 @@ static vit_result vit__load_run(
   if (!r) r = vit__join_history(t, kernels ? kernels : "unknown");
   if (!r && t->best && t->history->best) { /* the file may be another run's */
     best.params = vit__tensors_at(&best.params, t->best);
-    r = vit__save_best(t, &best);
+    r = vit_model_save(
+        &best, t->train, vit__run_path(t, "best.safetensors", best_path));
   }
   return r ? r : vit_model_load(t->model, f, "");
 }
@@ -6523,6 +6180,314 @@ static vit_result vit__open_run(vit_trainer *t) {
   if (!r) r = vit__load_run(t, &f, path);
   vit_safetensors_close(&f);
   if (r) t->history->epochs = t->history->best = 0;
+  return r;
+}
+
+/* -- the loop ------------------------------------------------------------ */
+
+VIT_DEF vit_fit_config vit_fit_defaults(void) {
+  vit_fit_config c;
+  memset(&c, 0, sizeof c);
+  VIT_FIT_FIELDS(VIT__START)
+  c.optimizer = vit_optimizer_defaults(VIT_ADAM);
+  c.optimizer.beta2 = 0.95f;
+  c.schedule = vit_schedule_constant(0.005f);
+  c.schedule.kind = VIT_LINEAR, c.schedule.floor = 0.0025f;
+  return c;
+}
+
+enum { VIT__RUN_DIR = 440 }; /* characters; leaves room for the names in it */
+
+VIT_DEF vit_result vit_fit_check(const vit_fit_config *c) {
+  const vit_schedule *s = &c->schedule;
+  const double rate = (double)s->rate, floor = (double)s->floor;
+  const int total = s->total ? s->total : INT_MAX; /* 0: the images decide */
+  const int falls = s->kind == VIT_LINEAR || s->kind == VIT_COSINE;
+  vit_result r = vit_augment_check(&c->augment);
+#define VIT__CHECK(type, field, start, same, low, high, what, range)           \
+  if (!r)                                                                      \
+    r = vit__check_setting(                                                    \
+        what, (double)c->field, low, high, (type)0.5f == 0, range);
+  VIT_FIT_FIELDS(VIT__CHECK)
+#undef VIT__CHECK
+#define VIT__CHECK(type, field, start, same, low, high, range)                 \
+  if (!r)                                                                      \
+    r = vit__check_setting("the optimiser's " #field,                          \
+        (type)0.5f == 0 ? (int)c->optimizer.field                              \
+                        : (double)c->optimizer.field,                          \
+        low, high, (type)0.5f == 0, range);
+  VIT_OPTIMIZER_FIELDS(VIT__CHECK)
+#undef VIT__CHECK
+  if (r) return r;
+  if (!VIT__IS_WITHIN(rate, 0, 1e6) || !VIT__IS_WITHIN(floor, 0, 1e6))
+    return vit__fail(VIT_ERR_CONFIG,
+        "the learning rate is %g and its floor %g; both must be from 0 to 1e6",
+        rate, floor);
+  if ((falls || s->kind == VIT_PLATEAU) && floor > rate)
+    return vit__fail(VIT_ERR_CONFIG,
+        "the learning rate is %g, below its floor %g; lower schedule.floor too",
+        rate, floor);
+  if (!VIT__IS_WITHIN(s->factor, 0, 1) ||
+      !VIT__IS_WITHIN((int)s->kind, VIT_CONSTANT, VIT_PLATEAU))
+    return vit__fail(VIT_ERR_CONFIG,
+        "the schedule's kind is %d and its factor %g; they must be from 0 to "
+        "%d and from 0 to 1",
+        (int)s->kind, (double)s->factor, VIT_PLATEAU);
+  if (falls && (s->warmup < 0 || total <= s->warmup))
+    return vit__fail(VIT_ERR_CONFIG,
+        "the schedule warms up for %d of %d steps; warmup must be from 0 to "
+        "total - 1",
+        s->warmup, total);
+  if ((s->kind == VIT_STEP && s->every < 1) ||
+      (s->kind == VIT_PLATEAU && s->patience < 1))
+    return vit__fail(VIT_ERR_CONFIG,
+        "the schedule lowers the rate every %d steps or after %d epochs; both "
+        "must be at least 1",
+        s->every, s->patience);
+  if (c->resume && !c->dir)
+    return vit__fail(VIT_ERR_CONFIG,
+        "resume is set, but not dir, the folder of the run to go on with");
+  if (c->dir && strlen(c->dir) > VIT__RUN_DIR)
+    return vit__fail(VIT_ERR_CONFIG,
+        "the folder of the checkpoints has %.0f characters; it must have at "
+        "most %d",
+        (double)strlen(c->dir), VIT__RUN_DIR);
+  return c->dir ? vit__check_point() : VIT_OK;
+}
+
+/* Tell the callback of a batch, or of an epoch that has ended. */
+static int vit__report(vit_trainer *t, const vit_epoch *e, double rate) {
+  const vit_fit_config *c = &t->config;
+  const double now = vit_seconds() - t->start, all = t->train->count;
+  const double shown = fmin((double)t->batch * c->batch, all);
+  const double left = (c->epochs - t->epoch) * all - shown;
+  vit_progress *p = &t->progress;
+  p->epoch_done = e != NULL, p->result = e;
+  p->epoch = e ? t->epoch : t->epoch + 1;
+  p->step = e ? p->steps : t->batch;
+  p->model = e ? &t->averaged : t->model;
+  p->loss = e ? e->train_loss : t->loss_sum / shown;
+  p->rate = rate;
+  p->seconds = t->before + now;
+  p->images_per_second = now > 0 ? t->images / now : 0;
+  p->seconds_left = t->images > 0 && left > 0 ? now * left / t->images : 0;
+  return c->callback(p, c->user);
+}
+
+/* average = decay average + (1 - decay) weights, after every step (Polyak and
+   Juditsky 1992). The first steps count more, as TensorFlow does it. */
+static void vit__average(vit_trainer *t) {
+  const double step = t->optimizer.step, early = (1 + step) / (10 + step);
+  const float rest = 1 - (float)fmin((double)t->config.ema, early);
+  const float *w = t->model->params.block;
+  for (size_t i = 0; i < t->model->params.count; i++)
+    t->average[i] += rest * (w[i] - t->average[i]);
+}
+
+/* One batch: forward, loss, backward. `accumulate` of them are the group of an
+   optimiser's step, in which each image weighs the same; a run can stop between
+   two groups only. Weights that are no numbers end it at once: they are neither
+   judged nor saved. */
+static vit_result vit__train_step(vit_trainer *t) {
+  const vit_fit_config *c = &t->config;
+  const int count = t->train->count, first = t->batch * c->batch;
+  const int B = VIT__MIN(c->batch, count - first);
+  const vit_idx most = (vit_idx)c->batch * c->accumulate;
+  const vit_idx start = first / most * most,
+                end = VIT__MIN(start + most, count);
+  const int last = first + B == end;
+  const float rate =
+      vit_schedule_rate(&t->schedule, &t->plateau, t->optimizer.step);
+  vit_model *m = t->model;
+  vit_state *s = &t->state;
+  double squares = 0;
+  int own, n; /* this program's part of the batch, if it shares */
+  vit_result r = VIT_OK;
+  vit__part(B, c->parts, c->part, 1, &own, &n);
+  if (t->loader.epoch != t->epoch) vit_loader_epoch(&t->loader, t->epoch);
+  if (first == start) vit_zero_gradients(s);
+  if (n > 0) r = vit_loader_batch(&t->loader, first + own, n);
+  if (!r && n > 0) r = vit_forward(m, s, t->loader.images, n);
+  if (!r && n > 0) r = vit_loss_targets(m, s, t->loader.targets, &t->loss);
+  if (!r && !VIT__IS_WITHIN(t->loss, -1e30, 1e30))
+    r = vit__fail(VIT_ERR_DIVERGED,
+        "the loss of step %.0f is %g: training diverged; a smaller learning "
+        "rate may help",
+        (double)t->epoch * t->progress.steps + t->batch + 1, fabs(t->loss));
+  if (!r && n > 0)
+    r = vit_backward(m, s, (float)((double)n / (double)(end - start)));
+  if (!r && last && c->gradients)
+    r = c->gradients(s->grads.block, s->grads.count, c->user);
+  if (!r && last) r = vit_optimizer_step(&t->optimizer, m, s, rate);
+  if (!r && last)
+    m->kernels->sum_squares(&squares, m->params.block, (int)m->params.count);
+  if (!VIT__IS_FINITE(squares))
+    r = vit__fail(VIT_ERR_DIVERGED,
+        "the weights after step %d of the optimiser are too large: training "
+        "diverged; a smaller learning rate may help",
+        t->optimizer.step);
+  if (r) return r;
+  if (last && t->average) vit__average(t);
+  t->loss_sum += t->loss * B, t->images += B, t->batch++;
+  if (c->callback) t->stop |= vit__report(t, NULL, (double)rate);
+  if (!t->stop || !last) return VIT_OK;
+  t->stop = 0;
+  if (c->dir) r = vit__save(t);
+  return r ? r
+           : vit__fail(VIT_STOPPED, "stopped at epoch %d, step %d",
+                 t->epoch + 1, t->batch);
+}
+
+/* All batches are done, those that judge too. */
+static vit_result vit__finish_epoch(vit_trainer *t) {
+  const double n = t->val ? t->val->count : (double)NAN;
+  const vit_model *m = &t->averaged;
+  vit_epoch *e = t->history->epoch + t->epoch;
+  char path[512];
+  vit_result r = VIT_OK;
+  e->train_loss = t->loss_sum / t->train->count;
+  e->val_loss = t->judged.loss / n;
+  e->val_accuracy = t->judged.right / n;
+  e->val_top5 = t->judged.top5 / n;
+  e->rate = (double)vit_schedule_rate(
+      &t->schedule, &t->plateau, t->optimizer.step - 1);
+  e->seconds = t->before + vit_seconds() - t->start;
+  if (vit__history_add(t->history)) {
+    if (t->best)
+      memcpy(t->best, m->params.block, m->params.count * sizeof(float));
+    if (t->config.dir)
+      r = vit_model_save(
+          m, t->train, vit__run_path(t, "best.safetensors", path));
+  }
+  if (t->schedule.kind == VIT_PLATEAU)
+    vit_plateau_observe(
+        &t->plateau, &t->schedule, t->val ? e->val_loss : e->train_loss);
+  t->epoch++, t->batch = 0, t->loss_sum = 0;
+  memset(&t->judged, 0, sizeof t->judged);
+  if (!r && t->config.dir) r = vit__save(t);
+  if (!r && t->config.callback && vit__report(t, e, e->rate))
+    r = vit__fail(VIT_STOPPED, "stopped after epoch %d", t->epoch);
+  return r;
+}
+
+VIT_DEF vit_result vit_trainer_step(vit_trainer *t) {
+  const vit_history *h = t->history;
+  const int patience = t->config.early_stop, val = t->val ? t->val->count : 0;
+  double loss = 0; /* on the images that judge, so far */
+  vit_result r = VIT_OK;
+  if (t->failed || !t->model)
+    return vit__fail(VIT_ERR_STATE,
+        "this training has failed, or was not begun; create another trainer");
+  t->done = t->epoch >= t->config.epochs ||
+            (patience && h->best && t->epoch - h->best >= patience);
+  if (t->done) return VIT_OK;
+  t->averaged = *t->model;
+  if (t->average)
+    t->averaged.params = vit__tensors_at(&t->model->params, t->average);
+  if (t->batch < t->progress.steps) {
+    r = vit__train_step(t);
+  } else if (t->judged.images < val) {
+    r = vit__judge(&t->judged, &t->averaged, &t->state, t->loader.images,
+        t->val, NULL, NULL, NULL);
+    loss = r ? (double)NAN : t->judged.loss / val;
+  }
+  if ((!r || r == VIT_ERR_DIVERGED) && !VIT__IS_WITHIN(loss, -1e30, 1e30))
+    r = vit__fail(VIT_ERR_DIVERGED,
+        "the loss on the images that judge epoch %d is %g: training diverged; "
+        "a smaller learning rate may help",
+        t->epoch + 1, fabs(loss));
+  if (!r && t->batch == t->progress.steps && t->judged.images == val)
+    r = vit__finish_epoch(t);
+  t->failed = r && r != VIT_STOPPED;
+  return r;
+}
+
+/* Everything that the run needs is in one block of memory. */
+static vit_result vit__plan_run(vit_trainer *t) {
+  const vit_fit_config *c = &t->config;
+  const vit_config *m = &t->model->config;
+  const size_t n = t->model->params.count, epochs = (size_t)c->epochs;
+  vit_loader *l = &t->loader;
+  vit_state *s = &t->state;
+  vit_arena *a = &t->arena;
+  vit_result r = VIT_OK;
+  l->data = t->train, l->classes = m->classes, l->augment = c->augment;
+  l->seed = c->seed, l->smoothing = c->smoothing, l->epoch = -1;
+  l->batch = s->capacity = c->batch;
+  l->threads = vit_model_threads(t->model);
+  s->config = *m, s->trains = s->dropout = 1;
+  s->key = vit__key(c->seed ^ VIT__SALT_DROPOUT);
+  t->optimizer.config = c->optimizer;
+  for (int walk = 0; !r && walk < 2; walk++) {
+    vit__plan_loader(l, a);
+    r = vit__plan_state(s, m, a);
+    vit__take_tensors(&t->optimizer.m, m, a);
+    if (c->optimizer.algorithm != VIT_SGD)
+      vit__take_tensors(&t->optimizer.v, m, a);
+    if (c->ema > 0) t->average = (float *)vit_arena_take(a, n, sizeof(float));
+    if (c->keep_best) t->best = (float *)vit_arena_take(a, n, sizeof(float));
+    t->table = (vit_epoch *)vit_arena_take(a, epochs, sizeof *t->table);
+    if (!r && walk == 0) r = vit_arena_allocate(a, "training run");
+  }
+  if (!r && t->average)
+    memcpy(t->average, t->model->params.block, n * sizeof(float));
+  t->history->epoch = (vit_epoch *)vit__allocate(
+      epochs, sizeof *t->history->epoch, "the history");
+  return !r && !t->history->epoch ? VIT_ERR_NO_MEMORY : r;
+}
+
+VIT_DEF vit_result vit_trainer_create(vit_trainer *t, vit_model *m,
+    const vit_fit_config *c, const vit_dataset *train, const vit_dataset *val,
+    vit_history *h) {
+  vit_fit_config known = *c; /* with the total of its schedule */
+  double steps;              /* of the optimiser, in the whole run */
+  vit_result r = vit_fit_check(c);
+  memset(t, 0, sizeof *t);
+  memset(h, 0, sizeof *h);
+  if (!r) r = vit__check_dataset(m, train, "training");
+  if (!r && val) r = vit__check_dataset(m, val, "validation");
+  if (!r) r = vit__check_unpacked(m);
+  if (!r && !val && (c->early_stop || c->keep_best))
+    r = vit__fail(VIT_ERR_CONFIG,
+        "early_stop is %d and keep_best %d, but there are no images that judge "
+        "an epoch; hold some back",
+        c->early_stop, c->keep_best);
+  if (r) return r;
+  t->progress.model = t->model = m;
+  t->progress.history = t->history = h;
+  t->config = *c, t->train = train, t->val = val;
+  t->progress.epochs = c->epochs;
+  t->progress.steps = (int)ceil((double)train->count / c->batch);
+  steps = ceil((double)t->progress.steps / c->accumulate) * c->epochs;
+  if (c->schedule.total == 0) known.schedule.total = (int)fmin(steps, INT_MAX);
+  t->schedule = known.schedule;
+  r = vit_fit_check(&known);
+  if (!r) r = vit__plan_run(t);
+  snprintf(h->kernels, sizeof h->kernels, "%.20s %s", m->kernels->name,
+      vit_simd_name());
+  if (!r && c->dir) r = vit__open_run(t);
+  t->start = vit_seconds();
+  if (!r) return VIT_OK;
+  t->average = t->best = NULL; /* the model stays as it was */
+  vit_trainer_free(t);
+  return r;
+}
+
+VIT_DEF void vit_trainer_free(vit_trainer *t) {
+  const float *end = t->best && t->history->best ? t->best : t->average;
+  if (end)
+    memcpy(t->model->params.block, end, t->model->params.count * sizeof *end);
+  if (t->locked) VIT__OS(close)(t->lock); /* Windows then removes it */
+  vit_arena_free(&t->arena);
+  memset(t, 0, sizeof *t);
+}
+
+VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
+    const vit_dataset *train, const vit_dataset *val, vit_history *h) {
+  vit_trainer t;
+  vit_result r = vit_trainer_create(&t, m, c, train, val, h);
+  while (!r && !t.done) r = vit_trainer_step(&t);
+  vit_trainer_free(&t);
   return r;
 }
 
