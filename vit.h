@@ -1403,13 +1403,9 @@ static float vit__unit(uint32_t bits) {
 #define VIT__SALT_MIX     0x4D495855u
 #define VIT__SALT_SPLIT   0x53504C49u
 
-static uint32_t vit__key(uint64_t seed) {
-  return vit_philox((uint32_t)seed, (uint32_t)(seed >> 32), 0);
-}
-
 VIT_DEF vit_rng vit_rng_create(uint64_t seed, uint32_t stream) {
   vit_rng rng;
-  rng.key = vit__key(seed);
+  rng.key = vit_philox((uint32_t)seed, (uint32_t)(seed >> 32), 0);
   rng.stream = stream;
   rng.index = 0;
   return rng;
@@ -2772,15 +2768,6 @@ static void vit__mlp_backward(const vit__view *r) {
   r->k->linear_backward_input(r->dnorm, r->dfch, r->w.fc1_w, n, D, M);
 }
 
-/* The projection of all heads backward: dresidual -> datty */
-static void vit__attn_backward(const vit__view *r) {
-  vit__branch(r, VIT__SITE_PATH1, r->dattproj, NULL, r->dresidual);
-  if (r->dropout)
-    vit__drop(r, r->dattproj, r->m->config.proj_drop, VIT__SITE_PROJ, r->D);
-  r->k->linear_backward_input(
-      r->datty, r->dattproj, r->w.proj_w, r->rows, r->I, r->D);
-}
-
 /* Layer norm 1 or 2 of a block backward, dx +=. Each part of the rows adds up a
    dw and db of its own, norm_sums [parts,2,2,D]: see vit__norm_gradients. */
 static void vit__norm_backward(const vit__view *r, int part, int norm,
@@ -2874,13 +2861,17 @@ static void vit__pre_norm_forward(const void *block, int i) {
 static void vit__pre_norm_backward(const void *block, int i) {
   const vit__view *b = (const vit__view *)block;
   const vit__view r = vit__rows(b, b->parts, i);
+  const vit_config *c = &r.m->config;
   if (r.rows == 0) return;
   if (r.stage == VIT__AFTER_HEADS) {
     if (r.dropout)
-      vit__drop(&r, r.dresidual, r.m->config.block_drop, VIT__SITE_BLOCK, r.D);
+      vit__drop(&r, r.dresidual, c->block_drop, VIT__SITE_BLOCK, r.D);
     vit__mlp_backward(&r);
     vit__norm_backward(&r, i, 2, r.dresidual, r.dnorm, r.residual2);
-    vit__attn_backward(&r);
+    vit__branch(&r, VIT__SITE_PATH1, r.dattproj, NULL, r.dresidual);
+    if (r.dropout) vit__drop(&r, r.dattproj, c->proj_drop, VIT__SITE_PROJ, r.D);
+    r.k->linear_backward_input(
+        r.datty, r.dattproj, r.w.proj_w, r.rows, r.I, r.D);
   } else {
     r.k->linear_backward_input(
         r.dnorm, r.dqkv, r.w.qkv_w, r.rows, r.D, 3 * r.I);
@@ -2916,16 +2907,19 @@ static void vit__post_norm_forward(const void *block, int i) {
 static void vit__post_norm_backward(const void *block, int i) {
   const vit__view *b = (const vit__view *)block;
   const vit__view r = vit__rows(b, b->parts, i);
+  const vit_config *c = &r.m->config;
   float *dx = r.dresidual;
   if (r.rows == 0) return;
   if (r.stage == VIT__AFTER_HEADS) {
-    if (r.dropout)
-      vit__drop(&r, dx, r.m->config.block_drop, VIT__SITE_BLOCK, r.D);
+    if (r.dropout) vit__drop(&r, dx, c->block_drop, VIT__SITE_BLOCK, r.D);
     vit__norm_replace(&r, i, 2, dx, r.residual3);
     vit__mlp_backward(&r);
     r.k->residual_forward(dx, dx, r.dnorm, 1, r.rows * r.D);
     vit__norm_replace(&r, i, 1, dx, r.residual2);
-    vit__attn_backward(&r);
+    vit__branch(&r, VIT__SITE_PATH1, r.dattproj, NULL, r.dresidual);
+    if (r.dropout) vit__drop(&r, r.dattproj, c->proj_drop, VIT__SITE_PROJ, r.D);
+    r.k->linear_backward_input(
+        r.datty, r.dattproj, r.w.proj_w, r.rows, r.I, r.D);
   } else {
     r.k->linear_backward_input(
         r.dnorm, r.dqkv, r.w.qkv_w, r.rows, r.D, 3 * r.I);
@@ -3701,9 +3695,8 @@ static vit_result vit__repack(vit_model *m, int pack) {
 VIT_DEF vit_result vit_model_pack(vit_model *m) { return vit__repack(m, 1); }
 VIT_DEF vit_result vit_model_unpack(vit_model *m) { return vit__repack(m, 0); }
 
-/* What needs the weights as they are in the table of tensors. */
-static vit_result vit__check_unpacked(const vit_model *m) {
-  if (!m->packed) return VIT_OK;
+/* For what needs the weights as they are in the table of tensors. */
+static vit_result vit__refuse_packed(void) {
   return vit__fail(VIT_ERR_STATE,
       "this model is packed for inference; call vit_model_unpack first");
 }
@@ -3713,7 +3706,7 @@ VIT_DEF vit_result vit_state_create(
   vit_result r = vit__check_batch(batch);
   memset(s, 0, sizeof *s);
   if (!r) r = vit__check_model(m);
-  if (!r && (flags & VIT_FOR_TRAINING)) r = vit__check_unpacked(m);
+  if (!r && m->packed && (flags & VIT_FOR_TRAINING)) r = vit__refuse_packed();
   if (r) return r;
   s->config = m->config;
   s->capacity = batch;
@@ -3721,7 +3714,7 @@ VIT_DEF vit_result vit_state_create(
   s->input_gradient = (flags & VIT_INPUT_GRADIENT) != 0;
   s->keep_attn = (flags & VIT_KEEP_ATTENTION) != 0;
   s->dropout = s->trains;
-  s->key = vit__key(seed ^ VIT__SALT_DROPOUT);
+  s->key = vit_rng_create(seed ^ VIT__SALT_DROPOUT, 0).key;
   r = vit__plan_state(s, &m->config, &s->arena);
   if (!r)
     r = vit_arena_allocate(
@@ -4219,7 +4212,7 @@ VIT_DEF vit_result vit_backward(
     const vit_model *m, vit_state *s, float factor) {
   vit__view v;
   vit_result r = vit__check_state(m, s);
-  if (!r) r = vit__check_unpacked(m);
+  if (!r && m->packed) r = vit__refuse_packed();
   if (r) return r;
   if (!s->trains)
     return vit__fail(VIT_ERR_STATE,
@@ -4565,7 +4558,7 @@ VIT_DEF vit_result vit_optimizer_step(
       (float)(1 - pow((double)c->beta1, step)),
       (float)(1 - pow((double)c->beta2, step)), c->algorithm == VIT_ADAMW};
   vit_result r = vit__check_model(m);
-  if (!r) r = vit__check_unpacked(m);
+  if (!r && m->packed) r = vit__refuse_packed();
   if (r) return r;
   if (!s->trains || s->grads.count != o->m.count ||
       m->params.count != o->m.count)
@@ -8663,7 +8656,7 @@ static vit_result vit__read_weights(const vit_config *c, float *block,
 VIT_DEF vit_result vit_model_load(
     vit_model *m, const vit_safetensors *f, const char *prefix) {
   vit_result r = vit__check_model(m);
-  if (!r) r = vit__check_unpacked(m);
+  if (!r && m->packed) r = vit__refuse_packed();
   if (!r) r = vit__read_weights(&m->config, NULL, f, prefix);
   if (!r) r = vit__read_weights(&m->config, m->params.block, f, prefix);
   return r;
@@ -8689,7 +8682,7 @@ VIT_DEF vit_result vit_model_save(
   double value;
   vit__text notes = {NULL, 0, 0, 0};
   vit_result r = vit__check_model(m);
-  if (!r) r = vit__check_unpacked(m);
+  if (!r && m->packed) r = vit__refuse_packed();
   if (!r) r = vit__check_point();
   if (r) return r;
   for (int i = 0; vit_config_field(&m->config, i, &name, &text, &value); i++) {
