@@ -4235,8 +4235,7 @@ VIT_DEF vit_result vit_backward(
 
 /* -- gradient check ------------------------------------------------------ */
 
-/* What a check works on: a model with random parameters of healthy size (the
-   usual initial values are so small that rounding would hide the gradient). */
+/* What a check works on. */
 typedef struct {
   vit_model m;
   vit_state s;
@@ -4252,42 +4251,22 @@ static double vit__gradcheck_loss(vit__gradcheck *k) {
   return loss;
 }
 
-static void vit__gradcheck_free(vit__gradcheck *k) {
-  if (k->images) VIT_FREE(k->images);
-  if (k->labels) VIT_FREE(k->labels);
-  vit_state_free(&k->s);
-  vit_model_free(&k->m);
-}
-
-static vit_result vit__gradcheck_create(vit__gradcheck *k, const vit_config *c,
-    const vit_kernels *kernels, int batch, uint64_t seed) {
+/* Random images, labels and parameters of healthy size: the usual initial
+   values are so small that rounding would hide the gradient. */
+static void vit__gradcheck_fill(
+    vit__gradcheck *k, size_t pixels, uint64_t seed) {
   vit_rng rng = vit_rng_create(seed, 1000000);
   vit_tensor t;
-  size_t pixels;
-  vit_result r;
-  memset(k, 0, sizeof *k);
-  k->batch = batch;
-  r = vit_model_create(&k->m, c, seed);
-  if (!r) r = vit_state_create(&k->s, &k->m, batch, VIT_FOR_TRAINING, seed);
-  if (r) return r;
-  pixels = (size_t)batch * (size_t)c->channels * (size_t)c->image_height *
-           (size_t)c->image_width;
-  k->m.kernels = kernels;
-  k->images = (float *)vit__allocate(pixels, sizeof(float), "test images");
-  k->labels = (int *)vit__allocate((size_t)batch, sizeof(int), "test labels");
-  if (!k->images || !k->labels) return VIT_ERR_NO_MEMORY;
   vit__fill_normal(k->images, pixels, 1, &rng);
-  for (int b = 0; b < batch; b++)
-    k->labels[b] = (int)vit_random_below(&rng, (uint32_t)c->classes);
+  for (int b = 0; b < k->batch; b++)
+    k->labels[b] = (int)vit_random_below(&rng, (uint32_t)k->m.config.classes);
   for (int i = 0; vit_tensor_at(&k->m.config, i, &t); i++) {
     float *w = k->m.params.block + t.offset, in = 1, std;
     for (int d = 1; d < t.dims; d++) in *= (float)t.shape[d];
     std = t.dims < 2 ? 0.1f : t.dims == 3 ? 0.5f : 1 / sqrtf(in);
-    for (size_t j = 0; j < t.count; j++)
-      w[j] = (t.init == VIT__INIT_ONE ? 1.0f : 0.0f) +
-             std * vit_random_normal(&rng);
+    vit__fill_normal(w, t.count, std, &rng);
+    for (size_t j = 0; t.init == VIT__INIT_ONE && j < t.count; j++) w[j] += 1;
   }
-  return VIT_OK;
 }
 
 /* d loss / d w from four losses: the error is of fourth order in h. */
@@ -4308,43 +4287,55 @@ static double vit__numeric_gradient(vit__gradcheck *k, float *w) {
 static void vit__gradcheck_tensor(
     vit__gradcheck *k, const vit_tensor *t, vit_gradient_report *r) {
   const float *g = k->s.grads.block + t->offset;
+  float *w = k->m.params.block + t->offset;
   const size_t step = t->count / 24 + 1;
   double largest = 0;
   for (size_t i = 0; i < t->count; i++)
-    largest = fabs((double)g[i]) > largest ? fabs((double)g[i]) : largest;
+    largest = fmax(largest, fabs((double)g[i]));
   for (size_t i = t->count % step / 2; i < t->count; i += step) {
-    double numeric =
-        vit__numeric_gradient(k, k->m.params.block + t->offset + i);
-    double error = fabs((double)g[i] - numeric) / (largest + 1e-3);
+    const double numeric = vit__numeric_gradient(k, w + i);
+    const double error = fabs((double)g[i] - numeric) / (largest + 1e-3);
     r->elements++;
     if (error <= r->worst || r->worst != r->worst) continue; /* NaN stays */
-    r->worst = error;
-    r->index = (int)i;
-    r->analytic = (double)g[i];
-    r->numeric = numeric;
+    r->worst = error, r->index = (int)i;
+    r->analytic = (double)g[i], r->numeric = numeric;
     memcpy(r->name, t->name, sizeof r->name);
   }
   r->tensors++;
 }
 
-VIT_DEF vit_result vit_gradient_check(const vit_config *config,
+VIT_DEF vit_result vit_gradient_check(const vit_config *c,
     const vit_kernels *kernels, int batch, uint64_t seed,
-    vit_gradient_report *r) {
-  vit_config c = *config;
+    vit_gradient_report *report) {
   vit__gradcheck k;
   vit_tensor t;
-  vit_result result = vit_config_resolve(&c);
-  memset(r, 0, sizeof *r);
-  if (result) return result;
-  result = vit__gradcheck_create(&k, &c, kernels, batch, seed);
-  if (!result) {
-    vit__gradcheck_loss(&k);
-    result = vit_backward(&k.m, &k.s, 1);
-    for (int i = 0; !result && vit_tensor_at(&c, i, &t); i++)
-      vit__gradcheck_tensor(&k, &t, r);
+  vit_result r;
+  size_t pixels;
+  memset(report, 0, sizeof *report);
+  memset(&k, 0, sizeof k);
+  r = vit_model_create(&k.m, c, seed);
+  if (!r) r = vit_state_create(&k.s, &k.m, batch, VIT_FOR_TRAINING, seed);
+  if (!r) {
+    pixels = (size_t)batch * (size_t)c->channels * (size_t)c->image_height *
+             (size_t)c->image_width;
+    k.batch = batch;
+    k.m.kernels = kernels;
+    k.images = (float *)vit__allocate(pixels, sizeof(float), "test images");
+    k.labels = (int *)vit__allocate((size_t)batch, sizeof(int), "test labels");
+    if (!k.images || !k.labels) r = VIT_ERR_NO_MEMORY;
   }
-  vit__gradcheck_free(&k);
-  return result;
+  if (!r) {
+    vit__gradcheck_fill(&k, pixels, seed);
+    vit__gradcheck_loss(&k);
+    r = vit_backward(&k.m, &k.s, 1);
+  }
+  for (int i = 0; !r && vit_tensor_at(&k.m.config, i, &t); i++)
+    vit__gradcheck_tensor(&k, &t, report);
+  if (k.images) VIT_FREE(k.images);
+  if (k.labels) VIT_FREE(k.labels);
+  vit_state_free(&k.s);
+  vit_model_free(&k.m);
+  return r;
 }
 
 /* ======================================================================== */
