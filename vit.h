@@ -6,8 +6,9 @@
        #include "vit.h"
 
    and only #include "vit.h" in the others. Build with `cc -O2 lab.c -lm`.
-   No other flag is needed: the fast path (AVX2+FMA or NEON) is chosen when the
-   program runs. Add -fopenmp to use all cores.
+   No other flag is needed: the fast path (AVX2+FMA, NEON) is chosen when the
+   program runs. Add -fopenmp to use all cores; -march=native may bring AVX-512,
+   emcc's -msimd128 the SIMD of WebAssembly.
 
    QUICK START
 
@@ -17,7 +18,7 @@
        vit_fit_config f = vit_fit_defaults();
        vit_history h;
 
-       c.softmax_before_loss = 0;                    // learns better: chapter 07
+       c.softmax_before_loss = 0;                   // learns better: chapter 07
        if (vit_dataset_mnist(&train, "data", VIT_TRAIN) ||
            vit_dataset_mnist(&test, "data", VIT_TEST) ||
            vit_dataset_resize(&train, 32, 32) ||
@@ -35,35 +36,46 @@
        #include "stb_image.h"    to read pictures and .gz files
        #define VIT_STATIC        every function private to this file
        #define VIT_NO_SIMD       compile the plain loops alone
+       #define VIT_SIMD_AVX2     AVX2 where -march=native would bring AVX-512
        #define VIT_MALLOC(n), VIT_FREE(p)    your own allocator: both or none
 
    HOW TO READ IT
 
-   The file is a book. Part one, the declarations, is its table of contents.
-   Part two, the implementation, has one chapter per idea; search for the line:
+   The file is a book in three parts; search for the lines that are named here.
 
-       >>00 foundations   errors, sizes, memory, random numbers, SIMD, threads
+       PART ONE     declarations: the table of contents     about 1000 lines
+       PART TWO     the model, 00 to 07: read it in a row   about 3100 lines
+       PART THREE   the lab, 08 to 13: when it is needed    about 3200 lines
+
+       >>00 foundations   errors, memory, random numbers, threads, SIMD, kernels
        >>01 patches       image -> patches -> linear projection
        >>02 tokens        class token and positions
        >>03 attention     softmax, scores, weighted values: one head
-       >>04 heads         many heads from one fused projection
-       >>05 encoder       layer norm, GELU, dropout, residuals
+       >>04 heads         many heads from one fused projection, side by side
+       >>05 encoder       layer norm, GELU, dropout, residuals; the block
        >>06 model         config, tensor table, memory plan, forward
        >>07 gradients     the loss, backward through the model, gradient check
-       >>08 training      optimisers, schedules, data
-       >>09 mnist         augmentation, batches, the loop, checkpoints, resume
+       >>08 training      optimisers and schedules
+       >>09 mnist         data, augmentation, batches, the loop, checkpoints
        >>10 inside        pictures: plots through gnuplot
        >>11 speed         the matrix product, from registers to caches
-       >>12 photos        CIFAR-10, folders of pictures, held-back images
+       >>12 photos        resizing, CIFAR-10, pictures and folders of them
        >>13 pretrained    reading and writing safetensors files
 
    Each kernel is written twice, one under the other. vit_naive_NAME is plain
-   loops that look like the formula above it: it is the definition. vit_simd_NAME
-   does the same with vectors. Both have the same signature and stand in a table
-   (vit_naive, vit_simd), so you can call both on the same numbers and compare.
-   The backward of a kernel stands beside its forward. Chapter 04 has no kernel
-   of its own: it is a layout, and stands where the model uses it. Chapter 11
-   stands in chapter 01, where the first matrix product is needed.
+   loops that look like the formula above it: it is the definition.
+   vit_simd_NAME does the same with vectors. Both have the same signature and
+   stand in a table (vit_naive, vit_simd), so you can call both on the same
+   numbers and compare. The backward of a kernel stands beside its forward, that
+   of a block beside the block's. The SIMD twins of the linear layer are the
+   matrix product: chapter 11.
+
+   To add       write
+   a field      a line of VIT_CONFIG_FIELDS; nothing lists them again
+   a tensor     a line of VIT_TENSORS, and use it where the model runs
+   an activation   a line of VIT_ACTIVATIONS
+   a kernel     a line of VIT_KERNELS, vit_naive_NAME and vit_simd_NAME
+   a dialect    a column of the SIMD vocabulary: a block of one-line functions
 
    Sizes have one letter each, everywhere:
        B images in a batch   N patches     T tokens (N, +1 with a class token)
@@ -92,6 +104,7 @@
 
 #ifndef VIT_H
 #define VIT_H
+#define VIT_VERSION "0.14"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -196,6 +209,10 @@ VIT_DEF int vit_checked_mul(size_t a, size_t b, size_t *product); /* 1: fits */
 VIT_DEF void *vit_arena_take(vit_arena *a, size_t count, size_t size);
 VIT_DEF vit_result vit_arena_allocate(vit_arena *a, const char *what);
 VIT_DEF void vit_arena_free(vit_arena *a);
+
+/* Largest |a_i - b_i| of n numbers, NaN where one of them is none: to compare
+   two kernels. */
+VIT_DEF double vit_max_difference(const float *a, const float *b, size_t n);
 
 /* ---- the kernel table -------------------------------------------------- */
 
@@ -311,7 +328,9 @@ VIT_DEF void vit_positions_sincos2d(
 VIT_DEF void vit_local_mask(
     float *mask, int rows, int cols, int k, int class_token);
 
-/* ---- 06 model: config -------------------------------------------------- */
+/* 04 heads and 05 encoder have nothing but the kernels of the table above. */
+
+/* ---- 06 model ---------------------------------------------------------- */
 
 typedef enum {
   VIT_POSITIONS_NONE,
@@ -329,43 +348,60 @@ typedef enum {
   VIT_INIT_GLOROT /* Keras' default: uniform +- sqrt(6/(in+out)); biases 0 */
 } vit_init;
 
-/* The config, once: type, field, value in the tutorial preset, meaning. */
+/* The config, once: type, field, value in the tutorial preset, range, does it
+   change the shape of something, meaning. A range is the largest of 0, 1, ...,
+   or one of these kinds: a size from 1 to 2^20, an odd size or 0, a rate from 0
+   to 1, and what lies between 0 and 1. */
+enum { VIT_SIZE = -1, VIT_ODD = -2, VIT_RATE = -3, VIT_EPSILON = -4 };
 #define VIT_CONFIG_FIELDS(X)                                                   \
-  X(int, image_height, 32, "rows of pixels, a multiple of patch_height")       \
-  X(int, image_width, 32, "columns of pixels, a multiple of patch_width")      \
-  X(int, channels, 1, "C: 1 for grey, 3 for RGB")                              \
-  X(int, patch_height, 16, "PH: rows of a patch")                              \
-  X(int, patch_width, 16, "PW: columns of a patch")                            \
-  X(int, classes, 10, "K: number of classes")                                  \
-  X(int, width, 9, "D: numbers per token")                                     \
-  X(int, depth, 3, "L: encoder blocks")                                        \
-  X(int, heads, 3, "H: attention heads per block")                             \
-  X(int, head_dim, 0, "Dh: width of a head; 0 = width / heads")                \
-  X(int, mlp_width, 0, "M: hidden width of the MLP; 0 = 4 * width")            \
-  X(int, class_token, 1, "1 = a learned token is put before the patches")      \
-  X(vit_positions, positions, VIT_POSITIONS_SINUSOID,                          \
+  X(int, image_height, 32, VIT_SIZE, 1,                                        \
+      "rows of pixels, a multiple of patch_height")                            \
+  X(int, image_width, 32, VIT_SIZE, 1,                                         \
+      "columns of pixels, a multiple of patch_width")                          \
+  X(int, channels, 1, VIT_SIZE, 1, "C: 1 for grey, 3 for RGB")                 \
+  X(int, patch_height, 16, VIT_SIZE, 1, "PH: rows of a patch")                 \
+  X(int, patch_width, 16, VIT_SIZE, 1, "PW: columns of a patch")               \
+  X(int, classes, 10, VIT_SIZE, 1, "K: number of classes")                     \
+  X(int, width, 9, VIT_SIZE, 1, "D: numbers per token")                        \
+  X(int, depth, 3, VIT_SIZE, 1, "L: encoder blocks")                           \
+  X(int, heads, 3, VIT_SIZE, 1, "H: attention heads per block")                \
+  X(int, head_dim, 0, VIT_SIZE, 1, "Dh: width of a head; 0 = width / heads")   \
+  X(int, mlp_width, 0, VIT_SIZE, 1,                                            \
+      "M: hidden width of the MLP; 0 = 4 * width")                             \
+  X(int, class_token, 1, 1, 1,                                                 \
+      "1 = a learned token is put before the patches")                         \
+  X(vit_positions, positions, VIT_POSITIONS_SINUSOID, 3, 0,                    \
       "0 none, 1 sinusoid, 2 learned, 3 2-D sin-cos")                          \
-  X(int, qkv_bias, 1, "1 = query, key and value have a bias")                  \
-  X(int, local_mask, 0, "k, odd: a patch sees k x k neighbours; 0 = all")      \
-  X(vit_norm, norm, VIT_NORM_PRE, "0 pre-norm, 1 post-norm")                   \
-  X(int, final_norm, 0, "1 = one more layer norm after the last block")        \
-  X(float, norm_eps, 1e-5f, "epsilon of every layer norm")                     \
-  X(vit_gelu, gelu, VIT_GELU_ERF, "0 exact (erf), 1 tanh form")                \
-  X(int, mlp_last_gelu, 0, "1 = GELU after the second MLP layer too")          \
-  X(vit_pool, pool, VIT_POOL_CLS, "0 class token, 1 mean over the patches")    \
-  X(int, softmax_before_loss, 1,                                               \
+  X(int, qkv_bias, 1, 1, 1, "1 = query, key and value have a bias")            \
+  X(int, local_mask, 0, VIT_ODD, 0,                                            \
+      "k, odd: a patch sees k x k neighbours; 0 = all")                        \
+  X(vit_norm, norm, VIT_NORM_PRE, 1, 1, "0 pre-norm, 1 post-norm")             \
+  X(int, final_norm, 0, 1, 1, "1 = one more layer norm after the last block")  \
+  X(float, norm_eps, 1e-5f, VIT_EPSILON, 0, "epsilon of every layer norm")     \
+  X(vit_gelu, gelu, VIT_GELU_ERF, 1, 0, "0 exact (erf), 1 tanh form")          \
+  X(int, mlp_last_gelu, 0, 1, 1, "1 = GELU after the second MLP layer too")    \
+  X(vit_pool, pool, VIT_POOL_CLS, 1, 0,                                        \
+      "0 class token, 1 mean over the patches")                                \
+  X(int, softmax_before_loss, 1, 1, 0,                                         \
       "1 = the loss takes probabilities for logits")                           \
-  X(float, pos_drop, 0, "dropout rate after the positions are added")          \
-  X(float, attn_drop, 0, "dropout rate on the attention probabilities")        \
-  X(float, proj_drop, 0, "dropout rate after the attention's projection")      \
-  X(float, hidden_drop, 0, "dropout rate after the MLP's first GELU")          \
-  X(float, mlp_drop, 0, "dropout rate at the end of the MLP")                  \
-  X(float, block_drop, 0, "dropout rate on the output of each block")          \
-  X(float, drop_path, 0, "stochastic depth: rate in the last block")           \
-  X(vit_init, init, VIT_INIT_TORCH, "0 ViT, 1 PyTorch's default, 2 Glorot")    \
-  X(int, zero_head, 0, "1 = the head's weights start at zero")
+  X(float, pos_drop, 0, VIT_RATE, 0,                                           \
+      "dropout rate after the positions are added")                            \
+  X(float, attn_drop, 0, VIT_RATE, 0,                                          \
+      "dropout rate on the attention probabilities")                           \
+  X(float, proj_drop, 0, VIT_RATE, 0,                                          \
+      "dropout rate after the attention's projection")                         \
+  X(float, hidden_drop, 0, VIT_RATE, 0,                                        \
+      "dropout rate after the MLP's first GELU")                               \
+  X(float, mlp_drop, 0, VIT_RATE, 0, "dropout rate at the end of the MLP")     \
+  X(float, block_drop, 0, VIT_RATE, 0,                                         \
+      "dropout rate on the output of each block")                              \
+  X(float, drop_path, 0, VIT_RATE, 0,                                          \
+      "stochastic depth: rate in the last block")                              \
+  X(vit_init, init, VIT_INIT_TORCH, 2, 0,                                      \
+      "0 ViT, 1 PyTorch's default, 2 Glorot")                                  \
+  X(int, zero_head, 0, 1, 0, "1 = the head's weights start at zero")
 
-#define VIT__FIELD(type, name, value, text) type name;
+#define VIT__FIELD(type, name, value, range, shapes, text) type name;
 typedef struct vit_config {
   VIT_CONFIG_FIELDS(VIT__FIELD)
 } vit_config;
@@ -401,7 +437,7 @@ VIT_DEF vit_result vit_config_set(
 VIT_DEF int vit_config_patches(const vit_config *c); /* N */
 VIT_DEF int vit_config_tokens(const vit_config *c);  /* T */
 
-/* ---- 06 model: tensors, memory, forward -------------------------------- */
+/* -- tensors, memory, forward -------------------------------------------- */
 
 /* Every parameter tensor, once, in the order in memory and in a checkpoint:
      field, timm's name, where, does it exist, dimensions, initialiser, decay
@@ -468,8 +504,8 @@ typedef struct {
   size_t training;                       /* activations and scratch, batch B */
   size_t inference;                      /* the same without a backward */
 } vit_memory;
-/* Fails where the config or the batch is impossible, also if only for training. It
-   does not ask whether there is so much memory. */
+/* Fails where the config or the batch is impossible, also if only for training.
+   It does not ask whether there is so much memory. */
 VIT_DEF vit_result vit_memory_plan(
     const vit_config *c, int batch, vit_memory *m);
 
@@ -490,62 +526,64 @@ VIT_DEF void vit_model_free(vit_model *m);
 /* Threads that m runs on: as many as m->threads asks for and cores allow. */
 VIT_DEF int vit_model_threads(const vit_model *m);
 
-/* Activations, once: field, where, exists, floats. BLOCK fields exist for each
-   layer when training; when inferring all layers share one. So do the heads'
-   `attn`, Q queries at a time, unless you ask to keep them. `grad` is 1 in
-   training. */
+/* Activations, once: field, where, what there is one of it for, does it exist,
+   floats of one. BLOCK fields exist for each layer when training; when
+   inferring all layers share one. So do the heads' `attn`, Q queries at a time,
+   unless you ask to keep them. `grad` is 1 in training. The names are llm.c's
+   and timm's. */
 #define VIT_ACTIVATIONS(X)                                                     \
-  X(patches, STEM, 1, B *N *P)     /* pixels of each patch */                  \
-  X(patch_embed, STEM, 1, B *N *D) /* projected patches */                     \
-  X(tokens, STEM, 1, B *T *D)      /* input of block 0 */                      \
-  X(norm1, BLOCK, 1, B *T *D)      /* layer norm 1 */                          \
-  X(norm1_mean, BLOCK, 1, B *T)                                                \
-  X(norm1_rstd, BLOCK, 1, B *T)                                                \
-  X(qkv, BLOCK, 1, B *T * 3 * I) /* per token: Q, K, V, head-major */          \
-  X(attn, BLOCK, 1, B *H *(s->trains || s->keep_attn ? T : Q) * T)             \
+  X(patches, STEM, PATCH, 1, P)     /* pixels of each patch */                 \
+  X(patch_embed, STEM, PATCH, 1, D) /* projected patches */                    \
+  X(tokens, STEM, TOKEN, 1, D)      /* input of block 0 */                     \
+  X(norm1, BLOCK, TOKEN, 1, D)      /* layer norm 1 */                         \
+  X(norm1_mean, BLOCK, TOKEN, 1, 1)                                            \
+  X(norm1_rstd, BLOCK, TOKEN, 1, 1)                                            \
+  X(qkv, BLOCK, TOKEN, 1, 3 * I) /* Q, K, V, each head-major */                \
+  X(attn, BLOCK, HEAD, 1, (s->trains || s->keep_attn ? T : Q) * T)             \
   /* attention probabilities */                                                \
-  X(attn_used, BLOCK, grad && c->attn_drop > 0, B * H * T * T)                 \
-  X(atty, BLOCK, 1, B *T *I)      /* heads, side by side */                    \
-  X(residual2, BLOCK, 1, B *T *D) /* x + attention */                          \
-  X(norm2, BLOCK, 1, B *T *D)     /* layer norm 2 */                           \
-  X(norm2_mean, BLOCK, 1, B *T)                                                \
-  X(norm2_rstd, BLOCK, 1, B *T)                                                \
-  X(fch, BLOCK, 1, B *T *M)                   /* MLP before GELU */            \
-  X(fch_gelu, BLOCK, 1, B *T *M)              /* MLP after GELU */             \
-  X(fcproj, BLOCK, c->mlp_last_gelu, B *T *D) /* before the last GELU */       \
-  X(residual3, BLOCK, c->norm == VIT_NORM_POST,                                \
-      B * T * D)                        /* post-norm: x + MLP */               \
-  X(out, BLOCK, 1, B *T *D)             /* output of the block */              \
-  X(branch, STEM, 1, B *T *D)           /* scratch: a residual branch */       \
-  X(norm, STEM, c->final_norm, B *T *D) /* final layer norm */                 \
-  X(norm_mean, STEM, c->final_norm, B *T)                                      \
-  X(norm_rstd, STEM, c->final_norm, B *T)                                      \
-  X(pooled, STEM, 1, B *D) /* what the head sees */                            \
-  X(logits, STEM, 1, B *K)                                                     \
-  X(probs, STEM, 1, B *K)        /* softmax of the logits */                   \
-  X(loss_softmax, STEM, 1, B *K) /* softmax inside the loss */                 \
-  X(targets, STEM, 1, B *K)      /* what the loss wants */                     \
-  X(dlogits, STEM, grad, B *K)                                                 \
-  X(dpooled, STEM, grad, B *D)                                                 \
-  X(dresidual, STEM, grad, B *T *D) /* residual stream */                      \
-  X(dfcproj, STEM, grad, B *T *D)   /* the MLP's branch */                     \
-  X(dattproj, STEM, grad, B *T *D)  /* the attention's branch */               \
-  X(dnorm, STEM, grad, B *T *D)                                                \
-  X(dfch, STEM, grad, B *T *M)                                                 \
-  X(datty, STEM, grad, B *T *I)                                                \
-  X(dqkv, STEM, grad, B *T * 3 * I)                                            \
-  X(dattn, STEM, grad, B *H *T *T)                                             \
-  X(dpatch_embed, STEM, grad, B *N *D)                                         \
-  X(dpatches, STEM, grad && s->input_gradient, B * N * P)                      \
-  X(dimages, STEM, grad && s->input_gradient, B * N * P)                       \
-  X(norm_sums, STEM, grad, 4 * VIT__PARTS * D) /* dw and db of two norms */
+  X(attn_used, BLOCK, HEAD, grad && c->attn_drop > 0,                          \
+      T * T)                       /* with dropout */                          \
+  X(atty, BLOCK, TOKEN, 1, I)      /* outputs of the heads */                  \
+  X(residual2, BLOCK, TOKEN, 1, D) /* x + attention */                         \
+  X(norm2, BLOCK, TOKEN, 1, D)     /* layer norm 2 */                          \
+  X(norm2_mean, BLOCK, TOKEN, 1, 1)                                            \
+  X(norm2_rstd, BLOCK, TOKEN, 1, 1)                                            \
+  X(fch, BLOCK, TOKEN, 1, M)                   /* MLP before GELU */           \
+  X(fch_gelu, BLOCK, TOKEN, 1, M)              /* MLP after GELU */            \
+  X(fcproj, BLOCK, TOKEN, c->mlp_last_gelu, D) /* before the last GELU */      \
+  X(residual3, BLOCK, TOKEN, c->norm == VIT_NORM_POST, D) /* norm1 + MLP */    \
+  X(out, BLOCK, TOKEN, 1, D)             /* output of the block */             \
+  X(branch, STEM, TOKEN, 1, D)           /* scratch: a residual branch */      \
+  X(norm, STEM, TOKEN, c->final_norm, D) /* final layer norm */                \
+  X(norm_mean, STEM, TOKEN, c->final_norm, 1)                                  \
+  X(norm_rstd, STEM, TOKEN, c->final_norm, 1)                                  \
+  X(pooled, STEM, IMAGE, 1, D) /* what the head sees */                        \
+  X(logits, STEM, IMAGE, 1, K)                                                 \
+  X(probs, STEM, IMAGE, 1, K)        /* softmax of the logits */               \
+  X(loss_softmax, STEM, IMAGE, 1, K) /* softmax inside the loss */             \
+  X(targets, STEM, IMAGE, 1, K)      /* what the loss wants */                 \
+  X(dlogits, STEM, IMAGE, grad, K)                                             \
+  X(dpooled, STEM, IMAGE, grad, D)                                             \
+  X(dresidual, STEM, TOKEN, grad, D) /* by the stream */                       \
+  X(dfcproj, STEM, TOKEN, grad, D)   /* by the MLP's branch */                 \
+  X(dattproj, STEM, TOKEN, grad, D)  /* by the attention's branch */           \
+  X(dnorm, STEM, TOKEN, grad, D)     /* by a layer norm's output */            \
+  X(dfch, STEM, TOKEN, grad, M)                                                \
+  X(datty, STEM, TOKEN, grad, I)                                               \
+  X(dqkv, STEM, TOKEN, grad, 3 * I)                                            \
+  X(dattn, STEM, HEAD, grad, T *T)                                             \
+  X(dpatch_embed, STEM, PATCH, grad, D)                                        \
+  X(dpatches, STEM, PATCH, grad && s->input_gradient, P)                       \
+  X(dimages, STEM, PATCH, grad && s->input_gradient, P)                        \
+  X(norm_sums, STEM, ALL, grad, 4 * VIT__PARTS * D) /* dw, db of two norms */
 
-#define VIT__FIELD(field, where, exists, floats)                               \
+#define VIT__FIELD(field, where, unit, exists, floats)                         \
   float *field;                                                                \
   size_t field##_stride;
 typedef struct vit_state {
   vit_config config;   /* of the model that it was made for */
   int capacity;        /* largest batch */
+  int queries;         /* Q: of a head at a time, where attention is not kept */
   int trains;          /* 1: can do backward */
   int input_gradient;  /* 1: backward also fills dimages */
   int keep_attn;       /* inference: keep every layer's attention */
@@ -575,21 +613,22 @@ VIT_DEF void vit_state_free(vit_state *s);
 
 /* images [B,C,height,width] -> s->logits, s->probs [B,K]. 1 <= B <= capacity.
    Afterwards every activation of a training state can be read: block l's part
-   of a BLOCK field is at s->FIELD + l * s->FIELD_stride. See vit_attention(). */
+   of a BLOCK field is at s->FIELD + l * s->FIELD_stride. See vit_attention. */
 VIT_DEF vit_result vit_forward(
     const vit_model *m, vit_state *s, const float *images, int B);
 /* Attention probabilities [T,T] of one head after a forward; row i: what token
    i looks at. NULL, with a sentence in vit_error(), where there is none. */
 VIT_DEF const float *vit_attention(
     const vit_model *m, const vit_state *s, int layer, int image, int head);
-/* Most probable class of each image; p [B,K] may be NULL. */
+/* Most probable class of each image; p [B,K] may be NULL. VIT_ERR_DIVERGED
+   where a logit is not a finite number. */
 VIT_DEF vit_result vit_predict(const vit_model *m, vit_state *s,
     const float *images, int B, int *classes, float *p);
 
 /* ---- 07 gradients ------------------------------------------------------ */
 
 /* Mean cross entropy of the last forward, with label smoothing in 0..1. With
-   head = softmax the loss takes the probabilities for logits, as model A does.*/
+   softmax_before_loss it takes the probabilities for logits, as A does. */
 VIT_DEF vit_result vit_loss(const vit_model *m, vit_state *s, const int *labels,
     float smoothing, double *loss);
 /* The same with a probability for each class: targets [B,K], each row sums up
@@ -603,8 +642,8 @@ VIT_DEF vit_result vit_backward(const vit_model *m, vit_state *s, float factor);
 /* Analytic against numeric gradient, tensor by tensor, on random images.
    error = |analytic - numeric| / (largest |analytic| of the tensor + 0.001).
    Up to 24 elements of each tensor are looked at. Below 0.01 is right; a wrong
-   sign gives about 2. (A layer norm of fewer than 6 numbers bends so much that a
-   right gradient may seem wrong.) The model gets random parameters of healthy
+   sign gives about 2. (A layer norm of fewer than 6 numbers bends so much that
+   a right gradient may seem wrong.) The model gets random parameters of healthy
    size, and the loss a label smoothing of 0.1. */
 typedef struct {
   int tensors, elements; /* how many were compared */
@@ -912,9 +951,9 @@ VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
 
 /* ---- 11 speed ---------------------------------------------------------- */
 
-/* Rearrange w [out,in] for linear_packed_forward: vit_panel() outputs at a time,
-   packed [out / vit_panel(), in, vit_panel()]; `out` is a multiple of it. It is
-   16, or 32 with AVX-512. */
+/* Rearrange w [out,in] for linear_packed_forward: vit_panel() outputs at a
+   time, packed [out / vit_panel(), in, vit_panel()]; `out` is a multiple of it.
+   It is 16, or 32 with AVX-512. */
 VIT_DEF int vit_panel(void);
 VIT_DEF void vit_pack_linear(float *packed, const float *w, int in, int out);
 VIT_DEF void vit_unpack_linear(float *w, const float *packed, int in, int out);
@@ -1090,7 +1129,11 @@ enum {
 /* Floats that can be counted in bytes; the rest of a plan is done in double. */
 #define VIT__MOST_FLOATS ((double)(SIZE_MAX / 8))
 
-#define VIT__MIN(a, b) ((a) < (b) ? (a) : (b))
+/* The + makes an int of an enum: C++ has no arithmetic of two enums. */
+#define VIT__MIN(a, b) ((a) < (b) ? +(a) : +(b))
+/* Is x a number, and not infinite? Within low .. high? Both say no to NaN. */
+#define VIT__IS_FINITE(x)            (fabs((double)(x)) <= DBL_MAX)
+#define VIT__IS_WITHIN(x, low, high) ((x) >= +(low) && (x) <= +(high))
 
 /* -- errors: a code and one sentence ------------------------------------- */
 
@@ -1136,15 +1179,13 @@ VIT_DEF int vit_checked_mul(size_t a, size_t b, size_t *product) {
 
 /* Take `count` things of `size` bytes. NULL while measuring. */
 VIT_DEF void *vit_arena_take(vit_arena *a, size_t count, size_t size) {
-  size_t bytes, start = a->used;
-  const size_t most = SIZE_MAX / 2 - 64;
-  if (start > most || !vit_checked_mul(count, size, &bytes) ||
-      bytes > most - start) {
+  const size_t start = a->used, most = SIZE_MAX / 2 - 64;
+  if (start > most || (size && count > (most - start) / size)) {
     a->overflow = 1;
     return NULL;
   }
-  a->used = start + (bytes + 63) / 64 * 64;
-  return a->base && bytes ? a->base + start : NULL;
+  a->used = start + (count * size + 63) / 64 * 64;
+  return a->base && count && size ? a->base + start : NULL;
 }
 
 /* Between the two walks: allocate what the first one measured. The memory is
@@ -1293,12 +1334,50 @@ static int vit__threads(int parts) {
   return parts > 1 ? VIT__MIN(parts, vit__cores()) : 1;
 }
 
+VIT_DEF double vit_max_difference(const float *a, const float *b, size_t n) {
+  double most = 0;
+  for (size_t i = 0; i < n; i++) {
+    const double d = fabs((double)a[i] - (double)b[i]);
+    if (!(d <= most)) most = d;
+    if (most != most) break;
+  }
+  return most;
+}
+
+/* Items first .. first + count - 1 of `all` are part i of `parts`; all parts
+   but the last are of one size, a multiple of `multiple`. */
+static void vit__part(
+    int all, int parts, int i, int multiple, int *first, int *count) {
+  vit_idx each = ((vit_idx)all + parts - 1) / parts, begin, end;
+  each = (each + multiple - 1) / multiple * multiple;
+  begin = VIT__MIN(each * i, all);
+  end = VIT__MIN(begin + each, all);
+  *first = (int)begin;
+  *count = (int)(end - begin);
+}
+
+/* All parallel work of the model goes through here: task 0 .. count - 1, which
+   are independent of each other, on so many threads. */
+typedef void vit__task(const void *work, int i);
+static void vit__each(int parts, int count, vit__task *task, const void *work) {
+#ifdef _OPENMP
+  const int threads = vit__threads(parts);
+  if (threads > 1) {
+    VIT__PARALLEL_FOR
+    for (int i = 0; i < count; i++) task(work, i);
+    return;
+  }
+#endif
+  (void)parts;
+  for (int i = 0; i < count; i++) task(work, i);
+}
+
 /* -- the SIMD vocabulary ------------------------------------------------- */
 
 /* A vector of floats (vit_vec), one of unsigned 32-bit integers (vit_ivec), and
    about thirty-five words: what can be done with them. Every SIMD kernel of the
-   file is written once, in these words. A dialect says them, in this order, with
-   the intrinsics of one instruction set:
+   file is written once, in these words. A dialect says them, in this order,
+   with the intrinsics of one instruction set:
 
    set, load, store     x in all lanes; from and to memory, of any alignment
    add sub mul div sqrt
@@ -1350,7 +1429,8 @@ static int vit__threads(int parts) {
 #define VIT__VVV(word, is)                                                     \
   VIT__OP vit_vec word(vit_vec a, vit_vec b, vit_vec c) { return is; }
 #define VIT__VVVV(word, is)                                                    \
-  VIT__OP vit_vec word(vit_vec a, vit_vec b, vit_vec x, vit_vec y) { return is; }
+  VIT__OP vit_vec word(vit_vec a, vit_vec b, vit_vec x, vit_vec y) {           \
+    return is; }
 #define VIT__I(word, is) VIT__OP vit_vec word(vit_ivec a) { return is; }
 #define VIT__II(word, is)                                                      \
   VIT__OP vit_ivec word(vit_ivec a, vit_ivec b) { return is; }
@@ -1401,13 +1481,13 @@ VIT__OP void vit_regroup(vit_vec v[VIT_LANES]) {
 }
 VIT__OP vit_vec vit_load_part(const float *p, vit_idx n) {
   static const int mask[2 * VIT_LANES] = {-1, -1, -1, -1, -1, -1, -1, -1};
-  return _mm256_maskload_ps(p,
-      _mm256_loadu_si256((const __m256i *)(const void *)(mask + VIT_LANES - n)));
+  const void *m = mask + VIT_LANES - n;
+  return _mm256_maskload_ps(p, _mm256_loadu_si256((const __m256i *)m));
 }
 VIT__OP void vit_store_part(float *p, vit_vec a, vit_idx n) {
-  __m128 h = _mm256_castps256_ps128(a); /* n in binary: 4 lanes, 2 lanes, 1 */
-  if (n & 4) _mm_storeu_ps(p, h), h = _mm256_extractf128_ps(a, 1), p += 4;
-  if (n & 2) _mm_storel_pi((__m64 *)(void *)p, h), h = _mm_movehl_ps(h, h), p += 2;
+  __m128 h = _mm256_castps256_ps128(a); /* n in binary: 4 lanes, 2, 1 */
+  if (n & 4) _mm_storeu_ps(p, h), p += 4, h = _mm256_extractf128_ps(a, 1);
+  if (n & 2) _mm_storel_pi((__m64 *)p, h), p += 2, h = _mm_movehl_ps(h, h);
   if (n & 1) _mm_store_ss(p, h);
 }
 #define VIT__FOLD(word, op) /* halves, then quarters, then the last two */     \
@@ -1632,11 +1712,12 @@ VIT__OP void vit_transpose(vit_vec v[VIT_LANES]) {
   }
 }
 
-/* e^x for x <= 88, to about 2 units in the last place. x = n ln 2 + r with whole
-   n, so that e^x = 2^n e^r with |r| <= 0.35, where eight terms of the Taylor
-   series are enough. They are added up in pairs, which need not wait for each
-   other: (1 + r) + r^2 ((1/2 + r/6) + r^2 (...)). Below -88 the exponent bits of
-   2^n are 0, and so is the result, which a mask of -INFINITY relies on. */
+/* e^x for x <= 88, to about 2 units in the last place. x = n ln 2 + r with n a
+   whole number, so that e^x = 2^n e^r with |r| <= 0.35, where eight terms of
+   the Taylor series are enough. They are added up in pairs, which need not wait
+   for each other: (1 + r) + r^2 ((1/2 + r/6) + r^2 (...)). Below -88 the
+   exponent bits of 2^n are 0, and so is the result, which a mask of -INFINITY
+   relies on. */
 VIT__OP vit_vec vit_exp(vit_vec x) {
   vit_vec y = vit_max(vit_set(-88.03f), x); /* n >= -127 */
   vit_vec n = vit_round(vit_mul(y, vit_set(1.44269504f)));
@@ -1960,9 +2041,9 @@ static void vit_naive_softmax_backward(
 }
 
 #ifdef VIT__HAS_SIMD
-/* The last vector of a row may be short: its missing lanes must not win the
-   maximum (so they are -INFINITY) nor add to the sum (so they are 0).
-   Scores j, j + 1, ... of a row before the softmax: factor s + mask. */
+/* Scores j, j + 1, ... of a row before the softmax: factor s + mask. The last
+   vector may be short: its missing lanes must not win the maximum nor add to
+   the sum of exponentials, so they are -INFINITY. */
 VIT__OP vit_vec vit__scores(
     const float *s, const float *mask, float factor, vit_idx j, vit_idx cols) {
   vit_vec v =
@@ -2147,6 +2228,121 @@ VIT_DEF void vit_local_mask(
           down <= k / 2 && -down <= k / 2 && right <= k / 2 && -right <= k / 2;
       mask[i * T + j] = i < first || j < first || close ? 0 : -INFINITY;
     }
+}
+
+/* ------------------------------------------------------------------------ */
+/*  >>04 heads                                                              */
+/* ------------------------------------------------------------------------ */
+
+/* Where a tensor or activation is, and what there is one of it for. */
+enum { VIT__STEM, VIT__BLOCK, VIT__TAIL };
+enum { VIT__ALL, VIT__IMAGE, VIT__PATCH, VIT__TOKEN, VIT__HEAD };
+enum { VIT__BEFORE_HEADS, VIT__AFTER_HEADS }; /* the two halves of a block */
+
+/* What a kernel's caller needs, in one place: the sizes, and where the tensors
+   and activations of some images are; inside a block, those of this block (see
+   vit__block_at), of all its rows or of some (vit__rows). */
+typedef struct {
+  const vit_model *m;
+  const vit_kernels *k;
+  const vit_state *s;
+  int B, N, T, D, H, Dh, I, M, K, P; /* B: images of this view */
+  int row, rows; /* tokens row .. row + rows - 1 of the state's batch */
+  int threads;   /* at work */
+  int parts;     /* of a block's rows in the backward */
+  int dropout;   /* 1: on */
+  int l, stage;  /* which block, and which half of it */
+  float factor;  /* of the loss */
+  const float *images;
+  const float *x;   /* what block l reads */
+  vit_tensors w, g; /* parameters and gradients */
+#define VIT__FIELD(field, where, unit, exists, floats) float *field;
+  VIT_ACTIVATIONS(VIT__FIELD)
+#undef VIT__FIELD
+} vit__view;
+
+/* Name the sizes as the table of activations does. */
+#define VIT__NAMES(v)                                                          \
+  const vit_idx T = (v)->T, D = (v)->D, I = (v)->I, M = (v)->M, K = (v)->K,    \
+                P = (v)->P, Q = (v)->s->queries;                               \
+  const vit_state *s = (v)->s;                                                 \
+  (void)T, (void)D, (void)I, (void)M, (void)K, (void)P, (void)Q, (void)s
+
+/* Sites where a forward draws random numbers; each forward has streams of its
+   own. The positions' dropout is site -1 of block 0. */
+enum {
+  VIT__SITE_POS = -1,
+  VIT__SITE_ATTN,
+  VIT__SITE_PROJ,
+  VIT__SITE_HIDDEN,
+  VIT__SITE_MLP,
+  VIT__SITE_BLOCK,
+  VIT__SITE_PATH1,
+  VIT__SITE_PATH2,
+  VIT__SITES
+};
+
+static uint32_t vit__stream(const vit__view *v, int site) {
+  const uint32_t sites = 1 + (uint32_t)(v->m->config.depth * VIT__SITES);
+  return v->s->forwards * sites + 1 + (uint32_t)(v->l * VIT__SITES + site);
+}
+
+/* Attention dropout: used = probabilities of n queries, some of them 0. `at` is
+   the place of the first one in the view's attn. The backward calls it on the
+   gradient, in place. */
+static void vit__drop_attn(
+    const vit__view *b, float *used, const float *p, int n, vit_idx at) {
+  const vit_idx before = (vit_idx)b->row * b->H * b->T; /* rows: T a head */
+  b->k->dropout(used, p, n, b->m->config.attn_drop, b->s->key,
+      vit__stream(b, VIT__SITE_ATTN), (uint32_t)(before + at));
+}
+
+/* Many heads from one fused projection. A row of qkv [B*T,3,H,Dh] is a token's
+   Q, K and V side by side, each with its heads side by side (head-major). So
+   head h reads Dh columns from h * Dh on, with a stride of 3 I, and writes its
+   output into columns h * Dh .. of atty [B*T,I]: there the heads stand side by
+   side, which is their concatenation (Vaswani et al. 2017, section 3.2.2).
+
+   This is part i of all queries of all heads, `queries` at a time. Where the
+   probabilities are not kept, each part has one place for those it is at. */
+static void vit__heads_forward(const void *block, int i) {
+  const vit__view *b = (const vit__view *)block;
+  const int T = b->T, Dh = b->Dh, I = b->I, heads = b->B * b->H;
+  const int keeps = b->s->trains || b->s->keep_attn, Q = b->s->queries;
+  const int pieces = (T + Q - 1) / Q;
+  const int drops = b->dropout && b->m->config.attn_drop > 0;
+  int first, n;
+  vit__part(heads * pieces, keeps ? b->threads : VIT__MIN(b->threads, heads), i,
+      1, &first, &n);
+  for (int piece = first; piece < first + n; piece++) {
+    const vit_idx head = piece / pieces, t = piece % pieces * Q;
+    const vit_idx row = head / b->H * T, column = head % b->H * Dh;
+    const vit_idx at = keeps ? (head * T + t) * T : (vit_idx)i * Q * T;
+    const int rows = (int)VIT__MIN(Q, T - t);
+    const float *q = b->qkv + row * 3 * I + column, *k = q + I, *v = k + I;
+    float *p = b->attn + at, *used = drops ? b->attn_used + at : p;
+    b->k->attention_scores_forward(p, q + t * 3 * I, k,
+        b->m->mask ? b->m->mask + t * T : NULL, rows, T, Dh, 3 * I);
+    if (drops) vit__drop_attn(b, used, p, rows * T, at);
+    b->k->attention_values_forward(
+        b->atty + (row + t) * I + column, used, v, rows, T, Dh, 3 * I, I);
+  }
+}
+
+/* Head `head` % H of image `head` / H: datty -> dqkv, through the values, the
+   dropout and the scores. */
+static void vit__heads_backward(const void *block, int head) {
+  const vit__view *b = (const vit__view *)block;
+  const int T = b->T, Dh = b->Dh, I = b->I;
+  const int drops = b->dropout && b->m->config.attn_drop > 0;
+  const vit_idx at = (vit_idx)head * T * T, column = head % b->H * (vit_idx)Dh;
+  const vit_idx row = (vit_idx)(head / b->H) * T, place = row * 3 * I + column;
+  const float *q = b->qkv + place, *k = q + I, *v = k + I, *p = b->attn + at;
+  float *dq = b->dqkv + place, *dk = dq + I, *dv = dk + I, *dp = b->dattn + at;
+  b->k->attention_values_backward(dp, dv, b->datty + row * I + column,
+      drops ? b->attn_used + at : p, v, T, Dh, 3 * I, I);
+  if (drops) vit__drop_attn(b, dp, dp, T * T, at);
+  b->k->attention_scores_backward(dq, dk, dp, p, q, k, T, Dh, 3 * I);
 }
 
 /* ------------------------------------------------------------------------ */
@@ -2417,7 +2613,7 @@ static void vit_naive_scale(float *y, const float *x, float factor, int n) {
 }
 
 #ifdef VIT__HAS_SIMD
-/* vit_naive_uniform for VIT_LANES counters: vit_philox on all of them at once. */
+/* vit_naive_uniform for VIT_LANES counters: vit_philox on all of them. */
 VIT__OP vit_vec vit__uniforms(uint32_t key, uint32_t stream, uint32_t first) {
   const vit_ivec m = vit_iset(VIT__PHILOX_M);
   vit_ivec x0 = vit_icount(first), x1 = vit_iset(stream);
@@ -2465,6 +2661,325 @@ VIT__SIMD void vit_simd_scale(float *y, const float *x, float factor, int n) {
 }
 #endif
 
+/* -- what a block is made of --------------------------------------------- */
+
+/* Which weights vit_model_pack rearranges. */
+static int vit__packs(int out) { return out % VIT__PANEL == 0; }
+
+/* y = x W^T + b on the rows of a view; W may be packed for inference. */
+static void vit__linear(const vit__view *v, float *y, const float *x,
+    const float *w, const float *b, int rows, int in, int out) {
+  if (v->m->packed && vit__packs(out))
+    v->k->linear_packed_forward(y, x, w, b, rows, in, out);
+  else
+    v->k->linear_forward(y, x, w, b, rows, in, out);
+}
+
+/* Dropout in place on the view's rows of `cols` numbers. */
+static void vit__drop(
+    const vit__view *r, float *x, float rate, int site, int cols) {
+  if (rate > 0)
+    r->k->dropout(x, x, r->rows * cols, rate, r->s->key, vit__stream(r, site),
+        (uint32_t)((vit_idx)r->row * cols));
+}
+
+/* Stochastic depth: what an image's branch is multiplied with. The rate grows
+   in a line from 0 in the first block to drop_path in the last, as in timm
+   (Huang et al. 2016, section 3, begin at 1/L). */
+static float vit__path_scale(const vit__view *r, int site, int image) {
+  const vit_config *c = &r->m->config;
+  float rate = c->drop_path;
+  if (c->depth > 1) rate *= (float)r->l / (float)(c->depth - 1);
+  return vit__unit(vit_philox(
+             r->s->key, vit__stream(r, site), (uint32_t)image)) < rate
+             ? 0
+             : 1 / (1 - rate);
+}
+
+/* y = x + scale f, or, without x, y = scale f: a residual connection and its
+   gradient by the branch f. With stochastic depth each image has its own scale,
+   without it all rows go together. y, x, f [rows,D] */
+static void vit__branch(
+    const vit__view *r, int site, float *y, const float *x, const float *f) {
+  const int paths = r->dropout && r->m->config.drop_path > 0;
+  for (int done = 0, n; done < r->rows; done += n) {
+    const int image = (r->row + done) / r->T, end = (image + 1) * r->T - r->row;
+    const float scale = paths ? vit__path_scale(r, site, image) : 1;
+    const vit_idx at = (vit_idx)done * r->D;
+    n = (paths ? VIT__MIN(end, r->rows) : r->rows) - done;
+    if (x)
+      r->k->residual_forward(y + at, x + at, f + at, scale, n * r->D);
+    else
+      r->k->scale(y + at, f + at, scale, n * r->D);
+  }
+}
+
+/* The MLP on rows x, into r->branch: fc1, GELU, fc2. */
+static void vit__mlp_forward(const vit__view *r, const float *x) {
+  const vit_config *c = &r->m->config;
+  const int n = r->rows, D = r->D, M = r->M;
+  float *y = c->mlp_last_gelu ? r->fcproj : r->branch;
+  void (*gelu)(float *, const float *, int) =
+      c->gelu == VIT_GELU_ERF ? r->k->gelu_forward : r->k->gelu_tanh_forward;
+  vit__linear(r, r->fch, x, r->w.fc1_w, r->w.fc1_b, n, D, M);
+  gelu(r->fch_gelu, r->fch, n * M);
+  if (r->dropout)
+    vit__drop(r, r->fch_gelu, c->hidden_drop, VIT__SITE_HIDDEN, M);
+  vit__linear(r, y, r->fch_gelu, r->w.fc2_w, r->w.fc2_b, n, M, D);
+  if (c->mlp_last_gelu) gelu(r->branch, y, n * D);
+  if (r->dropout) vit__drop(r, r->branch, c->mlp_drop, VIT__SITE_MLP, D);
+}
+
+/* The same from the last step to the first: dresidual -> dnorm, the gradient by
+   the rows x. */
+static void vit__mlp_backward(const vit__view *r) {
+  const vit_config *c = &r->m->config;
+  const int n = r->rows, D = r->D, M = r->M;
+  void (*gelu)(float *, const float *, const float *, int) =
+      c->gelu == VIT_GELU_ERF ? r->k->gelu_backward : r->k->gelu_tanh_backward;
+  vit__branch(r, VIT__SITE_PATH2, r->dfcproj, NULL, r->dresidual);
+  if (r->dropout) vit__drop(r, r->dfcproj, c->mlp_drop, VIT__SITE_MLP, D);
+  if (c->mlp_last_gelu) gelu(r->dfcproj, r->dfcproj, r->fcproj, n * D);
+  r->k->linear_backward_input(r->dfch, r->dfcproj, r->w.fc2_w, n, M, D);
+  if (r->dropout) vit__drop(r, r->dfch, c->hidden_drop, VIT__SITE_HIDDEN, M);
+  gelu(r->dfch, r->dfch, r->fch, n * M);
+  r->k->linear_backward_input(r->dnorm, r->dfch, r->w.fc1_w, n, D, M);
+}
+
+/* The projection of all heads backward: dresidual -> datty */
+static void vit__attn_backward(const vit__view *r) {
+  vit__branch(r, VIT__SITE_PATH1, r->dattproj, NULL, r->dresidual);
+  if (r->dropout)
+    vit__drop(r, r->dattproj, r->m->config.proj_drop, VIT__SITE_PROJ, r->D);
+  r->k->linear_backward_input(
+      r->datty, r->dattproj, r->w.proj_w, r->rows, r->I, r->D);
+}
+
+/* Layer norm 1 or 2 of a block backward, dx +=. Each part of the rows adds up a
+   dw and db of its own, norm_sums [parts,2,2,D]: see vit__norm_gradients. */
+static void vit__norm_backward(const vit__view *r, int part, int norm,
+    float *dx, const float *dy, const float *x) {
+  float *dw = r->norm_sums + (vit_idx)(2 * part + norm - 1) * 2 * r->D;
+  r->k->layernorm_backward(dx, dw, dw + r->D, dy, x,
+      norm == 1 ? r->w.norm1_w : r->w.norm2_w,
+      norm == 1 ? r->norm1_mean : r->norm2_mean,
+      norm == 1 ? r->norm1_rstd : r->norm2_rstd, r->rows, r->D);
+}
+
+/* The same where the norm is the last step of the stream: dx becomes the
+   gradient in front of it. */
+static void vit__norm_replace(
+    const vit__view *r, int part, int norm, float *dx, const float *x) {
+  const size_t bytes = (size_t)r->rows * (size_t)r->D * sizeof *dx;
+  memset(r->dnorm, 0, bytes);
+  vit__norm_backward(r, part, norm, r->dnorm, dx, x);
+  memcpy(dx, r->dnorm, bytes);
+}
+
+/* -- the block ----------------------------------------------------------- */
+
+/* Block l of a view: its tensors, its activations, and its input, which is what
+   the block before wrote. */
+static vit__view vit__block_at(const vit__view *v, int l) {
+  vit__view b = *v;
+  b.l = l;
+  b.x = l ? v->out + (size_t)(l - 1) * v->s->out_stride : v->tokens;
+#define VIT__MOVE(field, where, unit, exists, floats)                          \
+  if (VIT__##where == VIT__BLOCK && b.field)                                   \
+    b.field += (size_t)l * v->s->field##_stride;
+  VIT_ACTIVATIONS(VIT__MOVE)
+#undef VIT__MOVE
+#define VIT__MOVE(field, name, where, exists, d0, d1, d2, d3, init, decay)     \
+  if (VIT__##where == VIT__BLOCK && b.w.field)                                 \
+    b.w.field += (size_t)l * b.w.layer_stride;                                 \
+  if (VIT__##where == VIT__BLOCK && b.g.field)                                 \
+    b.g.field += (size_t)l * b.g.layer_stride;
+  VIT_TENSORS(VIT__MOVE)
+#undef VIT__MOVE
+  return b;
+}
+
+/* Part i of a block's rows: what there is one of for each token moves on. */
+static vit__view vit__rows(const vit__view *b, int parts, int i) {
+  vit__view r = *b;
+  int first;
+  VIT__NAMES(b);
+  vit__part(b->B * b->T, parts, i, VIT__ROW_MULTIPLE, &first, &r.rows);
+  r.row += first;
+  r.x += (vit_idx)first * b->D;
+#define VIT__MOVE(field, where, unit, exists, floats)                          \
+  if (VIT__##unit == VIT__TOKEN && r.field)                                    \
+    r.field += (vit_idx)first * (vit_idx)(floats);
+  VIT_ACTIVATIONS(VIT__MOVE)
+#undef VIT__MOVE
+  return r;
+}
+
+/* Pre-norm (ViT paper, eq. 2 and 3):
+       residual2 = x + attention(norm1(x))
+       out = residual2 + MLP(norm2(residual2))
+   The rows in front of the heads and the rows behind them are independent of
+   each other: two stages, each cut into parts for the threads. */
+static void vit__pre_norm_forward(const void *block, int i) {
+  const vit__view *b = (const vit__view *)block;
+  const vit__view r = vit__rows(b, b->threads, i);
+  const vit_tensors *w = &r.w;
+  const vit_config *c = &r.m->config;
+  if (r.rows == 0) return;
+  if (r.stage == VIT__BEFORE_HEADS) {
+    r.k->layernorm_forward(r.norm1, r.norm1_mean, r.norm1_rstd, r.x, w->norm1_w,
+        w->norm1_b, r.rows, r.D, c->norm_eps);
+    vit__linear(&r, r.qkv, r.norm1, w->qkv_w, w->qkv_b, r.rows, r.D, 3 * r.I);
+  } else {
+    vit__linear(&r, r.branch, r.atty, w->proj_w, w->proj_b, r.rows, r.I, r.D);
+    if (r.dropout) vit__drop(&r, r.branch, c->proj_drop, VIT__SITE_PROJ, r.D);
+    vit__branch(&r, VIT__SITE_PATH1, r.residual2, r.x, r.branch);
+    r.k->layernorm_forward(r.norm2, r.norm2_mean, r.norm2_rstd, r.residual2,
+        w->norm2_w, w->norm2_b, r.rows, r.D, c->norm_eps);
+    vit__mlp_forward(&r, r.norm2);
+    vit__branch(&r, VIT__SITE_PATH2, r.out, r.residual2, r.branch);
+    if (r.dropout) vit__drop(&r, r.out, c->block_drop, VIT__SITE_BLOCK, r.D);
+  }
+}
+
+/* The same steps from the last to the first. dresidual is the gradient by the
+   stream: by `out` at first, by x at the end. A residual connection hands it on
+   as it is, and adds what comes back through the branch. */
+static void vit__pre_norm_backward(const void *block, int i) {
+  const vit__view *b = (const vit__view *)block;
+  const vit__view r = vit__rows(b, b->parts, i);
+  if (r.rows == 0) return;
+  if (r.stage == VIT__AFTER_HEADS) {
+    if (r.dropout)
+      vit__drop(&r, r.dresidual, r.m->config.block_drop, VIT__SITE_BLOCK, r.D);
+    vit__mlp_backward(&r);
+    vit__norm_backward(&r, i, 2, r.dresidual, r.dnorm, r.residual2);
+    vit__attn_backward(&r);
+  } else {
+    r.k->linear_backward_input(
+        r.dnorm, r.dqkv, r.w.qkv_w, r.rows, r.D, 3 * r.I);
+    vit__norm_backward(&r, i, 1, r.dresidual, r.dnorm, r.x);
+  }
+}
+
+/* Post-norm (Vaswani et al. 2017, section 3.1):
+       norm1 = LayerNorm(residual2), residual2 = x + attention(x)
+       out = LayerNorm(residual3), residual3 = norm1 + MLP(norm1) */
+static void vit__post_norm_forward(const void *block, int i) {
+  const vit__view *b = (const vit__view *)block;
+  const vit__view r = vit__rows(b, b->threads, i);
+  const vit_tensors *w = &r.w;
+  const vit_config *c = &r.m->config;
+  if (r.rows == 0) return;
+  if (r.stage == VIT__BEFORE_HEADS) {
+    vit__linear(&r, r.qkv, r.x, w->qkv_w, w->qkv_b, r.rows, r.D, 3 * r.I);
+  } else {
+    vit__linear(&r, r.branch, r.atty, w->proj_w, w->proj_b, r.rows, r.I, r.D);
+    if (r.dropout) vit__drop(&r, r.branch, c->proj_drop, VIT__SITE_PROJ, r.D);
+    vit__branch(&r, VIT__SITE_PATH1, r.residual2, r.x, r.branch);
+    r.k->layernorm_forward(r.norm1, r.norm1_mean, r.norm1_rstd, r.residual2,
+        w->norm1_w, w->norm1_b, r.rows, r.D, c->norm_eps);
+    vit__mlp_forward(&r, r.norm1);
+    vit__branch(&r, VIT__SITE_PATH2, r.residual3, r.norm1, r.branch);
+    r.k->layernorm_forward(r.out, r.norm2_mean, r.norm2_rstd, r.residual3,
+        w->norm2_w, w->norm2_b, r.rows, r.D, c->norm_eps);
+    if (r.dropout) vit__drop(&r, r.out, c->block_drop, VIT__SITE_BLOCK, r.D);
+  }
+}
+
+static void vit__post_norm_backward(const void *block, int i) {
+  const vit__view *b = (const vit__view *)block;
+  const vit__view r = vit__rows(b, b->parts, i);
+  float *dx = r.dresidual;
+  if (r.rows == 0) return;
+  if (r.stage == VIT__AFTER_HEADS) {
+    if (r.dropout)
+      vit__drop(&r, dx, r.m->config.block_drop, VIT__SITE_BLOCK, r.D);
+    vit__norm_replace(&r, i, 2, dx, r.residual3);
+    vit__mlp_backward(&r);
+    r.k->residual_forward(dx, dx, r.dnorm, 1, r.rows * r.D);
+    vit__norm_replace(&r, i, 1, dx, r.residual2);
+    vit__attn_backward(&r);
+  } else {
+    r.k->linear_backward_input(
+        r.dnorm, r.dqkv, r.w.qkv_w, r.rows, r.D, 3 * r.I);
+    r.k->residual_forward(dx, dx, r.dnorm, 1, r.rows * r.D);
+  }
+}
+
+/* dw, db of a linear layer: part i of `parts` of its outputs. */
+static void vit__weight_part(const vit__view *v, int i, int parts, float *dw,
+    float *db, const float *dy, const float *x, int rows, int in, int out) {
+  int first, n;
+  vit__part(out, parts, i, VIT__ROW_MULTIPLE, &first, &n);
+  if (n > 0)
+    v->k->linear_backward_weight(dw + (vit_idx)first * in,
+        db ? db + first : NULL, dy + first, x, rows, in, n, out);
+}
+
+/* The four linear layers of a block, cut into parts for the threads. */
+static void vit__block_weights(const void *block, int i) {
+  const vit__view *b = (const vit__view *)block;
+  const int rows = b->B * b->T, parts = b->threads, D = b->D, I = b->I;
+  const int post = b->m->config.norm == VIT_NORM_POST, part = i / 4;
+  const float *in1 = post ? b->x : b->norm1, *in2 = post ? b->norm1 : b->norm2;
+  const vit_tensors *g = &b->g;
+  if (i % 4 == 0)
+    vit__weight_part(
+        b, part, parts, g->qkv_w, g->qkv_b, b->dqkv, in1, rows, D, 3 * I);
+  else if (i % 4 == 1)
+    vit__weight_part(
+        b, part, parts, g->proj_w, g->proj_b, b->dattproj, b->atty, rows, I, D);
+  else if (i % 4 == 2)
+    vit__weight_part(
+        b, part, parts, g->fc1_w, g->fc1_b, b->dfch, in2, rows, D, b->M);
+  else
+    vit__weight_part(b, part, parts, g->fc2_w, g->fc2_b, b->dfcproj,
+        b->fch_gelu, rows, b->M, D);
+}
+
+/* Add up what the parts have of norm 1 or 2, in their order: the same bits with
+   any number of threads. */
+static void vit__norm_gradients(
+    const vit__view *v, int norm, float *dw, float *db) {
+  const vit_idx D = v->D;
+  for (vit_idx part = 0; part < v->parts; part++) {
+    const float *from = v->norm_sums + (2 * part + norm - 1) * 2 * D;
+    for (vit_idx d = 0; d < D; d++) {
+      dw[d] += from[d];
+      db[d] += from[D + d];
+    }
+  }
+}
+
+/* A whole block in three loops over its parts: each is a fork of the threads,
+   which costs some microseconds. */
+static void vit__block_forward(const vit__view *v, int l) {
+  vit__view b = vit__block_at(v, l);
+  vit__task *rows = v->m->config.norm == VIT_NORM_PRE ? vit__pre_norm_forward
+                                                      : vit__post_norm_forward;
+  b.stage = VIT__BEFORE_HEADS;
+  vit__each(b.threads, b.threads, rows, &b);
+  vit__each(b.threads, b.threads, vit__heads_forward, &b);
+  b.stage = VIT__AFTER_HEADS;
+  vit__each(b.threads, b.threads, rows, &b);
+}
+
+static void vit__block_backward(const vit__view *v, int l) {
+  vit__view b = vit__block_at(v, l);
+  vit__task *rows = v->m->config.norm == VIT_NORM_PRE ? vit__pre_norm_backward
+                                                      : vit__post_norm_backward;
+  memset(b.norm_sums, 0, (size_t)(4 * b.parts * b.D) * sizeof(float));
+  b.stage = VIT__AFTER_HEADS;
+  vit__each(b.threads, b.parts, rows, &b);
+  vit__each(b.threads, b.B * b.H, vit__heads_backward, &b);
+  b.stage = VIT__BEFORE_HEADS;
+  vit__each(b.threads, b.parts, rows, &b);
+  vit__each(b.threads, 4 * b.threads, vit__block_weights, &b);
+  vit__norm_gradients(&b, 1, b.g.norm1_w, b.g.norm1_b);
+  vit__norm_gradients(&b, 2, b.g.norm2_w, b.g.norm2_b);
+}
+
 /* ------------------------------------------------------------------------ */
 /*  >>06 model                                                              */
 /* ------------------------------------------------------------------------ */
@@ -2507,33 +3022,22 @@ VIT__SIMD void vit_simd_mean_backward(
 /* -- config -------------------------------------------------------------- */
 
 VIT_DEF vit_config vit_config_tutorial(void) {
-#define VIT__VALUE(type, name, value, text) c.name = value;
+#define VIT__VALUE(type, name, value, range, shapes, text) c.name = value;
   vit_config c;
   VIT_CONFIG_FIELDS(VIT__VALUE)
 #undef VIT__VALUE
   return c;
 }
 
-static void vit__set_image(vit_config *c, int size, int patch, int channels) {
-  c->image_height = c->image_width = size;
-  c->patch_height = c->patch_width = patch;
-  c->channels = channels;
-}
-
-static void vit__set_size(
-    vit_config *c, int width, int depth, int heads, int mlp_width) {
-  c->width = width;
-  c->depth = depth;
-  c->heads = heads;
-  c->mlp_width = mlp_width;
-}
-
-/* The ViT paper's model in timm's form; sizes of B/16 (table 1). */
-VIT_DEF vit_config vit_config_b16(void) {
+/* The ViT paper's model in timm's form: square images and patches, an MLP of
+   mlp_width (0: four times as wide), learned positions, a final norm. */
+static vit_config vit__family(int image, int patch, int channels, int classes,
+    int width, int depth, int heads, int mlp_width) {
   vit_config c = vit_config_tutorial();
-  vit__set_image(&c, 224, 16, 3);
-  vit__set_size(&c, 768, 12, 12, 3072);
-  c.classes = 1000;
+  c.image_height = c.image_width = image;
+  c.patch_height = c.patch_width = patch;
+  c.channels = channels, c.classes = classes;
+  c.width = width, c.depth = depth, c.heads = heads, c.mlp_width = mlp_width;
   c.positions = VIT_POSITIONS_LEARNED;
   c.final_norm = 1;
   c.norm_eps = 1e-6f;
@@ -2543,37 +3047,24 @@ VIT_DEF vit_config vit_config_b16(void) {
 }
 
 VIT_DEF vit_config vit_config_ti16(void) {
-  vit_config c = vit_config_b16();
-  vit__set_size(&c, 192, 12, 3, 768);
-  return c;
+  return vit__family(224, 16, 3, 1000, 192, 12, 3, 0);
 }
-
 VIT_DEF vit_config vit_config_s16(void) {
-  vit_config c = vit_config_b16();
-  vit__set_size(&c, 384, 12, 6, 1536);
-  return c;
+  return vit__family(224, 16, 3, 1000, 384, 12, 6, 0);
 }
-
+VIT_DEF vit_config vit_config_b16(void) {
+  return vit__family(224, 16, 3, 1000, 768, 12, 12, 0);
+}
 VIT_DEF vit_config vit_config_l16(void) {
-  vit_config c = vit_config_b16();
-  vit__set_size(&c, 1024, 24, 16, 4096);
-  return c;
+  return vit__family(224, 16, 3, 1000, 1024, 24, 16, 0);
 }
-
 VIT_DEF vit_config vit_config_mnist(void) {
-  vit_config c = vit_config_b16();
-  vit__set_image(&c, 28, 4, 1);
-  vit__set_size(&c, 64, 6, 4, 128);
-  c.classes = 10;
-  return c;
+  return vit__family(28, 4, 1, 10, 64, 6, 4, 128);
 }
 
 VIT_DEF vit_config vit_config_cifar_mean(void) {
-  vit_config c = vit_config_b16();
-  vit__set_image(&c, 32, 4, 3);
-  vit__set_size(&c, 64, 6, 4, 128);
+  vit_config c = vit__family(32, 4, 3, 10, 64, 6, 4, 128);
   c.head_dim = 64; /* Keras' key_dim: the heads are wider than width / heads */
-  c.classes = 10;
   c.class_token = 0;
   c.pool = VIT_POOL_MEAN;
   c.mlp_last_gelu = 1;
@@ -2585,10 +3076,7 @@ VIT_DEF vit_config vit_config_cifar_mean(void) {
 }
 
 VIT_DEF vit_config vit_config_cifar_cls(void) {
-  vit_config c = vit_config_b16();
-  vit__set_image(&c, 32, 4, 3);
-  vit__set_size(&c, 48, 4, 4, 192);
-  c.classes = 10;
+  vit_config c = vit__family(32, 4, 3, 10, 48, 4, 4, 192);
   c.final_norm = 0;
   c.norm_eps = 1e-5f;
   c.gelu = VIT_GELU_TANH;
@@ -2612,8 +3100,7 @@ VIT_DEF vit_config vit_config_post_norm(void) {
   c.positions = VIT_POSITIONS_SINUSOID;
   c.norm = VIT_NORM_POST;
   c.norm_eps = 1e-5f;
-  c.final_norm = 0;
-  c.qkv_bias = 0;
+  c.final_norm = c.qkv_bias = 0;
   c.softmax_before_loss = 1;
   c.init = VIT_INIT_TORCH;
   return c;
@@ -2633,7 +3120,7 @@ VIT_DEF const vit_preset *vit_preset_at(int i) {
 VIT_DEF int vit_config_field(const vit_config *c, int i, const char **name,
     const char **text, double *value) {
   int n = 0;
-#define VIT__READ(type, field, start, about)                                   \
+#define VIT__READ(type, field, start, range, shapes, about)                    \
   if (n++ == i) {                                                              \
     *name = #field;                                                            \
     *text = about;                                                             \
@@ -2660,33 +3147,38 @@ static const char *const vit__renamed[][2] = {
     {"head", "softmax_before_loss"}, {"layer_drop", "block_drop"}};
 enum { VIT__RENAMED = sizeof vit__renamed / sizeof *vit__renamed };
 
+/* The number in a text, for a field that may want a whole one. */
+static vit_result vit__parse_field(
+    const char *name, const char *text, int whole, double *number) {
+  char *end;
+  *number = strtod(text, &end);
+  if (end == text || *end || !(fabs(*number) < 1e9))
+    return vit__fail(VIT_ERR_CONFIG,
+        "config field %.40s needs a number, not \"%.40s\"%s", name, text,
+        end == text || *end || *number != *number ? ""
+                                                  : ", which is too large");
+  if (whole && *number != floor(*number))
+    return vit__fail(VIT_ERR_CONFIG,
+        "config field %.40s needs a whole number, not \"%.40s\"", name, text);
+  return VIT_OK;
+}
+
 VIT_DEF vit_result vit_config_set(
     vit_config *c, const char *name, const char *value) {
-  char *end;
-  double number = strtod(value, &end);
-  const int bad = end == value || *end || !(fabs(number) < 1e9);
+  double number;
   if (vit__check_point()) return VIT_ERR_CONFIG;
   for (int i = 0; i < VIT__RENAMED; i++)
     if (!strcmp(name, vit__renamed[i][0])) name = vit__renamed[i][1];
-#define VIT__WRITE(type, field, start, about)                                  \
+#define VIT__WRITE(type, field, start, range, shapes, about)                   \
   if (!strcmp(name, #field)) {                                                 \
     const int whole = (double)(type)0.5f == 0; /* all but float */             \
-    if (bad)                                                                   \
-      return vit__fail(VIT_ERR_CONFIG,                                         \
-          "config field %.40s needs a number, not \"%.40s\"%s", name, value,   \
-          end == value || *end || number != number ? ""                        \
-                                                   : ", which is too large");  \
-    if (whole && number != floor(number))                                      \
-      return vit__fail(VIT_ERR_CONFIG,                                         \
-          "config field %.40s needs a whole number, not "                      \
-          "\"%.40s\"",                                                         \
-          name, value);                                                        \
+    if (vit__parse_field(name, value, whole, &number)) return VIT_ERR_CONFIG;  \
     c->field = whole ? (type)(int)number : (type)number;                       \
     return VIT_OK;                                                             \
   }
   VIT_CONFIG_FIELDS(VIT__WRITE)
 #undef VIT__WRITE
-#define VIT__LIST(type, field, start, about) " " #field
+#define VIT__LIST(type, field, start, range, shapes, about) " " #field
   return vit__fail(VIT_ERR_CONFIG,
       "the config has no field \"%.40s\"; it has" VIT_CONFIG_FIELDS(VIT__LIST),
       name);
@@ -2714,20 +3206,34 @@ static vit_result vit__check_int(const char *what, double floats) {
       what, floats, INT_MAX);
 }
 
-static vit_result vit__check_sizes(const vit_config *c) {
-  const struct {
-    const char *name;
-    int value;
-  } sizes[] = {{"image_height", c->image_height},
-      {"image_width", c->image_width}, {"channels", c->channels},
-      {"patch_height", c->patch_height}, {"patch_width", c->patch_width},
-      {"classes", c->classes}, {"width", c->width}, {"depth", c->depth},
-      {"heads", c->heads}, {"head_dim", c->head_dim},
-      {"mlp_width", c->mlp_width}};
-  for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
-    if (sizes[i].value < 1 || sizes[i].value > VIT__MOST)
-      return vit__fail(VIT_ERR_CONFIG, "%s is %d; it must be from 1 to %d",
-          sizes[i].name, sizes[i].value, VIT__MOST);
+/* Is a field in its range? */
+static vit_result vit__check_field(const char *name, double v, int range) {
+  const double low = range == VIT_SIZE, high = range >= 0          ? range
+                                               : range == VIT_SIZE ? VIT__MOST
+                                                                   : 1;
+  if (range == VIT_ODD) {
+    if (v == 0 || (VIT__IS_WITHIN(v, 1, VIT__MOST) && fmod(v, 2) == 1))
+      return VIT_OK;
+    return vit__fail(VIT_ERR_CONFIG,
+        "%s is %.0f; it must be an odd number (or 0 for no mask), so that each "
+        "patch is the centre of its window",
+        name, v);
+  }
+  if (range == VIT_EPSILON)
+    return v > 0 && v < 1
+               ? VIT_OK
+               : vit__fail(VIT_ERR_CONFIG,
+                     "%s is %g; it must be above 0 and below 1", name, v);
+  if (VIT__IS_WITHIN(v, low, high)) return VIT_OK;
+  if (range == VIT_RATE)
+    return vit__fail(VIT_ERR_CONFIG,
+        "%s is %g; a dropout rate must be from 0 to 1", name, v);
+  return vit__fail(VIT_ERR_CONFIG, "%s is %.0f; it must be from %.0f to %.0f",
+      name, v, low, high);
+}
+
+/* Fields that are each in their range, together. */
+static vit_result vit__check_together(const vit_config *c) {
   if (c->image_height % c->patch_height)
     return vit__fail(VIT_ERR_CONFIG,
         "image height %d is not a multiple of patch height %d", c->image_height,
@@ -2736,41 +3242,6 @@ static vit_result vit__check_sizes(const vit_config *c) {
     return vit__fail(VIT_ERR_CONFIG,
         "image width %d is not a multiple of patch width %d", c->image_width,
         c->patch_width);
-  return vit__check_int(
-      "an image", (double)c->image_height * c->image_width * c->channels);
-}
-
-static vit_result vit__check_options(const vit_config *c) {
-  const struct {
-    const char *name;
-    int value, most;
-  } options[] = {{"class_token", c->class_token, 1},
-      {"positions", (int)c->positions, VIT_POSITIONS_SINCOS2D},
-      {"qkv_bias", c->qkv_bias, 1}, {"norm", (int)c->norm, VIT_NORM_POST},
-      {"final_norm", c->final_norm, 1}, {"gelu", (int)c->gelu, VIT_GELU_TANH},
-      {"mlp_last_gelu", c->mlp_last_gelu, 1},
-      {"pool", (int)c->pool, VIT_POOL_MEAN},
-      {"softmax_before_loss", c->softmax_before_loss, 1},
-      {"init", (int)c->init, VIT_INIT_GLOROT}, {"zero_head", c->zero_head, 1}};
-  const struct {
-    const char *name;
-    float value;
-  } rates[] = {{"pos_drop", c->pos_drop}, {"attn_drop", c->attn_drop},
-      {"proj_drop", c->proj_drop}, {"hidden_drop", c->hidden_drop},
-      {"mlp_drop", c->mlp_drop}, {"block_drop", c->block_drop},
-      {"drop_path", c->drop_path}};
-  for (size_t i = 0; i < sizeof options / sizeof *options; i++)
-    if (options[i].value < 0 || options[i].value > options[i].most)
-      return vit__fail(VIT_ERR_CONFIG, "%s is %d; it must be from 0 to %d",
-          options[i].name, options[i].value, options[i].most);
-  for (size_t i = 0; i < sizeof rates / sizeof *rates; i++)
-    if (!(rates[i].value >= 0 && rates[i].value <= 1))
-      return vit__fail(VIT_ERR_CONFIG,
-          "%s is %g; a dropout rate must be from 0 to 1", rates[i].name,
-          (double)rates[i].value);
-  if (!(c->norm_eps > 0 && c->norm_eps < 1))
-    return vit__fail(VIT_ERR_CONFIG,
-        "norm_eps is %g; it must be above 0 and below 1", (double)c->norm_eps);
   if (c->pool == VIT_POOL_CLS && !c->class_token)
     return vit__fail(VIT_ERR_CONFIG,
         "pool is the class token, but class_token is 0; use mean pooling");
@@ -2779,18 +3250,14 @@ static vit_result vit__check_options(const vit_config *c) {
         "2-D sin-cos positions need a width that is a multiple of 4; width is "
         "%d",
         c->width);
-  if (c->local_mask < 0 || (c->local_mask && c->local_mask % 2 == 0))
-    return vit__fail(VIT_ERR_CONFIG,
-        "local_mask is %d; it must be an odd number (or 0 for no mask), so "
-        "that each patch is the centre of its window",
-        c->local_mask);
-  return VIT_OK;
+  return vit__check_int(
+      "an image", (double)c->image_height * c->image_width * c->channels);
 }
 
 static double vit__count_numbers(const vit_config *c);
 
 VIT_DEF vit_result vit_config_resolve(vit_config *c) {
-  vit_result r;
+  vit_result r = VIT_OK;
   if (c->head_dim == 0 && c->heads > 0 && c->width > 0) {
     if (c->width % c->heads)
       return vit__fail(VIT_ERR_CONFIG,
@@ -2801,15 +3268,17 @@ VIT_DEF vit_result vit_config_resolve(vit_config *c) {
   }
   if (c->mlp_width == 0 && c->width > 0 && c->width <= VIT__MOST)
     c->mlp_width = 4 * c->width;
-  r = vit__check_sizes(c);
-  if (!r) r = vit__check_options(c);
+#define VIT__CHECK(type, field, start, range, shapes, about)                   \
+  if (!r) r = vit__check_field(#field, (double)c->field, range);
+  VIT_CONFIG_FIELDS(VIT__CHECK)
+#undef VIT__CHECK
+  if (!r) r = vit__check_together(c);
   if (!r) r = vit__check_int("the model", vit__count_numbers(c));
   return r;
 }
 
 /* -- the tensor table ---------------------------------------------------- */
 
-enum { VIT__STEM, VIT__BLOCK, VIT__TAIL };
 enum { /* initialisers of the table */
   VIT__INIT_ZERO,
   VIT__INIT_ONE,
@@ -2827,17 +3296,9 @@ typedef struct {
   double B, N, T, D, H, I, M, K, L, P, C, PH, PW, Q;
 } vit__sizes;
 
-/* Queries of a head at a time: few enough that their probabilities stay in the
-   cache between the softmax and the values, and in equal parts. */
-static int vit__queries(double tokens) {
-  const int T = (int)(tokens < (double)VIT__MOST ? tokens : (double)VIT__MOST);
-  const int most = VIT__MIN(VIT__QUERIES_AT_ONCE, 1 + VIT__PROBS_AT_ONCE / T);
-  const int parts = (T + most - 1) / most, grain = VIT__ROW_MULTIPLE;
-  return VIT__MIN(T, (T + parts * grain - 1) / (parts * grain) * grain);
-}
-
 static vit__sizes vit__sizes_of(const vit_config *c, int batch) {
   vit__sizes z;
+  int tokens, most, parts;
   z.B = batch;
   z.N = (double)(c->image_height / c->patch_height) *
         (double)(c->image_width / c->patch_width);
@@ -2852,7 +3313,12 @@ static vit__sizes vit__sizes_of(const vit_config *c, int batch) {
   z.PH = c->patch_height;
   z.PW = c->patch_width;
   z.P = z.C * z.PH * z.PW;
-  z.Q = vit__queries(z.T);
+  /* Queries of a head at a time: few enough that their probabilities stay in
+     the cache between the softmax and the values, and in equal parts. */
+  tokens = (int)VIT__MIN(z.T, (double)VIT__MOST);
+  most = VIT__MIN(VIT__QUERIES_AT_ONCE, 1 + VIT__PROBS_AT_ONCE / tokens);
+  parts = VIT__ROW_MULTIPLE * ((tokens + most - 1) / most);
+  z.Q = VIT__MIN(tokens, (tokens + parts - 1) / parts * VIT__ROW_MULTIPLE);
   return z;
 }
 
@@ -2954,14 +3420,16 @@ VIT_DEF size_t vit_parameter_count(const vit_config *config) {
 static void vit__take_tensors(
     vit_tensors *t, const vit_config *c, vit_arena *a) {
   vit__row rows[VIT__ROWS];
-  double total = vit__count_numbers(c), layer = 0, offset = 0;
+  double total = 0, layer = 0, offset = 0;
   int n = 0;
   vit__table(c, rows);
+  for (int i = 0; i < VIT__ROWS; i++) {
+    if (rows[i].where == VIT__BLOCK) layer += rows[i].count;
+    total += rows[i].count * (rows[i].where == VIT__BLOCK ? c->depth : 1);
+  }
   if (total > VIT__MOST_FLOATS) a->overflow = 1, total = 0;
   t->count = (size_t)total;
   t->block = (float *)vit_arena_take(a, t->count, sizeof(float));
-  for (int i = 0; i < VIT__ROWS; i++)
-    layer += rows[i].where == VIT__BLOCK ? rows[i].count : 0;
   t->layer_stride = total > 0 ? (size_t)layer : 0;
 #define VIT__POINT(field, text, place, exists, d0, d1, d2, d3, init, decay)    \
   if (VIT__##place == VIT__TAIL && rows[n - 1].where == VIT__BLOCK)            \
@@ -3032,7 +3500,7 @@ static void vit__fill_tensor(float *w, const vit_tensor *t,
   }
 }
 
-/* Tensor i draws from stream i, so a tensor's values do not depend on others. */
+/* Tensor i draws from stream i, so its values do not depend on others. */
 static void vit__initialise(vit_model *m, uint64_t seed) {
   vit_tensor t, weight;
   memset(&weight, 0, sizeof weight);
@@ -3065,17 +3533,19 @@ static vit_result vit__plan_state(
     vit_state *s, const vit_config *c, vit_arena *a) {
   const int grad = s->trains, batch = s->capacity;
   VIT__SIZES(vit__sizes_of(c, batch));
-#define VIT__PLAN(name, where, exists, size)                                   \
+  const double count[] = {1, B, B * N, B * T, B * H}; /* VIT__ALL, ... */
+  s->queries = (int)Q;
+#define VIT__PLAN(field, where, unit, exists, floats)                          \
   {                                                                            \
-    double floats = (exists) ? (double)(size) : 0;                             \
-    int each = VIT__##where == VIT__BLOCK &&                                   \
-               (grad || (s->keep_attn && !strcmp(#name, "attn")));             \
-    vit_result r = vit__check_int("activation " #name, floats);                \
-    if (r) return r;                                                           \
-    s->name##_stride = each ? (size_t)floats : 0;                              \
-    floats *= each ? (double)c->depth : 1;                                     \
-    if (floats > VIT__MOST_FLOATS) a->overflow = 1, floats = 0;                \
-    s->name = (float *)vit_arena_take(a, (size_t)floats, sizeof(float));       \
+    const int each = VIT__##where == VIT__BLOCK &&                             \
+                     (grad || (s->keep_attn && VIT__##unit == VIT__HEAD));     \
+    double size = (exists) ? count[VIT__##unit] * (double)(floats) : 0;        \
+    if (size > (double)INT_MAX)                                                \
+      return vit__check_int("activation " #field, size);                       \
+    s->field##_stride = each ? (size_t)size : 0;                               \
+    size *= each ? (double)c->depth : 1;                                       \
+    if (size > VIT__MOST_FLOATS) a->overflow = 1, size = 0;                    \
+    s->field = (float *)vit_arena_take(a, (size_t)size, sizeof(float));        \
   }
   VIT_ACTIVATIONS(VIT__PLAN)
 #undef VIT__PLAN
@@ -3159,23 +3629,32 @@ VIT_DEF void vit_model_free(vit_model *m) {
   memset(m, 0, sizeof *m);
 }
 
-static vit_result vit__check_there(const vit_model *m) {
-  if (m->params.block) return VIT_OK;
-  return vit__fail(VIT_ERR_STATE,
-      "there is no model: vit_model_create failed or was not called");
-}
-
+/* Is there a model, and a kernel in every place of its table? */
 static vit_result vit__check_model(const vit_model *m) {
-  vit_result r = vit__check_there(m);
-  if (r) return r;
+  const char *missing = NULL;
+  if (!m->params.block)
+    return vit__fail(VIT_ERR_STATE,
+        "there is no model: vit_model_create failed or was not called");
   if (m->threads < 0 || m->threads > VIT__MOST_THREADS)
     return vit__fail(VIT_ERR_CONFIG,
         "the model's threads are %d; they must be from 0 (all) to %d",
         m->threads, VIT__MOST_THREADS);
-  return VIT_OK;
+  if (!m->kernels)
+    return vit__fail(VIT_ERR_CONFIG,
+        "the model's kernels are NULL; point them at a table, such as "
+        "vit_best_kernels()");
+#define VIT__MISSING(kernel, args)                                             \
+  if (!m->kernels->kernel) missing = #kernel;
+  VIT_KERNELS(VIT__MISSING)
+#undef VIT__MISSING
+  if (!missing) return VIT_OK;
+  return vit__fail(VIT_ERR_CONFIG,
+      "the kernel table \"%.40s\" has no %s; begin with a copy of a whole "
+      "table, such as vit_naive, and replace kernels in it",
+      m->kernels->name ? m->kernels->name : "", missing);
 }
 
-/* In how many shares work is cut. */
+/* In how many parts work is cut. */
 static int vit__parts(const vit_model *m) {
   return VIT__MIN(
       m->threads > 0 ? m->threads : vit_max_threads(), VIT__MOST_THREADS);
@@ -3184,9 +3663,6 @@ static int vit__parts(const vit_model *m) {
 VIT_DEF int vit_model_threads(const vit_model *m) {
   return vit__threads(vit__parts(m));
 }
-
-/* Which weights vit_model_pack rearranges. */
-static int vit__packs(int out) { return out % VIT__PANEL == 0; }
 
 /* A panel of packed weights takes the place of the rows that it is made of, so
    one panel at a time is copied out and written back. */
@@ -3264,393 +3740,111 @@ VIT_DEF void vit_state_free(vit_state *s) {
 
 /* -- forward ------------------------------------------------------------- */
 
-/* Sites where a forward pass draws random numbers; each pass has its own
-   streams. */
-enum {
-  VIT__SITE_ATTN,
-  VIT__SITE_PROJ,
-  VIT__SITE_HIDDEN,
-  VIT__SITE_MLP,
-  VIT__SITE_BLOCK,
-  VIT__SITE_PATH1,
-  VIT__SITE_PATH2,
-  VIT__SITES
-};
-
-/* A pass over the images of a state, or over some of them. */
-typedef struct {
-  const vit_model *m;
-  const vit_kernels *k;
-  vit_state s;     /* a view: its pointers start at the first image */
-  int first_image; /* of the view in the batch */
-  int B, N, T, D, H, Dh, I, M, K, P;
-  int threads, parts; /* parts: of the layer norm's sums */
-  int queries;        /* of a head at a time */
-  int l;              /* the block at work */
-  const float *images;
-  float factor; /* of the loss */
-} vit__pass;
-
-static vit__pass vit__begin(const vit_model *m, const vit_state *s) {
+/* A view of images first .. first + n - 1 of the last forward's batch. */
+static vit__view vit__view_of(const vit_model *m, const vit_state *state,
+    const float *images, int first, int n) {
   const vit_config *c = &m->config;
-  vit__pass p;
-  memset(&p, 0, sizeof p);
-  p.m = m;
-  p.k = m->kernels;
-  p.s = *s;
-  p.B = s->batch;
-  p.N = vit_config_patches(c);
-  p.T = vit_config_tokens(c);
-  p.D = c->width;
-  p.H = c->heads;
-  p.Dh = c->head_dim;
-  p.I = c->heads * c->head_dim;
-  p.M = c->mlp_width;
-  p.K = c->classes;
-  p.P = c->channels * c->patch_height * c->patch_width;
-  p.threads = vit__parts(m);
-  p.parts = VIT__PARTS;
-  p.queries = vit__queries(p.T);
-  return p;
-}
-
-/* The same pass for `count` images from `first` on, by one thread. */
-static vit__pass vit__view(const vit__pass *whole, int first, int count) {
-  vit__pass p = *whole;
-  const vit_config *c = &p.m->config;
-  const int grad = p.s.trains;
-  vit_state *s = &p.s;
-  VIT__SIZES(vit__sizes_of(c, 1));
-#define VIT__MOVE(field, where, exists, size)                                  \
-  if (s->field) s->field += (vit_idx)first * (vit_idx)(size);
-  VIT_ACTIVATIONS(VIT__MOVE)
+  vit__view v;
+  v.m = m, v.k = m->kernels, v.s = state;
+  v.w = m->params, v.g = state->grads;
+  v.B = n, v.D = c->width, v.M = c->mlp_width, v.K = c->classes;
+  v.H = c->heads, v.Dh = c->head_dim, v.I = c->heads * c->head_dim;
+  v.P = c->channels * c->patch_height * c->patch_width;
+  v.N = c->image_height / c->patch_height * (c->image_width / c->patch_width);
+  v.T = v.N + c->class_token;
+  v.row = first * v.T;
+  v.rows = n * v.T;
+  v.images = images ? images + (vit_idx)first * v.N * v.P : NULL;
+  v.threads = m->threads > 0 ? m->threads : vit_max_threads();
+  v.parts = VIT__PARTS;
+  v.dropout = state->forward_dropout &&
+              c->pos_drop + c->attn_drop + c->proj_drop + c->hidden_drop +
+                      c->mlp_drop + c->block_drop + c->drop_path >
+                  0;
+  v.l = v.stage = 0;
+  v.factor = 1;
+  {
+    const vit_idx each[] = {
+        0, 1, v.N, v.T, v.H}; /* VIT__ALL, VIT__IMAGE, ... */
+    VIT__NAMES(&v);
+#define VIT__MOVE(field, where, unit, exists, floats)                          \
+  v.field = s->field;                                                          \
+  if (v.field) v.field += first * each[VIT__##unit] * (vit_idx)(floats);
+    VIT_ACTIVATIONS(VIT__MOVE)
 #undef VIT__MOVE
-  (void)grad;
-  s->norm_sums = whole->s.norm_sums;
-  s->losses += first;
-  p.images += (vit_idx)first * p.N * p.P;
-  p.first_image = first;
-  p.B = count;
-  p.threads = 1;
-  return p;
-}
-
-/* All parallel work goes through here: `count` independent tasks. */
-typedef void (*vit__task)(const vit__pass *p, int i);
-static void vit__each(const vit__pass *p, int count, vit__task task) {
-  const int threads = vit__threads(p->threads);
-  if (threads == 1) {
-    for (int i = 0; i < count; i++) task(p, i);
-    return;
   }
-  VIT__PARALLEL_FOR
-  for (int i = 0; i < count; i++) task(p, i);
+  v.x = v.tokens;
+  return v;
 }
 
-/* Items first .. first + count - 1 of n are the share of worker i. */
-static void vit__part(
-    int n, int workers, int i, int grain, int *first, int *count) {
-  vit_idx each = ((vit_idx)n + workers - 1) / workers, begin, end;
-  each = (each + grain - 1) / grain * grain;
-  begin = VIT__MIN(each * i, n);
-  end = VIT__MIN(begin + each, n);
-  *first = (int)begin;
-  *count = (int)(end - begin);
-}
-
-/* The share of thread i in the rows of the pass; 0: nothing to do. */
-static int vit__rows(const vit__pass *p, int workers, int i, int *first) {
-  int n;
-  vit__part(p->B * p->T, workers, i, VIT__ROW_MULTIPLE, first, &n);
-  return n;
-}
-
-static void vit__linear(const vit__pass *p, float *y, const float *x,
-    const float *w, const float *b, int rows, int in, int out) {
-  if (p->m->packed && vit__packs(out))
-    p->k->linear_packed_forward(y, x, w, b, rows, in, out);
-  else
-    p->k->linear_forward(y, x, w, b, rows, in, out);
-}
-
-static uint32_t vit__stream(const vit__pass *p, int l, int site) {
-  uint32_t sites = 1 + (uint32_t)(p->m->config.depth * VIT__SITES);
-  return p->s.forwards * sites + 1 + (uint32_t)(l * VIT__SITES + site);
-}
-
-/* Dropout in place on rows of `cols` numbers; does nothing when it is off. */
-static void vit__drop(const vit__pass *p, float *x, float rate, uint32_t stream,
-    int first, int count, int cols) {
-  vit_idx start = (vit_idx)first * cols;
-  vit_idx before = (vit_idx)p->first_image * p->T * cols;
-  if (!p->s.dropout || rate == 0) return;
-  p->k->dropout(x + start, x + start, count * cols, rate, p->s.key, stream,
-      (uint32_t)(before + start));
-}
-
-/* Stochastic depth: what image b's branch is multiplied with. The rate grows
-   in a line from 0 in the first block to drop_path in the last, as in timm
-   (Huang et al. 2016, section 3, begin at 1/L). */
-static float vit__path_scale(const vit__pass *p, int l, int site, vit_idx b) {
-  const vit_config *c = &p->m->config;
-  float rate = c->drop_path;
-  uint32_t bits;
-  if (!p->s.dropout || rate == 0) return 1;
-  if (c->depth > 1) rate *= (float)l / (float)(c->depth - 1);
-  bits = vit_philox(
-      p->s.key, vit__stream(p, l, site), (uint32_t)(p->first_image + b));
-  return vit__unit(bits) < rate ? 0 : 1 / (1 - rate);
-}
-
-/* With stochastic depth each image has its own scale: where the rows of r's
-   image end, at most `end`. Without it, all rows go together. */
-static vit_idx vit__image_end(const vit__pass *p, vit_idx r, vit_idx end) {
-  vit_idx next = (r / p->T + 1) * p->T;
-  return p->m->config.drop_path == 0 ? end : VIT__MIN(next, end);
-}
-
-/* y = x + scale f. y, x, f [B*T,D] */
-static void vit__add_branch(const vit__pass *p, int l, int site, float *y,
-    const float *x, const float *f, int first, int count) {
-  const vit_idx end = (vit_idx)first + count, D = p->D;
-  for (vit_idx r = first, next; r < end; r = next) {
-    next = vit__image_end(p, r, end);
-    p->k->residual_forward(y + r * D, x + r * D, f + r * D,
-        vit__path_scale(p, l, site, r / p->T), (int)((next - r) * D));
+/* Patches, projection and positions (ViT paper, eq. 1) in three stages: cut up
+   image i; project part i of all patches; put class token and positions to
+   image i. */
+static void vit__embed_forward(const void *view, int i) {
+  const vit__view *v = (const vit__view *)view;
+  const vit_config *c = &v->m->config;
+  const vit_idx pixels = (vit_idx)v->N * v->P, TD = (vit_idx)v->T * v->D;
+  int first = 0, n = 0;
+  if (v->stage == 0) {
+    v->k->patchify_forward(v->patches + i * pixels, v->images + i * pixels,
+        c->channels, c->image_height, c->image_width, c->patch_height,
+        c->patch_width);
+  } else if (v->stage == 1) {
+    vit__part(v->B * v->N, v->threads, i, VIT__ROW_MULTIPLE, &first, &n);
+    if (n > 0)
+      vit__linear(v, v->patch_embed + (vit_idx)first * v->D,
+          v->patches + (vit_idx)first * v->P, v->w.patch_w, v->w.patch_b, n,
+          v->P, v->D);
+  } else {
+    v->k->tokens_forward(v->tokens + i * TD,
+        v->patch_embed + (vit_idx)i * v->N * v->D, v->w.cls_token,
+        v->w.pos_embed ? v->w.pos_embed : v->m->fixed_pos, v->N, v->D);
   }
 }
 
-/* The gradient of that by f: df = scale dy. */
-static void vit__branch_gradient(const vit__pass *p, int l, int site, float *df,
-    const float *dy, int first, int count) {
-  const vit_idx end = (vit_idx)first + count, D = p->D;
-  for (vit_idx r = first, next; r < end; r = next) {
-    next = vit__image_end(p, r, end);
-    p->k->scale(df + r * D, dy + r * D, vit__path_scale(p, l, site, r / p->T),
-        (int)((next - r) * D));
-  }
-}
-
-/* Block l's activations: field of the state at its place. */
-#define VIT__ACT(p, field, l)                                                  \
-  ((p)->s.field + (size_t)(l) * (p)->s.field##_stride)
-
-/* What block l reads: the tokens, or what block l-1 wrote. */
-static float *vit__block_input(const vit__pass *p, int l) {
-  return l ? VIT__ACT(p, out, l - 1) : p->s.tokens;
-}
-
-/* Patches, projection and positions (ViT paper, eq. 1), in three steps: cut up
-   image b; project a share of all patches; class token and positions of image
-   b. */
-static void vit__cut(const vit__pass *p, int b) {
-  const vit_config *c = &p->m->config;
-  const vit_idx pixels = (vit_idx)p->N * p->P;
-  p->k->patchify_forward(p->s.patches + b * pixels, p->images + b * pixels,
-      c->channels, c->image_height, c->image_width, c->patch_height,
-      c->patch_width);
-}
-
-static void vit__project(const vit__pass *p, int worker) {
-  const vit_tensors *w = &p->m->params;
-  int first, n;
-  vit__part(p->B * p->N, p->threads, worker, VIT__ROW_MULTIPLE, &first, &n);
-  if (n > 0)
-    vit__linear(p, p->s.patch_embed + (vit_idx)first * p->D,
-        p->s.patches + (vit_idx)first * p->P, w->patch_w, w->patch_b, n, p->P,
-        p->D);
-}
-
-static void vit__place(const vit__pass *p, int b) {
-  const vit_tensors *w = &p->m->params;
-  p->k->tokens_forward(p->s.tokens + (vit_idx)b * p->T * p->D,
-      p->s.patch_embed + (vit_idx)b * p->N * p->D, w->cls_token,
-      w->pos_embed ? w->pos_embed : p->m->fixed_pos, p->N, p->D);
-  vit__drop(p, p->s.tokens, p->m->config.pos_drop, vit__stream(p, 0, -1),
-      b * p->T, p->T, p->D);
-}
-
-/* Rows of block l up to Q, K, V: layer norm 1 (pre-norm) and the fused
-   projection. */
-static void vit__block_qkv(const vit__pass *p, int worker) {
-  const vit_config *c = &p->m->config;
-  const int l = p->l;
-  int first, n = vit__rows(p, p->threads, worker, &first);
-  const vit_tensors w = vit_layer(&p->m->params, l);
-  const vit_idx D = p->D, I3 = 3 * (vit_idx)p->I;
-  const float *x = vit__block_input(p, l) + first * D;
-  float *norm1 = VIT__ACT(p, norm1, l) + first * D;
-  if (n == 0) return;
-  if (c->norm == VIT_NORM_PRE) {
-    p->k->layernorm_forward(norm1, VIT__ACT(p, norm1_mean, l) + first,
-        VIT__ACT(p, norm1_rstd, l) + first, x, w.norm1_w, w.norm1_b, n, p->D,
-        c->norm_eps);
-    x = norm1;
-  }
-  vit__linear(p, VIT__ACT(p, qkv, l) + first * I3, x, w.qkv_w, w.qkv_b, n, p->D,
-      3 * p->I);
-}
-
-/* Attention dropout of n queries from i on: the probabilities to use. */
-static const float *vit__drop_probs(
-    const vit__pass *p, vit_idx at, vit_idx i, int n, const float *probs) {
-  const vit_idx T = p->T, first = (at * T + i) * T;
-  const float rate = p->m->config.attn_drop;
-  float *dropped;
-  if (!p->s.dropout || rate == 0) return probs;
-  dropped = VIT__ACT(p, attn_used, p->l) + first;
-  p->k->dropout(dropped, probs, n * p->T, rate, p->s.key,
-      vit__stream(p, p->l, VIT__SITE_ATTN),
-      (uint32_t)(p->first_image * p->H * T * T + first));
-  return dropped;
-}
-
-/* >>04 heads
-   Some queries of one head. Q, K and V of a token stand side by side in `qkv`,
-   each with its heads side by side (head-major); the outputs of the heads are
-   written side by side, which is their concatenation.
-   head: image * H + number; i: the first query; probs [queries,T] */
-static void vit__head(const vit__pass *p, int head, int i, float *probs) {
-  const int T = p->T, Dh = p->Dh, I = p->I, l = p->l;
-  const int n = VIT__MIN(p->queries, T - i);
-  const vit_idx b = head / p->H, h = head % p->H, row = b * T + i;
-  const float *q = VIT__ACT(p, qkv, l) + b * T * 3 * I + h * Dh;
-  p->k->attention_scores_forward(probs, q + (vit_idx)i * 3 * I, q + I,
-      p->m->mask ? p->m->mask + (vit_idx)i * T : NULL, n, T, Dh, 3 * I);
-  p->k->attention_values_forward(VIT__ACT(p, atty, l) + row * I + h * Dh,
-      vit__drop_probs(p, head, i, n, probs), q + 2 * I, n, T, Dh, 3 * I, I);
-}
-
-/* A worker's share of all queries of all heads. Where the probabilities are not
-   kept, each worker has one place for those that it is at. */
-static void vit__heads(const vit__pass *p, int worker) {
-  const int keeps = p->s.trains || p->s.keep_attn, heads = p->B * p->H;
-  const int parts = (p->T + p->queries - 1) / p->queries;
-  const int workers = keeps ? p->threads : VIT__MIN(p->threads, heads);
-  int first, n;
-  vit__part(heads * parts, workers, worker, 1, &first, &n);
-  for (int at = first; at < first + n; at++) {
-    const vit_idx head = at / parts, i = at % parts * p->queries;
-    const vit_idx row = keeps ? head * p->T + i : (vit_idx)worker * p->queries;
-    vit__head(p, (int)head, (int)i, VIT__ACT(p, attn, p->l) + row * p->T);
-  }
-}
-
-/* The MLP of rows of block l, into s->branch: fc1, GELU, fc2. */
-static void vit__block_mlp(
-    const vit__pass *p, int l, const float *x, int first, int n) {
-  const vit_config *c = &p->m->config;
-  const vit_tensors w = vit_layer(&p->m->params, l);
-  const vit_idx D = p->D, M = p->M;
-  float *hidden = VIT__ACT(p, fch, l) + first * M;
-  float *gelu = VIT__ACT(p, fch_gelu, l);
-  float *y =
-      (c->mlp_last_gelu ? VIT__ACT(p, fcproj, l) : p->s.branch) + first * D;
-  void (*activate)(float *, const float *, int) =
-      c->gelu == VIT_GELU_ERF ? p->k->gelu_forward : p->k->gelu_tanh_forward;
-  vit__linear(p, hidden, x + first * D, w.fc1_w, w.fc1_b, n, p->D, p->M);
-  activate(gelu + first * M, hidden, n * p->M);
-  vit__drop(p, gelu, c->hidden_drop, vit__stream(p, l, VIT__SITE_HIDDEN), first,
-      n, p->M);
-  vit__linear(p, y, gelu + first * M, w.fc2_w, w.fc2_b, n, p->M, p->D);
-  if (c->mlp_last_gelu) activate(p->s.branch + first * D, y, n * p->D);
-  vit__drop(p, p->s.branch, c->mlp_drop, vit__stream(p, l, VIT__SITE_MLP),
-      first, n, p->D);
-}
-
-/* Rows of block l after the heads. Pre-norm (ViT paper, eq. 2 and 3):
-       mid = x + attention, out = mid + MLP(norm2(mid))
-   Post-norm (Vaswani et al. 2017, section 3.1):
-       mid = x + attention, sum2 = norm1(mid) + MLP(norm1(mid)),
-       out = norm2(sum2) */
-static void vit__block_rest(const vit__pass *p, int worker) {
-  const vit_config *c = &p->m->config;
-  const int l = p->l;
-  int first, n = vit__rows(p, p->threads, worker, &first);
-  const vit_tensors w = vit_layer(&p->m->params, l);
-  const vit_idx D = p->D;
-  const int post = c->norm == VIT_NORM_POST;
-  float *mid = VIT__ACT(p, residual2, l), *out = VIT__ACT(p, out, l);
-  float *branch = p->s.branch;
-  float *norm1 = VIT__ACT(p, norm1, l), *norm2 = VIT__ACT(p, norm2, l);
-  float *sum2 = post ? VIT__ACT(p, residual3, l) : NULL;
-  if (n == 0) return;
-  vit__linear(p, branch + first * D,
-      VIT__ACT(p, atty, l) + (vit_idx)first * p->I, w.proj_w, w.proj_b, n, p->I,
-      p->D);
-  vit__drop(p, branch, c->proj_drop, vit__stream(p, l, VIT__SITE_PROJ), first,
-      n, p->D);
-  vit__add_branch(
-      p, l, VIT__SITE_PATH1, mid, vit__block_input(p, l), branch, first, n);
-  p->k->layernorm_forward((post ? norm1 : norm2) + first * D,
-      (post ? VIT__ACT(p, norm1_mean, l) : VIT__ACT(p, norm2_mean, l)) + first,
-      (post ? VIT__ACT(p, norm1_rstd, l) : VIT__ACT(p, norm2_rstd, l)) + first,
-      mid + first * D, post ? w.norm1_w : w.norm2_w,
-      post ? w.norm1_b : w.norm2_b, n, p->D, c->norm_eps);
-  vit__block_mlp(p, l, post ? norm1 : norm2, first, n);
-  vit__add_branch(p, l, VIT__SITE_PATH2, post ? sum2 : out, post ? norm1 : mid,
-      branch, first, n);
-  if (post)
-    p->k->layernorm_forward(out + first * D, VIT__ACT(p, norm2_mean, l) + first,
-        VIT__ACT(p, norm2_rstd, l) + first, sum2 + first * D, w.norm2_w,
-        w.norm2_b, n, p->D, c->norm_eps);
-  vit__drop(p, out, c->block_drop, vit__stream(p, l, VIT__SITE_BLOCK), first, n,
-      p->D);
-}
-
-/* Final norm and pooling of image b (ViT paper, eq. 4). */
-static void vit__pool(const vit__pass *p, int b) {
-  const vit_config *c = &p->m->config;
-  const vit_tensors *w = &p->m->params;
-  const vit_idx TD = (vit_idx)p->T * p->D;
-  const float *x = vit__block_input(p, c->depth) + b * TD;
-  float *pooled = p->s.pooled + (vit_idx)b * p->D;
+/* The whole model, from pixels to probabilities (ViT paper, eq. 1 to 4). */
+static void vit__forward(vit__view v) {
+  const vit_config *c = &v.m->config;
+  for (v.stage = 0; v.stage < 3; v.stage++)
+    vit__each(
+        v.threads, v.stage == 1 ? v.threads : v.B, vit__embed_forward, &v);
+  if (v.dropout) vit__drop(&v, v.tokens, c->pos_drop, VIT__SITE_POS, v.D);
+  for (int l = 0; l < c->depth; l++) vit__block_forward(&v, l);
+  v.x = v.out + (size_t)(c->depth - 1) * v.s->out_stride;
   if (c->final_norm) {
-    float *normed = p->s.norm + b * TD;
-    p->k->layernorm_forward(normed, p->s.norm_mean + (vit_idx)b * p->T,
-        p->s.norm_rstd + (vit_idx)b * p->T, x, w->norm_w, w->norm_b, p->T, p->D,
-        c->norm_eps);
-    x = normed;
+    v.k->layernorm_forward(v.norm, v.norm_mean, v.norm_rstd, v.x, v.w.norm_w,
+        v.w.norm_b, v.rows, v.D, c->norm_eps);
+    v.x = v.norm;
   }
-  if (c->pool == VIT_POOL_CLS)
-    memcpy(pooled, x, (size_t)p->D * sizeof(float));
-  else /* over the patches, not the class token */
-    p->k->mean_forward(pooled, x + (c->class_token ? p->D : 0), p->N, p->D);
+  for (vit_idx b = 0; b < v.B; b++) {
+    const float *x = v.x + b * v.T * v.D;
+    if (c->pool == VIT_POOL_CLS)
+      memcpy(v.pooled + b * v.D, x, (size_t)v.D * sizeof *x);
+    else /* over the patches, not the class token */
+      v.k->mean_forward(
+          v.pooled + b * v.D, x + (c->class_token ? v.D : 0), v.N, v.D);
+  }
+  vit__linear(&v, v.logits, v.pooled, v.w.head_w, v.w.head_b, v.B, v.D, v.K);
+  v.k->softmax_forward(v.probs, v.logits, v.B, v.K);
 }
 
-/* From pixels to logits. The rows between two attentions are independent of
-   each other, and so are the heads: three loops make a block. */
-static void vit__forward_pass(vit__pass *p) {
-  const vit_tensors *w = &p->m->params;
-  vit__each(p, p->B, vit__cut);
-  vit__each(p, p->threads, vit__project);
-  vit__each(p, p->B, vit__place);
-  for (p->l = 0; p->l < p->m->config.depth; p->l++) {
-    vit__each(p, p->threads, vit__block_qkv);
-    vit__each(p, p->threads, vit__heads);
-    vit__each(p, p->threads, vit__block_rest);
-  }
-  vit__each(p, p->B, vit__pool);
-  vit__linear(
-      p, p->s.logits, p->s.pooled, w->head_w, w->head_b, p->B, p->D, p->K);
-  p->k->softmax_forward(p->s.probs, p->s.logits, p->B, p->K);
-}
-
-/* Thread i takes its share of the images all the way: of a large model all at
-   once, so that the weights are read once; of a small one as many as leave the
+/* Part i of the images all the way on one thread: of a large model all at once,
+   so that the weights are read once; of a small one as many as leave the
    activations of a block in the cache. */
-static void vit__forward_share(const vit__pass *whole, int i) {
-  const int small = whole->m->params.count <= VIT__SMALL;
-  int first, n, turns;
-  vit__part(whole->B, whole->threads, i, 1, &first, &n);
-  turns = small ? n * whole->T / VIT__ROWS_AT_ONCE + 1 : 1;
-  for (int turn = 0; turn < turns; turn++) {
+static void vit__forward_images(const void *whole, int i) {
+  const vit__view *v = (const vit__view *)whole;
+  const int small = v->m->params.count <= VIT__SMALL;
+  int first, n, parts;
+  vit__part(v->B, v->threads, i, 1, &first, &n);
+  parts = small ? n * v->T / VIT__ROWS_AT_ONCE + 1 : 1;
+  for (int part = 0; part < parts; part++) {
     int begin, count;
-    vit__pass p;
-    vit__part(n, turns, turn, 1, &begin, &count);
+    vit__view some;
+    vit__part(n, parts, part, 1, &begin, &count);
     if (count == 0) return;
-    p = vit__view(whole, first + begin, count);
-    vit__forward_pass(&p);
+    some = vit__view_of(v->m, v->s, v->images, first + begin, count);
+    some.threads = 1;
+    vit__forward(some);
   }
 }
 
@@ -3658,20 +3852,18 @@ static void vit__forward_share(const vit__pass *whole, int i) {
 static vit_result vit__check_state(const vit_model *m, const vit_state *s) {
   const vit_config *a = &m->config, *b = &s->config;
   vit_result r = vit__check_model(m);
+  int same = (a->positions == VIT_POSITIONS_LEARNED) ==
+                 (b->positions == VIT_POSITIONS_LEARNED) &&
+             (a->attn_drop <= 0 || b->attn_drop > 0);
+#define VIT__SAME(type, field, start, range, shapes, about)                    \
+  same &= !(shapes) || a->field == b->field;
+  VIT_CONFIG_FIELDS(VIT__SAME)
+#undef VIT__SAME
   if (r) return r;
-  if (a->image_height != b->image_height || a->image_width != b->image_width ||
-      a->channels != b->channels || a->patch_height != b->patch_height ||
-      a->patch_width != b->patch_width || a->classes != b->classes ||
-      a->width != b->width || a->depth != b->depth || a->heads != b->heads ||
-      a->head_dim != b->head_dim || a->mlp_width != b->mlp_width ||
-      a->class_token != b->class_token || a->norm != b->norm ||
-      a->final_norm != b->final_norm || a->mlp_last_gelu != b->mlp_last_gelu ||
-      a->qkv_bias != b->qkv_bias || /* these two: where gradients are */
-      (a->positions == VIT_POSITIONS_LEARNED) !=
-          (b->positions == VIT_POSITIONS_LEARNED) ||
-      (a->attn_drop > 0 && b->attn_drop <= 0))
-    return vit__fail(VIT_ERR_STATE, "this state was made for another model; "
-                                    "make one with vit_state_create");
+  if (!same)
+    return vit__fail(VIT_ERR_STATE,
+        "this state was made for another model; make one with "
+        "vit_state_create");
   if (s->dropout && !s->trains)
     return vit__fail(VIT_ERR_STATE,
         "dropout is on in a state for inference; it needs VIT_FOR_TRAINING");
@@ -3680,7 +3872,7 @@ static vit_result vit__check_state(const vit_model *m, const vit_state *s) {
 
 VIT_DEF vit_result vit_forward(
     const vit_model *m, vit_state *s, const float *images, int B) {
-  vit__pass p;
+  vit__view v;
   vit_result r = vit__check_state(m, s);
   if (r) return r;
   if (B < 1 || B > s->capacity)
@@ -3691,12 +3883,11 @@ VIT_DEF vit_result vit_forward(
   s->forward_dropout = s->dropout;
   s->batch = B;
   s->loss_known = 0;
-  p = vit__begin(m, s);
-  p.images = images;
-  if (B >= p.threads) /* whole images per thread; else rows and heads */
-    vit__each(&p, p.threads, vit__forward_share);
+  v = vit__view_of(m, s, images, 0, B);
+  if (B >= v.threads) /* whole images per thread; else rows and heads */
+    vit__each(v.threads, v.threads, vit__forward_images, &v);
   else
-    vit__forward_pass(&p);
+    vit__forward(v);
   return VIT_OK;
 }
 
@@ -3723,10 +3914,14 @@ VIT_DEF const float *vit_attention(
          ((vit_idx)image * c->heads + head) * T * T;
 }
 
-/* Index of the largest of n numbers; the first of equals. */
-static int vit__argmax(const float *x, int n) {
+/* The class with the largest of K logits, the first of equals; -1 where one of
+   them is not a finite number. */
+static int vit__class_of(const float *logits, int K) {
   int best = 0;
-  for (int i = 1; i < n; i++) best = x[i] > x[best] ? i : best;
+  for (int k = 0; k < K; k++) {
+    if (!VIT__IS_FINITE(logits[k])) return -1;
+    if (logits[k] > logits[best]) best = k;
+  }
   return best;
 }
 
@@ -3737,11 +3932,16 @@ VIT_DEF vit_result vit_predict(const vit_model *m, vit_state *s,
   s->dropout = 0;
   r = vit_forward(m, s, images, B);
   s->dropout = dropout;
-  if (r) return r;
-  for (vit_idx b = 0; b < B; b++)
-    classes[b] = vit__argmax(s->logits + b * K, K);
-  if (p) memcpy(p, s->probs, (size_t)B * (size_t)K * sizeof *p);
-  return VIT_OK;
+  for (vit_idx b = 0; !r && b < B; b++) {
+    classes[b] = vit__class_of(s->logits + b * K, K);
+    if (classes[b] < 0)
+      r = vit__fail(VIT_ERR_DIVERGED,
+          "a logit of image %d is not a finite number: are all pixels and all "
+          "weights finite?",
+          (int)b);
+  }
+  if (!r && p) memcpy(p, s->probs, (size_t)B * (size_t)K * sizeof *p);
+  return r;
 }
 
 /* ------------------------------------------------------------------------ */
@@ -3887,313 +4087,145 @@ VIT_DEF void vit_zero_gradients(vit_state *s) {
 
 /* -- backward through the model ------------------------------------------ */
 
-/* The backward of a layer norm on rows of one part. Each part adds up its own
-   dw and db, `which` = 0 or 1 says for which of a block's two norms. */
-static void vit__norm_backward(const vit__pass *p, int part, int which,
-    float *dx, const float *dy, const float *x, const float *w,
-    const float *mean, const float *rstd, int first, int n) {
-  const vit_idx D = p->D;
-  float *dw = p->s.norm_sums + (2 * part + which) * 2 * D;
-  p->k->layernorm_backward(dx + first * D, dw, dw + D, dy + first * D,
-      x + first * D, w, mean + first, rstd + first, n, p->D);
+static void vit__final_norm_backward(const void *view, int i) {
+  const vit__view *v = (const vit__view *)view;
+  vit__view r = vit__rows(v, v->parts, i);
+  r.w.norm1_w = r.w.norm_w; /* it works as norm 1 of a block */
+  r.norm1_mean = r.norm_mean;
+  r.norm1_rstd = r.norm_rstd;
+  if (r.rows > 0) vit__norm_backward(&r, i, 1, r.dresidual, r.dnorm, r.x);
 }
 
-/* Add the parts up in their order: the same bits with any number of threads. */
-static void vit__norm_gradients(
-    const vit__pass *p, int which, float *dw, float *db) {
-  const vit_idx D = p->D;
-  for (vit_idx part = 0; part < p->parts; part++) {
-    const float *from = p->s.norm_sums + (2 * part + which) * 2 * D;
-    for (vit_idx d = 0; d < D; d++) {
-      dw[d] += from[d];
-      db[d] += from[D + d];
-    }
-  }
-}
-
-static void vit__clear_parts(const vit__pass *p) {
-  memset(
-      p->s.norm_sums, 0, (size_t)(4 * p->parts) * (size_t)p->D * sizeof(float));
-}
-
-/* Rows of the MLP backward: dx (output of the MLP's branch) -> dnorm (its
-   input). Reads the steps of vit__block_mlp from the last to the first. */
-static void vit__mlp_backward(const vit__pass *p, int l, int first, int n) {
-  const vit_config *c = &p->m->config;
-  const vit_tensors w = vit_layer(&p->m->params, l);
-  const vit_idx D = p->D, M = p->M;
-  const vit_state *s = &p->s;
-  float *dbranch = s->dfcproj + first * D, *dhidden = s->dfch + first * M;
-  void (*activate)(float *, const float *, const float *, int) =
-      c->gelu == VIT_GELU_ERF ? p->k->gelu_backward : p->k->gelu_tanh_backward;
-  vit__branch_gradient(
-      p, l, VIT__SITE_PATH2, s->dfcproj, s->dresidual, first, n);
-  vit__drop(p, s->dfcproj, c->mlp_drop, vit__stream(p, l, VIT__SITE_MLP), first,
-      n, p->D);
-  if (c->mlp_last_gelu)
-    activate(dbranch, dbranch, VIT__ACT(p, fcproj, l) + first * D, n * p->D);
-  p->k->linear_backward_input(dhidden, dbranch, w.fc2_w, n, p->M, p->D);
-  vit__drop(p, s->dfch, c->hidden_drop, vit__stream(p, l, VIT__SITE_HIDDEN),
-      first, n, p->M);
-  activate(dhidden, dhidden, VIT__ACT(p, fch, l) + first * M, n * p->M);
-  p->k->linear_backward_input(
-      s->dnorm + first * D, dhidden, w.fc1_w, n, p->D, p->M);
-}
-
-/* Post-norm: replace dx by the gradient before a norm. Uses dnorm. */
-static void vit__post_norm_backward(const vit__pass *p, int part, int which,
-    const float *x, const float *w, const float *mean, const float *rstd,
-    int first, int n) {
-  const size_t bytes = (size_t)n * (size_t)p->D * sizeof(float);
-  const vit_idx at = (vit_idx)first * p->D;
-  memset(p->s.dnorm + at, 0, bytes);
-  vit__norm_backward(
-      p, part, which, p->s.dnorm, p->s.dresidual, x, w, mean, rstd, first, n);
-  memcpy(p->s.dresidual + at, p->s.dnorm + at, bytes);
-}
-
-/* Rows of block l backward, from its output down to the heads. */
-static void vit__block_rest_backward(const vit__pass *p, int part) {
-  const vit_config *c = &p->m->config;
-  const int l = p->l;
-  int first, n = vit__rows(p, p->parts, part, &first);
-  const vit_tensors w = vit_layer(&p->m->params, l);
-  const vit_idx D = p->D, at = first * D;
-  const int post = c->norm == VIT_NORM_POST;
-  const vit_state *s = &p->s;
-  if (n == 0) return;
-  vit__drop(p, s->dresidual, c->block_drop, vit__stream(p, l, VIT__SITE_BLOCK),
-      first, n, p->D);
-  if (post)
-    vit__post_norm_backward(p, part, 1, VIT__ACT(p, residual3, l), w.norm2_w,
-        VIT__ACT(p, norm2_mean, l), VIT__ACT(p, norm2_rstd, l), first, n);
-  vit__mlp_backward(p, l, first, n);
-  if (post) {
-    p->k->residual_forward(
-        s->dresidual + at, s->dresidual + at, s->dnorm + at, 1, n * p->D);
-    vit__post_norm_backward(p, part, 0, VIT__ACT(p, residual2, l), w.norm1_w,
-        VIT__ACT(p, norm1_mean, l), VIT__ACT(p, norm1_rstd, l), first, n);
-  } else {
-    vit__norm_backward(p, part, 1, s->dresidual, s->dnorm,
-        VIT__ACT(p, residual2, l), w.norm2_w, VIT__ACT(p, norm2_mean, l),
-        VIT__ACT(p, norm2_rstd, l), first, n);
-  }
-  vit__branch_gradient(
-      p, l, VIT__SITE_PATH1, s->dattproj, s->dresidual, first, n);
-  vit__drop(p, s->dattproj, c->proj_drop, vit__stream(p, l, VIT__SITE_PROJ),
-      first, n, p->D);
-  p->k->linear_backward_input(s->datty + (vit_idx)first * p->I,
-      s->dattproj + at, w.proj_w, n, p->I, p->D);
-}
-
-/* Head at % H of image at / H backward: dheads -> dqkv. */
-static void vit__head_backward(const vit__pass *p, int at) {
-  const int T = p->T, Dh = p->Dh, I = p->I, l = p->l;
-  const vit_idx TT = (vit_idx)T * T, b = at / p->H, h = at % p->H;
-  const vit_idx place = b * T * 3 * I + h * Dh;
-  const float *q = VIT__ACT(p, qkv, l) + place;
-  const float *probs = VIT__ACT(p, attn, l) + at * TT, *used = probs;
-  float *dq = p->s.dqkv + place, *dp = p->s.dattn + at * TT;
-  float rate = p->m->config.attn_drop;
-  int drops = p->s.dropout && rate > 0;
-  if (drops) used = VIT__ACT(p, attn_used, l) + at * TT;
-  p->k->attention_values_backward(dp, dq + 2 * I,
-      p->s.datty + b * T * I + h * Dh, used, q + 2 * I, T, Dh, 3 * I, I);
-  if (drops)
-    p->k->dropout(dp, dp, T * T, rate, p->s.key,
-        vit__stream(p, l, VIT__SITE_ATTN),
-        (uint32_t)((at + (vit_idx)p->first_image * p->H) * TT));
-  p->k->attention_scores_backward(
-      dq, dq + I, dp, probs, q, q + I, T, Dh, 3 * I);
-}
-
-/* Rows of block l backward, from Q, K, V to the block's input. */
-static void vit__block_qkv_backward(const vit__pass *p, int part) {
-  const int l = p->l;
-  int first, n = vit__rows(p, p->parts, part, &first);
-  const vit_tensors w = vit_layer(&p->m->params, l);
-  const vit_idx D = p->D, at = first * D;
-  const vit_state *s = &p->s;
-  if (n == 0) return;
-  p->k->linear_backward_input(s->dnorm + at,
-      s->dqkv + (vit_idx)first * 3 * p->I, w.qkv_w, n, p->D, 3 * p->I);
-  if (p->m->config.norm == VIT_NORM_POST)
-    p->k->residual_forward(
-        s->dresidual + at, s->dresidual + at, s->dnorm + at, 1, n * p->D);
-  else
-    vit__norm_backward(p, part, 0, s->dresidual, s->dnorm,
-        vit__block_input(p, l), w.norm1_w, VIT__ACT(p, norm1_mean, l),
-        VIT__ACT(p, norm1_rstd, l), first, n);
-}
-
-/* dw, db of one linear layer: worker i of `workers` does its share of outputs. */
-static void vit__weight(const vit__pass *p, int i, int workers, float *dw,
-    float *db, const float *dy, const float *x, int rows, int in, int out) {
-  int first, n;
-  vit__part(out, workers, i, VIT__ROW_MULTIPLE, &first, &n);
-  if (n > 0)
-    p->k->linear_backward_weight(dw + (vit_idx)first * in,
-        db ? db + first : NULL, dy + first, x, rows, in, n, out);
-}
-
-/* The four linear layers of block l, cut into pieces for the threads. */
-static void vit__block_weights(const vit__pass *p, int i) {
-  const int l = p->l, rows = p->B * p->T, n = p->threads, piece = i / 4;
-  const int post = p->m->config.norm == VIT_NORM_POST;
-  const float *in1 = post ? vit__block_input(p, l) : VIT__ACT(p, norm1, l);
-  const float *in2 = post ? VIT__ACT(p, norm1, l) : VIT__ACT(p, norm2, l);
-  const vit_state *s = &p->s;
-  vit_tensors g = vit_layer(&s->grads, l);
-  if (i % 4 == 0)
-    vit__weight(
-        p, piece, n, g.qkv_w, g.qkv_b, s->dqkv, in1, rows, p->D, 3 * p->I);
-  else if (i % 4 == 1)
-    vit__weight(p, piece, n, g.proj_w, g.proj_b, s->dattproj,
-        VIT__ACT(p, atty, l), rows, p->I, p->D);
-  else if (i % 4 == 2)
-    vit__weight(p, piece, n, g.fc1_w, g.fc1_b, s->dfch, in2, rows, p->D, p->M);
-  else
-    vit__weight(p, piece, n, g.fc2_w, g.fc2_b, s->dfcproj,
-        VIT__ACT(p, fch_gelu, l), rows, p->M, p->D);
-}
-
-static void vit__block_backward(const vit__pass *p) {
-  vit_tensors g = vit_layer(&p->s.grads, p->l);
-  vit__clear_parts(p);
-  vit__each(p, p->parts, vit__block_rest_backward);
-  vit__each(p, p->B * p->H, vit__head_backward);
-  vit__each(p, p->parts, vit__block_qkv_backward);
-  vit__each(p, 4 * p->threads, vit__block_weights);
-  vit__norm_gradients(p, 0, g.norm1_w, g.norm1_b);
-  vit__norm_gradients(p, 1, g.norm2_w, g.norm2_b);
-}
-
-static void vit__final_norm_backward(const vit__pass *p, int part) {
-  const vit_state *s = &p->s;
-  int first, n = vit__rows(p, p->parts, part, &first);
-  if (n > 0)
-    vit__norm_backward(p, part, 0, s->dresidual, s->dnorm,
-        vit__block_input(p, p->m->config.depth), p->m->params.norm_w,
-        s->norm_mean, s->norm_rstd, first, n);
-}
-
-/* Loss, head, pooling and final norm backward: fills dx. */
-static void vit__classify_backward(const vit__pass *p) {
-  const vit_config *c = &p->m->config;
-  const vit_idx TD = (vit_idx)p->T * p->D;
-  const size_t bytes = (size_t)p->B * (size_t)TD * sizeof(float);
-  const vit_state *s = &p->s;
-  float *to = c->final_norm ? s->dnorm : s->dresidual;
-  p->k->crossentropy_backward(s->dlogits, s->loss_softmax, s->targets,
-      p->factor / (float)s->batch, p->B, p->K);
+/* Loss, head, pooling and final norm backward: fills dresidual. */
+static void vit__classify_backward(vit__view v) {
+  const vit_config *c = &v.m->config;
+  const vit_idx TD = (vit_idx)v.T * v.D, skip = c->class_token ? v.D : 0;
+  const size_t bytes = (size_t)v.B * (size_t)TD * sizeof(float);
+  float *to = c->final_norm ? v.dnorm : v.dresidual;
+  v.x = v.out + (size_t)(c->depth - 1) * v.s->out_stride;
+  v.k->crossentropy_backward(v.dlogits, v.loss_softmax, v.targets,
+      v.factor / (float)v.s->batch, v.B, v.K);
   if (c->softmax_before_loss)
-    p->k->softmax_backward(s->dlogits, s->dlogits, s->probs, p->B, p->K);
-  vit__weight(p, 0, 1, s->grads.head_w, s->grads.head_b, s->dlogits, s->pooled,
-      p->B, p->D, p->K);
-  p->k->linear_backward_input(
-      s->dpooled, s->dlogits, p->m->params.head_w, p->B, p->D, p->K);
+    v.k->softmax_backward(v.dlogits, v.dlogits, v.probs, v.B, v.K);
+  v.k->linear_backward_weight(
+      v.g.head_w, v.g.head_b, v.dlogits, v.pooled, v.B, v.D, v.K, v.K);
+  v.k->linear_backward_input(v.dpooled, v.dlogits, v.w.head_w, v.B, v.D, v.K);
   memset(to, 0, bytes);
-  for (int b = 0; b < p->B; b++) {
-    const float *from = s->dpooled + (vit_idx)b * p->D;
+  for (int b = 0; b < v.B; b++) {
+    const float *from = v.dpooled + (vit_idx)b * v.D;
     if (c->pool == VIT_POOL_CLS)
-      memcpy(to + b * TD, from, (size_t)p->D * sizeof(float));
+      memcpy(to + b * TD, from, (size_t)v.D * sizeof(float));
     else
-      p->k->mean_backward(
-          to + b * TD + (c->class_token ? p->D : 0), from, p->N, p->D);
+      v.k->mean_backward(to + b * TD + skip, from, v.N, v.D);
   }
   if (!c->final_norm) return;
-  memset(s->dresidual, 0, bytes);
-  vit__clear_parts(p);
-  vit__each(p, p->parts, vit__final_norm_backward);
-  vit__norm_gradients(p, 0, s->grads.norm_w, s->grads.norm_b);
+  memset(v.dresidual, 0, bytes);
+  memset(v.norm_sums, 0, (size_t)(4 * v.parts * v.D) * sizeof(float));
+  vit__each(v.threads, v.parts, vit__final_norm_backward, &v);
+  vit__norm_gradients(&v, 1, v.g.norm_w, v.g.norm_b);
 }
 
-static void vit__patch_weights(const vit__pass *p, int i) {
-  const vit_state *s = &p->s;
-  vit__weight(p, i, p->threads, s->grads.patch_w, s->grads.patch_b,
-      s->dpatch_embed, s->patches, p->B * p->N, p->P, p->D);
-}
-
-static void vit__image_gradient(const vit__pass *p, int b) {
-  const vit_config *c = &p->m->config;
-  const vit_idx pixels = (vit_idx)p->N * p->P;
-  float *dpatches = p->s.dpatches + b * pixels;
-  p->k->linear_backward_input(dpatches,
-      p->s.dpatch_embed + (vit_idx)b * p->N * p->D, p->m->params.patch_w, p->N,
-      p->P, p->D);
-  p->k->patchify_backward(p->s.dimages + b * pixels, dpatches, c->channels,
+/* Two stages: part i of the projection's weights; the gradient of image i. */
+static void vit__embed_weights(const void *view, int i) {
+  const vit__view *v = (const vit__view *)view;
+  const vit_config *c = &v->m->config;
+  const vit_idx pixels = (vit_idx)v->N * v->P;
+  float *dpatches = v->dpatches + i * pixels;
+  if (v->stage == 0) {
+    vit__weight_part(v, i, v->threads, v->g.patch_w, v->g.patch_b,
+        v->dpatch_embed, v->patches, v->B * v->N, v->P, v->D);
+    return;
+  }
+  v->k->linear_backward_input(dpatches,
+      v->dpatch_embed + (vit_idx)i * v->N * v->D, v->w.patch_w, v->N, v->P,
+      v->D);
+  v->k->patchify_backward(v->dimages + i * pixels, dpatches, c->channels,
       c->image_height, c->image_width, c->patch_height, c->patch_width);
 }
 
 /* Positions, class token, projection (and the images) backward. */
-static void vit__embed_backward(const vit__pass *p) {
-  const vit_state *s = &p->s;
-  const vit_idx TD = (vit_idx)p->T * p->D, ND = (vit_idx)p->N * p->D;
-  vit__drop(p, s->dresidual, p->m->config.pos_drop, vit__stream(p, 0, -1), 0,
-      p->B * p->T, p->D);
-  for (int b = 0; b < p->B; b++)
-    p->k->tokens_backward(s->dpatch_embed + b * ND, s->grads.cls_token,
-        s->grads.pos_embed, s->dresidual + b * TD, p->N, p->D);
-  vit__each(p, p->threads, vit__patch_weights);
-  if (s->input_gradient) vit__each(p, p->B, vit__image_gradient);
+static void vit__embed_backward(vit__view v) {
+  const vit_idx TD = (vit_idx)v.T * v.D, ND = (vit_idx)v.N * v.D;
+  if (v.dropout)
+    vit__drop(&v, v.dresidual, v.m->config.pos_drop, VIT__SITE_POS, v.D);
+  for (int b = 0; b < v.B; b++)
+    v.k->tokens_backward(v.dpatch_embed + b * ND, v.g.cls_token, v.g.pos_embed,
+        v.dresidual + b * TD, v.N, v.D);
+  v.stage = 0;
+  vit__each(v.threads, v.threads, vit__embed_weights, &v);
+  v.stage = 1;
+  if (v.s->input_gradient) vit__each(v.threads, v.B, vit__embed_weights, &v);
 }
 
-static void vit__backward_pass(vit__pass *p) {
-  vit__classify_backward(p);
-  for (p->l = p->m->config.depth - 1; p->l >= 0; p->l--) vit__block_backward(p);
-  vit__embed_backward(p);
+/* The whole model, from the loss to the first weights. */
+static void vit__backward(const vit__view *v) {
+  vit__classify_backward(*v);
+  for (int l = v->m->config.depth - 1; l >= 0; l--) vit__block_backward(v, l);
+  vit__embed_backward(*v);
 }
 
 /* Small models: part i of the images adds up its own gradients, so one thread
    takes an image all the way. The parts do not depend on the threads. */
-static void vit__backward_part(const vit__pass *whole, int i) {
+static void vit__backward_part(const void *whole, int i) {
+  const vit__view *all = (const vit__view *)whole;
+  const size_t count = all->g.count;
+  float *grads = all->s->part_grads + (size_t)i * count;
   int first, n;
-  vit__pass p;
-  vit__part(whole->B, VIT__PARTS, i, 1, &first, &n);
+  vit__view v;
+  vit__part(all->B, VIT__PARTS, i, 1, &first, &n);
   if (n == 0) return;
-  p = vit__view(whole, first, n);
-  p.s.grads = vit__tensors_at(
-      &whole->s.grads, whole->s.part_grads + (size_t)i * whole->s.grads.count);
-  memset(p.s.grads.block, 0, p.s.grads.count * sizeof(float));
-  p.s.norm_sums += (vit_idx)i * 4 * p.D;
-  p.parts = 1;
-  vit__backward_pass(&p);
+  memset(grads, 0, count * sizeof(float));
+  v = vit__view_of(all->m, all->s, NULL, first, n);
+  v.g = vit__tensors_at(&all->g, grads);
+  v.norm_sums += (vit_idx)i * 4 * v.D;
+  v.factor = all->factor;
+  v.threads = v.parts = 1;
+  vit__backward(&v);
 }
 
-/* Thread i adds up its share of the parameters over the parts, in order. */
-static void vit__add_parts(const vit__pass *p, int i) {
-  const size_t count = p->s.grads.count;
-  int first, n, images, unused;
-  vit__part((int)count, p->threads, i, 64, &first, &n);
-  for (int part = 0; part < VIT__PARTS; part++) {
-    const float *from = p->s.part_grads + (size_t)part * count + first;
-    float *to = p->s.grads.block + first;
-    vit__part(p->B, VIT__PARTS, part, 1, &unused, &images);
-    if (images > 0 && n > 0) p->k->residual_forward(to, to, from, 1, n);
+/* Part i of the parameters: add up the sixteen parts of the images as a binary
+   tree, ((0 + 1) + (2 + 3)) + ..., that machines which hold some of the parts
+   can climb in the same order. 1024 parameters at a time stay in the cache. */
+static void vit__add_parts(const void *whole, int i) {
+  const vit__view *v = (const vit__view *)whole;
+  const size_t count = v->g.count;
+  int first, n, unused, images;
+  vit__part((int)count, v->threads, i, 64, &first, &n);
+  for (int at = first; at < first + n; at += 1024) {
+    const int size = VIT__MIN(1024, first + n - at);
+    float *parts = v->s->part_grads + at, *to = v->g.block + at;
+    for (int step = 1; step < VIT__PARTS; step *= 2)
+      for (int part = 0; part < VIT__PARTS; part += 2 * step) {
+        float *a = parts + (size_t)part * count, *b = a + (size_t)step * count;
+        vit__part(v->B, VIT__PARTS, part + step, 1, &unused, &images);
+        if (images > 0) v->k->residual_forward(a, a, b, 1, size);
+      }
+    v->k->residual_forward(to, to, parts, 1, size);
   }
 }
 
 VIT_DEF vit_result vit_backward(
     const vit_model *m, vit_state *s, float factor) {
-  vit__pass p;
+  vit__view v;
   vit_result r = vit__check_state(m, s);
   if (!r) r = vit__check_unpacked(m);
   if (r) return r;
   if (!s->trains)
-    return vit__fail(VIT_ERR_STATE, "this state was created for inference; "
-                                    "backward needs VIT_FOR_TRAINING");
+    return vit__fail(VIT_ERR_STATE,
+        "this state was created for inference; backward needs "
+        "VIT_FOR_TRAINING");
   if (!s->loss_known)
-    return vit__fail(VIT_ERR_STATE, "there is no loss to differentiate; call "
-                                    "vit_forward and vit_loss first");
-  p = vit__begin(m, s);
-  p.s.dropout = s->forward_dropout; /* vit_predict turns it off and on again */
-  p.factor = factor;
+    return vit__fail(VIT_ERR_STATE,
+        "there is no loss to differentiate; call vit_forward and vit_loss "
+        "first");
+  v = vit__view_of(m, s, NULL, 0, s->batch);
+  v.factor = factor;
   if (!s->part_grads) {
-    vit__backward_pass(&p);
+    vit__backward(&v);
     return VIT_OK;
   }
-  vit__each(&p, VIT__PARTS, vit__backward_part);
-  vit__each(&p, p.threads, vit__add_parts);
+  vit__each(v.threads, VIT__PARTS, vit__backward_part, &v);
+  vit__each(v.threads, v.threads, vit__add_parts, &v);
   return VIT_OK;
 }
 
@@ -4476,7 +4508,7 @@ VIT_DEF double vit_clip_gradients(
     const vit_model *m, vit_state *s, float limit) {
   const int parts = vit__parts(m), threads = vit__threads(parts);
   double sums[VIT__PARTS], total = 0;
-  if (vit__check_there(m) || !s->grads.block) return 0;
+  if (vit__check_model(m) || !s->grads.block) return 0;
   VIT__PARALLEL_FOR
   for (int i = 0; i < VIT__PARTS; i++) {
     int first, n;
@@ -5824,7 +5856,7 @@ static vit_result vit__evaluation_run(vit__evaluation *t, const vit_model *m,
       const float *logits = t->s.logits + b * K;
       right += vit__among_best(logits, t->batch.labels[b], (int)K, 1);
       near += vit__among_best(logits, t->batch.labels[b], (int)K, 5);
-      if (classes) classes[i + b] = vit__argmax(logits, (int)K);
+      if (classes) classes[i + b] = vit__class_of(logits, (int)K);
     }
     if (p) memcpy(p + i * K, t->s.probs, (size_t)(B * K) * sizeof *p);
   }
@@ -6593,6 +6625,7 @@ VIT_DEF vit_result vit_plot_begin(
   return VIT_OK;
 }
 
+#ifndef _WIN32
 /* 'text' for a shell, with the quotes inside made safe. */
 static void vit__shell_quote(char *to, size_t size, const char *text) {
   size_t n = 0;
@@ -6608,6 +6641,7 @@ static void vit__shell_quote(char *to, size_t size, const char *text) {
   to[n++] = '\'';
   to[n] = '\0';
 }
+#endif
 
 VIT_DEF vit_result vit_plot_end(vit_plot *p) {
   char dir[1100], command[1400];
@@ -8304,7 +8338,7 @@ static vit_result vit__check_tensors(
 VIT_DEF vit_result vit_model_load(
     vit_model *m, const vit_safetensors *f, const char *prefix) {
   vit_tensor want;
-  vit_result r = vit__check_there(m);
+  vit_result r = vit__check_model(m);
   if (!r) r = vit__check_unpacked(m);
   if (!r) r = vit__check_tensors(&m->config, f, prefix);
   for (int i = 0; !r && vit_tensor_at(&m->config, i, &want); i++) {
@@ -8508,7 +8542,7 @@ VIT_DEF vit_result vit_model_save(
   const char *name, *text;
   double value;
   vit__text notes;
-  vit_result r = vit__check_there(m);
+  vit_result r = vit__check_model(m);
   if (!r) r = vit__check_unpacked(m);
   if (!r) r = vit__check_point();
   if (r) return r;

@@ -511,7 +511,7 @@ static void test_alignment(void) {
         "%s", vit_error());
   CHECK((uintptr_t)m.params.block % 64 == 0, "parameters are not aligned");
   CHECK((uintptr_t)s.grads.block % 64 == 0, "gradients are not aligned");
-#define ALIGNED(field, where, exists, floats)                                  \
+#define ALIGNED(field, where, unit, exists, floats)                            \
   CHECK((uintptr_t)s.field % 64 == 0, #field " is not aligned");
   VIT_ACTIVATIONS(ALIGNED)
 #undef ALIGNED
@@ -1094,6 +1094,79 @@ static void test_many_tokens(void) {
   heap_reset(0);
 }
 
+/* Names that fields had in files of before. */
+static void test_old_names(void) {
+  vit_config c = vit_config_tutorial();
+  CHECK(!vit_config_set(&c, "head", "0") && c.softmax_before_loss == 0, "head: %s", vit_error());
+  CHECK(!vit_config_set(&c, "layer_drop", "0.25") && c.block_drop == 0.25f, "layer_drop: %s",
+        vit_error());
+}
+
+/* A table with a hole, or none: what is missing has a name. */
+static void test_missing_kernels(void) {
+  const vit_config c = changed(vit_config_tutorial(), "depth=1");
+  static float image[32 * 32];
+  vit_kernels own = vit_naive;
+  vit_gradient_report report;
+  vit_model m;
+  vit_state s;
+  int guess;
+  CHECK(!vit_model_create(&m, &c, 1), "%s", vit_error());
+  CHECK(!vit_state_create(&s, &m, 1, VIT_FOR_TRAINING, 1), "%s", vit_error());
+  m.kernels = NULL;
+  fails(vit_predict(&m, &s, image, 1, &guess, NULL), VIT_ERR_CONFIG,
+        "the model's kernels are NULL; point them at a table, such as vit_best_kernels()");
+  own.name = "my own";
+  own.gelu_forward = NULL;
+  m.kernels = &own;
+  fails(vit_forward(&m, &s, image, 1), VIT_ERR_CONFIG,
+        "the kernel table \"my own\" has no gelu_forward; begin with a copy of a whole table, such "
+        "as vit_naive, and replace kernels in it");
+  CHECK(vit_gradient_check(&c, &own, 2, 1, &report) == VIT_ERR_CONFIG, "checked with a hole");
+  memset(&own, 0, sizeof own);
+  CHECK(vit_forward(&m, &s, image, 1) == VIT_ERR_CONFIG && strstr(vit_error(), "table \"\" has no"),
+        "an empty table: %s", vit_error());
+  vit_state_free(&s);
+  vit_model_free(&m);
+}
+
+/* A pixel or a weight that is not a finite number gives no class. */
+static void test_not_finite(void) {
+  static const float bad[] = {NAN, INFINITY, -INFINITY};
+  const vit_kernels *tables[] = {&vit_naive, vit_best_kernels()};
+  static float images[2 * 32 * 32];
+  const vit_config c = vit_config_tutorial();
+  vit_model m;
+  vit_state s;
+  int classes[2];
+  CHECK(!vit_model_create(&m, &c, 1), "%s", vit_error());
+  CHECK(!vit_state_create(&s, &m, 2, VIT_FOR_INFERENCE, 1), "%s", vit_error());
+  for (int i = 0; i < 6; i++) {
+    float *weight = m.params.head_w + 3, was = *weight;
+    m.kernels = tables[i % 2];
+    images[1024 + 77] = bad[i / 2];
+    fails(vit_predict(&m, &s, images, 2, classes, NULL), VIT_ERR_DIVERGED,
+          "a logit of image 1 is not a finite number: are all pixels and all weights finite?");
+    images[1024 + 77] = 0;
+    *weight = bad[i / 2];
+    CHECK(vit_predict(&m, &s, images, 2, classes, NULL) == VIT_ERR_DIVERGED, "weight %g", (double)*weight);
+    *weight = was;
+    CHECK(!vit_predict(&m, &s, images, 2, classes, NULL), "%s", vit_error());
+  }
+  vit_state_free(&s);
+  vit_model_free(&m);
+}
+
+static void test_max_difference(void) {
+  const float a[] = {1, -2, 3, 4}, b[] = {1, 2, 3, 3.5f}, c[] = {NAN, 0, 0, 0};
+  CHECK(vit_max_difference(a, b, 4) == 4 && vit_max_difference(a, b, 1) == 0, "difference %g",
+        vit_max_difference(a, b, 4));
+  for (int i = 0; i < 2; i++) { /* what is not a number stays, whatever follows */
+    const double d = i ? vit_max_difference(a, c, 4) : vit_max_difference(c, a, 4);
+    CHECK(d != d, "difference %g from NaN", d);
+  }
+}
+
 int main(void) {
   RUN(test_parameter_counts);
   RUN(test_tensor_table);
@@ -1125,5 +1198,9 @@ int main(void) {
   RUN(test_state_of_another_model);
   RUN(test_packed);
   RUN(test_many_tokens);
+  RUN(test_old_names);
+  RUN(test_missing_kernels);
+  RUN(test_not_finite);
+  RUN(test_max_difference);
   return test_end("06_model");
 }

@@ -626,6 +626,48 @@ static void test_order_errors(void) {
   vit_model_free(&m);
 }
 
+/* The gradients of sixteen parts, added as a tree: ((0 + 1) + (2 + 3)) + ... With
+   sixteen images each is a part, and its gradient can be had alone. Each order of
+   machines that climbs this tree gives these bits. */
+static void test_parts_are_a_tree(void) {
+  enum { IMAGES = 16 };
+  vit_config c = changed(vit_config_tutorial(), ODD);
+  const size_t pixels = (size_t)(c.image_height * c.image_width * c.channels);
+  float *images = (float *)malloc((size_t)IMAGES * pixels * sizeof(float)), *parts;
+  int labels[IMAGES];
+  vit_model m;
+  vit_state all, one;
+  double loss;
+  CHECK(!vit_model_create(&m, &c, 1), "%s", vit_error());
+  CHECK(!vit_state_create(&all, &m, IMAGES, VIT_FOR_TRAINING, 1) &&
+            !vit_state_create(&one, &m, 1, VIT_FOR_TRAINING, 1),
+        "%s", vit_error());
+  parts = (float *)malloc((size_t)IMAGES * m.params.count * sizeof(float));
+  if (!images || !parts) return;
+  test_random(images, (size_t)IMAGES * pixels, 1, 3);
+  for (int b = 0; b < IMAGES; b++) labels[b] = b % c.classes;
+  CHECK(!vit_forward(&m, &all, images, IMAGES) && !vit_loss(&m, &all, labels, 0, &loss) &&
+            !vit_backward(&m, &all, 1),
+        "%s", vit_error());
+  for (size_t b = 0; b < IMAGES; b++) {
+    vit_zero_gradients(&one);
+    CHECK(!vit_forward(&m, &one, images + b * pixels, 1) && !vit_loss(&m, &one, labels + b, 0, &loss) &&
+              !vit_backward(&m, &one, 1.0f / IMAGES),
+          "%s", vit_error());
+    memcpy(parts + b * m.params.count, one.grads.block, m.params.count * sizeof(float));
+  }
+  for (size_t step = 1; step < IMAGES; step *= 2)
+    for (size_t b = 0; b < IMAGES; b += 2 * step)
+      for (size_t i = 0; i < m.params.count; i++)
+        parts[b * m.params.count + i] += parts[(b + step) * m.params.count + i];
+  CHECK_SAME_BITS("the tree", all.grads.block, parts, (int)m.params.count);
+  free(images);
+  free(parts);
+  vit_state_free(&all);
+  vit_state_free(&one);
+  vit_model_free(&m);
+}
+
 int main(void) {
 #ifdef _OPENMP
   omp_set_num_threads(1); /* models this small only wait for other threads */
@@ -641,5 +683,6 @@ int main(void) {
   RUN(test_loss);
   RUN(test_dropout_of_the_last_pass);
   RUN(test_order_errors);
+  RUN(test_parts_are_a_tree);
   return test_end("07_gradients");
 }

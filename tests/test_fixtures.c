@@ -147,10 +147,11 @@ static const float *activation(const vit_state *s, const char *name, int layer,
             T = vit_config_tokens(c), D = c->width, H = c->heads,
             I = c->heads * c->head_dim, M = c->mlp_width, K = c->classes,
             P = c->channels * c->patch_height * c->patch_width, Q = T;
+  const int units[] = {1, B, B * N, B * T, B * H}; /* VIT__ALL, VIT__IMAGE, ... */
   (void)grad, (void)Q;
-#define FIELD(field, where, exists, floats)                                    \
+#define FIELD(field, where, unit, exists, floats)                              \
   if (!strcmp(name, #field)) {                                                 \
-    *count = (exists) ? (size_t)(floats) : 0;                                  \
+    *count = (exists) ? (size_t)(units[VIT__##unit] * (floats)) : 0;           \
     return s->field ? s->field + (size_t)layer * s->field##_stride : NULL;     \
   }
   VIT_ACTIVATIONS(FIELD)
