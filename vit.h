@@ -1376,32 +1376,31 @@ static void vit__each(int parts, int count, vit__task *task, const void *work) {
 
 /* A vector of floats (vit_vec), one of unsigned 32-bit integers (vit_ivec), and
    about thirty-five words: what can be done with them. Every SIMD kernel of the
-   file is written once, in these words. A dialect says them, in this order,
-   with the intrinsics of one instruction set:
+   file is written once, in these words. A dialect says them, in this order, in
+   the intrinsics of one instruction set:
 
-   set, load, store     x in all lanes; from and to memory, of any alignment
+   vit_set, load, store   x in all lanes; from and to memory, of any alignment
    add sub mul div sqrt
-   fma                  a * b + c, rounded once (WebAssembly: a * b first)
-   max, min             a NaN in b comes through
-   if_less              lane by lane: a < b ? x : y
-   round                to the nearest whole number, halves to the even one
-   pow2                 2^a for a whole number a: put it into the exponent bits
-   iset iadd ixor imul  on the integers, for the random numbers
-   imulhi               the high half of each 32 x 32 bit product
-   ihigh24              the 24 high bits of each lane, as a float
-   zip_low, zip_high    of each four lanes: a0 b0 a1 b1 and a2 b2 a3 b3
-   regroup              four lanes in place of one, turn a square of rows round
-   load_part            the first n lanes, 0 < n < VIT_LANES, the others are 0;
-   store_part           neither touches a byte past the n-th lane
-   sum, top             sum and maximum over the lanes, always in the same order
+   fma                    a * b + c, rounded once (WebAssembly: twice)
+   max, min               a NaN in b comes through
+   if_less                lane by lane: a < b ? x : y
+   round                  to the nearest whole number, halves to the even one
+   pow2                   2^a for a whole number a: put in the exponent bits
+   iset iadd ixor imul    of integers, for the random numbers
+   imulhi, ihigh24        high half of each 32 x 32 bit product; 24 high bits
+   zip_low, zip_high      of each four lanes: a0 b0 a1 b1, and a2 b2 a3 b3
+   fours_even, fours_odd  every second group of four lanes, of a and then of b
+   load_part, store_part  n lanes, 0 < n < VIT_LANES, the others are 0; no byte
+                          past the n-th lane is touched
+   sum, top               sum and maximum of the lanes, always in one order
 
-   A new dialect is one more column: an #elif, the constants (the tile and the
-   panel are those of chapter 11; VIT__HAS_SIMD asks whether this CPU can run
-   it), the words. Nothing else in the file knows of it.
+   One more dialect is one more column: #elif, constants, words; nothing else in
+   the file knows of it. VIT__HAS_SIMD says whether this CPU can run it, and
+   chapter 11 what the tile and the panel are.
 
-   VIT_SIMD_AVX512 forces AVX-512, which is taken where the compiler knows that
-   the CPU has it (-march=native); VIT_SIMD_AVX2 keeps AVX2 even there. And
-   VIT_SIMD_HEADER stands for <immintrin.h>: an emulation, for tests.
+   AVX-512 is taken where the compiler was told that the CPU has it, as by
+   -march=native. VIT_SIMD_AVX2 keeps AVX2 there, VIT_SIMD_AVX512 forces the
+   other, and VIT_SIMD_HEADER says who has its intrinsics: tests emulate them.
 
    On Windows, gcc keeps vectors of 32 bytes on a stack that is aligned to 16
    (GCC bug 54412), and crashes. There the plain loops run, until VIT_SIMD_AVX2
@@ -1423,17 +1422,25 @@ static void vit__each(int parts, int count, vit__task *task, const void *work) {
 /* clang-format off */
 /* Words of the usual kinds in one line: the name, and what is returned. */
 #define VIT__OP VIT__SIMD inline __attribute__((always_inline))
-#define VIT__V(word, is) VIT__OP vit_vec word(vit_vec a) { return is; }
+#define VIT__V(word, is) VIT__OP vit_vec vit_##word(vit_vec a) { return is; }
 #define VIT__VV(word, is)                                                      \
-  VIT__OP vit_vec word(vit_vec a, vit_vec b) { return is; }
+  VIT__OP vit_vec vit_##word(vit_vec a, vit_vec b) { return is; }
 #define VIT__VVV(word, is)                                                     \
-  VIT__OP vit_vec word(vit_vec a, vit_vec b, vit_vec c) { return is; }
-#define VIT__VVVV(word, is)                                                    \
-  VIT__OP vit_vec word(vit_vec a, vit_vec b, vit_vec x, vit_vec y) {           \
-    return is; }
-#define VIT__I(word, is) VIT__OP vit_vec word(vit_ivec a) { return is; }
+  VIT__OP vit_vec vit_##word(vit_vec a, vit_vec b, vit_vec c) { return is; }
+#define VIT__VVVV(word, is) VIT__OP vit_vec                                    \
+  vit_##word(vit_vec a, vit_vec b, vit_vec x, vit_vec y) { return is; }
+#define VIT__I(word, is) VIT__OP vit_vec vit_##word(vit_ivec a) { return is; }
 #define VIT__II(word, is)                                                      \
-  VIT__OP vit_ivec word(vit_ivec a, vit_ivec b) { return is; }
+  VIT__OP vit_ivec vit_##word(vit_ivec a, vit_ivec b) { return is; }
+
+/* Over the lanes: halves of the vector, halves of these, ...; lane 0 has it. */
+#define VIT__ACROSS(word, add, first)                                          \
+  VIT__OP float vit_##word(vit_vec a) {                                        \
+    for (int i = 4; i < VIT_LANES; i *= 2)                                     \
+      a = vit_##add(vit_fours_even(a, a), vit_fours_odd(a, a));                \
+    a = vit_##add(vit_zip_low(a, a), vit_zip_high(a, a));                      \
+    return first(vit_##add(vit_zip_low(a, a), vit_zip_high(a, a)));            \
+  }
 
 #if defined(VIT_NO_SIMD) || !defined(__GNUC__) ||                              \
     (defined(_WIN32) && !defined(__clang__) && !defined(VIT_SIMD_AVX2))
@@ -1443,42 +1450,31 @@ static void vit__each(int parts, int count, vit__task *task, const void *work) {
 #define VIT__HAS_SIMD                                                          \
   (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
 #define VIT__SIMD __attribute__((target("avx2,fma"))) static
-typedef __m256 vit_vec;
-typedef __m256i vit_ivec;
+typedef __m256 vit_vec; typedef __m256i vit_ivec;
 enum { VIT_LANES = 8, VIT_TILE_ROWS = 6, VIT__PANEL = 16 };
 #define VIT__LANE_NUMBERS 0, 1, 2, 3, 4, 5, 6, 7
 VIT__OP vit_vec vit_set(float a) { return _mm256_set1_ps(a); }
 VIT__OP vit_vec vit_load(const float *p) { return _mm256_loadu_ps(p); }
 VIT__OP void vit_store(float *p, vit_vec a) { _mm256_storeu_ps(p, a); }
-VIT__VV(vit_add, _mm256_add_ps(a, b)) VIT__VV(vit_sub, _mm256_sub_ps(a, b))
-VIT__VV(vit_mul, _mm256_mul_ps(a, b)) VIT__VV(vit_div, _mm256_div_ps(a, b))
-VIT__V(vit_sqrt, _mm256_sqrt_ps(a))
-VIT__VVV(vit_fma, _mm256_fmadd_ps(a, b, c))
-VIT__VV(vit_max, _mm256_max_ps(a, b)) VIT__VV(vit_min, _mm256_min_ps(a, b))
-VIT__VVVV(vit_if_less,
-    _mm256_blendv_ps(y, x, _mm256_cmp_ps(a, b, _CMP_LT_OQ)))
-VIT__V(vit_round, _mm256_round_ps(a,
-    _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC))
-VIT__V(vit_pow2, _mm256_castsi256_ps(_mm256_slli_epi32(
+VIT__VV(add, _mm256_add_ps(a, b)) VIT__VV(sub, _mm256_sub_ps(a, b))
+VIT__VV(mul, _mm256_mul_ps(a, b)) VIT__VV(div, _mm256_div_ps(a, b))
+VIT__V(sqrt, _mm256_sqrt_ps(a)) VIT__VVV(fma, _mm256_fmadd_ps(a, b, c))
+VIT__VV(max, _mm256_max_ps(a, b)) VIT__VV(min, _mm256_min_ps(a, b))
+VIT__VVVV(if_less, _mm256_blendv_ps(y, x, _mm256_cmp_ps(a, b, _CMP_LT_OQ)))
+VIT__V(round, _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT))
+VIT__V(pow2, _mm256_castsi256_ps(_mm256_slli_epi32(
     _mm256_add_epi32(_mm256_cvtps_epi32(a), _mm256_set1_epi32(127)), 23)))
 VIT__OP vit_ivec vit_iset(uint32_t a) { return _mm256_set1_epi32((int)a); }
-VIT__II(vit_iadd, _mm256_add_epi32(a, b))
-VIT__II(vit_ixor, _mm256_xor_si256(a, b))
-VIT__II(vit_imul, _mm256_mullo_epi32(a, b))
-VIT__II(vit_imulhi, _mm256_blend_epi32(
+VIT__II(iadd, _mm256_add_epi32(a, b)) VIT__II(ixor, _mm256_xor_si256(a, b))
+VIT__II(imul, _mm256_mullo_epi32(a, b))
+VIT__II(imulhi, _mm256_blend_epi32(
     _mm256_srli_epi64(_mm256_mul_epu32(a, b), 32),
     _mm256_mul_epu32(_mm256_srli_epi64(a, 32), _mm256_srli_epi64(b, 32)), 0xAA))
-VIT__I(vit_ihigh24, _mm256_cvtepi32_ps(_mm256_srli_epi32(a, 8)))
-VIT__VV(vit_zip_low, _mm256_unpacklo_ps(a, b))
-VIT__VV(vit_zip_high, _mm256_unpackhi_ps(a, b))
-VIT__OP void vit_regroup(vit_vec v[VIT_LANES]) {
-  VIT__UNROLL
-  for (int i = 0; i < 4; i++) {
-    const vit_vec a = v[i], b = v[i + 4];
-    v[i] = _mm256_permute2f128_ps(a, b, 0x20);
-    v[i + 4] = _mm256_permute2f128_ps(a, b, 0x31);
-  }
-}
+VIT__I(ihigh24, _mm256_cvtepi32_ps(_mm256_srli_epi32(a, 8)))
+VIT__VV(zip_low, _mm256_unpacklo_ps(a, b))
+VIT__VV(zip_high, _mm256_unpackhi_ps(a, b))
+VIT__VV(fours_even, _mm256_permute2f128_ps(a, b, 0x20))
+VIT__VV(fours_odd, _mm256_permute2f128_ps(a, b, 0x31))
 VIT__OP vit_vec vit_load_part(const float *p, vit_idx n) {
   static const int mask[2 * VIT_LANES] = {-1, -1, -1, -1, -1, -1, -1, -1};
   const void *m = mask + VIT_LANES - n;
@@ -1490,119 +1486,82 @@ VIT__OP void vit_store_part(float *p, vit_vec a, vit_idx n) {
   if (n & 2) _mm_storel_pi((__m64 *)p, h), p += 2, h = _mm_movehl_ps(h, h);
   if (n & 1) _mm_store_ss(p, h);
 }
-#define VIT__FOLD(word, op) /* halves, then quarters, then the last two */     \
-  VIT__OP float word(vit_vec a) {                                              \
-    __m128 h = _mm256_extractf128_ps(a, 1);                                    \
-    h = _mm_##op##_ps(_mm256_castps256_ps128(a), h);                           \
-    h = _mm_##op##_ps(h, _mm_movehl_ps(h, h));                                 \
-    return _mm_cvtss_f32(_mm_##op##_ss(h, _mm_movehdup_ps(h)));                \
-  }
-VIT__FOLD(vit_sum, add)
-VIT__FOLD(vit_top, max)
+VIT__ACROSS(sum, add, _mm256_cvtss_f32) VIT__ACROSS(top, max, _mm256_cvtss_f32)
 
 #elif defined(VIT_SIMD_AVX512)
 #include VIT_SIMD_HEADER
 #define VIT__SIMD_NAME "AVX-512"
 #define VIT__HAS_SIMD  1
 #define VIT__SIMD      static
-typedef __m512 vit_vec;
-typedef __m512i vit_ivec;
+typedef __m512 vit_vec; typedef __m512i vit_ivec;
 enum { VIT_LANES = 16, VIT_TILE_ROWS = 14, VIT__PANEL = 32 };
 #define VIT__LANE_NUMBERS 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
 VIT__OP vit_vec vit_set(float a) { return _mm512_set1_ps(a); }
 VIT__OP vit_vec vit_load(const float *p) { return _mm512_loadu_ps(p); }
 VIT__OP void vit_store(float *p, vit_vec a) { _mm512_storeu_ps(p, a); }
-VIT__VV(vit_add, _mm512_add_ps(a, b)) VIT__VV(vit_sub, _mm512_sub_ps(a, b))
-VIT__VV(vit_mul, _mm512_mul_ps(a, b)) VIT__VV(vit_div, _mm512_div_ps(a, b))
-VIT__V(vit_sqrt, _mm512_sqrt_ps(a))
-VIT__VVV(vit_fma, _mm512_fmadd_ps(a, b, c))
-VIT__VV(vit_max, _mm512_max_ps(a, b)) VIT__VV(vit_min, _mm512_min_ps(a, b))
-VIT__VVVV(vit_if_less,
+VIT__VV(add, _mm512_add_ps(a, b)) VIT__VV(sub, _mm512_sub_ps(a, b))
+VIT__VV(mul, _mm512_mul_ps(a, b)) VIT__VV(div, _mm512_div_ps(a, b))
+VIT__V(sqrt, _mm512_sqrt_ps(a)) VIT__VVV(fma, _mm512_fmadd_ps(a, b, c))
+VIT__VV(max, _mm512_max_ps(a, b)) VIT__VV(min, _mm512_min_ps(a, b))
+VIT__VVVV(if_less,
     _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), y, x))
-VIT__V(vit_round, _mm512_roundscale_ps(a,
-    _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC))
-VIT__V(vit_pow2, _mm512_castsi512_ps(_mm512_slli_epi32(
+VIT__V(round, _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT))
+VIT__V(pow2, _mm512_castsi512_ps(_mm512_slli_epi32(
     _mm512_add_epi32(_mm512_cvtps_epi32(a), _mm512_set1_epi32(127)), 23)))
 VIT__OP vit_ivec vit_iset(uint32_t a) { return _mm512_set1_epi32((int)a); }
-VIT__II(vit_iadd, _mm512_add_epi32(a, b))
-VIT__II(vit_ixor, _mm512_xor_si512(a, b))
-VIT__II(vit_imul, _mm512_mullo_epi32(a, b))
-VIT__II(vit_imulhi, _mm512_mask_blend_epi32(0xAAAA,
+VIT__II(iadd, _mm512_add_epi32(a, b)) VIT__II(ixor, _mm512_xor_si512(a, b))
+VIT__II(imul, _mm512_mullo_epi32(a, b))
+VIT__II(imulhi, _mm512_mask_blend_epi32(0xAAAA,
     _mm512_srli_epi64(_mm512_mul_epu32(a, b), 32),
     _mm512_mul_epu32(_mm512_srli_epi64(a, 32), _mm512_srli_epi64(b, 32))))
-VIT__I(vit_ihigh24, _mm512_cvtepi32_ps(_mm512_srli_epi32(a, 8)))
-VIT__VV(vit_zip_low, _mm512_unpacklo_ps(a, b))
-VIT__VV(vit_zip_high, _mm512_unpackhi_ps(a, b))
-VIT__OP void vit_regroup(vit_vec v[VIT_LANES]) {
-  VIT__UNROLL
-  for (int i = 0; i < 4; i++) {
-    const vit_vec a = _mm512_shuffle_f32x4(v[i], v[i + 4], 0x44);
-    const vit_vec b = _mm512_shuffle_f32x4(v[i + 8], v[i + 12], 0x44);
-    const vit_vec c = _mm512_shuffle_f32x4(v[i], v[i + 4], 0xEE);
-    const vit_vec d = _mm512_shuffle_f32x4(v[i + 8], v[i + 12], 0xEE);
-    v[i] = _mm512_shuffle_f32x4(a, b, 0x88);
-    v[i + 4] = _mm512_shuffle_f32x4(a, b, 0xDD);
-    v[i + 8] = _mm512_shuffle_f32x4(c, d, 0x88);
-    v[i + 12] = _mm512_shuffle_f32x4(c, d, 0xDD);
-  }
-}
+VIT__I(ihigh24, _mm512_cvtepi32_ps(_mm512_srli_epi32(a, 8)))
+VIT__VV(zip_low, _mm512_unpacklo_ps(a, b))
+VIT__VV(zip_high, _mm512_unpackhi_ps(a, b))
+VIT__VV(fours_even, _mm512_shuffle_f32x4(a, b, 0x88))
+VIT__VV(fours_odd, _mm512_shuffle_f32x4(a, b, 0xDD))
 VIT__OP vit_vec vit_load_part(const float *p, vit_idx n) {
   return _mm512_maskz_loadu_ps((__mmask16)((1 << n) - 1), p);
 }
 VIT__OP void vit_store_part(float *p, vit_vec a, vit_idx n) {
   _mm512_mask_storeu_ps(p, (__mmask16)((1 << n) - 1), a);
 }
-#define VIT__FOLD(word, op) /* halves, then quarters, ... */                   \
-  VIT__OP float word(vit_vec a) {                                              \
-    __m128 h;                                                                  \
-    a = _mm512_##op##_ps(a, _mm512_shuffle_f32x4(a, a, 0x4E));                 \
-    a = _mm512_##op##_ps(a, _mm512_shuffle_f32x4(a, a, 0xB1));                 \
-    h = _mm512_castps512_ps128(a);                                             \
-    h = _mm_##op##_ps(h, _mm_movehl_ps(h, h));                                 \
-    return _mm_cvtss_f32(_mm_##op##_ss(h, _mm_movehdup_ps(h)));                \
-  }
-VIT__FOLD(vit_sum, add)
-VIT__FOLD(vit_top, max)
+VIT__ACROSS(sum, add, _mm512_cvtss_f32) VIT__ACROSS(top, max, _mm512_cvtss_f32)
 
 #elif defined(__aarch64__)
 #include <arm_neon.h>
 #define VIT__SIMD_NAME "NEON"
 #define VIT__HAS_SIMD  1
 #define VIT__SIMD      static
-typedef float32x4_t vit_vec;
-typedef uint32x4_t vit_ivec;
+typedef float32x4_t vit_vec; typedef uint32x4_t vit_ivec;
 enum { VIT_LANES = 4, VIT_TILE_ROWS = 6, VIT__PANEL = 16 };
 #define VIT__LANE_NUMBERS 0, 1, 2, 3
 VIT__OP vit_vec vit_set(float a) { return vdupq_n_f32(a); }
 VIT__OP vit_vec vit_load(const float *p) { return vld1q_f32(p); }
 VIT__OP void vit_store(float *p, vit_vec a) { vst1q_f32(p, a); }
-VIT__VV(vit_add, vaddq_f32(a, b)) VIT__VV(vit_sub, vsubq_f32(a, b))
-VIT__VV(vit_mul, vmulq_f32(a, b)) VIT__VV(vit_div, vdivq_f32(a, b))
-VIT__V(vit_sqrt, vsqrtq_f32(a))
-VIT__VVV(vit_fma, vfmaq_f32(c, a, b))
-VIT__VV(vit_max, vmaxq_f32(a, b)) VIT__VV(vit_min, vminq_f32(a, b))
-VIT__VVVV(vit_if_less, vbslq_f32(vcltq_f32(a, b), x, y))
-VIT__V(vit_round, vrndnq_f32(a))
-VIT__V(vit_pow2, vreinterpretq_f32_s32(
+VIT__VV(add, vaddq_f32(a, b)) VIT__VV(sub, vsubq_f32(a, b))
+VIT__VV(mul, vmulq_f32(a, b)) VIT__VV(div, vdivq_f32(a, b))
+VIT__V(sqrt, vsqrtq_f32(a)) VIT__VVV(fma, vfmaq_f32(c, a, b))
+VIT__VV(max, vmaxq_f32(a, b)) VIT__VV(min, vminq_f32(a, b))
+VIT__VVVV(if_less, vbslq_f32(vcltq_f32(a, b), x, y))
+VIT__V(round, vrndnq_f32(a))
+VIT__V(pow2, vreinterpretq_f32_s32(
     vshlq_n_s32(vaddq_s32(vcvtq_s32_f32(a), vdupq_n_s32(127)), 23)))
 VIT__OP vit_ivec vit_iset(uint32_t a) { return vdupq_n_u32(a); }
-VIT__II(vit_iadd, vaddq_u32(a, b))
-VIT__II(vit_ixor, veorq_u32(a, b))
-VIT__II(vit_imul, vmulq_u32(a, b))
-VIT__II(vit_imulhi, vuzp2q_u32(
+VIT__II(iadd, vaddq_u32(a, b)) VIT__II(ixor, veorq_u32(a, b))
+VIT__II(imul, vmulq_u32(a, b))
+VIT__II(imulhi, vuzp2q_u32(
     vreinterpretq_u32_u64(vmull_u32(vget_low_u32(a), vget_low_u32(b))),
     vreinterpretq_u32_u64(vmull_high_u32(a, b))))
-VIT__I(vit_ihigh24, vcvtq_f32_u32(vshrq_n_u32(a, 8)))
-VIT__VV(vit_zip_low, vzip1q_f32(a, b)) VIT__VV(vit_zip_high, vzip2q_f32(a, b))
-VIT__OP void vit_regroup(vit_vec v[VIT_LANES]) { (void)v; }
+VIT__I(ihigh24, vcvtq_f32_u32(vshrq_n_u32(a, 8)))
+VIT__VV(zip_low, vzip1q_f32(a, b)) VIT__VV(zip_high, vzip2q_f32(a, b))
+VIT__VV(fours_even, ((void)b, a)) VIT__VV(fours_odd, ((void)a, b))
 VIT__OP vit_vec vit_load_part(const float *p, vit_idx n) {
-  float lane[VIT_LANES] = {0};
-  memcpy(lane, p, (size_t)n * sizeof *p);
+  const float lane[] = {p[0], n > 1 ? p[1] : 0, n > 2 ? p[2] : 0, 0};
   return vit_load(lane);
 }
 VIT__OP void vit_store_part(float *p, vit_vec a, vit_idx n) {
-  if (n & 2) vst1_f32(p, vget_low_f32(a)), p += 2;
-  if (n & 1) *p = n & 2 ? vgetq_lane_f32(a, 2) : vgetq_lane_f32(a, 0);
+  if (n & 2) vst1_f32(p, vget_low_f32(a)), p += 2, a = vit_zip_high(a, a);
+  if (n & 1) vst1q_lane_f32(p, a, 0);
 }
 VIT__OP float vit_sum(vit_vec a) { return vaddvq_f32(a); }
 VIT__OP float vit_top(vit_vec a) { return vmaxvq_f32(a); }
@@ -1612,49 +1571,38 @@ VIT__OP float vit_top(vit_vec a) { return vmaxvq_f32(a); }
 #define VIT__SIMD_NAME "WebAssembly SIMD128"
 #define VIT__HAS_SIMD  1
 #define VIT__SIMD      static
-typedef v128_t vit_vec;
-typedef v128_t vit_ivec;
+typedef v128_t vit_vec; typedef v128_t vit_ivec;
 enum { VIT_LANES = 4, VIT_TILE_ROWS = 6, VIT__PANEL = 16 };
 #define VIT__LANE_NUMBERS 0, 1, 2, 3
 VIT__OP vit_vec vit_set(float a) { return wasm_f32x4_splat(a); }
 VIT__OP vit_vec vit_load(const float *p) { return wasm_v128_load(p); }
 VIT__OP void vit_store(float *p, vit_vec a) { wasm_v128_store(p, a); }
-VIT__VV(vit_add, wasm_f32x4_add(a, b)) VIT__VV(vit_sub, wasm_f32x4_sub(a, b))
-VIT__VV(vit_mul, wasm_f32x4_mul(a, b)) VIT__VV(vit_div, wasm_f32x4_div(a, b))
-VIT__V(vit_sqrt, wasm_f32x4_sqrt(a))
-VIT__VVV(vit_fma, wasm_f32x4_add(wasm_f32x4_mul(a, b), c))
-VIT__VV(vit_max, wasm_f32x4_pmax(b, a)) VIT__VV(vit_min, wasm_f32x4_pmin(b, a))
-VIT__VVVV(vit_if_less, wasm_v128_bitselect(x, y, wasm_f32x4_lt(a, b)))
-VIT__V(vit_round, wasm_f32x4_nearest(a))
-VIT__V(vit_pow2, wasm_i32x4_shl(
+VIT__VV(add, wasm_f32x4_add(a, b)) VIT__VV(sub, wasm_f32x4_sub(a, b))
+VIT__VV(mul, wasm_f32x4_mul(a, b)) VIT__VV(div, wasm_f32x4_div(a, b))
+VIT__V(sqrt, wasm_f32x4_sqrt(a)) VIT__VVV(fma, vit_add(vit_mul(a, b), c))
+VIT__VV(max, wasm_f32x4_pmax(b, a)) VIT__VV(min, wasm_f32x4_pmin(b, a))
+VIT__VVVV(if_less, wasm_v128_bitselect(x, y, wasm_f32x4_lt(a, b)))
+VIT__V(round, wasm_f32x4_nearest(a))
+VIT__V(pow2, wasm_i32x4_shl(
     wasm_i32x4_add(wasm_i32x4_trunc_sat_f32x4(a), wasm_i32x4_splat(127)), 23))
 VIT__OP vit_ivec vit_iset(uint32_t a) { return wasm_u32x4_splat(a); }
-VIT__II(vit_iadd, wasm_i32x4_add(a, b))
-VIT__II(vit_ixor, wasm_v128_xor(a, b))
-VIT__II(vit_imul, wasm_i32x4_mul(a, b))
-VIT__II(vit_imulhi, wasm_i32x4_shuffle(wasm_u64x2_extmul_low_u32x4(a, b),
+VIT__II(iadd, wasm_i32x4_add(a, b)) VIT__II(ixor, wasm_v128_xor(a, b))
+VIT__II(imul, wasm_i32x4_mul(a, b))
+VIT__II(imulhi, wasm_i32x4_shuffle(wasm_u64x2_extmul_low_u32x4(a, b),
     wasm_u64x2_extmul_high_u32x4(a, b), 1, 3, 5, 7))
-VIT__I(vit_ihigh24, wasm_f32x4_convert_u32x4(wasm_u32x4_shr(a, 8)))
-VIT__VV(vit_zip_low, wasm_i32x4_shuffle(a, b, 0, 4, 1, 5))
-VIT__VV(vit_zip_high, wasm_i32x4_shuffle(a, b, 2, 6, 3, 7))
-VIT__OP void vit_regroup(vit_vec v[VIT_LANES]) { (void)v; }
+VIT__I(ihigh24, wasm_f32x4_convert_u32x4(wasm_u32x4_shr(a, 8)))
+VIT__VV(zip_low, wasm_i32x4_shuffle(a, b, 0, 4, 1, 5))
+VIT__VV(zip_high, wasm_i32x4_shuffle(a, b, 2, 6, 3, 7))
+VIT__VV(fours_even, ((void)b, a)) VIT__VV(fours_odd, ((void)a, b))
 VIT__OP vit_vec vit_load_part(const float *p, vit_idx n) {
-  float lane[VIT_LANES] = {0};
-  memcpy(lane, p, (size_t)n * sizeof *p);
-  return vit_load(lane);
+  return wasm_f32x4_make(p[0], n > 1 ? p[1] : 0, n > 2 ? p[2] : 0, 0);
 }
 VIT__OP void vit_store_part(float *p, vit_vec a, vit_idx n) {
-  if (n & 2) wasm_v128_store64_lane(p, a, 0), p += 2;
-  if (n & 1) *p = wasm_f32x4_extract_lane(n & 2 ? vit_zip_high(a, a) : a, 0);
+  if (n & 2) wasm_v128_store64_lane(p, a, 0), p += 2, a = vit_zip_high(a, a);
+  if (n & 1) wasm_v128_store32_lane(p, a, 0);
 }
-VIT__OP float vit_sum(vit_vec a) {
-  a = vit_add(a, wasm_i32x4_shuffle(a, a, 2, 3, 0, 1));
-  return wasm_f32x4_extract_lane(a, 0) + wasm_f32x4_extract_lane(a, 1);
-}
-VIT__OP float vit_top(vit_vec a) {
-  a = vit_max(a, wasm_i32x4_shuffle(a, a, 2, 3, 0, 1));
-  return wasm_f32x4_extract_lane(vit_max(a, vit_zip_low(a, a)), 1);
-}
+#define VIT__FIRST(a) wasm_f32x4_extract_lane(a, 0)
+VIT__ACROSS(sum, add, VIT__FIRST) VIT__ACROSS(top, max, VIT__FIRST)
 #endif
 /* clang-format on */
 
@@ -1662,8 +1610,10 @@ VIT__OP float vit_top(vit_vec a) {
 #define VIT__SIMD_NAME "none"
 enum { VIT_LANES = 1, VIT_TILE_ROWS = 6, VIT__PANEL = 16 };
 #else
-/* a hint: what stands there will be needed soon */
-VIT__OP void vit_prefetch(const float *p) { __builtin_prefetch(p); }
+    /* a hint: what stands there will be needed soon */
+    VIT__OP void vit_prefetch(const float *p) {
+  __builtin_prefetch(p);
+}
 
 /* a, a + 1, a + 2, ... */
 VIT__OP vit_ivec vit_icount(uint32_t a) {
@@ -1673,7 +1623,7 @@ VIT__OP vit_ivec vit_icount(uint32_t a) {
   return vit_iadd(vit_iset(a), count);
 }
 
-/* 24 high bits of each lane as a float in [0, 1). */
+/* The 24 high bits of each lane as a float in [0, 1). */
 VIT__OP vit_vec vit_iunit(vit_ivec a) {
   return vit_mul(vit_ihigh24(a), vit_set(1.0f / 16777216.0f));
 }
@@ -1697,10 +1647,17 @@ VIT__OP vit_vec vit__load_or(const float *p, vit_idx n, float other) {
       vit_load(lane), vit_set((float)n), vit_load_n(p, n), vit_set(other));
 }
 
-/* Turn a square of VIT_LANES rows round: row i becomes column i. Four by four,
-   pairs of numbers change places first, then pairs of pairs. */
+/* Turn a square of VIT_LANES rows round: row i becomes column i. First squares
+   of four by four change places, then pairs of numbers in each, then pairs of
+   pairs. */
 VIT__OP void vit_transpose(vit_vec v[VIT_LANES]) {
-  vit_regroup(v);
+  VIT__UNROLL
+  for (int far = 4; far < VIT_LANES; far *= 2)
+    for (int i = 0; i < VIT_LANES; i++)
+      if (!(i & far)) {
+        const vit_vec a = v[i], b = v[i + far];
+        v[i] = vit_fours_even(a, b), v[i + far] = vit_fours_odd(a, b);
+      }
   VIT__UNROLL
   for (int i = 0; i < VIT_LANES; i += 4) {
     const vit_vec a = vit_zip_low(v[i], v[i + 2]);
