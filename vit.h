@@ -1503,8 +1503,7 @@ VIT__VV(add, _mm512_add_ps(a, b)) VIT__VV(sub, _mm512_sub_ps(a, b))
 VIT__VV(mul, _mm512_mul_ps(a, b)) VIT__VV(div, _mm512_div_ps(a, b))
 VIT__V(sqrt, _mm512_sqrt_ps(a)) VIT__VVV(fma, _mm512_fmadd_ps(a, b, c))
 VIT__VV(max, _mm512_max_ps(a, b)) VIT__VV(min, _mm512_min_ps(a, b))
-VIT__VVVV(if_less,
-    _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), y, x))
+VIT__VVVV(if_less, _mm512_mask_blend_ps(_mm512_cmplt_ps_mask(a, b), y, x))
 VIT__V(round, _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT))
 VIT__V(pow2, _mm512_castsi512_ps(_mm512_slli_epi32(
     _mm512_add_epi32(_mm512_cvtps_epi32(a), _mm512_set1_epi32(127)), 23)))
@@ -6951,7 +6950,7 @@ VIT__OP void vit__tile(float *c, vit_idx c_row, vit__matrix a,
   }
   VIT__UNROLL
   for (int r = 0; r < VIT_TILE_ROWS; r++) {
-    if (r >= rows) break;
+    if (r >= rows) continue;
     VIT__UNROLL
     for (int v = 0; v < vecs; v++) {
       const vit_idx n = cols - v * VIT_LANES;

@@ -28,18 +28,26 @@
 #endif
 #define __mmask16 uint16_t
 
+#undef _mm512_cvtss_f32
 #undef _mm512_fmadd_ps
 #undef _mm512_maskz_loadu_ps
 #undef _mm512_mask_storeu_ps
 #undef _mm512_cvtepi32_ps
 #undef _mm512_cvtps_epi32
 #undef _mm512_shuffle_f32x4
+#define _mm512_cvtss_f32 test_simde_first
 #define _mm512_fmadd_ps test_simde_fma
 #define _mm512_maskz_loadu_ps test_simde_load
 #define _mm512_mask_storeu_ps test_simde_store
 #define _mm512_cvtepi32_ps test_simde_to_float
 #define _mm512_cvtps_epi32 test_simde_to_int
 #define _mm512_shuffle_f32x4 test_simde_shuffle
+
+static inline float test_simde_first(__m512 a) {
+  float lane[16];
+  memcpy(lane, &a, sizeof a);
+  return lane[0];
+}
 
 static inline __m512 test_simde_fma(__m512 a, __m512 b, __m512 c) {
   float x[16], y[16], z[16];
