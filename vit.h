@@ -1433,7 +1433,7 @@ static void vit__each(int parts, int count, vit__task *task, const void *work) {
 #define VIT__II(word, is)                                                      \
   VIT__OP vit_ivec vit_##word(vit_ivec a, vit_ivec b) { return is; }
 
-/* Over the lanes: halves of the vector, halves of these, ...; lane 0 has it. */
+/* Over the lanes by the words above: groups of four, pairs, one. Lane 0 has it. */
 #define VIT__ACROSS(word, add, first)                                          \
   VIT__OP float vit_##word(vit_vec a) {                                        \
     for (int i = 4; i < VIT_LANES; i *= 2)                                     \
@@ -1486,7 +1486,14 @@ VIT__OP void vit_store_part(float *p, vit_vec a, vit_idx n) {
   if (n & 2) _mm_storel_pi((__m64 *)p, h), p += 2, h = _mm_movehl_ps(h, h);
   if (n & 1) _mm_store_ss(p, h);
 }
-VIT__ACROSS(sum, add, _mm256_cvtss_f32) VIT__ACROSS(top, max, _mm256_cvtss_f32)
+#define VIT__FOLD(word, op) /* halves, then quarters, then the last two */     \
+  VIT__OP float vit_##word(vit_vec a) {                                        \
+    __m128 h = _mm256_extractf128_ps(a, 1);                                    \
+    h = _mm_##op##_ps(_mm256_castps256_ps128(a), h);                           \
+    h = _mm_##op##_ps(h, _mm_movehl_ps(h, h));                                 \
+    return _mm_cvtss_f32(_mm_##op##_ss(h, _mm_movehdup_ps(h)));                \
+  }
+VIT__FOLD(sum, add) VIT__FOLD(top, max)
 
 #elif defined(VIT_SIMD_AVX512)
 #include VIT_SIMD_HEADER
@@ -1628,7 +1635,7 @@ VIT__OP vit_vec vit_iunit(vit_ivec a) {
 }
 
 /* The end of a row: the first n lanes only, all of them from VIT_LANES on, and
-   none below 1. Lanes past n read as zero, or in vit__load_or as `other`. */
+   none below 1. Lanes past n read as zero, or as `other`, where n >= 1. */
 VIT__OP vit_vec vit_load_n(const float *p, vit_idx n) {
   if (n >= VIT_LANES) return vit_load(p);
   return n > 0 ? vit_load_part(p, n) : vit_set(0);
@@ -1643,7 +1650,7 @@ VIT__OP vit_vec vit__load_or(const float *p, vit_idx n, float other) {
   static const float lane[VIT_LANES] = {VIT__LANE_NUMBERS};
   if (n >= VIT_LANES) return vit_load(p);
   return vit_if_less(
-      vit_load(lane), vit_set((float)n), vit_load_n(p, n), vit_set(other));
+      vit_load(lane), vit_set((float)n), vit_load_part(p, n), vit_set(other));
 }
 
 /* Turn a square of VIT_LANES rows round: row i becomes column i. First squares
@@ -1652,8 +1659,8 @@ VIT__OP vit_vec vit__load_or(const float *p, vit_idx n, float other) {
 VIT__OP void vit_transpose(vit_vec v[VIT_LANES]) {
   VIT__UNROLL
   for (int far = 4; far < VIT_LANES; far *= 2)
-    for (int i = 0; i < VIT_LANES; i++)
-      if (!(i & far)) {
+    for (int first = 0; first < VIT_LANES; first += 2 * far)
+      for (int i = first; i < first + far; i++) {
         const vit_vec a = v[i], b = v[i + far];
         v[i] = vit_fours_even(a, b), v[i + far] = vit_fours_odd(a, b);
       }
