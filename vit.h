@@ -1433,7 +1433,7 @@ static void vit__each(int parts, int count, vit__task *task, const void *work) {
 #define VIT__II(word, is)                                                      \
   VIT__OP vit_ivec vit_##word(vit_ivec a, vit_ivec b) { return is; }
 
-/* Over the lanes by the words above: groups of four, pairs, one. Lane 0 has it. */
+/* Over the lanes by the words: groups of four, then pairs; lane 0 has it. */
 #define VIT__ACROSS(word, add, first)                                          \
   VIT__OP float vit_##word(vit_vec a) {                                        \
     for (int i = 4; i < VIT_LANES; i *= 2)                                     \

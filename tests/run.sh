@@ -8,7 +8,8 @@
 #   nosimd    the naive kernels alone (VIT_NO_SIMD)
 #   clang     the other compiler
 #   asan      AddressSanitizer and UndefinedBehaviorSanitizer
-#   avx512    AVX-512: natively where the CPU has it, else through SIMDe
+#   avx512    AVX-512: natively where the CPU has it, else (or with SIMDE=1)
+#             emulated by SIMDe
 #   arm64     AArch64 with NEON, under qemu
 #   wasm      WebAssembly with SIMD128: emcc, run by node
 #   s390x     a machine that stores the high byte first, under qemu
@@ -179,7 +180,7 @@ way_arm64() {
 way_avx512() {
   export VIT_TEST_QUICK=1 OMP_NUM_THREADS=1
   only=$kernels
-  if $CC -march=native -dM -E -x c /dev/null 2>/dev/null | grep -q __AVX512F__; then
+  if [ -z "${SIMDE:-}" ] && $CC -march=native -dM -E -x c /dev/null 2>/dev/null | grep -q __AVX512F__; then
     echo "AVX-512, -march=native"
     suite build/avx512 "$jobs" OPENMP=0 CFLAGS="$CFLAGS -march=native"
   elif echo '#include <simde/x86/avx512.h>' | $CC -E -x c - >/dev/null 2>&1; then
