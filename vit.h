@@ -734,14 +734,15 @@ typedef struct {
 VIT_DEF vit_result vit_dataset_idx(
     vit_dataset *d, const char *images, const char *labels, int classes);
 /* MNIST or the drawn digits below `dir`: dir/mnist, dir, dir/digits. dir NULL:
-   the environment's VIT_DATA, then ./data. */
+   the environment's VIT_DATA, then ./data. Other data under MNIST's names is
+   read, too; `source` tells which of the three it is. */
 VIT_DEF vit_result vit_dataset_mnist(
     vit_dataset *d, const char *dir, vit_split split);
 /* Name of class k, "7" where classes are just numbers, "?" where there is no
-   class k. It lives as long as the dataset. */
+   class k. It lives as long as the dataset, and the calling thread. */
 VIT_DEF const char *vit_class_name(const vit_dataset *d, int k);
 /* Move `held_back` images, chosen at random, from d to *held. Each class gives
-   its share; both keep their order. */
+   its part; both keep their order. */
 VIT_DEF vit_result vit_dataset_split(
     vit_dataset *d, int held_back, uint64_t seed, vit_dataset *held);
 /* Set d's mean and std to those of the pixels of `from`, which may be d itself:
@@ -756,29 +757,45 @@ VIT_DEF void vit_dataset_free(vit_dataset *d);
 VIT_DEF void vit_dataset_batch(
     const vit_dataset *d, const int *order, int n, float *images, int *labels);
 
-/* How training images are changed at random, once: field and meaning. 0 is off
-   for each. */
+/* How training images are changed at random, once: field, largest value and
+   meaning. 0 is off for each. */
 #define VIT_AUGMENT_FIELDS(X)                                                  \
-  X(shift, "move by up to this part of the width and height")                  \
-  X(rotate, "turn by up to this many degrees")                                 \
-  X(scale, "resize by a factor of up to 1 + this, or one over that")           \
-  X(shear, "slant by up to this many degrees")                                 \
-  X(elastic, "bend: pixels move by about this many (standard deviation)")      \
-  X(elastic_width, "pixels over which the bending is smooth; 0 = 4")           \
-  X(crop, "random resized crop: smallest part of the area; 0 = none")          \
-  X(flip, "probability of a mirror image, left to right")                      \
-  X(flip_vertical, "probability of a mirror image, top to bottom")             \
-  X(brightness, "multiply by 1 - this to 1 + this")                            \
-  X(contrast, "stretch from the mean of all channels by 1 - this to 1 + this") \
-  X(erase, "probability that a rectangle is erased")                           \
-  X(rand_ops, "RandAugment: how many changes are drawn for each image")        \
-  X(rand_strength, "RandAugment: how strong, 0 to 10")                         \
-  X(mixup, "alpha of mixup: pairs of images are blended; 0 = none")            \
-  X(cutmix, "alpha of cutmix: pairs exchange a rectangle; 0 = none")
+  X(shift, 1, "move by up to this part of the width and height")               \
+  X(rotate, 180, "turn by up to this many degrees")                            \
+  X(scale, 2, "resize by a factor of up to 1 + this, or one over that")        \
+  X(shear, 60, "slant by up to this many degrees")                             \
+  X(elastic, 16, "bend: pixels move by about this many (standard deviation)")  \
+  X(elastic_width, 16, "pixels over which the bending is smooth; 0 = 4")       \
+  X(crop, 1, "random resized crop: smallest part of the area; 0 = none")       \
+  X(flip, 1, "probability of a mirror image, left to right")                   \
+  X(flip_vertical, 1, "probability of a mirror image, top to bottom")          \
+  X(brightness, 1, "multiply by 1 - this to 1 + this")                         \
+  X(contrast, 1,                                                               \
+      "stretch from the mean of all channels by 1 - this to 1 + this")         \
+  X(erase, 1, "probability that a rectangle is erased")                        \
+  X(rand_ops, 10, "RandAugment: how many changes are drawn for each image")    \
+  X(rand_strength, 10, "RandAugment: how strong, 0 to 10")                     \
+  X(mixup, 2, "alpha of mixup: pairs of images are blended; 0 = none")         \
+  X(cutmix, 2, "alpha of cutmix: pairs exchange a rectangle; 0 = none")
 
-#define VIT__FIELD(name, text) float name;
+/* To change images in a way of your own, set `image` to a function like
+   vit_augment_image. It may call that first, and must take all its random
+   numbers from rng. Threads call it at the same time, each with its scratch.
+
+       static void darken(float *out, const vit_dataset *d, int i,
+           const vit_augment *a, vit_rng *rng, float *scratch) {
+         const float factor = *(const float *)a->user * vit_random_uniform(rng);
+         vit_augment_image(out, d, i, a, rng, scratch);
+         for (int j = 0; j < d->height * d->width; j++) out[j] -= factor;
+       }
+       a.image = darken, a.user = &strength, a.name = "darken 0.5"; */
+#define VIT__FIELD(name, largest, text) float name;
 typedef struct vit_augment {
   VIT_AUGMENT_FIELDS(VIT__FIELD)
+  void (*image)(float *out, const vit_dataset *d, int i,
+      const struct vit_augment *a, vit_rng *rng, float *scratch); /* or NULL */
+  void *user;       /* for the function */
+  const char *name; /* what a resume compares; wanted where `image` is set */
 } vit_augment;
 #undef VIT__FIELD
 /* Field i as name, text and pointer to its value; 0 past the end. */
@@ -794,8 +811,8 @@ VIT_DEF void vit_augment_image(float *out, const vit_dataset *d, int i,
 VIT_DEF size_t vit_augment_scratch(const vit_dataset *d);
 
 /* Batches of a dataset in a new order each epoch, augmented. What image is next
-   and how it is changed depends on seed, epoch and place in the order alone: any
-   batch can be made again, by any number of threads. */
+   and how it is changed depends on seed, epoch and place in the order alone:
+   any batch can be made again, by any number of threads or machines. */
 typedef struct {
   const vit_dataset *data;
   vit_augment augment;
@@ -918,32 +935,42 @@ VIT_DEF double vit_top_accuracy(
 /* ---- 10 inside: plots -------------------------------------------------- */
 
 /* A figure is a gnuplot script beside its data: DIR/NAME.gp, DIR/NAME.dat and
-   the picture DIR/NAME.png. Write both files, then call vit_plot_end. */
+   the picture DIR/NAME.png. Write both files, then call vit_plot_end. gnuplot
+   reads no start-up file of yours (-d): a figure looks the same everywhere. */
 typedef struct {
   FILE *script, *data;
   char dir[256], name[64];
 } vit_plot;
 VIT_DEF vit_result vit_plot_begin(
     vit_plot *p, const char *dir, const char *name, int width, int height);
-/* Close both files and run gnuplot. VIT_ERR_GNUPLOT: there is no picture, but both
-   files are there; VIT_STOPPED: Ctrl-C ended gnuplot. */
+/* Close both files and run gnuplot. VIT_ERR_GNUPLOT: there is no picture, but
+   both files are there; VIT_STOPPED: Ctrl-C ended gnuplot. */
 VIT_DEF vit_result vit_plot_end(vit_plot *p);
-/* Loss and accuracy over the epochs; `judge` names what judged them, such as
-   "held-back images". If nothing did, only the loss in training is drawn. */
-VIT_DEF vit_result vit_plot_history(
-    const char *dir, const char *name, const vit_history *h, const char *judge);
+/* Loss, accuracy and learning rate over the epochs, the best epoch marked;
+   `judge` names what judged them, such as "held-back images". If nothing did
+   (h->best is 0), only the loss in training and the rate are drawn. c is the
+   model's config or NULL: with a softmax before the loss no loss can be 0, so
+   the least possible one is drawn and the axis starts below it. */
+VIT_DEF vit_result vit_plot_history(const char *dir, const char *name,
+    const vit_history *h, const char *judge, const vit_config *c);
+/* The same for `count` runs in one figure, run i called names[i]. The loss axis
+   starts where the curves do. */
+VIT_DEF vit_result vit_plot_histories(const char *dir, const char *name,
+    const vit_history *const *h, const char *const *names, int count,
+    const char *judge);
 /* counts [K,K]: row true class, column predicted class; d, or NULL, knows the
-   names of the classes. Above 100 classes there is no room for names and
-   numbers. */
+   names of the classes. Mistakes have a colour scale of their own, apart from
+   the right answers, so that a few of them are seen too. Above 100 classes
+   there is no room for names and numbers. */
 VIT_DEF vit_result vit_plot_confusion(const char *dir, const char *name,
     const int *counts, int K, const vit_dataset *d);
 /* A grid of pictures: values [rows*cols][channels][height][width], 1 channel is
    grey, 3 are red, green and blue. `black` and `white` are the values of these
    colours; if they are equal, each picture goes from its own smallest value
-   (black) to its largest (white). A weight per region,
-   glow [rows*cols][glow_rows][glow_cols] in 0..1, shines orange over it: 1 lets
-   a quarter of the picture through; glow and titles (one or two lines below
-   each) may be NULL. */
+   (black) to its largest (white). A weight of 0 or more per region,
+   glow [rows*cols][glow_rows][glow_cols], shines orange over it: the largest in
+   the figure lets a quarter of the picture through, and a bar says how large
+   it is. glow and titles (one or two lines below each) may be NULL. */
 VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
     const char *title, const float *values, const float *glow, int glow_rows,
     int glow_cols, const char *const *titles, int rows, int cols, int channels,
@@ -1011,26 +1038,30 @@ VIT_DEF vit_result vit_dataset_folder(
 
 /* ---- 13 pretrained: safetensors ---------------------------------------- */
 
-/* A file of named float tensors with text metadata, as Hugging Face defines
-   it: 8 bytes header length, JSON, data. The file is mapped into memory where
+/* A file of named tensors with text metadata, as Hugging Face defines it: 8
+   bytes header length, JSON, data. What opens here is what their library 0.8.0
+   opens, and no name may be there twice. The file is mapped into memory where
    the system can, so that opening it reads its header alone; else it is read.
-   Do not write into a file that is open: replace it, by renaming another. */
+   Do not write into a file that is open: replace it, by renaming another.
+   Machines that store the big end of a number first cannot open any. */
 typedef struct {
   unsigned char *bytes;
   size_t size;
-  int file;    /* the open file while it is mapped, or -1 */
-  size_t data; /* where the tensors' bytes begin */
-  int count;   /* entries: tensors and metadata */
+  int file;         /* the open file while it is mapped, or -1 */
+  size_t data;      /* where the tensors' bytes begin */
+  int count, notes; /* tensors, and pairs of the metadata */
   struct vit__entry *entries;
+  struct vit__name *names;
 } vit_safetensors;
 typedef struct {
-  const char *name;
-  int dims, shape[8];
+  const char *name;   /* UTF-8; U+0000 in it stands as C0 80 */
+  int dims, shape[8]; /* dims -1: more than 8, or a size above INT_MAX */
   size_t count;
   const void *data; /* little-endian; not aligned */
-  char type[8];     /* "F32", "I64", ... */
+  char type[16];    /* "F32", "I64", "F8_E4M3", ... */
 } vit_safetensor;
 VIT_DEF vit_result vit_safetensors_open(vit_safetensors *f, const char *path);
+/* Tensor i in the header's order; 0 if there is none. */
 VIT_DEF int vit_safetensors_at(
     const vit_safetensors *f, int i, vit_safetensor *t);
 VIT_DEF vit_result vit_safetensors_find(
@@ -1039,24 +1070,36 @@ VIT_DEF vit_result vit_safetensors_find(
 VIT_DEF const char *vit_safetensors_metadata(
     const vit_safetensors *f, const char *key);
 VIT_DEF void vit_safetensors_close(vit_safetensors *f);
-/* Write such a file: to PATH.tmp, flushed to the disk, then renamed to PATH, so
-   that PATH is the old file or the whole new one at any moment (on Windows the
-   old one is removed just before). metadata: key, value, ..., NULL. */
+/* Write such a file: a temporary one of this call, flushed to the disk, is
+   renamed to PATH, so that PATH is the old file or the whole new one at any
+   moment, whoever else writes it. metadata: key, value, ..., NULL. */
 VIT_DEF vit_result vit_safetensors_write(const char *path,
     const vit_safetensor *tensors, int count, const char *const *metadata);
 /* Copy the parameters of a model from a file that has timm's names, each with
-   `prefix` ("" for none) in front. On failure the model is as it was. */
+   `prefix` ("" for none) in front. NaN and infinity are refused. On failure the
+   model is as it was. */
 VIT_DEF vit_result vit_model_load(
     vit_model *m, const vit_safetensors *f, const char *prefix);
-/* A model alone as a file: its parameters under timm's names and, as metadata,
-   its config ("config.depth": "6") and, of `d` (or NULL), the normalisation
-   ("mean", "std") and the names of the classes ("class.0"). */
+/* A model alone as a file; `d` (or NULL) gives mean, std and the class names.
+   Such a file holds, and vit_model_open wants:
+     tensors       all parameters, F32, under timm's names; others do no harm
+     config.FIELD  a field of vit_config as text, "config.depth": "6". Needed
+                   are image_height, image_width and heads. The tensors tell
+                   width, depth, mlp_width, head_dim, classes, channels,
+                   patch_height, patch_width, class_token, qkv_bias, final_norm,
+                   whether positions are learned and, without class token, pool.
+                   The rest is as in VIT_CONFIG_FIELDS. head and layer_drop are
+                   old names of softmax_before_loss and block_drop.
+     mean, std     of pixel / 255, "0.5 0.4 0.4", or one number if the model is
+                   grey; 0 and 1 where they are not there
+     class.0, ...  names of the classes; without class.0 they are numbers */
 VIT_DEF vit_result vit_model_save(
     const vit_model *m, const vit_dataset *d, const char *path);
-/* Make the model that such a file, or a checkpoint, describes. mean and std [3]
-   may be NULL; 0 and 1 where the file does not say. */
+/* Make the model that such a file, or a checkpoint, describes. `about` (or
+   NULL) becomes a dataset without images: channels, height, width, classes,
+   names, mean, std, source. Free both. */
 VIT_DEF vit_result vit_model_open(
-    vit_model *m, const char *path, float *mean, float *std);
+    vit_model *m, const char *path, vit_dataset *about);
 
 #endif /* VIT_H */
 
@@ -1084,6 +1127,7 @@ VIT_DEF vit_result vit_model_open(
 #include <direct.h>
 #include <fcntl.h>
 #include <io.h>
+#include <process.h>
 #include <time.h>
 #ifndef S_ISDIR /* MinGW has it, Microsoft has not */
 #define S_ISDIR(mode) (((mode)&_S_IFMT) == _S_IFDIR)
@@ -4653,7 +4697,8 @@ VIT_DEF int vit_schedule_observe(vit_schedule *s, double loss) {
 
 /* -- files that are replaced as a whole ---------------------------------- */
 
-/* Text that grows. `failed`: there was no memory for it. */
+/* Bytes or text that grow; a 0 follows the `used` ones. `failed`: there was no
+   memory for them. */
 typedef struct {
   char *at;
   size_t used, size;
@@ -4665,16 +4710,21 @@ static void vit__text_free(vit__text *t) {
   memset(t, 0, sizeof *t);
 }
 
-static void vit__text_add(vit__text *t, const char *more, size_t n) {
+/* Make room for n more; 0 if there is none. */
+static int vit__text_room(vit__text *t, size_t n) {
   if (!t->failed && t->size - t->used <= n) {
-    size_t size = 2 * t->size + n + 256;
-    char *bigger = (char *)vit__allocate(size, 1, "a text");
+    const size_t size = t->size / 2 * 3 + n + 256;
+    char *bigger = (char *)vit__allocate(size, 1, "what a file holds");
     if (bigger && t->at) memcpy(bigger, t->at, t->used);
     if (bigger && t->at) VIT_FREE(t->at);
     if (bigger) t->at = bigger, t->size = size;
     t->failed = !bigger;
   }
-  if (t->failed) return;
+  return !t->failed;
+}
+
+static void vit__text_add(vit__text *t, const char *more, size_t n) {
+  if (!vit__text_room(t, n)) return;
   memcpy(t->at + t->used, more, n);
   t->used += n;
   t->at[t->used] = '\0';
@@ -4694,82 +4744,83 @@ vit__text_print(vit__text *t, const char *format, ...) {
   vit__text_add(t, more, strlen(more));
 }
 
-#ifndef _WIN32
-/* POSIX, but hidden by <unistd.h> in strict C99. */
 #ifdef __cplusplus
-extern "C"
+extern "C" {
 #endif
-    int
-    fsync(int file);
+#ifdef _WIN32 /* all of <windows.h> would be too much */
+__declspec(dllimport) int __stdcall MoveFileExA(
+    const char *from, const char *to, unsigned long flags);
+#define VIT__OS(name)    _##name
+#define VIT__MKDIR(path) _mkdir(path)
+#define VIT__FLUSH(file) _commit(file)
+/* 1: in the place of the other, 8: on the disk */
+#define VIT__RENAME(a, b) (errno = EACCES, !MoveFileExA(a, b, 1 | 8))
+#define VIT__NEW          _O_WRONLY | _O_CREAT | _O_EXCL | _O_BINARY, 0600
+#else /* POSIX, but hidden by <unistd.h> in strict C99 */
+int fsync(int file);
+#define VIT__OS(name)     name
+#define VIT__MKDIR(path)  mkdir(path, 0777)
+#define VIT__FLUSH(file)  fsync(file)
+#define VIT__RENAME(a, b) rename(a, b)
+#define VIT__NEW          O_WRONLY | O_CREAT | O_EXCL, 0666
+#endif
+#ifdef __cplusplus
+}
 #endif
 
 /* Write all n bytes; 0 if that failed. */
 static int vit__write_out(int file, const char *p, size_t n) {
   while (n > 0) {
-    const size_t part = n < (1u << 28) ? n : 1u << 28;
-#ifdef _WIN32
-    const int done = _write(file, p, (unsigned)part);
-#else
-    const ptrdiff_t done = write(file, p, part);
-#endif
+    const unsigned part = (unsigned)VIT__MIN(n, (size_t)1 << 28);
+    const ptrdiff_t done = VIT__OS(write)(file, p, part);
     if (done < 0 && errno == EINTR) continue;
     if (done <= 0) return 0;
-    p += done;
-    n -= (size_t)done;
+    p += done, n -= (size_t)done;
   }
   return 1;
 }
 
-/* A name in a folder is on the disk when the folder is. */
-static void vit__sync_folder_of(const char *path) {
+/* A name is on the disk when its folder is. */
+static void vit__flush_folder_of(char *path) {
 #ifndef _WIN32
-  char dir[520];
-  char *slash;
-  int file;
-  snprintf(dir, sizeof dir, "%.510s", path);
-  slash = strrchr(dir, '/');
+  char *slash = strrchr(path, '/');
+  int folder;
   if (slash) slash[1] = '\0';
-  file = open(slash ? dir : ".", O_RDONLY);
-  if (file >= 0) (void)!fsync(file);
-  if (file >= 0) close(file);
+  folder = open(slash ? path : ".", O_RDONLY);
+  if (folder >= 0) (void)!fsync(folder), close(folder);
 #else
   (void)path;
 #endif
 }
 
-/* The pieces, one after another, become the file PATH, as described at vit_safetensors_write. */
+/* The pieces, one after another, become the file PATH, as described at
+   vit_safetensors_write. They are written to PATH.PROCESS-NUMBER.tmp, which
+   this call has made: threads or processes that replace PATH at the same time
+   have another, and what a crash left behind is passed over. */
 typedef struct {
   const void *data;
   size_t size;
 } vit__piece;
 static vit_result vit__replace_file(
     const char *path, const vit__piece *pieces, int count) {
-  char temporary[520];
-  int file, good = 1, why;
+  char temporary[560];
+  int file = -1, good, why;
   if (strlen(path) > 500)
     return vit__fail(VIT_ERR_FILE,
         "the file name %.100s... is longer than 500 characters", path);
-  snprintf(temporary, sizeof temporary, "%s.tmp", path);
-#ifdef _WIN32
-  file = _open(temporary, _O_WRONLY | _O_CREAT | _O_TRUNC | _O_BINARY,
-      _S_IREAD | _S_IWRITE);
-#else
-  file = open(temporary, O_WRONLY | O_CREAT | O_TRUNC, 0666);
-#endif
-  errno = file < 0 ? errno : 0;
-  for (int i = 0; file >= 0 && good && i < count; i++)
+  for (int i = 0; file < 0 && i < 10000 && (!i || errno == EEXIST); i++) {
+    snprintf(temporary, sizeof temporary, "%s.%ld-%d.tmp", path,
+        (long)VIT__OS(getpid)(), i);
+    file = VIT__OS(open)(temporary, VIT__NEW);
+  }
+  good = file >= 0;
+  if (good) errno = 0;
+  for (int i = 0; good && i < count; i++)
     good = vit__write_out(file, (const char *)pieces[i].data, pieces[i].size);
-#ifdef _WIN32
-  good = good && file >= 0 && !_commit(file);
-  if (file >= 0 && _close(file)) good = 0;
-  if (good) (void)remove(path); /* its rename does not replace */
-#else
-  while (good && file >= 0 && fsync(file)) good = errno == EINTR;
-  good = good && file >= 0;
-  if (file >= 0 && close(file)) good = 0;
-#endif
-  if (good && !rename(temporary, path)) {
-    vit__sync_folder_of(path);
+  while (good && VIT__FLUSH(file)) good = errno == EINTR;
+  if (file >= 0 && VIT__OS(close)(file)) good = 0;
+  if (good && !VIT__RENAME(temporary, path)) {
+    vit__flush_folder_of(temporary);
     return VIT_OK;
   }
   why = errno;
@@ -4781,7 +4832,7 @@ static vit_result vit__replace_file(
 
 VIT_DEF vit_result vit_make_dir(const char *dir) {
   char path[512];
-  size_t n = strlen(dir);
+  const size_t n = strlen(dir);
   struct stat info;
   int why = 0; /* the first thing that went wrong */
   if (n == 0 || n >= sizeof path)
@@ -4792,11 +4843,7 @@ VIT_DEF vit_result vit_make_dir(const char *dir) {
   for (size_t i = 1; i <= n; i++) {
     if (dir[i] != '/' && dir[i] != '\0') continue;
     path[i] = '\0';
-#ifdef _WIN32
-    if (_mkdir(path) && errno != EEXIST && !why) why = errno;
-#else
-    if (mkdir(path, 0777) && errno != EEXIST && !why) why = errno;
-#endif
+    if (VIT__MKDIR(path) && errno != EEXIST && !why) why = errno;
     path[i] = dir[i];
   }
   if (!stat(dir, &info)) {
@@ -4807,39 +4854,32 @@ VIT_DEF vit_result vit_make_dir(const char *dir) {
       strerror(why ? why : errno));
 }
 
-/* -- data: IDX files, plain and gzip ------------------------------------- */
-
 /* The whole file in memory; free it with VIT_FREE. */
 static vit_result vit__read_file(
     const char *path, unsigned char **bytes, size_t *size) {
-  FILE *f = fopen(path, "rb");
+  vit_result r = VIT_OK;
   long length = -1;
+  FILE *f = fopen(path, "rb");
   *bytes = NULL;
   if (!f)
     return vit__fail(
         VIT_ERR_FILE, "cannot open %.200s: %.100s", path, strerror(errno));
   if (!fseek(f, 0, SEEK_END)) length = ftell(f);
-  if (length < 0 || length == LONG_MAX || fseek(f, 0, SEEK_SET)) {
-    fclose(f);
-    return vit__fail(
-        VIT_ERR_FILE, "cannot read %.200s: it is not a plain file", path);
-  }
   *size = (size_t)length;
-  *bytes = (unsigned char *)vit__allocate(*size, 1, path);
-  if (!*bytes) {
-    fclose(f);
-    return VIT_ERR_NO_MEMORY;
-  }
-  if (fread(*bytes, 1, *size, f) != *size) {
-    fclose(f);
-    VIT_FREE(*bytes);
-    *bytes = NULL;
-    return vit__fail(VIT_ERR_FILE, "cannot read all %.0f bytes of %.200s",
+  if (length < 0 || length == LONG_MAX || fseek(f, 0, SEEK_SET))
+    r = vit__fail(
+        VIT_ERR_FILE, "cannot read %.200s: it is not a plain file", path);
+  else if (!(*bytes = (unsigned char *)vit__allocate(*size, 1, path)))
+    r = VIT_ERR_NO_MEMORY;
+  else if (fread(*bytes, 1, *size, f) != *size)
+    r = vit__fail(VIT_ERR_FILE, "cannot read all %.0f bytes of %.200s",
         (double)*size, path);
-  }
   fclose(f);
-  return VIT_OK;
+  if (r && *bytes) VIT_FREE(*bytes), *bytes = NULL;
+  return r;
 }
+
+/* -- gzip ---------------------------------------------------------------- */
 
 static uint32_t vit__big32(const unsigned char *p) {
   return (uint32_t)p[3] | (uint32_t)p[2] << 8 | (uint32_t)p[1] << 16 |
@@ -4852,7 +4892,7 @@ static uint32_t vit__little32(const unsigned char *p) {
          (uint32_t)p[3] << 24;
 }
 
-/* CRC-32 of gzip (RFC 1952, section 8). */
+/* CRC-32 of gzip (RFC 1952, section 8) and PNG. */
 static uint32_t vit__crc32(const unsigned char *p, size_t n) {
   uint32_t table[256], crc = 0xFFFFFFFFu;
   for (uint32_t i = 0; i < 256; i++) {
@@ -4864,60 +4904,89 @@ static uint32_t vit__crc32(const unsigned char *p, size_t n) {
   return ~crc;
 }
 
-/* Length of a gzip header (RFC 1952, section 2.3), 0 if it is damaged. */
+/* Length of the gzip header at p (RFC 1952, section 2.3); 0 if it is none. */
 static size_t vit__gzip_header(const unsigned char *p, size_t size) {
   size_t at = 10;
-  int flags;
-  if (size < 18 || p[2] != 8 || (p[3] & 0xE0)) return 0;
-  flags = p[3];
-  if (flags & 4) { /* extra field */
-    if (at + 2 > size) return 0;
-    at += 2 + (size_t)(p[at] | p[at + 1] << 8);
-  }
+  if (size < 18 || p[0] != 0x1F || p[1] != 0x8B || p[2] != 8 || p[3] & 0xE0)
+    return 0;
+  if (p[3] & 4) at += 2 + (size_t)(p[10] | p[11] << 8); /* extra field */
   for (int bit = 8; bit <= 16; bit *= 2) { /* name, comment: end with a zero */
-    if (!(flags & bit)) continue;
+    if (!(p[3] & bit)) continue;
     while (at < size && p[at]) at++;
     at++;
   }
-  if (flags & 2) at += 2; /* checksum of the header */
+  if (p[3] & 2) at += 2; /* checksum of the header */
   return at + 8 <= size ? at : 0;
+}
+
+/* Inflate the member of a gzip file that begins at p, behind what `out` holds.
+   stb_image tells how many bytes that gives, but not how many it took: the
+   member ends at the trailer of 8 bytes that names their checksum and number,
+   and behind which nothing is but zeros, with which tar fills up, and another
+   member. Returns the bytes from p to there; 0 if it is damaged. When it gives
+   more than `room` bytes, it is done again with more room. */
+static size_t vit__gunzip_member(
+    vit__text *out, const unsigned char *p, size_t size, size_t room) {
+  /* a byte of deflate gives at most 1032 bytes */
+  const size_t most = 1032 * VIT__MIN(size, INT_MAX / 2 / 1032);
+  size_t at = vit__gzip_header(p, size), next; /* it has been found before */
+  uint32_t crc;
+  int n = -1;
+  for (; n < 0; room *= 2) {
+    room = VIT__MIN(room, most);
+    if (!vit__text_room(out, room)) return 0;
+    n = stbi_zlib_decode_noheader_buffer(
+        out->at + out->used, (int)room, (const char *)p + at, (int)(size - at));
+    if (n < 0 && room == most) return 0;
+  }
+  crc = vit__crc32((unsigned char *)out->at + out->used, (size_t)n);
+  out->used += (size_t)n;
+  for (; at + 8 <= size; at++) {
+    if (vit__little32(p + at) != crc) continue;
+    if (vit__little32(p + at + 4) != (uint32_t)n) continue;
+    for (next = at + 8; next < size && !p[next];) next++;
+    if (next == size || vit__gzip_header(p + next, size - next)) return next;
+    at = next - 8; /* what ends in these zeros has nothing else behind it */
+  }
+  return 0;
 }
 #endif
 
-/* If the file is gzip, replace its bytes by the unpacked ones: inflate through
-   stb_image, then compare length and checksum with the file's last 8 bytes. */
+/* If the file is gzip, replace its bytes by the unpacked ones. */
 static vit_result vit__gunzip(
     const char *path, unsigned char **bytes, size_t *size) {
-  if (*size < 2 || (*bytes)[0] != 0x1F || (*bytes)[1] != 0x8B) return VIT_OK;
+  const unsigned char *p = *bytes;
+  if (*size < 2 || p[0] != 0x1F || p[1] != 0x8B) return VIT_OK;
 #ifdef STBI_INCLUDE_STB_IMAGE_H
   {
-    const size_t header = vit__gzip_header(*bytes, *size);
-    uint32_t crc = 0, length = UINT32_MAX;
-    unsigned char *out;
-    int got;
-    if (header) crc = vit__little32(*bytes + *size - 8);
-    if (header) length = vit__little32(*bytes + *size - 4);
-    /* a byte of deflate gives at most 1032 bytes */
-    if (!header || length / 1032 > *size)
+    const size_t n = *size;
+    const uint32_t last = n < 18 ? 0 : vit__little32(p + n - 4);
+    size_t at = 0, took = 1;
+    vit__text out;
+    vit_result r;
+    memset(&out, 0, sizeof out);
+    if (!vit__gzip_header(p, n) || last / 1032 > n)
       return vit__fail(VIT_ERR_FORMAT, "%.200s is a damaged gzip file", path);
-    if (*size > INT_MAX / 2 || length > INT_MAX / 2)
+    if (n > INT_MAX / 2 || last > INT_MAX / 2)
       return vit__fail(VIT_ERR_FORMAT,
           "%.200s is too large to be unpacked here; unpack it with gunzip",
           path);
-    out = (unsigned char *)vit__allocate(length, 1, path);
-    if (!out) return VIT_ERR_NO_MEMORY;
-    /* The last 8 bytes go along: stb_image wants to look ahead at the end. */
-    got = stbi_zlib_decode_noheader_buffer((char *)out, (int)length,
-        (const char *)*bytes + header, (int)(*size - header));
-    VIT_FREE(*bytes);
-    *bytes = out;
-    *size = length;
-    if (got < 0 || (uint32_t)got != length || vit__crc32(out, length) != crc)
-      return vit__fail(VIT_ERR_FORMAT,
-          "%.200s is damaged: its bytes do not give the %u bytes or the "
-          "checksum that it promises; get it again",
-          path, (unsigned)length);
-    return VIT_OK;
+    for (; took && at < n; at += took)
+      took = vit__gunzip_member(&out, p + at, n - at, last | 0xFFFF);
+    if (took) {
+      VIT_FREE(*bytes);
+      *bytes = (unsigned char *)out.at;
+      *size = out.used;
+      return VIT_OK;
+    }
+    r = out.failed
+            ? VIT_ERR_NO_MEMORY
+            : vit__fail(VIT_ERR_FORMAT,
+                  "%.200s is damaged: its bytes do not give the %u bytes or "
+                  "the checksum that it promises; get it again",
+                  path, (unsigned)last);
+    vit__text_free(&out);
+    return r;
   }
 #else
   return vit__fail(VIT_ERR_FORMAT,
@@ -4927,91 +4996,85 @@ static vit_result vit__gunzip(
 #endif
 }
 
-/* Read an IDX file of bytes with `dims` dimensions; data points behind the
-   header. */
-static vit_result vit__read_idx(const char *path, int dims, int *shape,
-    unsigned char **bytes, size_t *header) {
-  size_t size = 0, expected = 1;
-  vit_result r = vit__read_file(path, bytes, &size);
-  if (!r) r = vit__gunzip(path, bytes, &size);
-  *header = 4 + 4 * (size_t)dims;
-  if (!r && size >= 4 && size < *header)
-    r = vit__fail(VIT_ERR_FORMAT,
+/* -- data: IDX files ----------------------------------------------------- */
+
+/* Is this an IDX file of bytes with so many dimensions? They become shape. */
+static vit_result vit__check_idx(const char *path, const unsigned char *p,
+    size_t size, int dims, int *shape) {
+  const size_t header = 4 + 4 * (size_t)dims;
+  double expected = 1;
+  if (size >= 4 && size < header)
+    return vit__fail(VIT_ERR_FORMAT,
         "%.200s is cut off: it has %.0f bytes, its header alone needs %.0f",
-        path, (double)size, (double)*header);
-  if (!r && (size < *header || vit__big32(*bytes) != 0x800u + (uint32_t)dims))
-    r = vit__fail(VIT_ERR_FORMAT,
+        path, (double)size, (double)header);
+  if (size < 4 || vit__big32(p) != 0x800u + (uint32_t)dims)
+    return vit__fail(VIT_ERR_FORMAT,
         "%.200s is not an IDX file of %s: it starts with %u instead of %u",
-        path, dims == 3 ? "images" : "labels",
-        size < 4 ? 0u : vit__big32(*bytes), 0x800u + (unsigned)dims);
-  for (int d = 0; !r && d < dims; d++) {
-    uint32_t n = vit__big32(*bytes + 4 + 4 * d), most = d ? 4096 : 100000000;
+        path, dims == 3 ? "images" : "labels", size < 4 ? 0u : vit__big32(p),
+        0x800u + (unsigned)dims);
+  for (int d = 0; d < dims; d++) {
+    const uint32_t n = vit__big32(p + 4 + 4 * d), most = d ? 4096 : 100000000;
     if (n < 1 || n > most)
-      r = vit__fail(VIT_ERR_FORMAT,
+      return vit__fail(VIT_ERR_FORMAT,
           "%.200s says its dimension %d is %u; it must be from 1 to %u", path,
           d, n, most);
     shape[d] = (int)n;
-    if (!r && !vit_checked_mul(expected, n, &expected))
-      r = vit__fail(
-          VIT_ERR_OVERFLOW, "%.200s says it is larger than memory", path);
+    expected *= n;
   }
-  if (!r && size - *header != expected)
-    r = vit__fail(VIT_ERR_FORMAT,
+  if ((double)(size - header) != expected)
+    return vit__fail(VIT_ERR_FORMAT,
         "%.200s should hold %.0f bytes after its header, but holds %.0f; get "
         "it again",
-        path, (double)expected, (double)(size - *header));
-  if (r && *bytes) {
-    VIT_FREE(*bytes);
-    *bytes = NULL;
-  }
+        path, expected, (double)(size - header));
+  return VIT_OK;
+}
+
+/* The values of such a file. */
+static vit_result vit__read_idx(
+    const char *path, int dims, int *shape, uint8_t **values) {
+  const size_t header = 4 + 4 * (size_t)dims;
+  size_t size = 0;
+  vit_result r = vit__read_file(path, values, &size);
+  if (!r) r = vit__gunzip(path, values, &size);
+  if (!r) r = vit__check_idx(path, *values, size, dims, shape);
+  if (!r) memmove(*values, *values + header, size - header);
   return r;
 }
 
 VIT_DEF vit_result vit_dataset_idx(
     vit_dataset *d, const char *images, const char *labels, int classes) {
-  int shape[3] = {0, 0, 0}, count = 0;
-  unsigned char *pixels = NULL, *names = NULL;
-  size_t header;
+  int shape[3] = {0, 0, 0};
   vit_result r;
   memset(d, 0, sizeof *d);
   if (classes < 1 || classes > 256)
     return vit__fail(
         VIT_ERR_CONFIG, "classes is %d; it must be from 1 to 256", classes);
-  r = vit__read_idx(images, 3, shape, &pixels, &header);
-  if (!r) {
-    memmove(pixels, pixels + header,
-        (size_t)shape[0] * (size_t)shape[1] * (size_t)shape[2]);
-    r = vit__read_idx(labels, 1, &count, &names, &header);
-  }
-  if (!r) memmove(names, names + header, (size_t)count);
-  if (!r && count != shape[0])
+  r = vit__read_idx(images, 3, shape, &d->pixels);
+  if (!r) r = vit__read_idx(labels, 1, &d->count, &d->labels);
+  if (!r && d->count != shape[0])
     r = vit__fail(VIT_ERR_FORMAT,
         "%.150s holds %d images, but %.150s holds %d labels", images, shape[0],
-        labels, count);
-  for (int i = 0; !r && i < count; i++)
-    if (names[i] >= classes)
+        labels, d->count);
+  for (int i = 0; !r && i < d->count; i++)
+    if (d->labels[i] >= classes)
       r = vit__fail(VIT_ERR_FORMAT,
           "label %d of image %d in %.200s is not a class from 0 to %d",
-          names[i], i, labels, classes - 1);
+          d->labels[i], i, labels, classes - 1);
   if (r) {
-    if (pixels) VIT_FREE(pixels);
-    if (names) VIT_FREE(names);
+    vit_dataset_free(d);
     return r;
   }
-  d->count = count;
   d->channels = 1;
   d->height = shape[1];
   d->width = shape[2];
   d->classes = classes;
-  d->pixels = pixels;
-  d->labels = names;
   for (int c = 0; c < 3; c++) d->std[c] = 1;
   snprintf(d->source, sizeof d->source, "%.250s", images);
   return VIT_OK;
 }
 
-/* The folder of the data: dir, or VIT_DATA, or ./data; NULL with a sentence if its
-   name is too long. */
+/* The folder of the data: dir, or VIT_DATA, or ./data; NULL with a sentence if
+   its name is too long. */
 static const char *vit__data_dir(const char *dir) {
   if (!dir) dir = getenv("VIT_DATA");
   if (!dir || !*dir) dir = "data";
@@ -5026,23 +5089,32 @@ static const char *vit__data_dir(const char *dir) {
 /* DIR/FOLDER/NAME or DIR/FOLDER/NAME.gz, where it is. */
 static int vit__find_data(char *path, size_t size, const char *dir,
     const char *folder, const char *name) {
-  for (int packed = 0; packed < 2; packed++) {
-    FILE *f;
+  FILE *f = NULL;
+  for (int packed = 0; !f && packed < 2; packed++) {
     snprintf(path, size, "%s%s/%s%s", dir, folder, name, packed ? ".gz" : "");
     f = fopen(path, "rb");
-    if (f) {
-      fclose(f);
-      return 1;
-    }
   }
-  return 0;
+  return f && !fclose(f);
+}
+
+/* What these images are, by their labels: MNIST's are known, and data/digits.c
+   draws each digit once among every ten, in an order that changes. */
+static const char *vit__digits_name(const vit_dataset *d, vit_split split) {
+  const char *known =
+      split == VIT_TRAIN ? "\5\0\4\1\11\2\1\3" : "\7\2\1\0\4\1\4\11";
+  int mixed = d->count >= 20 && memcmp(d->labels, d->labels + 10, 10) != 0;
+  if (d->count >= 8 && !memcmp(d->labels, known, 8)) return "MNIST";
+  for (int i = 0; i + 10 <= d->count; i += 10) {
+    int seen = 0;
+    for (int j = i; j < i + 10; j++) seen |= 1 << d->labels[j];
+    if (seen != 1023) mixed = 0;
+  }
+  return mixed ? "drawn digits (not MNIST)"
+               : "images in MNIST's files (not MNIST)";
 }
 
 VIT_DEF vit_result vit_dataset_mnist(
     vit_dataset *d, const char *dir, vit_split split) {
-  /* how the labels of the real MNIST begin */
-  static const uint8_t known[2][8] = {
-      {5, 0, 4, 1, 9, 2, 1, 3}, {7, 2, 1, 0, 4, 1, 4, 9}};
   static const char *const folders[] = {"/mnist", "", "/digits"};
   const char *stem = split == VIT_TRAIN ? "train" : "t10k";
   char name[40], images[300], labels[300];
@@ -5066,13 +5138,14 @@ VIT_DEF vit_result vit_dataset_mnist(
   r = vit_dataset_idx(d, images, labels, 10);
   if (r) return r;
   snprintf(d->source, sizeof d->source, "%s, %d %s images of %d x %d, %.150s",
-      d->count >= 8 && !memcmp(d->labels, known[split == VIT_TEST], 8)
-          ? "MNIST"
-          : "drawn digits (not MNIST)",
-      d->count, split == VIT_TRAIN ? "training" : "test", d->height, d->width,
-      images);
+      vit__digits_name(d, split), d->count,
+      split == VIT_TRAIN ? "training" : "test", d->height, d->width, images);
   return VIT_OK;
 }
+
+/* -- datasets ------------------------------------------------------------ */
+
+enum { VIT__MOST_CLASSES = 256 }; /* a label is one byte */
 
 VIT_DEF void vit_dataset_free(vit_dataset *d) {
   if (d->pixels) VIT_FREE(d->pixels);
@@ -5083,6 +5156,38 @@ VIT_DEF void vit_dataset_free(vit_dataset *d) {
 
 VIT_DEF void vit_dataset_limit(vit_dataset *d, int n) {
   if (n > 0 && n < d->count) d->count = n;
+}
+
+VIT_DEF const char *vit_class_name(const vit_dataset *d, int k) {
+  static VIT__THREAD_LOCAL char numbers[VIT__MOST_CLASSES][4];
+  if (k < 0 || k >= d->classes || k >= VIT__MOST_CLASSES) return "?";
+  if (d->names) return d->names[k];
+  if (!*numbers[k]) snprintf(numbers[k], sizeof numbers[k], "%d", k);
+  return numbers[k];
+}
+
+/* Room for the names of d->classes classes, all "". */
+static vit_result vit__allocate_names(vit_dataset *d) {
+  const size_t size = (size_t)d->classes * VIT_NAME_SIZE;
+  void *names = vit__allocate(size, 1, "the names of the classes");
+  if (!names) return VIT_ERR_NO_MEMORY;
+  memset(names, 0, size);
+  d->names = (char(*)[VIT_NAME_SIZE])names;
+  return VIT_OK;
+}
+
+/* Bytes of one image. */
+static size_t vit__image_size(const vit_dataset *d) {
+  return (size_t)d->channels * (size_t)d->height * (size_t)d->width;
+}
+
+/* Room for `count` images of d's sizes. */
+static vit_result vit__allocate_images(vit_dataset *d, int count) {
+  d->pixels =
+      (uint8_t *)vit__allocate((size_t)count, vit__image_size(d), "the images");
+  if (d->pixels)
+    d->labels = (uint8_t *)vit__allocate((size_t)count, 1, "the labels");
+  return d->labels ? VIT_OK : VIT_ERR_NO_MEMORY;
 }
 
 VIT_DEF void vit_dataset_batch(
@@ -5119,11 +5224,12 @@ static vit_result vit__check_dataset(
         c->image_width,
         d->channels != c->channels ? "" : "; vit_dataset_resize can help");
   for (int k = 0; k < VIT__MIN(d->channels, 3); k++)
-    if (!(d->std[k] > 0))
+    if (!(d->std[k] > 0 && d->std[k] <= FLT_MAX &&
+            fabsf(d->mean[k]) <= FLT_MAX))
       return vit__fail(VIT_ERR_CONFIG,
-          "std of channel %d of the %s set is %g; it must be above 0 (1 for "
-          "none)",
-          k, what, (double)d->std[k]);
+          "mean and std of channel %d of the %s set are %g and %g; mean must "
+          "be finite, std finite and above 0 (0 and 1 for none)",
+          k, what, (double)d->mean[k], (double)d->std[k]);
   if (d->classes > c->classes)
     return vit__fail(VIT_ERR_CONFIG,
         "the %s set has %d classes, the model only %d", what, d->classes,
@@ -5131,97 +5237,33 @@ static vit_result vit__check_dataset(
   return VIT_OK;
 }
 
-enum { VIT__MOST_CLASSES = 256 }; /* a label is one byte */
-
-#define VIT__TEN(t)                                                            \
-  t "0", t "1", t "2", t "3", t "4", t "5", t "6", t "7", t "8", t "9"
-#define VIT__HUNDRED(t)                                                        \
-  VIT__TEN(t "0"), VIT__TEN(t "1"), VIT__TEN(t "2"), VIT__TEN(t "3"),          \
-      VIT__TEN(t "4"), VIT__TEN(t "5"), VIT__TEN(t "6"), VIT__TEN(t "7"),      \
-      VIT__TEN(t "8"), VIT__TEN(t "9")
-
-VIT_DEF const char *vit_class_name(const vit_dataset *d, int k) {
-  static const char numbers[][4] = {VIT__TEN(""), VIT__TEN("1"), VIT__TEN("2"),
-      VIT__TEN("3"), VIT__TEN("4"), VIT__TEN("5"), VIT__TEN("6"), VIT__TEN("7"),
-      VIT__TEN("8"), VIT__TEN("9"), VIT__HUNDRED("1"), VIT__TEN("20"),
-      VIT__TEN("21"), VIT__TEN("22"), VIT__TEN("23"), VIT__TEN("24"),
-      VIT__TEN("25")};
-  if (k < 0 || k >= d->classes || k >= VIT__MOST_CLASSES) return "?";
-  return d->names ? d->names[k] : numbers[k];
-}
-
-/* Room for the names of d->classes classes, all "". */
-static vit_result vit__allocate_names(vit_dataset *d) {
-  const size_t size = (size_t)d->classes * VIT_NAME_SIZE;
-  void *names = vit__allocate(size, 1, "the names of the classes");
-  if (!names) return VIT_ERR_NO_MEMORY;
-  memset(names, 0, size);
-  d->names = (char(*)[VIT_NAME_SIZE])names;
-  return VIT_OK;
-}
-
-/* Bytes of one image. */
-static size_t vit__image_size(const vit_dataset *d) {
-  return (size_t)d->channels * (size_t)d->height * (size_t)d->width;
-}
-
-/* Room for `count` images of d's sizes. */
-static vit_result vit__allocate_images(vit_dataset *d, int count) {
-  d->pixels =
-      (uint8_t *)vit__allocate((size_t)count, vit__image_size(d), "the images");
-  if (d->pixels)
-    d->labels = (uint8_t *)vit__allocate((size_t)count, 1, "the labels");
-  return d->labels ? VIT_OK : VIT_ERR_NO_MEMORY;
-}
-
-/* -- a held-back part, mean and std -------------------------------------- */
-
-/* Share `total` among the classes in proportion to counts, whose sum is `all`:
-   whole shares first, what is left goes to the largest remainders. */
-static void vit__share_out(int *shares, const int *counts, int total, int all) {
+/* How many of `held` images each class gives, in proportion to counts, whose
+   sum is `all`: rounded down; what is left goes to the largest remainders. */
+static void vit__set_quotas(int *quotas, const int *counts, int held, int all) {
   int64_t rest[VIT__MOST_CLASSES];
-  int left = total;
+  int left = held;
   for (int k = 0; k < VIT__MOST_CLASSES; k++) {
-    const int64_t part = (int64_t)total * counts[k];
-    shares[k] = (int)(part / all);
-    rest[k] = part % all;
-    left -= shares[k];
+    const int64_t product = (int64_t)held * counts[k];
+    quotas[k] = (int)(product / all);
+    rest[k] = product % all;
+    left -= quotas[k];
   }
-  for (; left > 0; left--) {
+  while (left-- > 0) {
     int most = 0;
     for (int k = 1; k < VIT__MOST_CLASSES; k++)
       if (rest[k] > rest[most]) most = k;
-    shares[most]++;
+    quotas[most]++;
     rest[most] = 0;
-  }
-}
-
-/* Knuth's selection sampling: of the images of a class that are still to come,
-   each is as likely to be taken. */
-static void vit__move_images(
-    vit_dataset *d, vit_dataset *held, int *shares, int *counts, vit_rng *rng) {
-  const size_t image = vit__image_size(d);
-  const int all = d->count;
-  d->count = 0;
-  for (int i = 0; i < all; i++) {
-    const int k = d->labels[i];
-    const int taken =
-        vit_random_below(rng, (uint32_t)counts[k]) < (uint32_t)shares[k];
-    vit_dataset *to = taken ? held : d;
-    const size_t at = (size_t)to->count++;
-    counts[k]--;
-    shares[k] -= taken;
-    memmove(to->pixels + at * image, d->pixels + (size_t)i * image, image);
-    to->labels[at] = (uint8_t)k;
   }
 }
 
 VIT_DEF vit_result vit_dataset_split(
     vit_dataset *d, int held_back, uint64_t seed, vit_dataset *held) {
-  int counts[VIT__MOST_CLASSES] = {0}, shares[VIT__MOST_CLASSES];
+  int counts[VIT__MOST_CLASSES] = {0}, quotas[VIT__MOST_CLASSES];
   vit_rng rng = vit_rng_create(seed, VIT__SALT_SPLIT);
-  char source[sizeof d->source];
+  const size_t size = vit__image_size(d);
   const int all = d->count;
+  char source[sizeof d->source];
   vit_result r;
   memset(held, 0, sizeof *held);
   if (held_back < 1 || held_back >= all)
@@ -5242,8 +5284,19 @@ VIT_DEF vit_result vit_dataset_split(
   if (d->names)
     memcpy(held->names, d->names, (size_t)d->classes * sizeof *d->names);
   for (int i = 0; i < all; i++) counts[d->labels[i]]++;
-  vit__share_out(shares, counts, held_back, all);
-  vit__move_images(d, held, shares, counts, &rng);
+  vit__set_quotas(quotas, counts, held_back, all);
+  d->count = 0;
+  for (int i = 0; i < all; i++) {
+    /* Knuth's selection sampling: of the images of a class that are still to
+       come, each is as likely to be taken. */
+    const int k = d->labels[i];
+    const uint32_t at = vit_random_below(&rng, (uint32_t)counts[k]--);
+    vit_dataset *to = at < (uint32_t)quotas[k] ? held : d;
+    if (to == held) quotas[k]--;
+    memmove(to->pixels + (size_t)to->count * size, d->pixels + (size_t)i * size,
+        size);
+    to->labels[to->count++] = (uint8_t)k;
+  }
   memcpy(source, d->source, sizeof source);
   snprintf(held->source, sizeof source, "%d of %d held back from %.200s",
       held->count, all, source);
@@ -5282,37 +5335,21 @@ VIT_DEF vit_result vit_dataset_normalize(
 
 VIT_DEF int vit_augment_field(vit_augment *a, int i, const char **name,
     const char **text, float **value) {
-  int n = 0;
-#define VIT__FIELD(field, meaning)                                             \
-  if (n++ == i) {                                                              \
-    *name = #field;                                                            \
-    *text = meaning;                                                           \
-    *value = &a->field;                                                        \
-    return 1;                                                                  \
-  }
+#define VIT__FIELD(field, largest, meaning)                                    \
+  if (i-- == 0) return *name = #field, *text = meaning, *value = &a->field, 1;
   VIT_AUGMENT_FIELDS(VIT__FIELD)
 #undef VIT__FIELD
   return 0;
 }
 
 VIT_DEF vit_result vit_augment_check(const vit_augment *a) {
-  vit_augment copy = *a;
-  const char *name, *text;
-  float *value;
-  for (int i = 0; vit_augment_field(&copy, i, &name, &text, &value); i++) {
-    double most = 1; /* parts and probabilities */
-    if (!strcmp(name, "rotate")) most = 180;
-    if (!strcmp(name, "shear")) most = 60;
-    if (!strncmp(name, "elastic", 7)) most = 16;
-    if (!strcmp(name, "scale") || !strncmp(name, "mix", 3) ||
-        !strncmp(name, "cut", 3))
-      most = 2;
-    if (!strncmp(name, "rand", 4)) most = 10;
-    if (!((double)*value >= 0 && (double)*value <= most))
-      return vit__fail(VIT_ERR_CONFIG,
-          "augmentation: %s is %g; it must be from 0 to %g", name,
-          (double)*value, most);
-  }
+#define VIT__FIELD(field, largest, meaning)                                    \
+  if (!(a->field >= 0 && a->field <= largest))                                 \
+    return vit__fail(VIT_ERR_CONFIG,                                           \
+        "augmentation: %s is %g; it must be from 0 to %d", #field,             \
+        (double)a->field, largest);
+  VIT_AUGMENT_FIELDS(VIT__FIELD)
+#undef VIT__FIELD
   if (a->rand_ops != floorf(a->rand_ops))
     return vit__fail(VIT_ERR_CONFIG,
         "augmentation: rand_ops is %g; it must be a whole number",
@@ -5322,61 +5359,49 @@ VIT_DEF vit_result vit_augment_check(const vit_augment *a) {
         "augmentation: rand_ops is %g, but rand_strength is 0 and changes "
         "nothing; set it to 1 to 10",
         (double)a->rand_ops);
+  if (!a->image != !(a->name && *a->name))
+    return vit__fail(VIT_ERR_CONFIG,
+        "augmentation: there is %s; set image, a function of your own, and "
+        "name, by which a resume knows it, both or neither",
+        a->image ? "a function without a name" : "a name without a function");
   return VIT_OK;
 }
 
-#define VIT__FIELD(field, meaning) +1
+#define VIT__FIELD(field, largest, meaning) +1
 enum { VIT__AUGMENT_COUNT = 0 VIT_AUGMENT_FIELDS(VIT__FIELD) };
 #undef VIT__FIELD
 
-/* Where each pixel of the output comes from: (x, y) measured from the centre of
-   the output, in half widths and half heights, becomes
-   (xx x + xy y + x0, yx x + yy y + y0) in the input. */
+/* What was drawn for one image. Where each pixel of the output comes from: its
+   (x, y), measured from the centre in half widths and half heights, becomes
+   from * (x, y, 1) in the input. */
 typedef struct {
-  double xx, xy, x0, yx, yy, y0;
-} vit__affine;
-
-/* First b, then a. */
-static vit__affine vit__compose(vit__affine a, vit__affine b) {
-  vit__affine c;
-  c.xx = a.xx * b.xx + a.xy * b.yx;
-  c.xy = a.xx * b.xy + a.xy * b.yy;
-  c.x0 = a.xx * b.x0 + a.xy * b.y0 + a.x0;
-  c.yx = a.yx * b.xx + a.yy * b.yx;
-  c.yy = a.yx * b.xy + a.yy * b.yy;
-  c.y0 = a.yx * b.x0 + a.yy * b.y0 + a.y0;
-  return c;
-}
-
-static vit__affine vit__affine_of(
-    double xx, double xy, double yx, double yy, double x0, double y0) {
-  vit__affine a;
-  a.xx = xx, a.xy = xy, a.x0 = x0;
-  a.yx = yx, a.yy = yy, a.y0 = y0;
-  return a;
-}
-
-/* What was drawn for one image. */
-typedef struct {
-  vit__affine from; /* output to input */
-  int moves;        /* `from` is not the identity */
+  double from[2][3];
+  int moves; /* `from` is not the identity */
   float brightness, contrast;
   int erases;
 } vit__draw;
 
-static void vit__move(vit__draw *w, vit__affine a) {
-  w->from = vit__compose(w->from, a);
+/* First (x, y) -> (xx x + xy y + x0, yx x + yy y + y0), then what was drawn
+   before. */
+static void vit__move(vit__draw *w, double xx, double xy, double yx, double yy,
+    double x0, double y0) {
+  for (int i = 0; i < 2; i++) {
+    double *to = w->from[i], a = to[0], b = to[1];
+    to[0] = a * xx + b * yx;
+    to[1] = a * xy + b * yy;
+    to[2] = a * x0 + b * y0 + to[2];
+  }
   w->moves = 1;
+}
+
+static void vit__turn(vit__draw *w, double degrees, double aspect) {
+  double c = cos(degrees * VIT_PI / 180), s = sin(degrees * VIT_PI / 180);
+  vit__move(w, c, -s / aspect, s * aspect, c, 0, 0);
 }
 
 /* -most .. most */
 static double vit__spread(vit_rng *rng, double most) {
   return most * (2 * (double)vit_random_uniform(rng) - 1);
-}
-
-static void vit__turn(vit__draw *w, double degrees, double aspect) {
-  double c = cos(degrees * VIT_PI / 180), s = sin(degrees * VIT_PI / 180);
-  vit__move(w, vit__affine_of(c, -s / aspect, s * aspect, c, 0, 0));
 }
 
 /* Random resized crop (Szegedy et al. 2015): a part of the area from `least` to
@@ -5388,24 +5413,22 @@ static void vit__crop(vit__draw *w, double least, vit_rng *rng) {
   sx = area / sy;
   x0 = vit__spread(rng, 1 - sx);
   y0 = vit__spread(rng, 1 - sy);
-  vit__move(w, vit__affine_of(sx, 0, 0, sy, x0, y0));
+  vit__move(w, sx, 0, 0, sy, x0, y0);
 }
 
 /* RandAugment (Cubuk et al. 2020): one of these at a given strength, 0..1. */
 static void vit__random_change(
     vit__draw *w, double strength, double aspect, vit_rng *rng) {
-  uint32_t which = vit_random_below(rng, 10);
-  double v = vit_random_u32(rng) & 1 ? strength : -strength;
+  const uint32_t which = vit_random_below(rng, 10);
+  const double v = vit_random_u32(rng) & 1 ? strength : -strength;
+  const double s = v > 0 ? 1 + 0.5 * v : 1 / (1 - 0.5 * v);
   if (which == 0) return; /* as it is */
   if (which == 1) vit__turn(w, 30 * v, aspect);
-  if (which == 2) vit__move(w, vit__affine_of(1, 0.3 * v / aspect, 0, 1, 0, 0));
-  if (which == 3) vit__move(w, vit__affine_of(1, 0, 0.3 * v * aspect, 1, 0, 0));
-  if (which == 4) vit__move(w, vit__affine_of(1, 0, 0, 1, 0.9 * v, 0));
-  if (which == 5) vit__move(w, vit__affine_of(1, 0, 0, 1, 0, 0.9 * v));
-  if (which == 6) {
-    double s = v > 0 ? 1 + 0.5 * v : 1 / (1 - 0.5 * v);
-    vit__move(w, vit__affine_of(s, 0, 0, s, 0, 0));
-  }
+  if (which == 2) vit__move(w, 1, 0.3 * v / aspect, 0, 1, 0, 0);
+  if (which == 3) vit__move(w, 1, 0, 0.3 * v * aspect, 1, 0, 0);
+  if (which == 4) vit__move(w, 1, 0, 0, 1, 0.9 * v, 0);
+  if (which == 5) vit__move(w, 1, 0, 0, 1, 0, 0.9 * v);
+  if (which == 6) vit__move(w, s, 0, 0, s, 0, 0);
   if (which == 7) w->brightness *= (float)(1 + 0.9 * v);
   if (which == 8) w->contrast *= (float)(1 + 0.9 * v);
   if (which == 9 && strength > 0) w->erases = 1;
@@ -5415,27 +5438,25 @@ static vit__draw vit__draw_changes(
     const vit_augment *a, double aspect, vit_rng *rng) {
   vit__draw w;
   memset(&w, 0, sizeof w);
-  w.from = vit__affine_of(1, 0, 0, 1, 0, 0);
+  w.from[0][0] = w.from[1][1] = 1;
   w.brightness = w.contrast = 1;
   if (a->crop > 0) vit__crop(&w, (double)a->crop, rng);
   if (a->shift > 0) {
-    double x = vit__spread(rng, 2 * (double)a->shift);
-    double y = vit__spread(rng, 2 * (double)a->shift);
-    vit__move(&w, vit__affine_of(1, 0, 0, 1, x, y));
+    const double x = vit__spread(rng, 2 * (double)a->shift);
+    vit__move(&w, 1, 0, 0, 1, x, vit__spread(rng, 2 * (double)a->shift));
   }
   if (a->rotate > 0) vit__turn(&w, vit__spread(rng, (double)a->rotate), aspect);
   if (a->scale > 0) {
-    double s = exp(vit__spread(rng, log(1 + (double)a->scale)));
-    vit__move(&w, vit__affine_of(s, 0, 0, s, 0, 0));
+    const double s = exp(vit__spread(rng, log(1 + (double)a->scale)));
+    vit__move(&w, s, 0, 0, s, 0, 0);
   }
   if (a->shear > 0) {
-    double t = tan(vit__spread(rng, (double)a->shear) * VIT_PI / 180);
-    vit__move(&w, vit__affine_of(1, t / aspect, 0, 1, 0, 0));
+    const double t = tan(vit__spread(rng, (double)a->shear) * VIT_PI / 180);
+    vit__move(&w, 1, t / aspect, 0, 1, 0, 0);
   }
-  if (vit_random_uniform(rng) < a->flip)
-    vit__move(&w, vit__affine_of(-1, 0, 0, 1, 0, 0));
+  if (vit_random_uniform(rng) < a->flip) vit__move(&w, -1, 0, 0, 1, 0, 0);
   if (vit_random_uniform(rng) < a->flip_vertical)
-    vit__move(&w, vit__affine_of(1, 0, 0, -1, 0, 0));
+    vit__move(&w, 1, 0, 0, -1, 0, 0);
   w.brightness += (float)vit__spread(rng, (double)a->brightness);
   w.contrast += (float)vit__spread(rng, (double)a->contrast);
   w.erases = vit_random_uniform(rng) < a->erase;
@@ -5446,27 +5467,22 @@ static vit__draw vit__draw_changes(
 
 /* out[x][y] = sum over i of weight[|y - i|] in[i][x]: along the columns, and
    turned round, so that the same once more goes along the rows. in [h,w],
-   out [w,h]. Four columns at a time; if w % 4, some of the last four are done
-   twice. */
+   out [w,h]. Four columns at a time: where fewer are left, up to three floats
+   behind `in` are read, and not used. */
 static void vit__smooth(
     float *out, const float *in, int h, int w, const float *weight, int reach) {
-  const int step = VIT__MIN(4, w), one = step > 1, two = 2 * (step > 2);
-  const int three = step - 1;
-  for (int x = 0; x < w; x += step) {
-    const float *column = in + VIT__MIN(x, w - step);
-    float *to = out + (vit_idx)VIT__MIN(x, w - step) * h;
+  for (int x = 0; x < w; x += 4)
     for (int y = 0; y < h; y++) {
       const int last = VIT__MIN(y + reach, h - 1);
-      float a = 0, b = 0, c = 0, d = 0;
+      float sum[4] = {0, 0, 0, 0};
       for (int i = y > reach ? y - reach : 0; i <= last; i++) {
-        const float *p = column + i * (vit_idx)w,
-                    f = weight[i < y ? y - i : i - y];
-        a += f * p[0], b += f * p[one], c += f * p[two], d += f * p[three];
+        const float *p = in + i * (vit_idx)w + x, f = weight[abs(i - y)];
+        sum[0] += f * p[0], sum[1] += f * p[1];
+        sum[2] += f * p[2], sum[3] += f * p[3];
       }
-      to[y] = a, to[one * h + y] = b, to[two * h + y] = c,
-      to[three * h + y] = d;
+      for (int j = 0; j < VIT__MIN(4, w - x); j++)
+        out[(x + j) * (vit_idx)h + y] = sum[j];
     }
-  }
 }
 
 /* Elastic bending (Simard et al. 2003, section 2): each pixel gets a random
@@ -5505,27 +5521,26 @@ static void vit__sample(float *out, const uint8_t *pixels, int C, int h, int w,
   x1 = VIT__MIN(x0 + 1, w - 1), y1 = VIT__MIN(y0 + 1, h - 1);
   fx = (float)(x - (double)x0), fy = (float)(y - (double)y0);
   for (vit_idx c = 0; c < C; c++, pixels += plane) {
-    float top =
-        (float)pixels[y0 * w + x0] * (1 - fx) + (float)pixels[y0 * w + x1] * fx;
-    float low =
-        (float)pixels[y1 * w + x0] * (1 - fx) + (float)pixels[y1 * w + x1] * fx;
+    const uint8_t *up = pixels + y0 * w, *down = pixels + y1 * w;
+    float top = (float)up[x0] * (1 - fx) + (float)up[x1] * fx;
+    float low = (float)down[x0] * (1 - fx) + (float)down[x1] * fx;
     out[c * plane] = top * (1 - fy) + low * fy;
   }
 }
 
-/* Grey levels of the moved and bent picture. */
+/* Grey levels of the moved and bent picture; bend [2,height,width] or NULL. */
 static void vit__warp(float *out, const uint8_t *pixels, const vit_dataset *d,
-    const vit__draw *draw, const float *bend_x, const float *bend_y) {
+    const double from[2][3], const float *bend) {
   const int h = d->height, w = d->width;
-  const vit__affine a = draw->from;
+  vit_idx i = 0;
   for (int y = 0; y < h; y++)
-    for (int x = 0; x < w; x++) {
+    for (int x = 0; x < w; x++, i++) {
       const double u = (2 * x + 1 - w) / (double)w; /* -1 .. 1 */
       const double v = (2 * y + 1 - h) / (double)h;
-      const vit_idx i = (vit_idx)y * w + x;
-      double px = ((a.xx * u + a.xy * v + a.x0) * w + w - 1) / 2;
-      double py = ((a.yx * u + a.yy * v + a.y0) * h + h - 1) / 2;
-      if (bend_x) px += (double)bend_x[i], py += (double)bend_y[i];
+      const double *fx = from[0], *fy = from[1];
+      double px = ((fx[0] * u + fx[1] * v + fx[2]) * w + w - 1) / 2;
+      double py = ((fy[0] * u + fy[1] * v + fy[2]) * h + h - 1) / 2;
+      if (bend) px += (double)bend[i], py += (double)bend[(vit_idx)h * w + i];
       vit__sample(out + i, pixels, d->channels, h, w, px, py);
     }
 }
@@ -5533,45 +5548,39 @@ static void vit__warp(float *out, const uint8_t *pixels, const vit_dataset *d,
 /* Brightness multiplies, contrast stretches from the mean of all channels; then
    the levels are cut off at 0 and 255. */
 static void vit__colour(float *image, vit_idx n, const vit__draw *w) {
-  double mean = 0;
+  double sum = 0;
+  float mean;
   for (vit_idx i = 0; i < n; i++) {
     image[i] = fminf(fmaxf(image[i] * w->brightness, 0), 255);
-    mean += (double)image[i];
+    sum += (double)image[i];
   }
-  mean /= (double)n;
+  mean = (float)(sum / (double)n);
   for (vit_idx i = 0; i < n; i++)
-    image[i] = fminf(
-        fmaxf((float)mean + w->contrast * (image[i] - (float)mean), 0), 255);
+    image[i] = fminf(fmaxf(mean + w->contrast * (image[i] - mean), 0), 255);
 }
 
-/* A box of a part `area` of the image, its sides 1 : ratio, anywhere. */
-typedef struct {
-  int x, y, width, height;
-} vit__box;
-static vit__box vit__random_box(
-    int h, int w, double area, double ratio, vit_rng *rng) {
-  vit__box b;
-  b.width = VIT__MIN((int)(sqrt(area / ratio) * w + 0.5), w);
-  b.height = VIT__MIN((int)(sqrt(area * ratio) * h + 0.5), h);
-  b.x = (int)vit_random_below(rng, (uint32_t)(w - b.width) + 1);
-  b.y = (int)vit_random_below(rng, (uint32_t)(h - b.height) + 1);
-  return b;
-}
-
-/* Random erasing (Zhong et al. 2020): 2 to 33 % of the area become the mean,
-   which is 0 after normalising. */
-static void vit__erase(float *image, const vit_dataset *d, vit_rng *rng) {
-  double area = 0.02 + 0.31 * (double)vit_random_uniform(rng);
-  double ratio = exp(vit__spread(rng, log(3.0)));
-  vit__box b = vit__random_box(d->height, d->width, area, ratio, rng);
+/* Images a and b exchange a box of a part `area` of each, its sides 1 : ratio,
+   anywhere; without b it becomes 0. Returns the pixels of the box. */
+static int vit__exchange(float *a, float *b, const vit_dataset *d, double area,
+    double ratio, vit_rng *rng) {
+  const int h = d->height, w = d->width;
+  const int box_w = VIT__MIN((int)(sqrt(area / ratio) * w + 0.5), w);
+  const int box_h = VIT__MIN((int)(sqrt(area * ratio) * h + 0.5), h);
+  const int x0 = (int)vit_random_below(rng, (uint32_t)(w - box_w) + 1);
+  const int y0 = (int)vit_random_below(rng, (uint32_t)(h - box_h) + 1);
   for (vit_idx c = 0; c < d->channels; c++)
-    for (vit_idx y = b.y; y < b.y + b.height; y++)
-      for (vit_idx x = b.x; x < b.x + b.width; x++)
-        image[(c * d->height + y) * d->width + x] = 0;
+    for (int y = y0; y < y0 + box_h; y++)
+      for (int x = x0; x < x0 + box_w; x++) {
+        const vit_idx i = (c * h + y) * w + x;
+        const float from_b = b ? b[i] : 0;
+        if (b) b[i] = a[i];
+        a[i] = from_b;
+      }
+  return box_w * box_h;
 }
 
 VIT_DEF size_t vit_augment_scratch(const vit_dataset *d) {
-  return 3 * (size_t)d->height * (size_t)d->width;
+  return 3 * (size_t)d->height * (size_t)d->width + 3; /* see vit__smooth */
 }
 
 VIT_DEF void vit_augment_image(float *out, const vit_dataset *d, int index,
@@ -5586,7 +5595,7 @@ VIT_DEF void vit_augment_image(float *out, const vit_dataset *d, int index,
     vit__bend(scratch + axis * plane, scratch + 2 * plane, d->height, d->width,
         (double)a->elastic, width, rng);
   if (draw.moves || bends)
-    vit__warp(out, pixels, d, &draw, bends ? scratch : NULL, scratch + plane);
+    vit__warp(out, pixels, d, draw.from, bends ? scratch : NULL);
   else
     for (vit_idx i = 0; i < n; i++) out[i] = (float)pixels[i];
   if (draw.brightness != 1 || draw.contrast != 1) vit__colour(out, n, &draw);
@@ -5594,7 +5603,13 @@ VIT_DEF void vit_augment_image(float *out, const vit_dataset *d, int index,
     const vit_idx c = i / plane % 3;
     out[i] = (out[i] / 255.0f - d->mean[c]) / d->std[c];
   }
-  if (draw.erases) vit__erase(out, d, rng);
+  if (draw.erases) {
+    /* Random erasing (Zhong et al. 2020): 2 to 33 % of the area become the
+       mean, which is 0 after normalising. */
+    const double area = 0.02 + 0.31 * (double)vit_random_uniform(rng);
+    const double ratio = exp(vit__spread(rng, log(3.0)));
+    vit__exchange(out, NULL, d, area, ratio, rng);
+  }
 }
 
 /* -- augmentation: pairs of images --------------------------------------- */
@@ -5609,60 +5624,46 @@ static double vit__beta(double alpha, vit_rng *rng) {
   }
 }
 
-/* mixup (Zhang et al. 2018): a' = share a + (1 - share) b, b' the other way. */
-static void vit__blend(float *a, float *b, vit_idx n, float share) {
+/* a' = lambda a + (1 - lambda) b, and b' the other way round. */
+static void vit__blend(float *a, float *b, vit_idx n, float lambda) {
   for (vit_idx i = 0; i < n; i++) {
-    float from_a = a[i], from_b = b[i];
-    a[i] = share * from_a + (1 - share) * from_b;
-    b[i] = share * from_b + (1 - share) * from_a;
+    const float from_a = a[i], from_b = b[i];
+    a[i] = lambda * from_a + (1 - lambda) * from_b;
+    b[i] = lambda * from_b + (1 - lambda) * from_a;
   }
 }
 
-/* cutmix (Yun et al. 2019): a and b exchange a box of 1 - share of the area;
-   returns the share that is left, counted in pixels. */
-static float vit__exchange(
-    float *a, float *b, const vit_dataset *d, double share, vit_rng *rng) {
-  vit__box box = vit__random_box(d->height, d->width, 1 - share, 1, rng);
-  for (vit_idx c = 0; c < d->channels; c++)
-    for (vit_idx y = box.y; y < box.y + box.height; y++)
-      for (vit_idx x = box.x; x < box.x + box.width; x++) {
-        vit_idx i = (c * d->height + y) * d->width + x;
-        float t = a[i];
-        a[i] = b[i];
-        b[i] = t;
-      }
-  return 1 - (float)(box.width * box.height) / (float)(d->height * d->width);
-}
-
-/* Mix images i and n - 1 - i of a batch, and their targets in the same parts. */
+/* Mix images i and n - 1 - i of a batch: mixup (Zhang et al. 2018) blends them,
+   cutmix (Yun et al. 2019) exchanges a box of 1 - lambda of the area. Their
+   targets are blended in the same parts. */
 static void vit__mix(vit_loader *l, int i, int n, vit_rng *rng) {
   const vit_dataset *d = l->data;
   const vit_augment *a = &l->augment;
-  const vit_idx pixels = (vit_idx)d->channels * d->height * d->width;
-  float *first = l->images + i * pixels,
-        *second = l->images + (n - 1 - i) * pixels;
-  int cuts = a->cutmix > 0 && (!(a->mixup > 0) || (vit_random_u32(rng) & 1));
-  float share = (float)vit__beta((double)(cuts ? a->cutmix : a->mixup), rng);
+  const vit_idx pixels = (vit_idx)vit__image_size(d), j = n - 1 - i;
+  float *first = l->images + i * pixels, *second = l->images + j * pixels;
+  const int cuts =
+      a->cutmix > 0 && (!(a->mixup > 0) || (vit_random_u32(rng) & 1));
+  float lambda = (float)vit__beta((double)(cuts ? a->cutmix : a->mixup), rng);
   if (cuts)
-    share = vit__exchange(first, second, d, (double)share, rng);
+    lambda =
+        1 - (float)vit__exchange(first, second, d, 1 - (double)lambda, 1, rng) /
+                (float)(d->height * d->width);
   else
-    vit__blend(first, second, pixels, share);
-  vit__blend(l->targets + (vit_idx)i * l->classes,
-      l->targets + (vit_idx)(n - 1 - i) * l->classes, l->classes, share);
+    vit__blend(first, second, pixels, lambda);
+  vit__blend(l->targets + (vit_idx)i * l->classes, l->targets + j * l->classes,
+      l->classes, lambda);
 }
 
 /* -- batches ------------------------------------------------------------- */
 
 static void vit__plan_loader(vit_loader *l, vit_arena *a) {
-  const vit_dataset *d = l->data;
-  size_t pixels = (size_t)d->channels * (size_t)d->height * (size_t)d->width;
-  size_t B = (size_t)l->batch;
-  l->order = (int *)vit_arena_take(a, (size_t)d->count, sizeof(int));
+  const size_t B = (size_t)l->batch, pixels = vit__image_size(l->data);
+  l->order = (int *)vit_arena_take(a, (size_t)l->data->count, sizeof(int));
   l->images = (float *)vit_arena_take(a, B * pixels, sizeof(float));
   l->targets =
       (float *)vit_arena_take(a, B * (size_t)l->classes, sizeof(float));
   l->scratch = (float *)vit_arena_take(
-      a, (size_t)l->threads * vit_augment_scratch(d), sizeof(float));
+      a, (size_t)l->threads * vit_augment_scratch(l->data), sizeof(float));
 }
 
 VIT_DEF vit_result vit_loader_create(vit_loader *l, const vit_dataset *d,
@@ -5706,34 +5707,30 @@ static vit_rng vit__place_rng(const vit_loader *l, uint32_t salt, int at) {
       (uint32_t)l->epoch * (uint32_t)l->data->count + (uint32_t)at);
 }
 
-static void vit__load_image(vit_loader *l, int first, int i, float *scratch) {
-  const vit_dataset *d = l->data;
-  const vit_idx pixels = (vit_idx)d->channels * d->height * d->width;
-  const int index = l->order[first + i];
-  float *targets = l->targets + (vit_idx)i * l->classes;
-  vit_rng rng = vit__place_rng(l, VIT__SALT_AUGMENT, first + i);
-  vit_augment_image(
-      l->images + i * pixels, d, index, &l->augment, &rng, scratch);
-  vit__set_targets(targets, d->labels[index], l->smoothing, l->classes);
-}
-
 VIT_DEF vit_result vit_loader_batch(vit_loader *l, int first, int n) {
   const int threads = l->threads;
-  size_t room;
+  const vit_dataset *d = l->data;
+  const vit_augment *a = &l->augment;
   if (!l->arena.block)
     return vit__fail(VIT_ERR_STATE,
         "there is no loader: vit_loader_create failed or was not called");
-  if (first < 0 || n < 1 || n > l->batch || first > l->data->count - n)
+  if (first < 0 || n < 1 || n > l->batch || first > d->count - n)
     return vit__fail(VIT_ERR_CONFIG,
         "images %d to %.0f are no batch: there are %d, and room for 1 to %d at "
         "a time",
-        first, (double)first + n - 1, l->data->count, l->batch);
-  room = vit_augment_scratch(l->data);
+        first, (double)first + n - 1, d->count, l->batch);
   VIT__PARALLEL_FOR
   for (int t = 0; t < threads; t++)
-    for (int i = t; i < n; i += threads)
-      vit__load_image(l, first, i, l->scratch + (size_t)t * room);
-  if (!(l->augment.mixup > 0) && !(l->augment.cutmix > 0)) return VIT_OK;
+    for (int i = t; i < n; i += threads) {
+      const int index = l->order[first + i];
+      vit_rng rng = vit__place_rng(l, VIT__SALT_AUGMENT, first + i);
+      (a->image ? a->image : vit_augment_image)(
+          l->images + (size_t)i * vit__image_size(d), d, index, a, &rng,
+          l->scratch + (size_t)t * vit_augment_scratch(d));
+      vit__set_targets(l->targets + (vit_idx)i * l->classes, d->labels[index],
+          l->smoothing, l->classes);
+    }
+  if (!(a->mixup > 0) && !(a->cutmix > 0)) return VIT_OK;
   VIT__PARALLEL_FOR
   for (int t = 0; t < threads; t++)
     for (int i = t; i < n / 2; i += threads) {
@@ -6552,9 +6549,11 @@ static FILE *vit__plot_open(const vit_plot *p, const char *ending) {
 
 VIT_DEF vit_result vit_plot_begin(
     vit_plot *p, const char *dir, const char *name, int width, int height) {
-  /* colours that also differ for the colour-blind (Okabe and Ito 2008) */
-  static const char *const colours[] = {
-      "0072B2", "D55E00", "009E73", "CC79A7", "E69F00", "56B4E9", "000000"};
+  /* colours that also differ for the colour-blind (Okabe and Ito 2008), and
+     points that differ in grey */
+  static const char *const lines[] = {"0072B2' pt 7", "D55E00' pt 5",
+      "009E73' pt 9", "CC79A7' pt 11", "E69F00' pt 13", "56B4E9' pt 4",
+      "000000' pt 6"};
   vit_result r = vit__check_point();
   memset(p, 0, sizeof *p);
   if (!r) r = vit_make_dir(dir);
@@ -6574,35 +6573,30 @@ VIT_DEF vit_result vit_plot_begin(
   p->data = p->script ? vit__plot_open(p, "dat") : NULL;
   if (!p->data) {
     if (p->script) fclose(p->script);
-    memset(p, 0, sizeof *p);
+    p->script = NULL;
     return VIT_ERR_FILE;
   }
   fprintf(p->script,
-      "# Draw again with: gnuplot %s.gp\nset terminal pngcairo size %d,%d font "
-      "'sans,11' background 'white'\nset output '%s.png'\nset encoding "
-      "utf8\nset border lw 0.8\nset tics nomirror\nset key noenhanced\n",
+      "# Draw again with: gnuplot -d %s.gp\n"
+      "set terminal pngcairo size %d,%d font 'sans,11' background 'white'\n"
+      "set output '%s.png'\nset encoding utf8\nset border lw 0.8\n"
+      "set tics nomirror\nset key noenhanced\nset linetype cycle 7\n",
       name, width, height, name);
   for (int i = 0; i < 7; i++)
-    fprintf(p->script, "set linetype %d lc rgb '#%s' lw 2.5 pt 7 ps 0.8\n",
-        i + 1, colours[i]);
+    fprintf(p->script, "set linetype %d lc rgb '#%s lw 2.5 ps 0.8\n", i + 1,
+        lines[i]);
   return VIT_OK;
 }
 
 #ifndef _WIN32
 /* 'text' for a shell, with the quotes inside made safe. */
 static void vit__shell_quote(char *to, size_t size, const char *text) {
-  size_t n = 0;
-  to[n++] = '\'';
-  for (; *text && n + 6 < size; text++) {
-    if (*text == '\'') {
-      memcpy(to + n, "'\\''", 4);
-      n += 4;
-    } else {
-      to[n++] = *text;
-    }
-  }
-  to[n++] = '\'';
-  to[n] = '\0';
+  size_t n = 1;
+  *to = '\'';
+  for (; *text && n + 6 < size; text++)
+    n += (size_t)snprintf(
+        to + n, size - n, "%s%c", *text == '\'' ? "'\\'" : "", *text);
+  snprintf(to + n, size - n, "'");
 }
 #endif
 
@@ -6621,12 +6615,12 @@ VIT_DEF vit_result vit_plot_end(vit_plot *p) {
         "cannot write the figure %s in %s; is the disk full?", p->name, p->dir);
 #ifdef _WIN32
   snprintf(dir, sizeof dir, "\"%s\"", p->dir);
-  snprintf(
-      command, sizeof command, "cd /d %s && gnuplot %s.gp 2>NUL", dir, p->name);
+  snprintf(command, sizeof command, "cd /d %s && gnuplot -d %s.gp 2>NUL", dir,
+      p->name);
 #else
   vit__shell_quote(dir, sizeof dir, p->dir);
   snprintf(command, sizeof command,
-      "CDPATH= cd -- %s && gnuplot %s.gp 2>/dev/null", dir, p->name);
+      "CDPATH= cd -- %s && gnuplot -d %s.gp 2>/dev/null", dir, p->name);
 #endif
   status = system(command);
   if (status == 0) return VIT_OK;
@@ -6636,7 +6630,7 @@ VIT_DEF vit_result vit_plot_end(vit_plot *p) {
     return vit__fail(VIT_STOPPED, "stopped while gnuplot drew %s", p->name);
 #endif
   return vit__fail(VIT_ERR_GNUPLOT,
-      "no picture: gnuplot %s `gnuplot %s.gp` in %s",
+      "no picture: gnuplot %s `gnuplot -d %s.gp` in %s",
       status == 127 << 8 || status == 127 ? "is missing; install it, then run"
                                           : "failed; to see why, run",
       p->name, p->dir);
@@ -6645,64 +6639,95 @@ VIT_DEF vit_result vit_plot_end(vit_plot *p) {
 /* A text for gnuplot; a quote in it would end the string. */
 static void vit__plot_text(FILE *f, const char *command, const char *text) {
   fprintf(f, "%s \"", command);
-  for (; *text; text++) { /* in quotes, gnuplot runs what backquotes enclose */
+  for (; *text; text++) /* in quotes, gnuplot runs what backquotes enclose */
     if (*text == '\n')
       fprintf(f, "\\n");
     else
       fputc(strchr("\"\\`", *text) ? '\'' : *text, f);
-  }
   fprintf(f, "\"");
 }
 
-/* The rest of the plot of the losses, and one of the accuracy. */
-static void vit__plot_judged(vit_plot *p, const char *judge, double above) {
-  char title[100];
-  if (!judge) judge = "images that judge the epochs";
-  snprintf(title, sizeof title, "Accuracy on the %.60s", judge);
-  vit__plot_text(
-      p->script, ", \\\n     '' using 1:3 with linespoints title", judge);
-  fprintf(p->script,
-      "\nset offsets 0, 0, graph %g, graph 0.05\nset yrange [*:*<100]\nset "
-      "ylabel 'right answers (%%)'\n",
-      above);
-  vit__plot_text(p->script, "set title", title);
-  fprintf(
-      p->script, "\nplot '%s.dat' using 1:4 with linespoints lt 3", p->name);
-  vit__plot_text(p->script, " title", judge);
-  fprintf(p->script, "\nunset multiplot");
-}
+/* What gnuplot draws of histories, run i at index i - 1 of the data. One run
+   has a colour for each curve, several have a colour for each run. */
+static const char vit__runs_script[] =
+    "set termoption noenhanced\n"
+    "set multiplot layout 1, judged ? 3 : 2\n"
+    "color(i, curve) = runs > 1 ? i : curve\n"
+    "first(i, text) = i > 1 ? '' : text\n"
+    "set grid ytics lt 1 lw 1 lc rgb '#dddddd'; set key tmargin center\n"
+    "stats data using 1 nooutput; epochs = STATS_max\n"
+    "set xrange [0.8-epochs/50.0:1.02*epochs+0.2]; set xlabel 'epoch'\n"
+    "set xtics int(epochs + 9) / 10; set offsets 0, 0, graph 0.05, 0\n"
+    "set title 'Loss'; set ylabel 'cross entropy (nats)'\n"
+    "if (runs == 1) set yrange [floor(10 * least) / 10.0:*]\n"
+    "plot for [i=1:runs] data index i-1 using 1:2 with linespoints dt 2 \\\n"
+    "       lt color(i, 1) title first(i, 'training (mean of the epoch)'), \\\n"
+    "     for [i=1:runs] data index i-1 using 1:3 with linespoints \\\n"
+    "       lt color(i, 2) title best[i] ? name[i] : '', \\\n"
+    "     for [i=1:runs] data index i-1 using 1:($1 == best[i] ? $3 : NaN) \\\n"
+    "       with points lt 7 ps 2.2 title first(i, judged ? 'best' : ''), \\\n"
+    "     least > 0 ? least : NaN with lines lt 7 lw 1 dt 3 \\\n"
+    "       title least > 0 ? sprintf('least possible: %.3f', least) : ''\n"
+    "set title judge; set ylabel 'right answers (%)'; set yrange [*:*<100]\n"
+    "if (judged) plot for [i=1:runs] data index i-1 using 1:4 \\\n"
+    "       with linespoints lt color(i, 3) title best[i] ? \\\n"
+    "       sprintf('%s: best %.2f %%', name[i], top[i]) : '', \\\n"
+    "     for [i=1:runs] data index i-1 using 1:($1 == best[i] ? $4 : NaN) \\\n"
+    "       with points lt 7 ps 2.2 title first(i, 'best')\n"
+    "set title 'Learning rate'; set ylabel 'last step'; set yrange [0:*]\n"
+    "plot for [i=1:runs] data index i-1 using 1:5 with linespoints \\\n"
+    "       lt color(i, 4) title runs > 1 ? name[i] : ''\n"
+    "unset multiplot\n";
 
-VIT_DEF vit_result vit_plot_history(const char *dir, const char *name,
-    const vit_history *h, const char *judge) {
+static vit_result vit__plot_runs(const char *dir, const char *name,
+    const vit_history *const *h, const char *const *names, int count,
+    const char *judge, double least) {
   vit_plot p;
   vit_result r;
   int judged = 0;
-  double most = 0;
-  if (h->epochs < 1)
-    return vit__fail(VIT_ERR_CONFIG, "there is no finished epoch to draw");
-  for (int i = 0; i < h->epochs; i++) {
-    judged |= h->epoch[i].val_loss >= 0; /* else NAN */
-    most = fmax(most, h->epoch[i].val_accuracy);
+  for (int i = 0; i < count; i++) {
+    if (h[i]->epochs < 1)
+      return vit__fail(VIT_ERR_CONFIG, "there is no finished epoch to draw");
+    judged |= h[i]->best > 0;
   }
-  r = vit_plot_begin(&p, dir, name, judged ? 960 : 480, 420);
+  if (!judge) judge = "images that judge the epochs";
+  r = vit_plot_begin(&p, dir, name, judged ? 1200 : 800, 420 + 20 * count);
   if (r) return r;
+  fprintf(p.script,
+      "data = '%s.dat'\nruns = %d\njudged = %d\nleast = %.6f\n"
+      "array best[runs]\narray top[runs]\narray name[runs]\n",
+      name, count, judged, least);
+  vit__plot_text(p.script, "judge = 'Accuracy on the '.", judge);
   fprintf(p.data,
       "# epoch  train_loss  val_loss  val_accuracy_percent  rate  seconds\n");
-  for (int i = 0; i < h->epochs; i++)
-    fprintf(p.data, "%d %.6f %.6f %.3f %g %.2f\n", i + 1,
-        h->epoch[i].train_loss, h->epoch[i].val_loss,
-        100 * h->epoch[i].val_accuracy, h->epoch[i].rate, h->epoch[i].seconds);
-  fprintf(p.script,
-      "set termoption noenhanced\nset grid ytics lc rgb '#dddddd'\nset offsets "
-      "0, 0, graph 0.05, 0\nset key tmargin center horizontal\nset xlabel "
-      "'epoch'\nset xrange [%g:%g]\nset yrange [0:*]\nset xtics %d\n%sset "
-      "title 'Loss'\nset ylabel 'cross entropy (nats)'\nplot '%s.dat' using "
-      "1:2 with linespoints title 'training (mean of the epoch)'",
-      0.8 - h->epochs / 50.0, 1.02 * h->epochs + 0.2, (h->epochs + 9) / 10,
-      judged ? "set multiplot layout 1,2\n" : "", name);
-  if (judged) vit__plot_judged(&p, judge, most < 0.95 ? 0.05 : 0.0);
-  fprintf(p.script, "\n");
+  for (int i = 0; i < count; i++) {
+    const int best = h[i]->best;
+    fprintf(p.script, "\nbest[%d] = %d\ntop[%d] = %.3f\nname[%d]", i + 1, best,
+        i + 1, best ? 100 * h[i]->epoch[best - 1].val_accuracy : 0, i + 1);
+    vit__plot_text(p.script, " =", names ? names[i] : judge);
+    for (int e = 0; e < h[i]->epochs; e++) {
+      const vit_epoch *x = h[i]->epoch + e;
+      fprintf(p.data, "%d %.6f %.6f %.3f %g %.2f\n", e + 1, x->train_loss,
+          x->val_loss, 100 * x->val_accuracy, x->rate, x->seconds);
+    }
+    fprintf(p.data, "\n\n"); /* gnuplot: the next index */
+  }
+  fprintf(p.script, "\n%s", vit__runs_script);
   return vit_plot_end(&p);
+}
+
+VIT_DEF vit_result vit_plot_history(const char *dir, const char *name,
+    const vit_history *h, const char *judge, const vit_config *c) {
+  return vit__plot_runs(dir, name, &h, NULL, 1, judge,
+      c && c->softmax_before_loss ? log(exp(1.0) + c->classes - 1) - 1 : 0);
+}
+
+VIT_DEF vit_result vit_plot_histories(const char *dir, const char *name,
+    const vit_history *const *h, const char *const *names, int count,
+    const char *judge) {
+  if (count < 1)
+    return vit__fail(VIT_ERR_CONFIG, "there are %d runs to draw", count);
+  return vit__plot_runs(dir, name, h, names, count, judge, 0);
 }
 
 VIT_DEF vit_result vit_plot_confusion(const char *dir, const char *name,
@@ -6710,45 +6735,47 @@ VIT_DEF vit_result vit_plot_confusion(const char *dir, const char *name,
   vit_plot p;
   const int few = K <= 100; /* there is room for names and numbers */
   const int size = K < 6 ? 480 : few ? 150 + 55 * K : 1200;
-  vit_result r = vit_plot_begin(&p, dir, name, size, size);
+  int all = 0, wrong = 0;
+  double most = 0; /* the largest part of a class that is one mistake, in % */
+  vit_result r = vit_plot_begin(&p, dir, name, size + 60, size);
   if (r) return r;
   fprintf(p.data, "# predicted  true  count  percent_of_true_class\n");
   for (int t = 0; t < K; t++) {
     int sum = 0;
     for (int k = 0; k < K; k++) sum += counts[t * K + k];
-    for (int k = 0; k < K; k++)
-      fprintf(p.data, "%d %d %d %.2f\n", k, t, counts[t * K + k],
-          sum ? 100.0 * counts[t * K + k] / sum : 0.0);
+    for (int k = 0; k < K; k++) {
+      const double percent = sum ? 100.0 * counts[t * K + k] / sum : 0;
+      fprintf(p.data, "%d %d %d %.2f\n", k, t, counts[t * K + k], percent);
+      if (k != t) most = fmax(most, percent);
+    }
+    wrong += sum - counts[t * K + t];
+    all += sum;
   }
   fprintf(p.script,
-      "set termoption noenhanced\nset title 'Which class was taken for which "
-      "(images)'\nset xlabel 'predicted class'\nset ylabel 'true class'\nset "
-      "cblabel '%% of the true class'\nset xrange [-0.5:%d.5]\nset yrange "
-      "[%d.5:-0.5]\nset xtics %d scale 0\nset ytics %d scale 0\nset cbrange "
-      "[0:100]\nset palette defined (0 '#ffffff', 2 '#d5e6f3', 30 '#56b4e9', "
-      "100 '#0072b2')\nset size ratio 1\nunset key\n",
-      K - 1, K - 1, few ? 1 : K / 10, few ? 1 : K / 10);
+      "K = %d\nstep = %d\nset termoption noenhanced\nset title 'Which class is "
+      "taken for which? %d of %d images are wrong'\n"
+      "set xlabel 'predicted class (blue: right answers)'\n"
+      "set ylabel 'true class'\nset cblabel 'mistakes, %% of the true class'\n"
+      "set xrange [-0.5:K-0.5]\nset yrange [K-0.5:-0.5]\n"
+      "set xtics step scale 0\nset ytics step scale 0\nset cbrange [0:%g]\n"
+      "set palette defined (0 '#ffffff', 1 '#fdebd8', 30 '#f0a860', 100 "
+      "'#d55e00')\nset size ratio 1\nunset key\n",
+      K, few ? 1 : K / 10, wrong, all, most > 0 ? most : 1);
   for (int k = 0; few && d && d->names && k < VIT__MIN(K, d->classes); k++)
     for (int axis = 0; axis < 2; axis++) {
       vit__plot_text(
           p.script, axis ? "set ytics add (" : "set xtics add (", d->names[k]);
       fprintf(p.script, " %d)%s\n", k, axis ? "" : " rotate by 45 right");
     }
-  fprintf(p.script, "plot '%s.dat' using 1:2:4 with image", name);
-  if (few)
-    fprintf(p.script,
-        ", \\\n     '' using 1:2:(sprintf('%%d', int($3))):($4 > 50 ? 0xffffff "
-        ": 0x000000) with labels tc rgb variable font ',10'");
-  fprintf(p.script, "\n");
+  fprintf(p.script,
+      "plot '%s.dat' using 1:2:($1 == $2 ? NaN : $4) with image, \\\n"
+      "     '' using ($1 == $2 ? $1 : NaN):2:(0.5):(0.5) with boxxyerror "
+      "lc rgb '#b9dcf2' fs solid noborder, \\\n"
+      "     '' using 1:(K > 100 || $3 == 0 && $1 != $2 ? NaN : $2): \\\n"
+      "       (sprintf($1 == $2 ? \"%%d\\n%%.1f%%%%\" : '%%d', $3, $4)) "
+      "with labels font ',10'\n",
+      name);
   return vit_plot_end(&p);
-}
-
-static void vit__range(const float *v, vit_idx n, double *low, double *high) {
-  *low = *high = (double)v[0];
-  for (vit_idx i = 1; i < n; i++) {
-    if ((double)v[i] < *low) *low = (double)v[i];
-    if ((double)v[i] > *high) *high = (double)v[i];
-  }
 }
 
 /* A colour, 0..1, under a glow of orange: red, green and blue, 0..255. Weight 0
@@ -6760,26 +6787,20 @@ static void vit__glow(const double color[3], double weight, int rgb[3]) {
     rgb[c] = (int)(0.5 + 255 * color[c] * (1 - w) + w * orange[c]);
 }
 
-/* One line of pixels of one tile; its second and third colour, if it has them,
-   are `plane` and 2 `plane` floats further on. glow [columns], or NULL. */
-static void vit__tile_line(FILE *f, int x0, int y0, const float *line,
-    vit_idx plane, double low, double high, int width, const float *glow,
-    int columns) {
-  for (int x = 0; x < width; x++) {
-    double color[3] = {0, 0, 0};
-    int rgb[3];
-    for (int c = 0; c < 3 && high > low; c++)
-      color[c] =
-          fmin(fmax(((double)line[x + c * plane] - low) / (high - low), 0), 1);
-    vit__glow(
-        color, glow ? (double)glow[(vit_idx)x * columns / width] : 0, rgb);
-    fprintf(f, "%d %d %d %d %d\n", x0 + x, y0, rgb[0], rgb[1], rgb[2]);
-  }
-}
-
-/* White pixels fill what is not a tile: rgbimage wants a whole rectangle. */
-static void vit__white(FILE *f, int x0, int y0, int n) {
-  for (int x = 0; x < n; x++) fprintf(f, "%d %d 255 255 255\n", x0 + x, y0);
+/* Above the tiles the title, beside them the bar of the glow, if its largest
+   weight is above 0. */
+static void vit__plot_frame(
+    const vit_plot *p, const char *title, double most, int across, int down) {
+  vit__plot_text(p->script, "set title", title);
+  fprintf(p->script,
+      " noenhanced\nunset key\nunset tics\nunset border\nset xrange [-1:%d]\n"
+      "set yrange [%d:-1]\nset size ratio -1\nset lmargin 1\nset rmargin %d\n"
+      "set bmargin 0.5\nset cbrange [0:%g]\nset cbtics\n"
+      "set cblabel 'weight of a region'\n" /* grey, without and with glow */
+      "set palette defined (0 '#808080', 1 '#df9f20')\n"
+      "plot '%s.dat' using 1:2:3:4:5 with rgbimage%s\n",
+      across, down, most > 0 ? 12 : 1, most, p->name,
+      most > 0 ? ", NaN with lines lc palette" : "");
 }
 
 VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
@@ -6787,50 +6808,50 @@ VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
     int glow_cols, const char *const *titles, int rows, int cols, int channels,
     int height, int width, float black, float white) {
   const vit_idx plane = (vit_idx)height * width, size = plane * channels;
-  const int gap = 1 + width / 16;
-  int two = 0; /* 1: a title has two lines */
-  for (int i = 0; titles && i < rows * cols; i++)
-    two |= titles[i] && strchr(titles[i], '\n');
-  const int band = titles ? 1 + height * (3 + two) / 10 : gap;
+  const int tiles = rows * cols, gap = 1 + width / 16;
+  double low = (double)black, high = (double)white, most = 0;
+  for (vit_idx i = 0; glow && i < (vit_idx)tiles * glow_rows * glow_cols; i++)
+    most = fmax(most, (double)glow[i]);
+  const int band = titles ? 1 + height * 4 / 10 : gap; /* two lines */
   const int across = width + gap, down = height + band;
   const double scale = (cols > 6 ? 100.0 : 150.0) / width; /* screen pixels */
   const double wide = fmax(cols * across * scale, 8.0 * (double)strlen(title));
   vit_plot p;
-  vit_result r = vit_plot_begin(
-      &p, dir, name, (int)wide + 30, (int)(rows * down * scale) + 60);
+  vit_result r = vit_plot_begin(&p, dir, name,
+      (int)wide + (most > 0 ? 130 : 30), (int)(rows * down * scale) + 60);
   if (r) return r;
   fprintf(p.data, "# x y red green blue\n");
-  for (int y = 0; y < rows * down; y++) /* line by line over the whole figure */
-    for (int i = 0; i < cols; i++) {
-      vit_idx tile = (vit_idx)(y / down) * cols + i, at = y % down;
+  for (int y = 0; y < rows * down; y++)
+    for (int x = 0; x < cols * across; x++) {
+      const vit_idx tile = (vit_idx)(y / down) * cols + x / across;
+      const int row = y % down, col = x % across;
       const float *v = values + tile * size;
-      double low = (double)black, high = (double)white;
-      if (at >= height) {
-        vit__white(p.data, i * across, y, across);
-        continue;
+      vit_idx at;
+      int rgb[3] = {255, 255, 255}; /* what is not a tile is white */
+      double color[3] = {0, 0, 0};
+      if (row < height && col < width) {
+        for (vit_idx i = 0; black == white && col == 0 && i < size; i++) {
+          low = i ? fmin(low, (double)v[i]) : (double)v[i];
+          high = i ? fmax(high, (double)v[i]) : (double)v[i];
+        }
+        for (int c = 0; high > low && c < 3; c++) {
+          at = row * width + col + (channels == 3 ? c * plane : 0);
+          color[c] = fmin(fmax(((double)v[at] - low) / (high - low), 0), 1);
+        }
+        at = (tile * glow_rows + row * glow_rows / height) * glow_cols;
+        at += col * glow_cols / width;
+        vit__glow(color, most > 0 ? (double)glow[at] / most : 0, rgb);
       }
-      if (low == high) vit__range(v, size, &low, &high);
-      vit__tile_line(p.data, i * across, y, v + at * width,
-          channels == 3 ? plane : 0, low, high, width,
-          glow ? glow + (tile * glow_rows + at * glow_rows / height) * glow_cols
-               : NULL,
-          glow_cols);
-      vit__white(p.data, i * across + width, y, gap);
+      fprintf(p.data, "%d %d %d %d %d\n", x, y, rgb[0], rgb[1], rgb[2]);
     }
-  for (int i = 0; titles && i < rows * cols; i++) {
+  for (int i = 0; titles && i < tiles; i++) {
     if (!titles[i]) continue;
     vit__plot_text(p.script, "set label", titles[i]);
     fprintf(p.script, " noenhanced at %g,%g center front font ',%d'\n",
         i % cols * across + (width - 1) / 2.0,
-        i / cols * down + height + band * (two ? 0.3 : 0.4), cols > 6 ? 9 : 11);
+        i / cols * down + height + band * 0.3, cols > 6 ? 9 : 11);
   }
-  vit__plot_text(p.script, "set title", title);
-  fprintf(p.script,
-      " noenhanced\nunset key\nunset tics\nunset border\nset xrange "
-      "[-1:%d]\nset yrange [%d:-1]\nset size ratio -1\nset lmargin 1\nset "
-      "rmargin 1\nset bmargin 0.5\nplot '%s.dat' using 1:2:3:4:5 with "
-      "rgbimage\n",
-      cols * across, rows * down, name);
+  vit__plot_frame(&p, title, most, cols * across, rows * down);
   return vit_plot_end(&p);
 }
 
@@ -7933,211 +7954,352 @@ VIT_DEF vit_result vit_dataset_folder(
 /*  >>13 pretrained                                                         */
 /* ------------------------------------------------------------------------ */
 
-/* A tensor, or (dims < 0) a pair of the metadata. */
-struct vit__entry {
-  const char *name, *value; /* value: metadata text, or the tensor's dtype */
-  int dims, shape[8];
-  double begin, end; /* bytes in the data part */
-};
+static int vit__is_finite(double v) { return v >= -DBL_MAX && v <= DBL_MAX; }
 
-/* Reading JSON: `at` walks over the header; `bad` is set at the first error. */
+/* Behind a name that a sentence shows 60 characters of. */
+#define VIT__DOTS(name) (strlen(name) > 60 ? "..." : "")
+
+/* A tensor of an open file; it begins with the first byte of its data and the
+   one behind it. */
+typedef struct vit__entry {
+  size_t place[2], bits; /* bits of an element */
+  vit_safetensor t;
+} vit__entry;
+
+/* A pair of the metadata, or a tensor's name and its entry. */
+typedef struct vit__name {
+  const char *name;
+  const void *what;
+} vit__name;
+
+/* -- reading JSON (RFC 8259) --------------------------------------------- */
+
+/* `at` walks over the text; `bad` is set at the first error. */
 typedef struct {
   char *at, *end;
   int bad;
 } vit__json;
 
-static void vit__json_space(vit__json *j) {
-  while (j->at < j->end &&
-         (*j->at == ' ' || *j->at == '\n' || *j->at == '\r' || *j->at == '\t'))
-    j->at++;
+/* Pass over a character of `set`: its place there, from 1 on, or 0. */
+static int vit__json_one(vit__json *j, const char *set) {
+  const char *c = j->at < j->end && *j->at ? strchr(set, *j->at) : NULL;
+  if (c) j->at++;
+  return c ? (int)(c - set) + 1 : 0;
 }
 
-static int vit__json_is(vit__json *j, char c) {
-  vit__json_space(j);
-  if (j->at >= j->end || *j->at != c) return 0;
-  j->at++;
+static int vit__json_digits(vit__json *j) {
+  int n = 0;
+  while (vit__json_one(j, "0123456789")) n++;
+  return n;
+}
+
+/* Pass over blanks, and over `text` if it follows. */
+static int vit__json_is(vit__json *j, const char *text) {
+  const size_t n = strlen(text);
+  while (vit__json_one(j, " \n\r\t")) continue;
+  if ((size_t)(j->end - j->at) < n || memcmp(j->at, text, n)) return 0;
+  j->at += n;
   return 1;
 }
 
-static void vit__json_expect(vit__json *j, char c) {
-  if (!j->bad && !vit__json_is(j, c)) j->bad = 1;
+static void vit__json_expect(vit__json *j, const char *text) {
+  if (!j->bad && !vit__json_is(j, text)) j->bad = 1;
 }
 
-/* \uXXXX as UTF-8; pairs of surrogates are not joined. */
-static char *vit__json_unicode(vit__json *j, char *to) {
+/* Before member n of an array or object: is there one, or does it end here? */
+static int vit__json_more(vit__json *j, const char *close, int n) {
+  if (j->bad || vit__json_is(j, close)) return 0;
+  if (n) vit__json_expect(j, ",");
+  return !j->bad;
+}
+
+/* Bytes of the UTF-8 character at s (RFC 3629), 0 if it is none: cut off,
+   longer than it must be, half of a pair of surrogates, past the last one. */
+static size_t vit__utf8(const char *s, const char *end) {
+  static const unsigned least[] = {0, 0, 0x80, 0x800, 0x10000};
+  const unsigned first = s < end ? (unsigned char)*s : 0x80;
+  const size_t n = (size_t) "\1\1\1\1\1\1\1\1\0\0\0\0\2\2\3\4"[first >> 4];
+  unsigned code = first & 0xFFu >> n;
+  if ((size_t)(end - s) < n) return 0;
+  for (size_t i = 1; i < n; i++) {
+    if (((unsigned char)s[i] & 0xC0) != 0x80) return 0;
+    code = code << 6 | ((unsigned char)s[i] & 63);
+  }
+  return code < least[n] || code > 0x10FFFF || code >> 11 == 27 ? 0 : n;
+}
+
+static unsigned vit__json_hex(vit__json *j) {
   unsigned code = 0;
   for (int i = 0; i < 4; i++) {
-    char c = j->at < j->end ? *j->at++ : 0;
-    int digit = c >= '0' && c <= '9'   ? c - '0'
-                : c >= 'a' && c <= 'f' ? c - 'a' + 10
-                : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                       : -1;
-    if (digit < 0) j->bad = 1;
-    code = code * 16 + (unsigned)(digit < 0 ? 0 : digit);
+    const int digit = vit__json_one(j, "0123456789abcdef0123456789ABCDEF");
+    if (!digit) j->bad = 1;
+    code = code * 16 + (unsigned)((digit - 1) & 15);
   }
-  if (code < 0x80) {
-    *to++ = (char)code;
-  } else if (code < 0x800) {
-    *to++ = (char)(0xC0 | code >> 6);
-    *to++ = (char)(0x80 | (code & 63));
-  } else {
-    *to++ = (char)(0xE0 | code >> 12);
-    *to++ = (char)(0x80 | (code >> 6 & 63));
-    *to++ = (char)(0x80 | (code & 63));
+  return code;
+}
+
+/* What follows \u as UTF-8; a pair of surrogates is one character. A string
+   ends with a zero, so that U+0000 is put as C0 80, which nothing else is. */
+static char *vit__json_unicode(vit__json *j, char *to) {
+  unsigned code = vit__json_hex(j);
+  int more; /* bytes after the first */
+  if (code >> 11 == 27) {
+    const int pair = vit__json_one(j, "\\") && vit__json_one(j, "u");
+    const unsigned low = pair ? vit__json_hex(j) - 0xDC00 : 0x400;
+    if (code >= 0xDC00 || low >= 0x400) j->bad = 1;
+    code = 0x10000 + (code & 0x3FF) * 0x400 + (low & 0x3FF);
   }
+  more = code - 1 < 0x7F ? 0 : code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
+  *to++ = (char)(more ? 0xFF00u >> (more + 1) | code >> 6 * more : code);
+  while (more-- > 0) *to++ = (char)(0x80 | (code >> 6 * more & 63));
   return to;
 }
 
-/* A string, unescaped in its place and ended with a zero. */
-static const char *vit__json_string(vit__json *j) {
+/* A string, unescaped in its place and ended with a zero; `then` follows it. */
+static const char *vit__json_string(vit__json *j, const char *then) {
   char *start, *to;
-  vit__json_expect(j, '"');
+  vit__json_expect(j, "\"");
   start = to = j->at;
   while (!j->bad) {
-    if (j->at >= j->end) {
+    const size_t n = vit__utf8(j->at, j->end);
+    if (n == 0 || (unsigned char)*j->at < ' ') {
       j->bad = 1;
-    } else if (*j->at == '"') {
-      j->at++;
+    } else if (vit__json_one(j, "\"")) {
       *to = '\0';
+      vit__json_expect(j, then);
       return start;
-    } else if (*j->at != '\\') {
-      *to++ = *j->at++;
-    } else if (j->at + 1 >= j->end) {
-      j->bad = 1;
+    } else if (!vit__json_one(j, "\\")) {
+      for (size_t i = 0; i < n; i++) *to++ = *j->at++;
+    } else if (vit__json_one(j, "u")) {
+      to = vit__json_unicode(j, to);
     } else {
-      const char *known = "n\nt\tr\rb\bf\f\"\"\\\\//";
-      char c = j->at[1];
-      j->at += 2;
-      if (c == 'u') {
-        to = vit__json_unicode(j, to);
-        continue;
-      }
-      while (*known && *known != c) known += 2;
-      if (!*known) j->bad = 1;
-      if (*known) *to++ = known[1];
+      const int c = vit__json_one(j, "nrtbf\"\\/");
+      if (c) *to++ = "\n\r\t\b\f\"\\/"[c - 1];
+      if (!c) j->bad = 1;
     }
   }
   return "";
 }
 
-/* A whole number from 0 to 2^53. */
-static double vit__json_number(vit__json *j) {
-  double value = 0;
-  int digits = 0;
-  vit__json_space(j);
-  while (j->at < j->end && *j->at >= '0' && *j->at <= '9') {
-    value = value * 10 + (*j->at++ - '0');
-    digits++;
+/* A number that a double can hold; as a size, it is whole and not negative. */
+static size_t vit__json_number(vit__json *j, int is_size) {
+  size_t value = 0;
+  const char *c;
+  vit__json_is(j, "");
+  c = j->at;
+  vit__json_one(j, "-");
+  if (!vit__json_one(j, "0") && !vit__json_digits(j)) j->bad = 1;
+  if (vit__json_one(j, ".") && !vit__json_digits(j)) j->bad = 1;
+  if (vit__json_one(j, "eE")) {
+    vit__json_one(j, "+-");
+    if (!vit__json_digits(j)) j->bad = 1;
   }
-  if (!digits || digits > 15) j->bad = 1;
+  /* strtod ends where the number does, as one of these must follow */
+  if (j->at == j->end || !strchr(",]} \n\r\t", *j->at)) j->bad = 1;
+  if (!j->bad && !vit__is_finite(strtod(c, NULL))) j->bad = 1;
+  for (; is_size && c < j->at; c++) {
+    const size_t digit = (size_t)(*c - '0');
+    if (digit > 9 || value > (SIZE_MAX - digit) / 10) j->bad = 1;
+    value = value * 10 + digit;
+  }
   return value;
 }
 
-static int vit__json_numbers(vit__json *j, double *list, int most) {
-  int n = 0;
-  vit__json_expect(j, '[');
-  if (vit__json_is(j, ']')) return 0;
-  do {
-    double v = vit__json_number(j);
-    if (n == most) j->bad = 1;
-    if (j->bad) return 0;
-    list[n++] = v;
-  } while (vit__json_is(j, ','));
-  vit__json_expect(j, ']');
-  return n;
-}
-
-/* {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]} */
-static void vit__json_tensor(vit__json *j, struct vit__entry *e) {
-  double list[8], offsets[2] = {0, -1};
-  int found = 0;
-  vit__json_expect(j, '{');
-  do {
-    const char *key = vit__json_string(j);
-    vit__json_expect(j, ':');
-    if (!strcmp(key, "dtype")) {
-      e->value = vit__json_string(j);
-      found |= 1;
-    } else if (!strcmp(key, "shape")) {
-      e->dims = vit__json_numbers(j, list, 8);
-      for (int i = 0; i < e->dims; i++) {
-        if (list[i] > (double)INT_MAX) j->bad = 1;
-        e->shape[i] = j->bad ? 0 : (int)list[i];
-      }
-      found |= 2;
-    } else if (!strcmp(key, "data_offsets")) {
-      if (vit__json_numbers(j, offsets, 2) == 2) found |= 4;
-      e->begin = offsets[0];
-      e->end = offsets[1];
-    } else {
-      j->bad = 1;
+/* Any value is passed over; `depth` more arrays and objects may begin in it. */
+static void vit__json_any(vit__json *j, int depth) {
+  const int object = vit__json_is(j, "{");
+  if (object || vit__json_is(j, "[")) {
+    if (depth == 0) j->bad = 1;
+    for (int n = 0; vit__json_more(j, object ? "}" : "]", n); n++) {
+      if (object) vit__json_string(j, ":");
+      vit__json_any(j, depth - 1);
     }
-  } while (!j->bad && vit__json_is(j, ','));
-  vit__json_expect(j, '}');
-  if (found != 7) j->bad = 1;
+  } else if (j->at < j->end && *j->at == '"') {
+    vit__json_string(j, "");
+  } else if (!vit__json_is(j, "null") && !vit__json_is(j, "true") &&
+             !vit__json_is(j, "false")) {
+    vit__json_number(j, 0);
+  }
 }
 
-static int vit__json_metadata(vit__json *j, struct vit__entry *e) {
-  int n = 0;
-  vit__json_expect(j, '{');
-  if (vit__json_is(j, '}')) return 0;
-  do {
-    e[n].name = vit__json_string(j);
-    vit__json_expect(j, ':');
-    e[n].value = vit__json_string(j);
-    e[n].dims = -1;
-    n++;
-  } while (!j->bad && vit__json_is(j, ','));
-  vit__json_expect(j, '}');
-  return n;
-}
+/* -- the header of a file ------------------------------------------------ */
 
-/* All pairs of the header. There are at most as many as it has colons. */
-static int vit__json_header(vit__json *j, struct vit__entry *entries) {
-  int n = 0;
-  vit__json_expect(j, '{');
-  if (vit__json_is(j, '}')) return 0;
-  do {
-    const char *name = vit__json_string(j);
-    vit__json_expect(j, ':');
-    if (j->bad) break;
-    if (!strcmp(name, "__metadata__")) {
-      n += vit__json_metadata(j, entries + n);
-    } else {
-      entries[n].name = name;
-      vit__json_tensor(j, entries + n);
-      n++;
-    }
-  } while (!j->bad && vit__json_is(j, ','));
-  vit__json_expect(j, '}');
-  return n;
-}
-
-/* Bytes of one element; 0 for a type that is not known. */
-static double vit__type_bytes(const char *type) {
-  static const char *const types[] = {"F64", "I64", "U64", "F32", "I32", "U32",
-      "F16", "BF16", "I16", "U16", "I8", "U8", "BOOL"};
-  static const char bytes[] = {8, 8, 8, 4, 4, 4, 2, 2, 2, 2, 1, 1, 1};
-  for (size_t i = 0; i < sizeof bytes; i++)
-    if (!strcmp(type, types[i])) return bytes[i];
+/* Bits of one element, the number in its name; 0 for a type not known. */
+static size_t vit__type_bits(const char *type) {
+  static const char *const types[] = {"BOOL", "F4", "F6_E2M3", "F6_E3M2", "U8",
+      "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ",
+      "I16", "U16", "F16", "BF16", "I32", "U32", "F32", "C64", "F64", "I64",
+      "U64"};
+  for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+    if (!strcmp(type, types[i]))
+      return i ? (size_t)atoi(strpbrk(type, "123468")) : 8;
   return 0;
 }
 
-static vit_result vit__check_entry(
-    const struct vit__entry *e, double data, const char *path) {
-  double bytes = vit__type_bytes(e->value);
-  for (int i = 0; i < e->dims; i++) bytes *= e->shape[i];
-  if (e->dims < 0) return VIT_OK;
-  if (vit__type_bytes(e->value) == 0)
+/* Numbers [2, 3]: how many, the first eight of them, and their product,
+   SIZE_MAX if it is too large. */
+static int vit__json_sizes(vit__json *j, size_t list[8], size_t *product) {
+  int n = 0, fits = 1;
+  *product = 1;
+  vit__json_expect(j, "[");
+  for (; vit__json_more(j, "]", n); n++) {
+    const size_t size = vit__json_number(j, 1);
+    fits &= vit_checked_mul(*product, size, product);
+    if (n < 8) list[n] = size;
+  }
+  if (!fits) *product = SIZE_MAX;
+  return n;
+}
+
+/* {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]} in any order, each
+   once; other fields do no harm. */
+static void vit__json_tensor(vit__json *j, vit__entry *e) {
+  int found = 0;
+  vit__json_expect(j, "{");
+  for (int n = 0; vit__json_more(j, "}", n); n++) {
+    const char *key = vit__json_string(j, ":");
+    const int field = !strcmp(key, "dtype")          ? 1
+                      : !strcmp(key, "shape")        ? 2
+                      : !strcmp(key, "data_offsets") ? 4
+                                                     : 0;
+    size_t list[8] = {0}, product;
+    if (found & field) j->bad = 1;
+    found |= field;
+    if (field == 0) vit__json_any(j, 125); /* as serde_json: 127 in all */
+    if (field == 1) {
+      const char *type = vit__json_string(j, "");
+      e->bits = vit__type_bits(type);
+      snprintf(e->t.type, sizeof e->t.type, "%s", type);
+    } else if (field == 2) {
+      e->t.dims = vit__json_sizes(j, list, &e->t.count);
+      for (int d = 0; d < e->t.dims; d++) {
+        if (e->t.dims > 8 || list[d] > INT_MAX) e->t.dims = -1;
+        if (e->t.dims > 0) e->t.shape[d] = (int)list[d];
+      }
+    } else if (field == 4) {
+      if (vit__json_sizes(j, list, &product) != 2) j->bad = 1;
+      memcpy(e->place, list, sizeof e->place);
+    }
+  }
+  if (found != 7) j->bad = 1;
+}
+
+/* The header: a vit__entry for each tensor, a vit__name for each pair. */
+static void vit__json_header(
+    vit__json *j, vit__text *tensors, vit__text *pairs) {
+  int metadata = 0;
+  vit__json_expect(j, "{");
+  for (int n = 0; vit__json_more(j, "}", n); n++) {
+    vit__entry e;
+    memset(&e, 0, sizeof e);
+    e.t.name = vit__json_string(j, ":");
+    if (strcmp(e.t.name, "__metadata__")) {
+      vit__json_tensor(j, &e);
+      vit__text_add(tensors, (const char *)&e, sizeof e);
+    } else if (metadata++) {
+      j->bad = 1;
+    } else if (!vit__json_is(j, "null")) {
+      vit__json_expect(j, "{");
+      for (int i = 0; vit__json_more(j, "}", i); i++) {
+        const char *key = vit__json_string(j, ":");
+        const vit__name pair = {key, vit__json_string(j, "")};
+        vit__text_add(pairs, (const char *)&pair, sizeof pair);
+      }
+    }
+  }
+  vit__json_is(j, "");
+  if (j->at != j->end) j->bad = 1;
+}
+
+static int vit__by_name(const void *a, const void *b) {
+  return strcmp(((const vit__name *)a)->name, ((const vit__name *)b)->name);
+}
+
+static int vit__by_place(const void *a, const void *b) {
+  const size_t *x = (const size_t *)((const vit__name *)a)->what;
+  const size_t *y = (const size_t *)((const vit__name *)b)->what;
+  const int i = x[0] == y[0];
+  return (x[i] > y[i]) - (x[i] < y[i]);
+}
+
+/* Each byte of the data must belong to one tensor. */
+static vit_result vit__place_tensors(
+    const vit_safetensors *f, vit__name *list, const char *path) {
+  const size_t data = f->size - f->data;
+  size_t at = 0, next = 0; /* what is placed ends, what follows begins */
+  qsort(list, (size_t)f->count, sizeof *list, vit__by_place);
+  for (int i = 0; at == next && i < f->count; i++) {
+    vit__entry *e = (vit__entry *)list[i].what;
+    const char *name = e->t.name;
+    const size_t begin = e->place[0], end = e->place[1];
+    const double bytes = (double)e->t.count * (double)e->bits / 8;
+    if (!e->bits)
+      return vit__fail(VIT_ERR_FORMAT,
+          "%.150s: tensor %.60s%s has type %s, which is not known", path, name,
+          VIT__DOTS(name), e->t.type);
+    if (begin > end || end > data || (double)(end - begin) != bytes)
+      return vit__fail(VIT_ERR_FORMAT,
+          "%.150s: tensor %.60s%s needs %.15g bytes, but is said to be at %.0f "
+          "to %.0f of %.0f",
+          path, name, VIT__DOTS(name), bytes, (double)begin, (double)end,
+          (double)data);
+    next = begin;
+    e->t.data = f->bytes + f->data + begin;
+    if (next == at) at = next = end;
+  }
+  if (at == next) next = data;
+  if (at == next) return VIT_OK;
+  return vit__fail(VIT_ERR_FORMAT,
+      "%.200s: bytes %.0f to %.0f of its data belong to %s", path,
+      (double)VIT__MIN(at, next), (double)(at + next - VIT__MIN(at, next)),
+      at < next ? "no tensor" : "two tensors");
+}
+
+/* Read the header of the bytes, which are in memory or mapped. */
+static vit_result vit__read_header(vit_safetensors *f, const char *path) {
+  vit__text tensors = {NULL, 0, 0, 0}, names = tensors;
+  const uint16_t one = 1;
+  vit__json j = {NULL, NULL, 0};
+  vit_result r;
+  double header = 0;
+  if (*(const unsigned char *)&one == 0) /* numbers are used as they are */
+    return vit__fail(VIT_ERR_FILE,
+        "cannot read or write %.200s: safetensors files have the small end of "
+        "a number first, this machine has its big end first",
+        path);
+  for (int i = 7; i >= 0 && f->size >= 8; i--)
+    header = header * 256 + f->bytes[i];
+  if (f->size < 8 || header > (double)f->size - 8 || header > 1e8)
     return vit__fail(VIT_ERR_FORMAT,
-        "%.150s: tensor %.60s has type %.10s, which is not known", path,
-        e->name, e->value);
-  if (e->begin > e->end || e->end > data || e->end - e->begin != bytes)
+        "%.200s is not a safetensors file, or is cut off: its header should "
+        "have %.0f bytes (at most 1e8), the file has %.0f",
+        path, header, (double)f->size);
+  f->data = 8 + (size_t)header;
+  j.at = (char *)f->bytes + 8;
+  j.end = (char *)f->bytes + f->data;
+  vit__text_add(&names, "", 0); /* a list of nothing has an address, too */
+  vit__json_header(&j, &tensors, &names);
+  f->entries = (vit__entry *)(void *)tensors.at;
+  f->count = (int)(tensors.used / sizeof *f->entries);
+  f->notes = (int)(names.used / sizeof *f->names);
+  for (int i = 0; i < f->count; i++) {
+    const vit__name pair = {f->entries[i].t.name, f->entries + i};
+    vit__text_add(&names, (const char *)&pair, sizeof pair);
+  }
+  f->names = (vit__name *)(void *)names.at;
+  if (tensors.failed || names.failed) return VIT_ERR_NO_MEMORY;
+  if (j.bad)
     return vit__fail(VIT_ERR_FORMAT,
-        "%.150s: tensor %.60s needs %.0f bytes, but is said to be at %.0f to "
-        "%.0f of %.0f",
-        path, e->name, bytes, e->begin, e->end, data);
-  return VIT_OK;
+        "%.200s: its header is not the JSON of safetensors near byte %.0f",
+        path, (double)(j.at - (char *)f->bytes));
+  r = vit__place_tensors(f, f->names + f->notes, path);
+  qsort(f->names, (size_t)f->notes, sizeof *f->names, vit__by_name);
+  qsort(f->names + f->notes, (size_t)f->count, sizeof *f->names, vit__by_name);
+  for (int i = 1; !r && i < f->notes + f->count; i++)
+    if (i != f->notes && !vit__by_name(f->names + i - 1, f->names + i))
+      r = vit__fail(VIT_ERR_FORMAT, "%.200s: \"%.60s%s\" is there twice", path,
+          f->names[i].name, VIT__DOTS(f->names[i].name));
+  return r;
 }
 
 /* Map the file, or else read it. The mapping is private, because the strings of
@@ -8150,11 +8312,9 @@ static vit_result vit__map_file(vit_safetensors *f, const char *path) {
       info.st_size > 0 && (uintmax_t)info.st_size < SIZE_MAX) {
     void *at = mmap(NULL, (size_t)info.st_size, PROT_READ | PROT_WRITE,
         MAP_PRIVATE, f->file, 0);
-    if (at != MAP_FAILED) {
-      f->bytes = (unsigned char *)at;
-      f->size = (size_t)info.st_size;
-      return VIT_OK;
-    }
+    f->size = (size_t)info.st_size;
+    f->bytes = (unsigned char *)at;
+    if (at != MAP_FAILED) return VIT_OK;
   }
   if (f->file >= 0) close(f->file);
 #endif
@@ -8162,8 +8322,8 @@ static vit_result vit__map_file(vit_safetensors *f, const char *path) {
   return vit__read_file(path, &f->bytes, &f->size);
 }
 
-/* Give the pages of a tensor back to the system: a loaded model should not be in
-   memory twice. Whoever looks at it again has it read again. */
+/* Give the pages of a tensor back to the system: a loaded model should not be
+   in memory twice. Whoever looks at it again has it read again. */
 static void vit__forget(
     const vit_safetensors *f, const void *data, size_t bytes) {
 #ifndef _WIN32
@@ -8180,42 +8340,10 @@ static void vit__forget(
 }
 
 VIT_DEF vit_result vit_safetensors_open(vit_safetensors *f, const char *path) {
-  double header = 0;
-  size_t colons = 0, most;
-  vit__json j;
   vit_result r;
   memset(f, 0, sizeof *f);
   r = vit__map_file(f, path);
-  if (r) return r;
-  for (int i = 7; i >= 0 && f->size >= 8; i--)
-    header = header * 256 + f->bytes[i];
-  if (f->size < 8 || header > (double)f->size - 8 || header > 1e8) {
-    r = vit__fail(VIT_ERR_FORMAT,
-        "%.200s is not a safetensors file, or is cut off: its header should "
-        "have %.0f bytes (at most 1e8), the file has %.0f",
-        path, header, (double)f->size);
-    vit_safetensors_close(f);
-    return r;
-  }
-  j.at = (char *)f->bytes + 8;
-  j.end = j.at + (size_t)header;
-  j.bad = 0;
-  f->data = 8 + (size_t)header;
-  for (char *c = j.at; c < j.end; c++) colons += *c == ':';
-  /* an entry has a colon and at least six characters, "":"", */
-  most = (size_t)VIT__MIN((vit_idx)colons, (vit_idx)(header / 6)) + 2;
-  f->entries = (struct vit__entry *)vit__allocate(
-      most, sizeof(struct vit__entry), "the list of tensors");
-  if (!f->entries) r = VIT_ERR_NO_MEMORY;
-  if (!r) memset(f->entries, 0, most * sizeof(struct vit__entry));
-  if (!r) f->count = vit__json_header(&j, f->entries);
-  vit__json_space(&j);
-  if (!r && (j.bad || j.at != j.end))
-    r = vit__fail(VIT_ERR_FORMAT,
-        "%.200s: its header is not the JSON of safetensors near byte %.0f",
-        path, (double)(j.at - (char *)f->bytes));
-  for (int i = 0; !r && i < f->count; i++)
-    r = vit__check_entry(f->entries + i, (double)(f->size - f->data), path);
+  if (!r) r = vit__read_header(f, path);
   if (r) vit_safetensors_close(f);
   return r;
 }
@@ -8230,136 +8358,64 @@ VIT_DEF void vit_safetensors_close(vit_safetensors *f) {
 #endif
   if (f->bytes) VIT_FREE(f->bytes);
   if (f->entries) VIT_FREE(f->entries);
+  if (f->names) VIT_FREE(f->names);
   memset(f, 0, sizeof *f);
-}
-
-static void vit__fill_safetensor(
-    const vit_safetensors *f, const struct vit__entry *e, vit_safetensor *t) {
-  t->name = e->name;
-  t->dims = e->dims;
-  t->count = 1;
-  for (int d = 0; d < 8; d++) {
-    t->shape[d] = d < e->dims ? e->shape[d] : 0;
-    if (d < e->dims) t->count *= (size_t)e->shape[d];
-  }
-  t->data = f->bytes + f->data + (size_t)e->begin;
-  snprintf(t->type, sizeof t->type, "%s", e->value);
 }
 
 VIT_DEF int vit_safetensors_at(
     const vit_safetensors *f, int i, vit_safetensor *t) {
-  for (int n = 0; n < f->count; n++)
-    if (f->entries[n].dims >= 0 && i-- == 0) {
-      vit__fill_safetensor(f, f->entries + n, t);
-      return 1;
-    }
-  return 0;
+  if (i < 0 || i >= f->count) return 0;
+  *t = f->entries[i].t;
+  return 1;
+}
+
+static const void *vit__named(const vit__name *list, int n, const char *name) {
+  const vit__name wanted = {name, NULL};
+  const void *at =
+      bsearch(&wanted, list, (size_t)n, sizeof *list, vit__by_name);
+  return at ? ((const vit__name *)at)->what : NULL;
 }
 
 VIT_DEF vit_result vit_safetensors_find(
     const vit_safetensors *f, const char *name, vit_safetensor *t) {
-  for (int n = 0; n < f->count; n++)
-    if (f->entries[n].dims >= 0 && !strcmp(f->entries[n].name, name)) {
-      vit__fill_safetensor(f, f->entries + n, t);
-      return VIT_OK;
-    }
-  return vit__fail(VIT_ERR_FORMAT, "the file has no tensor \"%.60s\"", name);
+  const void *e = vit__named(f->names + f->notes, f->count, name);
+  if (e) *t = ((const vit__entry *)e)->t;
+  if (e) return VIT_OK;
+  return vit__fail(VIT_ERR_FORMAT, "the file has no tensor \"%.60s%s\"", name,
+      VIT__DOTS(name));
 }
 
 VIT_DEF const char *vit_safetensors_metadata(
     const vit_safetensors *f, const char *key) {
-  for (int i = 0; i < f->count; i++)
-    if (f->entries[i].dims < 0 && !strcmp(f->entries[i].name, key))
-      return f->entries[i].value;
-  return NULL;
-}
-
-/* Does the file hold every tensor of this model? */
-static vit_result vit__check_tensors(
-    const vit_config *c, const vit_safetensors *f, const char *prefix) {
-  vit_tensor want;
-  for (int i = 0; vit_tensor_at(c, i, &want); i++) {
-    char name[128];
-    vit_safetensor have;
-    vit_result r;
-    int same = 1;
-    snprintf(name, sizeof name, "%.60s%s", prefix, want.name);
-    r = vit_safetensors_find(f, name, &have);
-    if (r) return r;
-    for (int d = 0; d < 4; d++) same &= have.shape[d] == want.shape[d];
-    if (!same || have.dims != want.dims || strcmp(have.type, "F32"))
-      return vit__fail(VIT_ERR_FORMAT,
-          "tensor %.60s is %s [%d,%d,%d,%d] in the file, the model wants F32 "
-          "[%d,%d,%d,%d]",
-          name, have.type, have.shape[0], have.shape[1], have.shape[2],
-          have.shape[3], want.shape[0], want.shape[1], want.shape[2],
-          want.shape[3]);
-  }
-  return VIT_OK;
-}
-
-VIT_DEF vit_result vit_model_load(
-    vit_model *m, const vit_safetensors *f, const char *prefix) {
-  vit_tensor want;
-  vit_result r = vit__check_model(m);
-  if (!r) r = vit__check_unpacked(m);
-  if (!r) r = vit__check_tensors(&m->config, f, prefix);
-  for (int i = 0; !r && vit_tensor_at(&m->config, i, &want); i++) {
-    char name[128];
-    vit_safetensor have;
-    snprintf(name, sizeof name, "%.60s%s", prefix, want.name);
-    r = vit_safetensors_find(f, name, &have);
-    if (r) return r;
-    memcpy(
-        m->params.block + want.offset, have.data, want.count * sizeof(float));
-    vit__forget(f, have.data, want.count * sizeof(float));
-  }
-  return r;
+  return (const char *)vit__named(f->names, f->notes, key);
 }
 
 /* -- writing ------------------------------------------------------------- */
 
-/* Bytes of the UTF-8 letter at s; 0 if it is none. */
-static size_t vit__utf8(const char *s) {
-  const unsigned char c = (unsigned char)*s;
-  const size_t n = c < 0x80   ? 1
-                   : c < 0xC2 ? 0
-                   : c < 0xE0 ? 2
-                   : c < 0xF0 ? 3
-                   : c < 0xF5 ? 4
-                              : 0;
-  for (size_t i = 1; i < n; i++)
-    if (((unsigned char)s[i] & 0xC0) != 0x80) return 0;
-  if (n > 2) { /* longer than needed, half of a pair, or past the last letter */
-    const unsigned char d = (unsigned char)s[1];
-    if ((c == 0xE0 && d < 0xA0) || (c == 0xED && d > 0x9F) ||
-        (c == 0xF0 && d < 0x90) || (c == 0xF4 && d > 0x8F))
-      return 0;
-  }
-  return n;
-}
-
 /* A string of JSON: quoted, with what must be escaped. A byte that is no UTF-8,
    as in the names of old files, becomes the sign for that. */
 static void vit__text_string(vit__text *t, const char *s) {
+  const char *end = s + strlen(s);
   vit__text_add(t, "\"", 1);
-  for (; *s; s++) {
-    if (*s == '"' || *s == '\\')
-      vit__text_print(t, "\\%c", *s);
-    else if ((unsigned char)*s < 32)
-      vit__text_print(t, "\\u%04x", (unsigned)*s);
-    else if (vit__utf8(s))
-      vit__text_add(t, s, vit__utf8(s)), s += vit__utf8(s) - 1;
-    else
+  for (size_t n; s < end; s += n ? n : 1) {
+    n = vit__utf8(s, end);
+    if (n == 0)
       vit__text_print(t, "\\ufffd");
+    else if (*s == '"' || *s == '\\' || (unsigned char)*s < ' ')
+      vit__text_print(t, "\\u%04x", (unsigned)*s);
+    else
+      vit__text_add(t, s, n);
   }
   vit__text_add(t, "\"", 1);
 }
 
-/* A pair of the metadata. */
+/* A pair of the metadata. The first one begins the file: room for the length of
+   the header, then the header. */
+static const char vit__start[] = "\0\0\0\0\0\0\0\0{\"__metadata__\":{";
 static void vit__note_text(
     vit__text *notes, const char *key, const char *value) {
   if (notes->used) vit__text_add(notes, ",", 1);
+  if (!notes->used) vit__text_add(notes, vit__start, sizeof vit__start - 1);
   vit__text_string(notes, key);
   vit__text_add(notes, ":", 1);
   vit__text_string(notes, value);
@@ -8379,90 +8435,155 @@ vit__note(vit__text *notes, const char *key, const char *format, ...) {
   vit__note_text(notes, key, value);
 }
 
-/* The header: {"__metadata__":{...},"name":{"dtype":...},...}, filled up with
-   blanks so that the data begins on a multiple of 8. */
-static void vit__text_header(vit__text *t, const vit__text *notes,
-    const vit_safetensor *tensors, int count) {
-  double at = 0;
-  vit__text_print(t, "{\"__metadata__\":{");
-  if (notes->used) vit__text_add(t, notes->at, notes->used);
-  vit__text_print(t, "}");
-  for (int i = 0; i < count; i++) {
-    const vit_safetensor *e = tensors + i;
-    double bytes = (double)e->count * vit__type_bytes(e->type);
-    vit__text_print(t, ",");
-    vit__text_string(t, e->name);
-    vit__text_print(t, ":{\"dtype\":\"%s\",\"shape\":[", e->type);
-    for (int d = 0; d < e->dims; d++)
-      vit__text_print(t, "%s%d", d ? "," : "", e->shape[d]);
-    vit__text_print(t, "],\"data_offsets\":[%.0f,%.0f]}", at, at + bytes);
-    at += bytes;
-  }
-  vit__text_print(t, "}");
-  while (!t->failed && t->used % 8) vit__text_add(t, " ", 1);
+/* ,"w":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]} for the header, and
+   a piece of data, before which `at` bytes stand. */
+static vit_result vit__add_tensor(const char *path, const vit_safetensor *t,
+    vit__text *header, vit__text *pieces, double *at) {
+  const size_t bits = vit__type_bits(t->type);
+  const vit__piece piece = {t->data, t->count * bits / 8};
+  double elements = t->dims >= 0 && t->dims <= 8 ? 1 : -1;
+  for (int d = 0; d < t->dims && elements >= 0; d++)
+    elements = t->shape[d] < 0 ? -1 : elements * t->shape[d];
+  if (!bits || elements != (double)t->count || t->count * bits % 8)
+    return vit__fail(VIT_ERR_CONFIG,
+        "cannot write %.150s: tensor %.60s%s holds %.0f elements of type "
+        "%.15s, its shape says %.0f",
+        path, t->name, VIT__DOTS(t->name), (double)t->count, t->type, elements);
+  vit__text_add(pieces, (const char *)&piece, sizeof piece);
+  vit__text_add(header, ",", 1);
+  vit__text_string(header, t->name);
+  vit__text_print(header, ":{\"dtype\":\"%s\",\"shape\":[", t->type);
+  for (int d = 0; d < t->dims; d++)
+    vit__text_print(header, "%s%d", d ? "," : "", t->shape[d]);
+  vit__text_print(
+      header, "],\"data_offsets\":[%.0f,%.0f]}", *at, *at + (double)piece.size);
+  *at += (double)piece.size;
+  return VIT_OK;
 }
 
-static vit_result vit__write_tensors(const char *path, const vit__text *notes,
-    const vit_safetensor *tensors, int count) {
-  unsigned char length[8];
-  vit__text header;
-  vit__piece *pieces = (vit__piece *)vit__allocate(
-      (size_t)count + 2, sizeof *pieces, "the list of tensors");
-  vit_result r = VIT_ERR_NO_MEMORY;
-  memset(&header, 0, sizeof header);
-  if (pieces) vit__text_header(&header, notes, tensors, count);
-  if (pieces && !header.failed && !notes->failed) {
-    for (int i = 0; i < 8; i++)
-      length[i] = (unsigned char)((uint64_t)header.used >> 8 * i);
-    pieces[0].data = length;
-    pieces[0].size = 8;
-    pieces[1].data = header.at;
-    pieces[1].size = header.used;
-    for (int i = 0; i < count; i++) {
-      pieces[i + 2].data = tensors[i].data;
-      pieces[i + 2].size =
-          tensors[i].count * (size_t)vit__type_bytes(tensors[i].type);
-    }
-    r = vit__replace_file(path, pieces, count + 2);
+static vit_result vit__check_weights(vit_result r, const vit_safetensor *t) {
+  for (size_t i = 0; i < t->count; i++) {
+    float w;
+    memcpy(&w, (const char *)t->data + i * sizeof w, sizeof w);
+    if (!vit__is_finite((double)w))
+      return vit__fail(r,
+          "tensor %.60s%s: number %.0f of %.0f is %g; a model is saved and "
+          "loaded with finite numbers alone",
+          t->name, VIT__DOTS(t->name), (double)i, (double)t->count, (double)w);
   }
-  vit__text_free(&header);
-  if (pieces) VIT_FREE(pieces);
+  return VIT_OK;
+}
+
+/* Write the notes, the parameters of m (or NULL) under their names, and `count`
+   more tensors. Frees the notes. */
+static vit_result vit__write_model(const char *path, const vit_model *m,
+    vit__text *notes, const vit_safetensor *more, int count) {
+  vit__piece first = {NULL, 0}, *all;
+  vit__text pieces = {NULL, 0, 0, 0};
+  vit_tensor p;
+  vit_safetensors f;
+  vit_result r = VIT_OK;
+  double data = 0;
+  if (m) vit__note_text(notes, "format", "pt"); /* transformers asks for it */
+  if (!notes->used) vit__text_add(notes, vit__start, sizeof vit__start - 1);
+  vit__text_add(notes, "}", 1);
+  vit__text_add(&pieces, (const char *)&first, sizeof first);
+  for (int i = 0; !r && m && vit_tensor_at(&m->config, i, &p); i++) {
+    vit_safetensor t =
+        vit__block_tensor(p.name, m->params.block + p.offset, p.count);
+    t.dims = p.dims;
+    memcpy(t.shape, p.shape, sizeof p.shape);
+    r = vit__check_weights(VIT_ERR_DIVERGED, &t);
+    if (!r) r = vit__add_tensor(path, &t, notes, &pieces, &data);
+  }
+  for (int i = 0; !r && i < count; i++)
+    r = vit__add_tensor(path, more + i, notes, &pieces, &data);
+  vit__text_add(notes, "}", 1);
+  while (notes->used % 8 && !notes->failed) /* the data begins even */
+    vit__text_add(notes, " ", 1);
+  memset(&f, 0, sizeof f);
+  f.file = -1;
+  f.size = notes->used + (size_t)data;
+  if (!r && !notes->failed && !pieces.failed)
+    f.bytes = (unsigned char *)vit__allocate(notes->used, 1, "a header");
+  if (!r && !f.bytes) r = VIT_ERR_NO_MEMORY;
+  if (!r) { /* it must open again: with a name twice it would not */
+    for (int i = 0; i < 8; i++)
+      notes->at[i] = (char)((uint64_t)(notes->used - 8) >> 8 * i);
+    memcpy(f.bytes, notes->at, notes->used);
+    r = vit__read_header(&f, path);
+  }
+  all = (vit__piece *)(void *)pieces.at;
+  if (!r) {
+    all->data = notes->at;
+    all->size = notes->used;
+    r = vit__replace_file(path, all, (int)(pieces.used / sizeof *all));
+  }
+  vit_safetensors_close(&f);
+  vit__text_free(&pieces);
+  vit__text_free(notes);
   return r;
 }
 
 VIT_DEF vit_result vit_safetensors_write(const char *path,
     const vit_safetensor *tensors, int count, const char *const *metadata) {
-  vit__text notes;
-  vit_result r = VIT_OK;
+  vit__text notes = {NULL, 0, 0, 0};
   if (count < 0)
     return vit__fail(VIT_ERR_CONFIG,
         "cannot write %.150s: it would hold %d tensors", path, count);
-  memset(&notes, 0, sizeof notes);
   for (int i = 0; metadata && metadata[i] && metadata[i + 1]; i += 2)
     vit__note_text(&notes, metadata[i], metadata[i + 1]);
-  for (int i = 0; !r && i < count; i++) {
-    double elements = tensors[i].dims >= 0 && tensors[i].dims <= 8 ? 1 : -1;
-    for (int d = 0; d < tensors[i].dims && elements >= 0; d++)
-      elements = tensors[i].shape[d] < 0 ? -1 : elements * tensors[i].shape[d];
-    if (vit__type_bytes(tensors[i].type) == 0 ||
-        elements != (double)tensors[i].count)
-      r = vit__fail(VIT_ERR_CONFIG,
-          "cannot write %.150s: tensor %.60s holds %.0f elements of type %.7s, "
-          "its shape says %.0f",
-          path, tensors[i].name, (double)tensors[i].count, tensors[i].type,
-          elements);
+  return vit__write_model(path, NULL, &notes, tensors, count);
+}
+
+/* -- models in files ----------------------------------------------------- */
+
+/* Copy the tensors of a model into its block, or (NULL) only look whether they
+   are all there and finite. */
+static vit_result vit__read_weights(const vit_config *c, float *block,
+    const vit_safetensors *f, const char *prefix) {
+  vit_tensor want;
+  vit_safetensor have;
+  const int *y = want.shape, *x = have.shape;
+  for (int i = 0; vit_tensor_at(c, i, &want); i++) {
+    char name[512];
+    vit_result r;
+    snprintf(name, sizeof name, "%.440s%s", prefix, want.name);
+    r = vit_safetensors_find(f, name, &have);
+    if (r) return r;
+    if (have.dims != want.dims || strcmp(have.type, "F32") ||
+        memcmp(x, y, sizeof want.shape))
+      return vit__fail(VIT_ERR_FORMAT,
+          "tensor %.60s%s is %s [%d,%d,%d,%d] in the file, the model wants F32 "
+          "[%d,%d,%d,%d]",
+          name, VIT__DOTS(name), have.type, x[0], x[1], x[2], x[3], y[0], y[1],
+          y[2], y[3]);
+    if (block)
+      memcpy(block + want.offset, have.data, want.count * sizeof(float));
+    else
+      r = vit__check_weights(VIT_ERR_FORMAT, &have);
+    vit__forget(f, have.data, want.count * sizeof(float));
+    if (r) return r;
   }
-  if (!r) r = vit__write_tensors(path, &notes, tensors, count);
-  vit__text_free(&notes);
+  return VIT_OK;
+}
+
+VIT_DEF vit_result vit_model_load(
+    vit_model *m, const vit_safetensors *f, const char *prefix) {
+  vit_result r = vit__check_model(m);
+  if (!r) r = vit__check_unpacked(m);
+  if (!r) r = vit__read_weights(&m->config, NULL, f, prefix);
+  if (!r) r = vit__read_weights(&m->config, m->params.block, f, prefix);
   return r;
 }
 
 /* What the model was trained on: normalisation and names of the classes. */
 static void vit__note_dataset(vit__text *notes, const vit_dataset *d) {
-  vit__note(notes, "mean", "%.9g %.9g %.9g", (double)d->mean[0],
-      (double)d->mean[1], (double)d->mean[2]);
-  vit__note(notes, "std", "%.9g %.9g %.9g", (double)d->std[0],
-      (double)d->std[1], (double)d->std[2]);
+  for (int std = 0; std < 2; std++) {
+    const float *v = std ? d->std : d->mean;
+    vit__note(notes, std ? "std" : "mean", "%.9g %.9g %.9g", (double)v[0],
+        (double)v[1], (double)v[2]);
+  }
   for (int k = 0; d->names && k < d->classes; k++) {
     char key[24];
     snprintf(key, sizeof key, "class.%d", k);
@@ -8470,46 +8591,15 @@ static void vit__note_dataset(vit__text *notes, const vit_dataset *d) {
   }
 }
 
-/* The parameters under their names, then `extra` tensors. Frees the notes. */
-static vit_result vit__write_model(const char *path, const vit_model *m,
-    vit__text *notes, const vit_safetensor *extra, int extras) {
-  vit_safetensor *list;
-  vit_tensor *names, t;
-  int count = 0, n = 0;
-  vit_result r = VIT_ERR_NO_MEMORY;
-  while (vit_tensor_at(&m->config, count, &t)) count++;
-  list = (vit_safetensor *)vit__allocate(
-      (size_t)(count + extras), sizeof *list, "the list of tensors");
-  names = (vit_tensor *)vit__allocate(
-      (size_t)count, sizeof *names, "the list of tensors");
-  for (; list && names && n < count; n++) {
-    vit_tensor_at(&m->config, n, names + n);
-    list[n] = vit__block_tensor(
-        names[n].name, m->params.block + names[n].offset, names[n].count);
-    list[n].dims = names[n].dims;
-    for (int d = 0; d < 4; d++) list[n].shape[d] = names[n].shape[d];
-  }
-  if (list && names) {
-    for (int i = 0; i < extras; i++) list[n++] = extra[i];
-    vit__note_text(notes, "format", "pt"); /* transformers asks for it */
-    r = vit__write_tensors(path, notes, list, n);
-  }
-  if (list) VIT_FREE(list);
-  if (names) VIT_FREE(names);
-  vit__text_free(notes);
-  return r;
-}
-
 VIT_DEF vit_result vit_model_save(
     const vit_model *m, const vit_dataset *d, const char *path) {
   const char *name, *text;
   double value;
-  vit__text notes;
+  vit__text notes = {NULL, 0, 0, 0};
   vit_result r = vit__check_model(m);
   if (!r) r = vit__check_unpacked(m);
   if (!r) r = vit__check_point();
   if (r) return r;
-  memset(&notes, 0, sizeof notes);
   for (int i = 0; vit_config_field(&m->config, i, &name, &text, &value); i++) {
     char key[64];
     snprintf(key, sizeof key, "config.%s", name);
@@ -8519,54 +8609,106 @@ VIT_DEF vit_result vit_model_save(
   return vit__write_model(path, m, &notes, NULL, 0);
 }
 
-static void vit__read_three(const char *text, float *to, float otherwise) {
-  char *end = NULL;
-  for (int c = 0; to && c < 3; c++) {
-    to[c] = text ? strtof(text, &end) : otherwise;
-    if (text) text = end;
+/* Size `dim` of a tensor, 0 if it is not there. */
+static int vit__told(const vit_safetensors *f, const char *name, int dim) {
+  const vit__entry *e =
+      (const vit__entry *)vit__named(f->names + f->notes, f->count, name);
+  return e ? e->t.shape[dim] : 0;
+}
+
+/* The config of a model's file: what its tensors tell, then what it says. */
+static vit_result vit__read_config(
+    vit_config *c, const vit_safetensors *f, const char *path) {
+  static const char *const needed[] = {
+      "config.image_height", "config.image_width", "config.heads"};
+  char block[48];
+  vit_result r = VIT_OK;
+  for (int i = 0; i < 3; i++)
+    if (!vit_safetensors_metadata(f, needed[i]))
+      return vit__fail(VIT_ERR_FORMAT,
+          "%.200s does not say its %s: it was not written by vit.h; "
+          "create the model that it is of, then use vit_model_load",
+          path, needed[i]);
+  *c = vit_config_tutorial();
+  c->width = vit__told(f, "patch_embed.proj.weight", 0);
+  c->channels = vit__told(f, "patch_embed.proj.weight", 1);
+  c->patch_height = vit__told(f, "patch_embed.proj.weight", 2);
+  c->patch_width = vit__told(f, "patch_embed.proj.weight", 3);
+  c->classes = vit__told(f, "head.weight", 0);
+  c->mlp_width = vit__told(f, "blocks.0.mlp.fc1.weight", 0);
+  c->class_token = vit__told(f, "cls_token", 0) > 0;
+  c->qkv_bias = vit__told(f, "blocks.0.attn.qkv.bias", 0) > 0;
+  c->final_norm = vit__told(f, "norm.weight", 0) > 0;
+  if (vit__told(f, "pos_embed", 0)) c->positions = VIT_POSITIONS_LEARNED;
+  if (!c->class_token) c->pool = VIT_POOL_MEAN;
+  for (c->depth = 0;; c->depth++) {
+    snprintf(block, sizeof block, "blocks.%d.norm1.weight", c->depth);
+    if (!vit__told(f, block, 0)) break;
   }
+  for (int i = 0; !r && i < f->notes; i++)
+    if (!strncmp(f->names[i].name, "config.", 7))
+      r = vit_config_set(
+          c, f->names[i].name + 7, (const char *)f->names[i].what);
+  if (c->head_dim == 0 && c->heads > 0)
+    c->head_dim = vit__told(f, "blocks.0.attn.qkv.weight", 0) / 3 / c->heads;
+  return r ? r : vit_config_resolve(c);
+}
+
+/* What vit__note_dataset wrote. */
+static vit_result vit__read_dataset(vit_dataset *d, const vit_config *m,
+    const vit_safetensors *f, const char *path) {
+  d->channels = m->channels;
+  d->height = m->image_height;
+  d->width = m->image_width;
+  d->classes = m->classes;
+  snprintf(d->source, sizeof d->source, "%.250s", path);
+  for (int std = 0; std < 2; std++) {
+    const char *key = std ? "std" : "mean";
+    const char *text = vit_safetensors_metadata(f, key);
+    float *v = std ? d->std : d->mean;
+    int n = 0, at = 0;
+    if (text)
+      n = sscanf(text, "%f%n %f%n %f%n", v, &at, v + 1, &at, v + 2, &at);
+    if (text && (text[at] || (n != 3 && (n != 1 || d->channels != 1))))
+      return vit__fail(VIT_ERR_FORMAT,
+          "%.200s: its %s is \"%.60s\"; it must be three numbers, or one for a "
+          "grey model",
+          path, key, text);
+    for (int c = 0; c < 3; c++) {
+      if (!text) v[c] = (float)std;
+      if (n == 1) v[c] = v[0];
+      if (!vit__is_finite((double)v[c]) || (std && v[c] <= 0))
+        return vit__fail(VIT_ERR_FORMAT, "%.200s: its %s of channel %d is %g",
+            path, key, c, (double)v[c]);
+    }
+  }
+  if (!vit_safetensors_metadata(f, "class.0")) return VIT_OK;
+  d->names = (char(*)[VIT_NAME_SIZE])vit__allocate(
+      (size_t)d->classes, VIT_NAME_SIZE, "the names of the classes");
+  for (int k = 0; d->names && k < d->classes; k++) {
+    char key[24];
+    const char *name;
+    snprintf(key, sizeof key, "class.%d", k);
+    name = vit_safetensors_metadata(f, key);
+    snprintf(d->names[k], VIT_NAME_SIZE, "%.63s", name ? name : key + 6);
+  }
+  return d->names ? VIT_OK : VIT_ERR_NO_MEMORY;
 }
 
 VIT_DEF vit_result vit_model_open(
-    vit_model *m, const char *path, float *mean, float *std) {
-  vit_config c = vit_config_tutorial();
+    vit_model *m, const char *path, vit_dataset *about) {
+  vit_config c;
   vit_safetensors f;
-  const char *name, *text;
-  double value;
   vit_result r = vit_safetensors_open(&f, path);
   memset(m, 0, sizeof *m);
-  if (r) return r;
-  for (int i = 0; !r && vit_config_field(&c, i, &name, &text, &value); i++) {
-    char key[64];
-    const char *is;
-    snprintf(key, sizeof key, "config.%s", name);
-    is = vit_safetensors_metadata(&f, key);
-    for (int k = 0; !is && k < VIT__RENAMED; k++) {
-      if (strcmp(name, vit__renamed[k][1])) continue;
-      snprintf(key, sizeof key, "config.%s", vit__renamed[k][0]);
-      is = vit_safetensors_metadata(&f, key);
-    }
-    r = is ? vit_config_set(&c, name, is)
-           : vit__fail(VIT_ERR_FORMAT,
-                 "%.200s does not say its %s: it was not written by vit.h; "
-                 "create the model that it is of, then use vit_model_load",
-                 path, key);
-  }
-  if (!r) r = vit_config_resolve(&c);
-  if (!r) r = vit__check_tensors(&c, &f, "");
+  if (about) memset(about, 0, sizeof *about);
+  if (!r) r = vit__read_config(&c, &f, path);
+  if (!r) r = vit__read_weights(&c, NULL, &f, ""); /* before it takes memory */
+  if (!r && about) r = vit__read_dataset(about, &c, &f, path);
   if (!r) r = vit_model_create(m, &c, 0);
-  if (!r) r = vit_model_load(m, &f, "");
-  vit__read_three(vit_safetensors_metadata(&f, "mean"), mean, 0);
-  vit__read_three(vit_safetensors_metadata(&f, "std"), std, 1);
-  for (int k = 0; !r && mean && k < 3; k++)
-    if (!(fabsf(mean[k]) <= FLT_MAX))
-      r = vit__fail(VIT_ERR_FORMAT, "%.200s: its mean of channel %d is %g",
-          path, k, (double)mean[k]);
-  for (int k = 0; !r && std && k < 3; k++)
-    if (!(std[k] > 0 && std[k] <= FLT_MAX))
-      r = vit__fail(VIT_ERR_FORMAT, "%.200s: its std of channel %d is %g", path,
-          k, (double)std[k]);
+  if (!r) r = vit__read_weights(&c, m->params.block, &f, "");
   if (r) vit_model_free(m);
+  if (r && about) vit_dataset_free(about);
   vit_safetensors_close(&f);
   return r;
 }

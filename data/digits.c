@@ -478,7 +478,7 @@ static void put_u32(unsigned char *b, uint32_t v) {
 }
 
 /* Image i of a set depends on the seed, the set and i alone; every ten labels hold each digit once. So the first
-   images are the same, and balanced, whatever the count. */
+   images are the same, and balanced, whatever the count; and vit.h knows by it that the digits are drawn. */
 static int write_set(FILE *images, FILE *labels, uint64_t seed, int set, long count) {
     unsigned char head[16], image[SIDE * SIDE], order[10];
     pcg32 shuffle = pcg32_start(seed, (uint64_t)set);

@@ -75,29 +75,31 @@ static void naive_against_simd(void) {
   nb_code("vit_naive.linear_forward(slow, x, w, b, 256, 256, 256);");
   nb_code("vit_best_kernels()->linear_forward(fast, x, w, b, 256, 256, 256);");
   nb_try(vit_plot_begin(&p, nb_out, "speed", 760, 420));
-  printf("  %s%-16s %-16s %11s %11s %8s %12s%s\n", nb_dim(), "kernel", "work", "naive (us)",
+  printf("  %s%-15s %-15s %11s %11s %8s %11s%s\n", nb_dim(), "kernel", "work", "naive (us)",
          vectors ? "SIMD (us)" : "again (us)", "ratio", "difference", nb_plain());
   for (int i = 0; i < 4; i++) {
     double t0 = microseconds(jobs[i].run, &vit_naive, slow);
     double t1 = microseconds(jobs[i].run, best, fast);
-    printf("  %-16s %-16s %11.1f %11.1f %7.1fx %12.1g\n", jobs[i].name, jobs[i].size, t0, t1,
-           t0 / t1, nb_difference(slow, fast, FLOATS));
+    printf("  %-15s %-15s %11.1f %11.1f %7.1fx %11.1g\n", jobs[i].name, jobs[i].size, t0, t1,
+           t0 / t1, vit_max_difference(slow, fast, FLOATS));
     fprintf(p.data, "\"%s\" %.3f %.3f %.2f\n", jobs[i].name, t0, t1, t0 / t1);
   }
   if (vectors)
     nb_say("One thread each. A float has 7 digits: differences of 1e-5 in sums of 256 products, and "
            "of 1e-7 elsewhere, are rounding.");
   nb_axes(&p,
-          vectors ? "One call of each kernel, on one thread: vectors are many times faster"
-                  : "One call of each kernel, on one thread: the plain loops, twice", "",
-          "time (microseconds, each line is ten times more)");
+          vectors ? "How many times faster are vectors? One call of each kernel, on one thread\\n"
+                    "(each line is ten times more)"
+                  : "One call of each kernel, on one thread: the plain loops, twice\\n"
+                    "(each line is ten times more)", "",
+          "time of a call (microseconds)");
   fprintf(p.script,
-          "set logscale y\nset yrange [1:*]\nset offsets 0,0,graph 0.1,0\n"
+          "set logscale y\nset format y '%%.0f'\nset yrange [1:*]\nset offsets 0,0,graph 0.1,0\n"
           "unset grid\nset grid ytics lt 1 lc rgb '#cccccc' lw 1\n"
           "set style data histograms\nset style histogram clustered gap 1\n"
           "set style fill solid\nset boxwidth 0.9\nset key top right\n"
-          "plot 'speed.dat' using 2:xtic(1) title 'naive' lt 2, '' using 3 title '%s' lt 1, \\\n"
-          "     '' using ($0+0.17):3:(sprintf('%%.0fx', $4)) with labels offset 0,0.7 notitle\n",
+          "plot 'speed.dat' using 2:xtic(1) title 'naive' lt 5, '' using 3 title '%s' lt 1, \\\n"
+          "     '' using ($0+0.17):3:(sprintf('%%.0f x', $4)) with labels offset 0,0.7 notitle\n",
           vectors ? "SIMD" : "again");
   nb_figure(vit_plot_end(&p), "speed");
   free(slow);
@@ -105,6 +107,12 @@ static void naive_against_simd(void) {
 }
 
 /* ---- [3] ---------------------------------------------------------------- */
+
+static void print_error(vit_result r) {
+  char number[20];
+  snprintf(number, sizeof number, "  %2d  ", (int)r);
+  nb_wrap(stdout, vit_error(), number, "      ");
+}
 
 static void errors_are_sentences(void) {
   vit_config c = vit_config_tutorial(), wrong;
@@ -114,15 +122,15 @@ static void errors_are_sentences(void) {
   nb_cell("What cannot work returns a code, and vit_error() says why in one sentence");
   wrong = c;
   NB_RUN(wrong.image_height = 30; r = vit_model_create(&m, &wrong, 1));
-  printf("  %d  %s\n", r, vit_error());
+  print_error(r);
   wrong = c;
   NB_RUN(wrong.heads = 4; r = vit_model_create(&m, &wrong, 1));
-  printf("  %d  %s\n", r, vit_error());
+  print_error(r);
   wrong = c;
   NB_RUN(wrong.attn_drop = 1.5f; r = vit_model_create(&m, &wrong, 1));
-  printf("  %d  %s\n", r, vit_error());
+  print_error(r);
   NB_RUN(r = vit_dataset_idx(&d, "no-such-file", "labels", 10));
-  printf("  %d  %s\n", r, vit_error());
+  print_error(r);
   nb_say("The number is the vit_result: %d = \"%s\", %d = \"%s\". Nothing was allocated.",
          VIT_ERR_CONFIG, vit_result_text(VIT_ERR_CONFIG), VIT_ERR_FILE,
          vit_result_text(VIT_ERR_FILE));
@@ -154,8 +162,8 @@ static void seeds(void) {
   nb_try(vit_forward(&one, &s1, x, 64)); /* 64 noise images of 32 x 32 */
   nb_try(vit_forward(&two, &s2, x, 64));
   same = !memcmp(s1.logits, s2.logits, 64 * 10 * sizeof(float));
-  printf("  64 images through two models of seed 7, at once and in 3 shares (threads: 1 and %d): %s\n",
-         vit_model_threads(&two), same ? "the same bits" : "DIFFERENT");
+  nb_say("64 images through two models of seed 7, on 1 thread and on %d: %s.", vit_model_threads(&two),
+         same ? "the same bits" : "DIFFERENT");
   vit_state_free(&s1);
   vit_state_free(&s2);
   vit_model_free(&one);

@@ -29,7 +29,7 @@ static void class_token(const float *image, float *tokens) {
 
 static void sinusoid(const float *tokens) {
   float pos[5 * 9], sum[5 * 9];
-  nb_cell("Position as waves: column pairs are a sine and a cosine, each pair slower than the last");
+  nb_cell("Positions as waves: pairs of columns, a sine and a cosine, each pair slower");
   NB_RUN(vit_positions_sinusoid(pos, 5, 9));
   nb_matrix(pos, 5, 9, " %7.3f", names);
   nb_say("Column 0 is sin(t), column 1 cos(t) for token t = 0 ... 4, columns 2 and 3 turn 7.7 times "
@@ -56,9 +56,8 @@ static void kinds(void) {
 /* ---- [4] ---------------------------------------------------------------- */
 
 /* The image with its 16 patches of 8 x 8 in another order. */
-static void shuffle_patches(float *out, const float *image) {
+static void shuffle_patches(float *out, const float *image, int order[16]) {
   float patches[PIXELS], mixed[PIXELS];
-  int order[16];
   vit_rng rng = vit_rng_create(4, 0);
   vit_shuffle(order, 16, &rng);
   vit_naive.patchify_forward(patches, image, 1, SIZE, SIZE, 8, 8);
@@ -66,17 +65,35 @@ static void shuffle_patches(float *out, const float *image) {
   vit_naive.patchify_backward(out, mixed, 1, SIZE, SIZE, 8, 8);
 }
 
+/* In the figure, each patch says where it comes from; without `order`, its own place. */
+static void label_patches(vit_plot *p, const int *order) {
+  for (int n = 0; n < 16; n++)
+    fprintf(p->script, "set label 'P%d' at %g,%g front boxed font ',9' tc rgb '#e69f00'\n",
+            (order ? order[n] : n) + 1, n % 4 * 8 - 0.2, n / 4 * 8 + 0.9);
+}
+
 static void why_order_matters(const float *image) {
-  static const struct { vit_positions kind; const char *name; } rows[] = {
-      {VIT_POSITIONS_NONE, "none"},
-      {VIT_POSITIONS_SINUSOID, "sinusoid"},
-      {VIT_POSITIONS_LEARNED, "learned (at its start)"},
-      {VIT_POSITIONS_SINCOS2D, "2-D sin-cos"}};
+  static const struct { vit_positions kind; const char *name, *in_figure; } rows[] = {
+      {VIT_POSITIONS_NONE, "none", "none"},
+      {VIT_POSITIONS_SINUSOID, "sinusoid", "sinusoid"},
+      {VIT_POSITIONS_LEARNED, "learned (at its start)", "learned"},
+      {VIT_POSITIONS_SINCOS2D, "2-D sin-cos", "2-D"}};
   float pair[2 * PIXELS];
-  nb_cell("The experiment: shuffle the 16 patches of a digit. Does the class token notice?");
+  int order[16];
+  vit_plot p;
+  nb_cell("Shuffle the 16 patches of a digit: does the class token notice?");
   memcpy(pair, image, PIXELS * sizeof(float));
-  shuffle_patches(pair + PIXELS, image);
+  shuffle_patches(pair + PIXELS, image, order);
   nb_pictures(pair, 2, SIZE);
+  nb_try(vit_plot_begin(&p, nb_out, "shuffle", 1200, 420));
+  fprintf(p.script, "set multiplot layout 1,3 title \"Does the class token notice that the patches were "
+                    "shuffled? Only with positions\"\nset xtics 8\nset ytics 8\n"
+                    "set xlabel 'column'\nset ylabel 'row'\n"
+                    "set style textbox opaque fillcolor rgb '#000000' noborder margins 0.5,0.5\n");
+  label_patches(&p, NULL);
+  nb_image_panel(&p, 0, "image 0: the digit", pair, SIZE, 8);
+  label_patches(&p, order);
+  nb_image_panel(&p, 1, "image 1: the same patches, shuffled", pair + PIXELS, SIZE, 8);
   printf("\n");
   nb_code("vit_forward(&m, &s, pair, 2); // image 0: the digit, image 1: shuffled");
   printf("  %s%-24s %32s   %s%s\n", nb_dim(), "positions", "change of the class token's output",
@@ -92,13 +109,23 @@ static void why_order_matters(const float *image) {
     nb_try(vit_model_create(&m, &c, 1));
     nb_try(vit_state_create(&s, &m, 2, VIT_FOR_INFERENCE, 0));
     nb_try(vit_forward(&m, &s, pair, 2));
-    change = nb_difference(s.pooled, s.pooled + 12, 12);
+    change = vit_max_difference(s.pooled, s.pooled + 12, 12);
     printf("  %-24s %34.7f   %s\n", rows[i].name, change, change > 1e-4 ? "yes" : "no");
+    fprintf(p.data, "\"%s\" %.7f\n", rows[i].in_figure, change);
     vit_state_free(&s);
     vit_model_free(&m);
   }
   nb_say("Without positions the two pictures are one and the same to the model (what is left is "
          "rounding). With any of the three kinds they are not.");
+  fprintf(p.script,
+          "reset\nset title \"Change of the class token's output\"\nset xlabel 'kind of positions'\n"
+          "set ylabel 'largest change of one of its 12 numbers'\nset xtics noenhanced scale 0\n"
+          "set grid ytics lt 1 lc rgb '#cccccc' lw 1\nset boxwidth 0.6\nset style fill solid\n"
+          "set xrange [-0.6:3.6]\nset yrange [0:*]\nset offsets 0,0,graph 0.12,0\n"
+          "plot 'shuffle.dat' index 2 using 0:2:xtic(1) with boxes lc rgb '#0072b2' notitle, \\\n"
+          "     '' index 2 using 0:2:(sprintf('%%.2g', $2)) with labels offset 0,0.7 notitle\n"
+          "unset multiplot\n");
+  nb_figure(vit_plot_end(&p), "shuffle");
 }
 
 /* ---- [5] ---------------------------------------------------------------- */
@@ -123,7 +150,7 @@ static void neighbours(void) {
   float *line = nb_floats(GRID * GRID * D), *plane = nb_floats(GRID * GRID * D);
   float near_line[GRID * GRID], near_plane[GRID * GRID];
   vit_plot p;
-  nb_cell("Which positions are alike? Cosine between the middle of a 9 x 9 grid and every patch");
+  nb_cell("Which positions are alike? Cosine of the middle of a 9 x 9 grid with each patch");
   NB_RUN(vit_positions_sinusoid(line, 81, 64); similarity(near_line, line, 9, 64));
   nb_table(near_line, GRID, GRID, " %5.2f", NULL, NULL, 1);
   NB_RUN(vit_positions_sincos2d(plane, 9, 9, 64, 0); similarity(near_plane, plane, 9, 64));
@@ -131,15 +158,17 @@ static void neighbours(void) {
   nb_say("The sinusoid counts patches in reading order: left and right are near, above and below "
          "are 9 steps away. The 2-D form falls alike along rows and along columns.");
   nb_try(vit_plot_begin(&p, nb_out, "positions", 1200, 430));
-  fprintf(p.script, "set multiplot layout 1,3\nset tics scale 0\n" NB_SIGNS
-                    "set cbrange [-1:1]\nset cblabel 'value'\n"
-                    "set xlabel 'column of the table (d)'\n"
-                    "set ylabel 'patch, in reading order'\n");
+  fprintf(p.script, "set multiplot layout 1,3 title \"Which positions are alike? Framed: the middle patch, "
+                    "row 4, column 4, with which all are compared\"\n"
+                    "set tics scale 0\n" NB_SIGNS "set cbrange [-1:1]\nset cblabel 'value'\n"
+                    "set xlabel 'column of the table (d)'\nset ylabel 'patch, in reading order'\n"
+                    "set ytics 20\nset ytics add ('middle: 40' 40)\n");
   nb_panel(&p, 0, "Sinusoid: the table [81, 64] that is added", line, GRID * GRID, D, NULL, 0);
   fprintf(p.script, NB_BLUES "set cbrange [0.4:1]\nset size ratio -1\nset xlabel 'column'\n"
                              "set ylabel 'row'\nset xtics 1\nset ytics 1\nset cblabel 'cosine'\n");
-  nb_panel(&p, 1, "Sinusoid: likeness to the middle patch", near_line, GRID, GRID, NULL, 0);
-  nb_panel(&p, 2, "2-D sin-cos: likeness to the middle patch", near_plane, GRID, GRID, NULL, 0);
+  nb_mark(&p, GRID / 2, GRID / 2, GRID / 2, GRID / 2);
+  nb_panel(&p, 1, "Sinusoid: alike along the row only", near_line, GRID, GRID, NULL, 0);
+  nb_panel(&p, 2, "2-D sin-cos: alike in all directions", near_plane, GRID, GRID, NULL, 0);
   fprintf(p.script, "unset multiplot\n");
   nb_figure(vit_plot_end(&p), "positions");
   free(line);

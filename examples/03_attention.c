@@ -18,11 +18,12 @@ static void two_tokens(void) {
   nb_cell("Two tokens, small enough for a pencil");
   printf("  Q = 1 0    K = 0 1    V = 2 0        Q K^T = 1*0+0*1  1*1+0*0  =  0 1\n"
          "      1 1        1 0        2 4                1*0+1*1  1*1+1*0     1 1\n\n"
-         "  / sqrt(2):  0.000 0.707     softmax:  1/(1+e^0.707)  e^0.707/(1+e^0.707)  =  %.3f %.3f\n"
-         "              0.707 0.707               1/2            1/2                     0.500 0.500\n"
+         "  / sqrt(2) = 0.000 0.707     softmax = 1/(1+e)  e/(1+e)  =  %.3f %.3f\n"
+         "              0.707 0.707               1/2      1/2         0.500 0.500\n"
+         "                              where e = exp(0.707) = %.3f\n"
          "\n  O = P V:  token 1 = %.3f * (2 0) + %.3f * (2 4) = (2 %.3f)\n"
          "            token 2 = 0.500 * (2 0) + 0.500 * (2 4) = (2 2.000)\n",
-         1 - p, p, 1 - p, p, 4 * p);
+         1 - p, p, e, 1 - p, p, 4 * p);
   NB_RUN(vit_naive.attention_scores_forward(probs, q, k, NULL, 2, 2, 2, 2));
   nb_matrix(probs, 2, 2, " %6.3f", NULL);
   NB_RUN(vit_naive.attention_values_forward(o, probs, v, 2, 2, 2, 2, 2));
@@ -48,13 +49,13 @@ static void queries_keys_values(const vit_model *m, const float *x, float *q, fl
   NB_RUN(project(q, x, w, b));
   NB_RUN(project(k, x, w + 9 * D, b + 9));
   NB_RUN(project(v, x, w + 18 * D, b + 18));
-  printf("  %s        Q                         K                         V%s\n", nb_dim(),
+  printf("  %s               Q                       K                       V%s\n", nb_dim(),
          nb_plain());
   for (int t = 0; t < T; t++) {
     const float *rows[3] = {q + t * Dh, k + t * Dh, v + t * Dh};
     printf("  %s%-4s%s", nb_dim(), names[t], nb_plain());
     for (int i = 0; i < 3; i++)
-      printf(" %7.3f %7.3f %7.3f  ", (double)rows[i][0], (double)rows[i][1], (double)rows[i][2]);
+      printf("%s%7.3f%7.3f%7.3f", i ? "   " : "", (double)rows[i][0], (double)rows[i][1], (double)rows[i][2]);
     printf("\n");
   }
 }
@@ -99,12 +100,13 @@ static void by_hand_and_by_code(const vit_model *m, const vit_state *s, const fl
   NB_RUN(vit_naive.attention_scores_forward(naive, q, k, NULL, 5, 5, 3, 3));
   NB_RUN(vit_best_kernels()->attention_scores_forward(simd, q, k, NULL, 5, 5, 3, 3));
   NB_RUN(vit_naive.attention_values_forward(o2, naive, v, 5, 5, 3, 3, 3));
-  printf("  largest difference to the loops   naive   %.1g\n"
-         "                                    SIMD    %.1g\n"
-         "                                    model   %.1g   (vit_attention, block 0, head 0)\n"
-         "                                    values  %.1g\n",
-         nb_difference(p, naive, T * T), nb_difference(p, simd, T * T),
-         nb_difference(p, model, T * T), nb_difference(o, o2, T * Dh));
+  printf("  largest difference to the loops\n"
+         "  naive   %.1g\n"
+         "  SIMD    %.1g\n"
+         "  model   %.1g   (vit_attention, block 0, head 0)\n"
+         "  values  %.1g\n",
+         vit_max_difference(p, naive, T * T), vit_max_difference(p, simd, T * T),
+         vit_max_difference(p, model, T * T), vit_max_difference(o, o2, T * Dh));
 }
 
 /* ---- [5] ---------------------------------------------------------------- */
@@ -113,7 +115,8 @@ static void local_mask(void) {
   enum { GRID = 4, N = GRID * GRID + 1 };
   float mask[N * N], q[N * 8], k[N * 8], p[N * N];
   int row = 6;
-  nb_cell("A local mask: a patch sees only the 3 x 3 patches around it (# seen, . masked)");
+  vit_plot plot;
+  nb_cell("A local mask: a patch sees the 3 x 3 patches around it (# seen, . masked)");
   NB_RUN(vit_local_mask(mask, 4, 4, 3, 1));
   for (int i = 0; i < N; i++) {
     char name[8];
@@ -133,6 +136,26 @@ static void local_mask(void) {
   printf("  P6 gives %.3f to P1, %.3f to P11, and 0 to a masked patch: P16 %.3f\n",
          (double)p[row * N + 1], (double)p[row * N + 11], (double)p[row * N + 16]);
   nb_say("The mask is 0 or -infinity and is added to the scores: exp(-infinity) = 0.");
+  nb_try(vit_plot_begin(&plot, nb_out, "mask", 960, 500));
+  for (int i = 0; i < N * N; i++) mask[i] = mask[i] < 0 ? 0.0f : 1.0f; /* as a picture */
+  fprintf(plot.script, "set multiplot layout 1,2 title \"What does a patch see through a 3 x 3 mask? "
+                       "Framed: the row of patch P6\"\n"
+                       "set palette defined (0 '#ffffff', 1 '#0072b2')\nset cbrange [0:1]\n"
+                       "unset colorbox\nset size ratio -1\nset tics scale 0\n"
+                       "set xlabel '... sees this token (blue)'\nset ylabel 'This token ...'\n"
+                       "set xtics ('CLS' 0, 'P4' 4, 'P8' 8, 'P12' 12, 'P16' 16)\n"
+                       "set ytics ('CLS' 0, 'P2' 2, 'P4' 4, 'P6' 6, 'P8' 8, 'P12' 12, 'P16' 16)\n");
+  nb_mark(&plot, 0, row, N - 1, row);
+  nb_panel(&plot, 0, "The mask [17, 17]", mask, N, N, NULL, 0);
+  fprintf(plot.script, "unset arrow\nset xtics 1\nset ytics 1\nset xlabel 'column of the grid'\n"
+                       "set ylabel 'row of the grid'\n");
+  for (int i = 0; i < GRID * GRID; i++)
+    fprintf(plot.script, "set label 'P%d' at %d,%d center front tc rgb '%s'\n", i + 1, i % GRID,
+            i / GRID, mask[row * N + 1 + i] > 0 ? "#ffffff" : "#000000");
+  nb_mark(&plot, (row - 1) % GRID, (row - 1) / GRID, (row - 1) % GRID, (row - 1) / GRID);
+  nb_panel(&plot, 1, "Row P6 as the grid of patches", mask + row * N + 1, GRID, GRID, NULL, 0);
+  fprintf(plot.script, "unset multiplot\n");
+  nb_figure(vit_plot_end(&plot), "mask");
 }
 
 /* ---- [6] ---------------------------------------------------------------- */
@@ -157,7 +180,8 @@ static void why_scale(void) {
   nb_normal(q, WIDEST * TRIALS, 1);
   nb_normal(k, WIDEST * MANY, 2);
   nb_try(vit_plot_begin(&p, nb_out, "scale", 640, 400));
-  printf("  %s  Dh   variance of q.k   of q.k/sqrt(Dh)   largest of 5 weights: unscaled    scaled%s\n",
+  printf("  %s       variance of                      mean largest of 5 weights\n"
+         "    Dh           q.k     q.k/sqrt(Dh)        unscaled    scaled%s\n",
          nb_dim(), nb_plain());
   for (int width = 1; width <= WIDEST; width *= 4) {
     for (int i = 0; i < MANY; i++) {
@@ -167,16 +191,16 @@ static void why_scale(void) {
       raw[i] = (float)dot;
       scaled[i] = (float)(dot / sqrt((double)width));
     }
-    printf("  %4d %17.2f %17.2f", width, pow(nb_std(raw, MANY), 2), pow(nb_std(scaled, MANY), 2));
+    printf("  %4d %13.2f %16.2f", width, pow(nb_std(raw, MANY), 2), pow(nb_std(scaled, MANY), 2));
     vit_naive.softmax_forward(raw, raw, TRIALS, KEYS);
     vit_naive.softmax_forward(scaled, scaled, TRIALS, KEYS);
-    printf(" %32.3f %9.3f\n", average_top(raw, TRIALS), average_top(scaled, TRIALS));
+    printf(" %15.3f %9.3f\n", average_top(raw, TRIALS), average_top(scaled, TRIALS));
     fprintf(p.data, "%d %.4f %.4f\n", width, average_top(raw, TRIALS), average_top(scaled, TRIALS));
   }
   nb_say("The variance of a dot product grows with its width. Unscaled, softmax soon picks a single "
          "token and its gradient is lost; divided by sqrt(Dh), it stays open at any width.");
-  nb_axes(&p, "Without the scale, wide heads look at one token only", "width of the head (Dh)",
-          "largest of 5 attention weights");
+  nb_axes(&p, "Why divide by sqrt(Dh)? Without it, a wide head looks at one token only",
+          "width of the head (Dh)", "mean largest of 5 attention weights");
   fprintf(p.script,
           "set logscale x 4\nset xrange [0.8:320]\nset yrange [0:1.05]\nset key bottom right\n"
           "plot 'scale.dat' using 1:2 with linespoints lt 2 title 'softmax(q.k)', \\\n"
@@ -193,16 +217,17 @@ static void why_scale(void) {
 static void draw(const float *image, const float *p) {
   vit_plot plot;
   nb_cell("The matrix of [3] as a picture");
-  nb_try(vit_plot_begin(&plot, nb_out, "attention", 900, 420));
-  fprintf(plot.script, "set multiplot layout 1,2\nset xtics 8\nset ytics 8\n"
-                       "set xlabel 'column'\nset ylabel 'row'\n");
+  nb_try(vit_plot_begin(&plot, nb_out, "attention", 960, 450));
+  fprintf(plot.script, "set multiplot layout 1,2 title \"Who looks at whom? A digit 4, head 0 of block 0, "
+                       "not trained yet:\\nthe rows are nearly alike\"\n"
+                       "set xtics 8\nset ytics 8\nset xlabel 'column'\nset ylabel 'row'\n");
   for (int n = 0; n < 4; n++)
     fprintf(plot.script, "set label %d 'P%d' at %d,%d front tc rgb '#e69f00'\n", n + 1, n + 1,
             n % 2 * 27 + 1, n / 2 * 27 + 2);
   nb_image_panel(&plot, 0, "The digit and its four patches", image, SIZE, 16);
   nb_attention_style(&plot);
-  fprintf(plot.script, "set cbrange [0:0.3]\n");
-  nb_panel(&plot, 1, "Attention of one untrained head (each row sums to 1)", p, T, T, "%.2f", 0.16);
+  fprintf(plot.script, "set colorbox\n");
+  nb_panel(&plot, 1, "Attention: each row sums to 1", p, T, T, "%.2f", 0.55);
   fprintf(plot.script, "unset multiplot\n");
   nb_figure(vit_plot_end(&plot), "attention");
 }

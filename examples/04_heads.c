@@ -53,15 +53,15 @@ static void separate_is_fused(const float *x) {
   nb_matrix(joined, T, I, " %6.2f", names);
 
   nb_cell("The same weights in one matrix W [27, 9]: one product instead of nine");
-  printf("  rows of W      0-2      3-5      6-8      9-11    12-14    15-17    18-20    21-23    24-26\n"
-         "  make           Q 0      Q 1      Q 2      K 0     K 1      K 2      V 0      V 1      V 2\n"
-         "  %s               (Q, K, V of all heads; within each, head after head: timm's order)%s\n",
+  printf("  rows of W   0-2   3-5   6-8   9-11  12-14  15-17  18-20  21-23  24-26\n"
+         "  make        Q 0   Q 1   Q 2   K 0    K 1    K 2    V 0    V 1    V 2\n"
+         "  %s            (Q, K, V of all heads; in each, head after head: timm's order)%s\n",
          nb_dim(), nb_plain());
   NB_RUN(run_fused(&vit_naive, fused, x, w, b));
   NB_RUN(run_fused(vit_best_kernels(), simd, x, w, b));
   printf("  largest difference   separate - fused   %.1g\n"
          "                       fused naive - SIMD %.1g\n",
-         nb_difference(joined, fused, T * I), nb_difference(fused, simd, T * I));
+         vit_max_difference(joined, fused, T * I), vit_max_difference(fused, simd, T * I));
 }
 
 /* ---- [3] ---------------------------------------------------------------- */
@@ -76,7 +76,7 @@ static void biases(const float *x) {
     for (int j = 0; j < 3 * I; j++) b[j] = j / I == i ? 1 : 0;
     run_fused(&vit_naive, with, x, w, b);
     printf("  bias of %s + 1    the output changes by up to %.7f\n", which[i],
-           nb_difference(with, without, T * I));
+           vit_max_difference(with, without, T * I));
   }
   nb_say("A bias of K adds the same number to all scores of a row, and softmax takes it away again: "
          "a key's bias does nothing. qkv_bias = 0 leaves all three out.");
@@ -90,7 +90,7 @@ static void widths(void) {
       {"cifar_mean", 64, 4, 64}, {"B/16", 768, 12, 0}};
   vit_config c = vit_config_tutorial();
   nb_cell("The width of a head is free: the projection brings H * Dh back to D");
-  printf("  %s%-16s %5s %5s %5s %7s   %-13s %-13s %12s%s\n", nb_dim(), "", "D", "H", "Dh", "H*Dh",
+  printf("  %s%-14s %4s %4s %4s %6s   %-12s %-12s %10s%s\n", nb_dim(), "", "D", "H", "Dh", "H*Dh",
          "qkv weight", "proj weight", "parameters", nb_plain());
   for (int i = 0; i < 5; i++) {
     vit_tensor qkv, proj;
@@ -100,75 +100,108 @@ static void widths(void) {
     nb_try(vit_tensor_find(&c, "blocks.0.attn.qkv.weight", &qkv));
     nb_try(vit_tensor_find(&c, "blocks.0.attn.proj.weight", &proj));
     inner = c.heads * c.head_dim;
-    printf("  %-16s %5d %5d %5d %7d   [%d, %d]%*s[%d, %d]%*s%12d\n", rows[i].name, c.width, c.heads,
+    printf("  %-14s %4d %4d %4d %6d   [%d, %d]%*s[%d, %d]%*s%10d\n", rows[i].name, c.width, c.heads,
            c.head_dim, inner, qkv.shape[0], qkv.shape[1],
-           14 - snprintf(NULL, 0, "[%d, %d]", qkv.shape[0], qkv.shape[1]), "", proj.shape[0],
-           proj.shape[1], 14 - snprintf(NULL, 0, "[%d, %d]", proj.shape[0], proj.shape[1]), "",
+           13 - snprintf(NULL, 0, "[%d, %d]", qkv.shape[0], qkv.shape[1]), "", proj.shape[0],
+           proj.shape[1], 13 - snprintf(NULL, 0, "[%d, %d]", proj.shape[0], proj.shape[1]), "",
            (int)(qkv.count + proj.count) + 3 * inner + c.width);
   }
   c.width = 9, c.heads = 4, c.head_dim = 0;
   NB_RUN(c.width = 9; c.heads = 4; c.head_dim = 0; vit_config_resolve(&c));
-  printf("  %s\n", vit_error());
+  nb_say("%s", vit_error());
   nb_say("One wide head costs as much as three narrow ones: more heads are more opinions, not more "
          "weights.");
 }
 
 /* ---- [5] ---------------------------------------------------------------- */
 
-static void print_heads(const vit_model *m, const vit_state *s, int layer) {
+/* The attention of all heads in block 0, [H, T, T], and what was answered. */
+static int look(const vit_model *m, vit_state *s, const float *image, float *attention, double *sure) {
+  int class;
+  nb_try(vit_predict(m, s, image, 1, &class, NULL));
+  *sure = 100 * (double)s->probs[class];
   for (int h = 0; h < H; h++)
-    printf("%s  head %d  CLS   P1   P2   P3   P4%s", nb_dim(), h, nb_plain());
-  printf("\n");
+    memcpy(attention + h * T * T, vit_attention(m, s, 0, 0, h), T * T * sizeof(float));
+  return class;
+}
+
+static void print_heads(const float *attention) {
+  printf("  %s      ", nb_dim());
+  for (int h = 0; h < H; h++) printf("%shead %d looks at", h ? "         " : "", h);
+  printf("\n        ");
+  for (int h = 0; h < H; h++)
+    for (int j = 0; j < T; j++) printf("%*s", j || !h ? 4 : 7, names[j]);
+  printf("%s\n", nb_plain());
   for (int i = 0; i < T; i++) {
-    for (int h = 0; h < H; h++) {
-      const float *row = vit_attention(m, s, layer, 0, h) + i * T;
-      printf("  %s%6s%s", nb_dim(), names[i], nb_plain());
-      for (int j = 0; j < T; j++) printf(" %4.2f", (double)row[j]);
-    }
+    printf("  %s%-6s%s", nb_dim(), names[i], nb_plain());
+    for (int h = 0; h < H; h++)
+      for (int j = 0; j < T; j++)
+        printf("%*.0f", j || !h ? 4 : 7, 100 * (double)attention[(h * T + i) * T + j]);
     printf("\n");
   }
 }
 
+static void draw(const float *image, const float *attention, const char *const *answer) {
+  vit_plot p;
+  nb_try(vit_plot_begin(&p, nb_out, "heads", 1400, 720));
+  fprintf(p.script, "set multiplot layout 2,4 title \"What does each head of block 0 look at, before and "
+                    "after training? One digit 7; each row sums to 1\"\n");
+  for (int trained = 0; trained < 2; trained++) {
+    fprintf(p.script, "set xtics 8\nset ytics 8\nset xlabel 'P1 P2 above, P3 P4 below'\n"
+                      "unset ylabel\nset rmargin 2\n");
+    nb_image_panel(&p, 4 * trained, answer[trained], image, SIZE, 16);
+    nb_attention_style(&p);
+    fprintf(p.script, "set rmargin 9\n");
+    for (int h = 0; h < H; h++) { /* one bar of colours, beside the last */
+      char title[60];
+      fprintf(p.script, h == H - 1 ? "set colorbox\nset rmargin 3\n" : "unset colorbox\n");
+      snprintf(title, sizeof title, "Head %d, %s", h, trained ? "trained" : "untrained");
+      nb_panel(&p, 4 * trained + 1 + h, title, attention + (trained * H + h) * T * T, T, T, "%.2f",
+               0.55);
+    }
+  }
+  fprintf(p.script, "unset multiplot\n");
+  nb_figure(vit_plot_end(&p), "heads");
+}
+
 static void train_and_look(const vit_dataset *train, const float *image) {
+  static float attention[2 * H * T * T]; /* before and after */
   vit_config c = vit_config_tutorial();
   vit_fit_config f = vit_fit_defaults();
   vit_history history;
   vit_model m;
   vit_state s;
-  vit_plot p;
+  char text[2][80];
+  const char *answer[2];
+  double sure;
+  int class;
   nb_cell("What do heads look at? Block 0, one digit 7, before training ...");
   nb_try(vit_model_create(&m, &c, 1));
   nb_try(vit_state_create(&s, &m, 1, VIT_KEEP_ATTENTION, 0));
-  nb_try(vit_forward(&m, &s, image, 1));
-  print_heads(&m, &s, 0);
+  class = look(&m, &s, image, attention, &sure);
+  snprintf(text[0], sizeof text[0], "untrained: says %d, %.0f %% sure", class, sure);
+  nb_say("Row: who looks. Column: at whom, in %%. The model says %d, %.0f %% sure.", class, sure);
+  print_heads(attention);
   printf("\n");
   f.epochs = 3;
   nb_say("... and after %d passes over %d training images (chapter 08 does it in full)", f.epochs,
          train->count);
   NB_RUN(nb_try(vit_fit(&m, &f, train, NULL, &history)));
-  nb_try(vit_forward(&m, &s, image, 1));
-  print_heads(&m, &s, 0);
-  printf("  the class token looks most at");
+  class = look(&m, &s, image, attention + H * T * T, &sure);
+  snprintf(text[1], sizeof text[1], "trained: says %d, %.0f %% sure", class, sure);
+  print_heads(attention + H * T * T);
+  printf("  the model says %d, %.0f %% sure; the class token looks most at", class, sure);
   for (int h = 0; h < H; h++) {
-    const float *row = vit_attention(&m, &s, 0, 0, h);
+    const float *row = attention + (H + h) * T * T;
     int best = 0;
     for (int j = 1; j < T; j++) best = row[j] > row[best] ? j : best;
-    printf("%s %s (head %d)", h ? "," : "", names[best], h);
+    printf("%s %s", h ? "," : "", names[best]);
   }
   printf(".\n");
-  nb_say("Compare the rows of a head: before training they are nearly alike, now each token has its own.");
-  nb_try(vit_plot_begin(&p, nb_out, "heads", 1250, 370));
-  fprintf(p.script, "set multiplot layout 1,4\nset xtics 8\nset ytics 8\n"
-                    "set xlabel 'P1 P2 above, P3 P4 below'\n");
-  nb_image_panel(&p, 0, "The digit", image, SIZE, 16);
-  nb_attention_style(&p);
-  for (int h = 0; h < H; h++) {
-    char title[40];
-    snprintf(title, sizeof title, "Head %d of block 0, trained", h);
-    nb_panel(&p, h + 1, title, vit_attention(&m, &s, 0, 0, h), T, T, "%.2f", 0.55);
-  }
-  fprintf(p.script, "unset multiplot\n");
-  nb_figure(vit_plot_end(&p), "heads");
+  nb_say("Compare the rows of a head: before training they are nearly alike, now each token has its "
+         "own.");
+  answer[0] = text[0], answer[1] = text[1];
+  draw(image, attention, answer);
   vit_history_free(&history);
   vit_state_free(&s);
   vit_model_free(&m);

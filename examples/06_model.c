@@ -36,31 +36,59 @@ static void count_parameters(void) {
 
 /* ---- [2] ---------------------------------------------------------------- */
 
+/* Megabytes of one step of training: weights, gradients, moments, activations. */
+enum { KINDS = 4 };
+static const char *const kinds[KINDS] = {"weights", "gradients", "Adam's moments", "activations"};
+
+static void training_memory(const vit_config *c, int B, double mb[KINDS]) {
+  vit_memory m;
+  nb_try(vit_memory_plan(c, B, &m));
+  mb[0] = (double)(m.parameters + m.constants) / 1e6;
+  mb[1] = (double)m.gradients / 1e6;
+  mb[2] = (double)m.moments / 1e6;
+  mb[3] = (double)m.training / 1e6;
+}
+
 static void compare_presets(void) {
-  nb_cell("The presets: how large, and how much memory before anything is allocated (MB)");
-  printf("  %s%-11s%-11s%-8s%4s%5s%4s%4s%12s%9s%16s%11s%s\n", nb_dim(), "preset", "image",
-         "patch", "T", "D", "L", "H", "parameters", "weights", "training", "one image", nb_plain());
+  vit_plot p;
+  nb_cell("The presets: how large, and how much memory, before anything is allocated");
+  nb_try(vit_plot_begin(&p, nb_out, "memory", 1250, 450));
+  nb_say("In MB: the weights; training with batches of B images; one image, beside the weights.");
+  printf("  %s%-11s%-10s%-6s%3s%5s%3s%3s%10s%8s%4s%8s%6s%s\n", nb_dim(), "preset", "image", "patch",
+         "T", "D", "L", "H", "numbers", "weights", "B", "train", "one", nb_plain());
   for (int i = 0; vit_preset_at(i); i++) {
     vit_config c = vit_preset_at(i)->make();
-    vit_memory train, one;
-    char image[16], patch[16], batch[24];
+    vit_memory one;
+    char image[16], patch[16];
+    double mb[KINDS], sum = 0;
     int B = c.image_height > 32 ? 8 : 128;
-    nb_try(vit_memory_plan(&c, B, &train));
+    training_memory(&c, B, mb);
+    for (int k = 0; k < KINDS; k++) sum += mb[k];
     nb_try(vit_memory_plan(&c, 1, &one));
     snprintf(image, sizeof image, "%dx%dx%d", c.channels, c.image_height, c.image_width);
     snprintf(patch, sizeof patch, "%dx%d", c.patch_height, c.patch_width);
-    snprintf(batch, sizeof batch, "%.1f (B %d)",
-             (double)(train.parameters + train.constants + train.gradients + train.moments + train.training) / 1e6,
-             B);
     nb_try(vit_config_resolve(&c));
-    printf("  %-11s%-11s%-8s%4d%5d%4d%4d%12.0f%9.2f%16s%11.2f\n", vit_preset_at(i)->name,
-           image, patch, vit_config_tokens(&c), c.width, c.depth, c.heads,
-           (double)vit_parameter_count(&c), (double)one.parameters / 1e6, batch,
-           (double)(one.constants + one.inference) / 1e6);
+    printf("  %-11s%-10s%-5s%4d%5d%3d%3d%10.0f%8.1f%4d%8.1f%6.2f\n", vit_preset_at(i)->name, image,
+           patch, vit_config_tokens(&c), c.width, c.depth, c.heads, (double)vit_parameter_count(&c),
+           (double)one.parameters / 1e6, B, sum, (double)(one.constants + one.inference) / 1e6);
+    fprintf(p.data, "\"%s\\nbatch %d\\n%.*f MB\"", vit_preset_at(i)->name, B, sum < 10, sum);
+    for (int k = 0; k < KINDS; k++) fprintf(p.data, " %.3f", 100 * mb[k] / sum);
+    fprintf(p.data, "\n");
   }
+  fprintf(p.script,
+          "set title 'What fills the memory of a training step? In small models the activations, "
+          "in large ones also the weights and what is kept for each'\n"
+          "set ylabel 'part of the memory (%%)'\nset yrange [0:100]\nset xtics noenhanced scale 0\n"
+          "set style data histograms\nset style histogram rowstacked\nset bmargin 4\n"
+          "set style fill solid border lc rgb '#ffffff'\nset boxwidth 0.7\n"
+          "set key outside right reverse Left invert\n"
+          "plot 'memory.dat' using 2:xtic(1) lt 1 title '%s', '' using 3 lt 6 title '%s', \\\n"
+          "     '' using 4 lt 3 title \"%s\", '' using 5 lt 5 title '%s'\n",
+          kinds[0], kinds[1], kinds[2], kinds[3]);
   nb_say("Training holds the weights, as many gradients, Adam's two moments, and the activations of "
          "a batch of B; a forward pass alone needs the weights and the last column. Fixed positions "
          "and a local mask are in both.");
+  nb_figure(vit_plot_end(&p), "memory");
 }
 
 /* ---- [3] ---------------------------------------------------------------- */
@@ -72,6 +100,7 @@ static void change_a_field(void) {
   vit_config start = vit_config_tutorial();
   nb_cell("Change one field of the config: what does it cost?");
   nb_try(vit_config_resolve(&start));
+  printf("  %sfield           numbers  change  what it is%s\n", nb_dim(), nb_plain());
   for (int i = 0; i < 8; i++) {
     vit_config c = vit_config_tutorial();
     const char *name, *about = "";
@@ -80,7 +109,7 @@ static void change_a_field(void) {
     nb_try(vit_config_resolve(&c));
     for (int f = 0; vit_config_field(&c, f, &name, &about, &value); f++)
       if (!strcmp(name, changes[i][0])) break;
-    printf("  c.%-13s = %-3s %7d parameters (%+6d)   %s%s%s\n", changes[i][0], changes[i][1],
+    printf("  %-12s = %-2s %6d %+7d  %s%s%s\n", changes[i][0], changes[i][1],
            (int)vit_parameter_count(&c),
            (int)vit_parameter_count(&c) - (int)vit_parameter_count(&start), nb_dim(), about,
            nb_plain());
@@ -106,8 +135,8 @@ static void forward(const vit_dataset *d) {
   for (int k = 0; k < 10; k++) {
     printf("  %sclass %d%s      %7.3f   %5.3f  ", nb_dim(), k, nb_plain(), (double)s.logits[30 + k],
            (double)s.probs[30 + k]);
-    nb_bar((double)s.probs[30 + k], 40);
-    printf("%s\n", classes[3] == k ? "  <- the largest: the answer" : "");
+    nb_bar((double)s.probs[30 + k], 32);
+    printf("%s\n", classes[3] == k ? "  <- the answer" : "");
   }
   printf("\n  all ten digits: one row for each, its probabilities for class 0 to 9\n");
   nb_table(s.probs, 10, 10, " %5.2f", digits, digits, 1);
@@ -136,36 +165,38 @@ static int part_of(const char *name) {
 }
 
 static void draw(void) {
-  static const char *const parts[] = {"patches and tokens", "attention", "MLP", "norms", "head"};
+  static const int colour[] = {5, 1, 6, 7, 3}; /* neighbours differ in grey, too */
+  static const char *const parts[] = {"patches, tokens", "attention", "MLP", "norms", "head"};
   vit_plot p;
   nb_cell("Where do the parameters sit?");
   nb_try(vit_plot_begin(&p, nb_out, "parameters", 1000, 430));
   printf("  %s%-12s", nb_dim(), "");
-  for (int k = 0; k < 5; k++) printf(" %*s", k ? 12 : 18, parts[k]);
+  for (int k = 0; k < 5; k++) printf(" %*s", k ? 11 : 17, parts[k]);
   printf("%s\n", nb_plain());
   for (int i = 0; vit_preset_at(i); i++) {
     vit_config c = vit_preset_at(i)->make();
-    double share[5] = {0, 0, 0, 0, 0};
+    double part[5] = {0, 0, 0, 0, 0};
     vit_tensor t;
     nb_try(vit_config_resolve(&c));
     for (int n = 0; vit_tensor_at(&c, n, &t); n++)
-      share[part_of(t.name)] += 100 * (double)t.count / (double)vit_parameter_count(&c);
+      part[part_of(t.name)] += 100 * (double)t.count / (double)vit_parameter_count(&c);
     printf("  %-12s", vit_preset_at(i)->name);
     fprintf(p.data, "%s", vit_preset_at(i)->name);
     for (int k = 0; k < 5; k++) {
-      printf(" %*.1f %%", k ? 10 : 16, share[k]);
-      fprintf(p.data, " %.2f", share[k]);
+      printf(" %*.1f %%", k ? 9 : 15, part[k]);
+      fprintf(p.data, " %.2f", part[k]);
     }
     printf("\n");
     fprintf(p.data, "\n");
   }
   fprintf(p.script,
-          "set title 'Where the parameters sit: in ti16 to l16 one third is attention, two thirds MLP'\n"
-          "set ylabel 'share of all parameters (%%)'\nset yrange [0:100]\n"
-          "set style data histograms\nset style histogram rowstacked\nset style fill solid\n"
+          "set title 'Where do the parameters sit? In ti16 to l16 one third is attention, two thirds MLP'\n"
+          "set ylabel 'part of all parameters (%%)'\nset yrange [0:100]\n"
+          "set style data histograms\nset style histogram rowstacked\nset style fill solid border lc rgb '#ffffff'\n"
           "set boxwidth 0.7\nset key outside right reverse Left invert\nset xtics noenhanced scale 0 rotate by 25 right\n"
-          "plot 'parameters.dat' using 2:xtic(1) title '%s'", parts[0]);
-  for (int k = 1; k < 5; k++) fprintf(p.script, ", '' using %d title '%s'", k + 2, parts[k]);
+          "plot 'parameters.dat' using 2:xtic(1) lt %d title '%s'", colour[0], parts[0]);
+  for (int k = 1; k < 5; k++)
+    fprintf(p.script, ", '' using %d lt %d title '%s'", k + 2, colour[k], parts[k]);
   fprintf(p.script, "\n");
   nb_figure(vit_plot_end(&p), "parameters");
 }

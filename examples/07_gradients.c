@@ -61,12 +61,12 @@ static void which_step(const vit_model *m, vit_state *s) {
   vit_tensor t;
   float *w;
   double analytic;
-  nb_cell("How large should h be? Too large: the loss bends. Too small: floats run out of digits");
+  nb_cell("How large should h be? Large: the loss bends. Small: floats run out of digits");
   nb_try(vit_tensor_find(&m->config, "head.bias", &t));
   w = m->params.block + t.offset;
   analytic = (double)s->grads.block[t.offset];
-  nb_try(vit_plot_begin(&p, nb_out, "step", 640, 400));
-  printf("  %s           h        numeric     error%s      (analytic %.8f, head.bias[0])\n", nb_dim(),
+  nb_try(vit_plot_begin(&p, nb_out, "step", 760, 420));
+  printf("  %s           h        numeric     error%s    (analytic %.8f, head.bias[0])\n", nb_dim(),
          nb_plain(), analytic);
   for (float h = 1; h > 5e-7f; h /= 10) {
     double numeric = numeric_gradient(m, s, w, h), error = fabs(numeric - analytic);
@@ -75,22 +75,31 @@ static void which_step(const vit_model *m, vit_state *s) {
     printf("\n");
     fprintf(p.data, "%g %g\n", (double)h, error + 1e-9);
   }
-  nb_axes(&p, "The numeric gradient is best at a middle step", "step h",
-          "error of the numeric gradient");
+  nb_axes(&p, "How large should the step h be? In the middle: the error is least between two limits",
+          "step h (head.bias[0] of the tutorial model)", "|numeric - analytic gradient|");
   fprintf(p.script, "set logscale xy\nset format xy '10^{%%T}'\nunset key\n"
-                    "plot 'step.dat' using 1:2 with linespoints\n");
+                    "set label \"too small:\\nfloats have 7 digits\" at 1e-5,graph 0.93 center\n"
+                    "set label \"too large:\\nthe loss bends\" at 0.03,graph 0.93 center\n"
+                    "set offsets 0,0,graph 0.25,0\n"
+                    "plot 'step.dat' using 1:2 with linespoints title 'error'\n");
   nb_figure(vit_plot_end(&p), "step");
 }
 
 /* ---- [3] and [4] -------------------------------------------------------- */
 
-static void report(const char *name, const vit_kernels *k) {
+static void report(vit_plot *p, const char *name, const vit_kernels *k) {
   vit_config c = vit_config_tutorial();
   vit_gradient_report r;
   c.softmax_before_loss = 0;
   nb_try(vit_gradient_check(&c, k, 2, 1, &r));
-  printf("  %-22s %8d %9.1e  %-24s %9.5f %9.5f  %s\n", name, r.elements, r.worst, r.name, r.analytic,
-         r.numeric, r.worst < 0.01 ? "right" : "WRONG");
+  printf("  %-18s %8.1e  %-24s %8.4f %8.4f  %s\n", name, r.worst, r.name, r.analytic, r.numeric,
+         r.worst < 0.01 ? "right" : "WRONG");
+  fprintf(p->data, "\"%s\" %g\n", name, r.worst);
+}
+
+static void report_head(const char *what) {
+  printf("  %s%-18s %8s  %-24s %8s %8s%s\n", nb_dim(), what, "worst", "where", "analytic", "numeric",
+         nb_plain());
 }
 
 /* Three mistakes that are easily made. */
@@ -115,22 +124,35 @@ static void keys_with_wrong_sign(float *dq, float *dk, float *dp, const float *p
 
 static void check_all(void) {
   vit_kernels gelu = vit_naive, norm = vit_naive, keys = vit_naive;
+  vit_plot p;
   nb_cell("The same for all tensors: vit_gradient_check walks the tensor table");
   nb_say("Up to 24 numbers per tensor. Error: difference / (largest gradient of the tensor + 0.001); "
          "right is below 0.01.");
   nb_code("vit_gradient_check(&config, &vit_naive, 2, 1, &report);");
-  printf("  %s%-22s %8s %9s  %-24s %9s %9s%s\n", nb_dim(), "kernels", "compared", "worst",
-         "where", "analytic", "numeric", nb_plain());
-  report("naive", &vit_naive);
-  report("SIMD", vit_best_kernels());
+  report_head("kernels");
+  nb_try(vit_plot_begin(&p, nb_out, "check", 760, 420));
+  report(&p, "naive", &vit_naive);
+  report(&p, "SIMD", vit_best_kernels());
 
   nb_cell("Would it notice a mistake? One backward is replaced by a wrong one");
+  report_head("the mistake");
   NB_RUN(gelu.gelu_backward = gelu_without_bell);
-  report("GELU: half a product", &gelu);
+  report(&p, "GELU: half of it", &gelu);
   NB_RUN(norm.layernorm_backward = norm_of_constants);
-  report("norm: constants", &norm);
+  report(&p, "norm: constants", &norm);
   NB_RUN(keys.attention_scores_backward = keys_with_wrong_sign);
-  report("keys: wrong sign", &keys);
+  report(&p, "keys: wrong sign", &keys);
+  nb_axes(&p, "Does the gradient check notice a mistake? The right kernels stay far below the limit",
+          "kernels; three of them have a mistake in one backward",
+          "worst error (difference / largest gradient)");
+  fprintf(p.script, "set logscale y\nset format y '10^{%%T}'\nset yrange [1e-6:10]\nset key top left\n"
+                    "set xrange [-0.6:4.6]\nset boxwidth 0.6\nset style fill solid\n"
+                    "set xtics scale 0\nunset grid\nset grid ytics lt 1 lc rgb '#cccccc' lw 1\n"
+                    "plot 'check.dat' using 0:($2 < 0.01 ? $2 : NaN):xtic(1) with boxes lt 6 title 'right', \\\n"
+                    "     '' using 0:($2 < 0.01 ? NaN : $2):xtic(1) with boxes lt 2 title 'wrong', \\\n"
+                    "     0.01 with lines lt 7 lw 1 dt 2 title 'limit: 0.01', \\\n"
+                    "     '' using 0:2:(sprintf('%%.1g', $2)) with labels offset 0,0.7 notitle\n");
+  nb_figure(vit_plot_end(&p), "check");
 }
 
 /* ---- [5] ---------------------------------------------------------------- */
@@ -138,14 +160,14 @@ static void check_all(void) {
 enum { STEPS = 400 };
 
 /* Learn the 32 digits by heart; the loss before each step. Returns how many are right. */
-static int overfit(int head, double *loss) {
+static int overfit(int softmax_before_loss, double *loss) {
   vit_config c = vit_config_tutorial();
   vit_optimizer_config adam = vit_optimizer_defaults(VIT_ADAM);
   vit_model m;
   vit_state s;
   vit_optimizer o;
   int classes[B], right = 0;
-  c.softmax_before_loss = head;
+  c.softmax_before_loss = softmax_before_loss;
   nb_try(vit_model_create(&m, &c, 1));
   nb_try(vit_state_create(&s, &m, B, VIT_FOR_TRAINING, 1));
   nb_try(vit_optimizer_create(&o, &m, &adam));
@@ -172,7 +194,7 @@ static void learn_one_batch(void) {
   NB_RUN(right[0] = overfit(0, loss[0]));
   NB_RUN(right[1] = overfit(1, loss[1]));
   nb_try(vit_plot_begin(&p, nb_out, "overfit", 760, 430));
-  printf("  %s step   loss, head = logits               loss, head = softmax%s\n", nb_dim(),
+  printf("  %s step   loss of the logits                 loss with a softmax before it%s\n", nb_dim(),
          nb_plain());
   for (int i = 0; i < STEPS; i++) {
     fprintf(p.data, "%d %.6f %.6f\n", i, loss[0][i], loss[1][i]);
@@ -186,14 +208,15 @@ static void learn_one_batch(void) {
   printf("  right of 32    %d %33d\n", right[0], right[1]);
   nb_say("With a softmax before the loss, which takes a softmax itself, even a perfect answer costs "
          "ln(e + 9) - 1 = %.3f, and the gradient is small where the model is sure and wrong. The "
-         "tutorial model has this head because its source has it; logits are the better choice.",
+         "tutorial model has it because its source has it; c.softmax_before_loss = 0 is better.",
          floor_loss);
-  nb_axes(&p, "One batch of 32 digits, learned by heart", "step", "loss (cross entropy, nats)");
+  nb_axes(&p, "Can 32 digits be learned by heart? Yes: the loss goes to 0, if there is no softmax before it",
+          "step of Adam", "loss (cross entropy, nats)");
   fprintf(p.script,
-                    "set logscale y\nset xrange [0:%d]\nset key center right\n"
-                    "plot 'overfit.dat' using 1:2 with lines title 'head = logits', \\\n"
-                    "     '' using 1:3 with lines title 'head = softmax, then cross entropy', \\\n"
-                    "     %.6f with lines lt 7 lw 1 dt 2 title 'least possible with softmax: %.3f'\n",
+                    "set logscale y\nset format y '10^{%%T}'\nset xrange [0:%d]\nset key center right\n"
+                    "plot 'overfit.dat' using 1:2 with lines title 'logits to the loss', \\\n"
+                    "     '' using 1:3 with lines dt 2 title 'softmax before the loss', \\\n"
+                    "     %.6f with lines lt 7 lw 1 dt 3 title 'least possible with that softmax: %.3f'\n",
           STEPS, floor_loss, floor_loss);
   nb_figure(vit_plot_end(&p), "overfit");
 }

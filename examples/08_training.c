@@ -75,7 +75,7 @@ static void train_model(vit_model *m, const vit_dataset *train, const vit_datase
   r = vit_fit(m, &f, train, test, h);
   if (r && nb_terminal()) printf("\n");
   nb_try(r);
-  nb_figure(vit_plot_history(nb_out, "curves", h, "test images"), "curves");
+  nb_figure(vit_plot_history(nb_out, "curves", h, "test images", &m->config), "curves");
 }
 
 /* What the test images were taken for. */

@@ -2,8 +2,8 @@
 //
 // Nearly all the time of a Vision Transformer goes into matrix products. One of them is written
 // here in seven ways, each with one idea more; then the kernels of a model are held against what
-// this processor and its memory can do at best. Read beside it: ladder.h, and linear in chapter
-// 01 of vit.h. Timings vary from run to run; ratios vary less.
+// this processor and its memory can do at best. Read beside it: ladder.h, and chapter 11
+// of vit.h. Timings vary from run to run; ratios vary less.
 #include "common.h"
 #include "ladder.h"
 
@@ -178,7 +178,7 @@ static void print_ladder(const double *rate, int n) {
     char faster[20] = "";
     beyond |= part > 1;
     run_rung(i);
-    difference = nb_difference(y, first, rows * outputs);
+    difference = vit_max_difference(y, first, (size_t)rows * (size_t)outputs);
     if (i) snprintf(faster, sizeof faster, "%.1fx", rate[i] / rate[i - 1]);
     if (rate[i] > rate[best]) best = i;
     printf("  %-11s %9.1f %8s %6.0f %%  ", r->name, rate[i], faster, 100 * part);
@@ -198,14 +198,20 @@ static void print_ladder(const double *rate, int n) {
 
 static void plot_ladder(const double *rate, int n) {
   const int threads = vit_max_threads();
+  char all_threads[140] = ""; /* a colour of its own, where there are several */
   vit_plot p;
   nb_try(vit_plot_begin(&p, nb_out, "ladder", 960, 520));
+  if (threads > 1)
+    snprintf(all_threads, sizeof all_threads,
+             "     '' using 0:(of_all(strcol(1)) ? $2 : NaN) with boxes lt 5 "
+             "title 'all threads (%d)', \\\n",
+             threads);
   fprintf(p.data, "# rung GFLOP/s times_faster threads\n");
   for (int i = 0; i < n; i++)
     fprintf(p.data, "\"%s\" %.2f %.4g %d\n", ladder_at(i)->name, rate[i],
             i ? rate[i] / rate[i - 1] : 0, ladder_at(i)->threads ? 1 : threads);
   fprintf(p.script,
-          "set title \"One matrix product, [%d,%d] times [%d,%d], written in %d ways\\n"
+          "set title \"How fast is one matrix product, [%d,%d] times [%d,%d], written in %d ways?\\n"
           "above a bar: GFLOP/s, and how many times faster than the bar before it\" noenhanced\n"
           "set ylabel 'GFLOP/s (billions of float operations in a second)'\n"
           "set grid ytics lt 1 lc rgb '#dddddd' lw 1\nset key top left reverse Left spacing 1.3\n"
@@ -218,21 +224,21 @@ static void plot_ladder(const double *rate, int n) {
     fprintf(p.script, "%s\"%s\\n%s\" %d", i ? ", " : "", ladder_at(i)->name,
             ideas[idea_of(ladder_at(i))].idea, i);
   fprintf(p.script,
-          ")\npeak1 = %.2f\npeak2 = %.2f\n"
-          "set arrow from -0.6,peak1 to %g,peak1 nohead back dt 2 lw 1.5 lc rgb '#000000'\n"
-          "set arrow from %g,peak2 to %g,peak2 nohead back dt 2 lw 1.5 lc rgb '#000000'\n"
+          ")\npeak1 = %.2f\npeak2 = %.2f\nthreads = %d\nend = %d\n"
+          "set style line 1 dt 2 lw 1.5 lc rgb '#000000'\n"
+          "set arrow from -0.6,peak1 to (threads > 1 ? end-1.5 : end-0.4),peak1 nohead back ls 1\n"
           "set label 'measured peak of one thread: %.0f' at -0.5,peak1 offset 0,0.6\n"
-          "set label 'peak of all threads: %.0f' right at %g,peak2 offset 0,0.6\n"
-          "plot 'ladder.dat' using 0:(strcol(1) eq 'threads' ? NaN : $2) with boxes lt 1 "
+          "if (threads > 1) set arrow from end-1.5,peak2 to end-0.4,peak2 nohead back ls 1\n"
+          "if (threads > 1) set label 'peak of all threads: %.0f' right at end-0.4,peak2 offset 0,0.6\n"
+          "of_all(name) = threads > 1 && name eq 'threads'\n"
+          "plot 'ladder.dat' using 0:(of_all(strcol(1)) ? NaN : $2) with boxes lt 1 "
           "title 'one thread', \\\n"
-          "     '' using 0:(strcol(1) eq 'threads' ? $2 : NaN) with boxes lt 5 "
-          "title 'all threads (%d)', \\\n"
+          "%s"
           "     '' using 0:2:(sprintf('%%.1f', $2)) every ::0::0 with labels "
           "offset 0,0.7 notitle, \\\n"
           "     '' using ($0+1):2:(sprintf(\"%%.1f\\n%%.1fx\", $2, $3)) every ::1 with labels "
           "boxed offset 0,1.7 notitle\n",
-          peak[0] / 1e9, peak[1] / 1e9, n - 1.5, n - 1.5, n - 0.4, peak[0] / 1e9, peak[1] / 1e9,
-          n - 0.4, threads);
+          peak[0] / 1e9, peak[1] / 1e9, threads, n, peak[0] / 1e9, peak[1] / 1e9, all_threads);
   nb_figure(vit_plot_end(&p), "ladder");
 }
 
@@ -283,7 +289,7 @@ static double worst_at(int r, int in, int out, uint32_t seed) {
     double error;
     for (int j = 0; j < r * out; j++) c[j] = NAN; /* each number must be written */
     ladder_at(i)->run(c, a, b, r, in, out);
-    error = nb_difference(c, right, r * out);
+    error = vit_max_difference(c, right, (size_t)r * (size_t)out);
     if (!(error < rounding(in))) wrong_rung(ladder_at(i)->name, r, in, out, error);
     worst = error > worst ? error : worst;
   }
@@ -384,7 +390,7 @@ static double roof(double intensity, int all) {
 
 static void print_roofline(const double *rate) {
   printf("\n  %s%-13s %-25s %9s %8s %6s %6s%s\n", nb_dim(), "kernel", "on", "FLOP/byte", "GFLOP/s",
-         "roof", "share", nb_plain());
+         "roof", "of it", nb_plain());
   for (int i = 0; i < KERNELS; i++) {
     double intensity = kernels[i].flop / kernels[i].floats / 4, top = roof(intensity, 0);
     printf("  %-13s %-25s %9.2f %8.1f %6.1f %4.0f %%\n", kernels[i].name, kernels[i].size,
@@ -416,10 +422,16 @@ static void write_roofline(const vit_plot *p, const double *rate, const double *
 }
 
 static void plot_roofline(const double *rate, const double *rungs) {
+  char all_threads[140] = ""; /* where there is one, this roof is the other */
   vit_plot p;
+  if (vit_max_threads() > 1)
+    snprintf(all_threads, sizeof all_threads,
+             "'roofline.dat' index 1 with lines lt 5 dt 2 lw 2 "
+             "title 'roof of all threads: %.0f GFLOP/s, %.0f GB/s', \\\n     ",
+             peak[1] / 1e9, memory[1] / 1e9);
   nb_try(vit_plot_begin(&p, nb_out, "roofline", 960, 580));
   write_roofline(&p, rate, rungs);
-  nb_axes(&p, "Roofline of this machine: what limits each kernel of a Vision Transformer",
+  nb_axes(&p, "What limits each kernel of a Vision Transformer on this machine? The roof above it",
           "FLOP for each byte that memory moves (each mark is ten times more)",
           "GFLOP/s (each mark is ten times more)");
   fprintf(p.script,
@@ -429,9 +441,7 @@ static void plot_roofline(const double *rate, const double *rungs) {
           "named = 'naive, packed'\n"
           "set label 'memory is the limit' at %g,%g rotate by 34 offset 0,1 tc rgb '#777777'\n"
           "set label 'arithmetic is the limit' at 900,%g right offset 0,0.7 tc rgb '#777777'\n"
-          "plot 'roofline.dat' index 1 with lines lt 5 dt 2 lw 2 "
-          "title 'roof of all threads: %.0f GFLOP/s, %.0f GB/s', \\\n"
-          "     '' index 0 with lines lt 7 lw 3 "
+          "plot %s'roofline.dat' index 0 with lines lt 7 lw 3 "
           "title 'roof of one thread: %.0f GFLOP/s, %.0f GB/s', \\\n"
           "     '' index 3 with linespoints pt 6 ps 1.2 lw 1 lc rgb '#777777' "
           "title 'the ladder of the linear layer', \\\n"
@@ -440,8 +450,8 @@ static void plot_roofline(const double *rate, const double *rungs) {
           "     '' index 2 using 1:(at(1)):3 with labels right offset -1.2,0.3 notitle, \\\n"
           "     '' index 3 using 1:(strstrt(named, strcol(3)) ? $2 : NaN):3 with labels left "
           "offset 1.2,0 tc rgb '#777777' notitle\n",
-          2.5 * peak[1] / 1e9, 0.16, roof(0.16, 0), peak[0] / 1e9, peak[1] / 1e9, memory[1] / 1e9,
-          peak[0] / 1e9, memory[0] / 1e9);
+          2.5 * peak[1] / 1e9, 0.16, roof(0.16, 0), peak[0] / 1e9, all_threads, peak[0] / 1e9,
+          memory[0] / 1e9);
   nb_figure(vit_plot_end(&p), "roofline");
 }
 

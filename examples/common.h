@@ -76,11 +76,15 @@ NB_UNUSED static void nb_try(vit_result r) {
 
 /* One line of --help; the value in front of the flags is the one without it. */
 static void nb_help_line(const nb_flag *f, int wide, int values) {
-  printf("  %-*s %-*s %s", wide, f->name, values, f->value, f->help);
-  if (f->help[strlen(f->help) - 1] == ')' || !*f->value) printf("\n");
-  else if (f->number) printf(" (%d)\n", *f->number);
-  else if (f->real) printf(" (%g)\n", (double)*f->real);
-  else printf("\n");
+  char first[80], next[80], text[300];
+  const int n = snprintf(first, sizeof first, "  %-*s %-*s ", wide, f->name, values, f->value);
+  snprintf(next, sizeof next, "%*s", n, "");
+  if (f->help[strlen(f->help) - 1] == ')' || !*f->value || (!f->number && !f->real))
+    snprintf(text, sizeof text, "%s", f->help);
+  else
+    snprintf(text, sizeof text, "%s (%g)", f->help,
+             f->number ? (double)*f->number : (double)*f->real);
+  nb_wrap(stdout, text, first, next);
 }
 
 static void nb_help(const char *title, const char *teaches,
@@ -94,7 +98,9 @@ static void nb_help(const char *title, const char *teaches,
     if ((int)strlen(flags[i].name) > wide) wide = (int)strlen(flags[i].name);
     if ((int)strlen(flags[i].value) > values) values = (int)strlen(flags[i].value);
   }
-  printf("%s: %s\n\n", title, teaches);
+  printf("%s\n", title);
+  nb_wrap(stdout, teaches, "", "");
+  printf("\n");
   for (int i = 0; i < n; i++) nb_help_line(flags + i, wide, values);
   for (int i = 0; i < 3; i++) nb_help_line(common + i, wide, values);
   exit(0);
@@ -151,12 +157,18 @@ NB_UNUSED static void nb_start(const char *name, const char *teaches, int argc,
     nb_set_flag(found, argv[++i]);
   }
   nb_try(vit_make_dir(nb_out)); /* better said now than after the work */
-  printf("%s%s%s\n%s\n", nb_bold(), name, nb_plain(), teaches);
+  printf("%s%s%s\n", nb_bold(), name, nb_plain());
+  nb_wrap(stdout, teaches, "", "");
 }
 
 /* [3] What happens in this cell */
 NB_UNUSED static void nb_cell(const char *heading) {
-  printf("\n%s[%d] %s%s\n", nb_bold(), ++nb_cells, heading, nb_plain());
+  char number[20], below[20];
+  const int n = snprintf(number, sizeof number, "[%d] ", ++nb_cells);
+  snprintf(below, sizeof below, "%*s", n, "");
+  printf("\n%s", nb_bold());
+  nb_wrap(stdout, heading, number, below);
+  printf("%s", nb_plain());
 }
 
 /* name [2, 3, 4]  what it is */
@@ -165,27 +177,26 @@ NB_UNUSED static void nb_shape(const char *name, const int *shape, int dims,
   char text[80] = "[";
   for (int i = 0; i < dims; i++)
     snprintf(text + strlen(text), sizeof text - strlen(text), "%s%d", i ? ", " : "", shape[i]);
-  printf("  %-12s %-18s %s%s%s\n", name, strcat(text, "]"), nb_dim(), what, nb_plain());
+  printf("  %-9s %-12s %s%s%s\n", name, strcat(text, "]"), nb_dim(), what, nb_plain());
 }
 
 /* A matrix of numbers with the names of its rows and columns (each may be NULL).
    `format` is for one number, such as " %6.2f". With `shade`, a terminal paints
-   larger numbers on a deeper blue: a heat map that can be read off. */
+   numbers from 0 to 1 on white to deep blue, in all tables alike: a heat map that
+   can be read off, and compared. */
 NB_UNUSED static void nb_table(const float *m, int rows, int cols, const char *format,
                                const char *const *row_names, const char *const *col_names,
                                int shade) {
   static const int blues[] = {255, 195, 153, 117, 75, 33};
-  float top = m[0];
-  for (int i = 1; i < rows * cols; i++) top = m[i] > top ? m[i] : top;
   if (col_names) {
-    printf("  %s%-8s", nb_dim(), "");
+    printf("  %s%-6s", nb_dim(), "");
     for (int c = 0; c < cols; c++) printf("%*s", snprintf(NULL, 0, format, 0.0), col_names[c]);
     printf("%s\n", nb_plain());
   }
   for (int r = 0; r < rows; r++) {
-    printf("  %s%-8s%s", nb_dim(), row_names ? row_names[r] : "", nb_plain());
+    printf("  %s%-6s%s", nb_dim(), row_names ? row_names[r] : "", nb_plain());
     for (int c = 0; c < cols; c++) {
-      float part = top > 0 && m[r * cols + c] > 0 ? m[r * cols + c] / top : 0;
+      float part = m[r * cols + c] > 0 ? m[r * cols + c] < 1 ? m[r * cols + c] : 1 : 0;
       if (shade && nb_terminal()) printf("\033[30;48;5;%dm", blues[(int)(part * 5 + 0.5f)]);
       printf(format, (double)m[r * cols + c]);
       if (shade) printf("%s", nb_plain());
@@ -200,7 +211,7 @@ NB_UNUSED static void nb_matrix(const float *m, int rows, int cols,
   nb_table(m, rows, cols, format, labels, NULL, 0);
 }
 
-/* One pixel, 0 dark to 1 light: a grey block in a terminal, letters elsewhere. */
+/* One pixel, 0 dark to 1 light: a grey block in a terminal, characters elsewhere. */
 static void nb_pixel(float g) {
   static const char ramp[] = " .:-=+*#%@";
   g = g > 0 ? g < 1 ? g : 1 : 0; /* NaN is dark */
@@ -243,7 +254,24 @@ NB_UNUSED static void nb_pictures(const float *v, int count, int size) {
   }
 }
 
-/* A bar of `width` letters, filled by `part` (0..1). */
+/* A line that is written over and over while something runs; elsewhere than in a
+   terminal it is not shown. A narrow terminal cuts it: broken in two, it could
+   not be written over. */
+#if defined(__GNUC__)
+__attribute__((format(printf, 1, 2)))
+#endif
+NB_UNUSED static void nb_progress(const char *format, ...) {
+  char text[200];
+  va_list args;
+  if (!nb_terminal()) return;
+  va_start(args, format);
+  vsnprintf(text, sizeof text, format, args);
+  va_end(args);
+  printf("\033[?7l\r\033[K%.80s\033[?7h", text);
+  fflush(stdout);
+}
+
+/* A bar of `width` characters, filled by `part` (0..1). */
 NB_UNUSED static void nb_bar(double part, int width) {
   int full = part > 0 ? (int)((part < 1 ? part : 1) * width + 0.5) : 0;
   for (int i = 0; i < width; i++) {
@@ -299,16 +327,6 @@ NB_UNUSED static float *nb_floats(int n) {
   float *p = (float *)calloc((size_t)n, sizeof *p);
   if (!p) nb_stop("out of memory");
   return p;
-}
-
-/* Largest |a - b|: 0 when both are the same numbers. */
-NB_UNUSED static double nb_difference(const float *a, const float *b, int n) {
-  double most = 0;
-  for (int i = 0; i < n; i++) {
-    double d = fabs((double)a[i] - (double)b[i]);
-    if (d > most || d != d) most = d;
-  }
-  return most;
 }
 
 NB_UNUSED static double nb_mean(const float *x, int n) {
@@ -412,9 +430,11 @@ NB_UNUSED static void nb_show_mistakes(const vit_dataset *test, const int *guess
   printf("  %d of %d images are wrong\n", wrong, test->count);
   if (!found) return;
   for (int i = 0; i < found; i++) {
-    snprintf(text[i], sizeof text[i], test->names ? "is %s,\nsaid %s" : "is %s, said %s",
+    const float *of = p + worst[i] * (vit_idx)K;
+    snprintf(text[i], sizeof text[i], "is %.30s: %.1f %%\nsaid %.30s: %.1f %%",
              vit_class_name(test, test->labels[worst[i]]),
-             vit_class_name(test, guess[worst[i]]));
+             100 * (double)of[test->labels[worst[i]]], vit_class_name(test, guess[worst[i]]),
+             100 * (double)of[guess[worst[i]]]);
     titles[i] = text[i];
   }
   rows = (found + COLS - 1) / COLS;
@@ -424,7 +444,7 @@ NB_UNUSED static void nb_show_mistakes(const vit_dataset *test, const int *guess
        i < rows * COLS * test->channels * test->height * test->width; i++)
     images[i] = 1;
   nb_figure(vit_plot_tiles(nb_out, "mistakes",
-                           "The worst mistakes on the test images: the true class got the smallest probability",
+                           "The worst mistakes on the test images, and the probabilities of both classes",
                            images, NULL, 0, 0, titles, rows, COLS, test->channels, test->height,
                            test->width, 0, 1),
             "mistakes");
@@ -472,12 +492,23 @@ NB_UNUSED static void nb_image_panel(vit_plot *p, int index, const char *title,
   fprintf(p->script, "unset arrow\nunset label\n");
 }
 
-/* The style of attention matrices of the tutorial model, before nb_panel. */
+/* The style of attention matrices of the tutorial model, before nb_panel: one scale
+   of colours, 0 to 1, in all figures. */
 NB_UNUSED static void nb_attention_style(vit_plot *p) {
   const char *names = "('CLS' 0, 'P1' 1, 'P2' 2, 'P3' 3, 'P4' 4)";
-  fprintf(p->script, NB_BLUES "unset colorbox\nset size ratio -1\nset tics scale 0\n"
+  fprintf(p->script, NB_BLUES "set cbrange [0:1]\nset size ratio -1\nset tics scale 0\n"
+                              "set cblabel 'attention weight' offset -1\nset cbtics 0.25\n"
                               "set xtics %s\nset ytics %s\nset xlabel '... looks at this token'\n"
                               "set ylabel 'This token ...'\n", names, names);
+}
+
+/* A frame of orange round columns x0 to x1 and rows y0 to y1 of the next panels. */
+NB_UNUSED static void nb_mark(vit_plot *p, double x0, double y0, double x1, double y1) {
+  const double x[5] = {x0 - 0.5, x1 + 0.5, x1 + 0.5, x0 - 0.5, x0 - 0.5};
+  const double y[5] = {y0 - 0.5, y0 - 0.5, y1 + 0.5, y1 + 0.5, y0 - 0.5};
+  for (int i = 0; i < 4; i++)
+    fprintf(p->script, "set arrow from %g,%g to %g,%g nohead front lc rgb '#d55e00' lw 4\n", x[i],
+            y[i], x[i + 1], y[i + 1]);
 }
 
 /* Title, axes and grid of a plot of curves. */

@@ -351,8 +351,8 @@ static void lab_view_begin(lab_view *v, const vit_model *m, const vit_dataset *d
   signal(SIGPIPE, SIG_IGN); /* a closed window does not end the training */
 #endif
   if (display &&
-      !system("gnuplot -e 'set terminal' 2>&1 </dev/null | grep -qE '^ *(qt|wxt|x11|aqua) '"))
-    v->gnuplot = popen("gnuplot -persist >/dev/null 2>&1", "w");
+      !system("gnuplot -d -e 'set terminal' 2>&1 </dev/null | grep -qE '^ *(qt|wxt|x11|aqua) '"))
+    v->gnuplot = popen("gnuplot -d -persist >/dev/null 2>&1", "w");
   v->where = v->gnuplot ? LAB_WINDOW : nb_terminal() ? LAB_TEXT : LAB_NOT;
   if (v->where == LAB_NOT)
     printf("  live         no display and no terminal: look at %s/history.csv instead\n", nb_out);
@@ -448,7 +448,7 @@ static void lab_erase(lab_view *v) {
 
 /* The losses in letters. Returns the lines that they took: none without gnuplot. */
 static int lab_draw_losses(const vit_history *h) {
-  FILE *f = popen("gnuplot 2>/dev/null", "w");
+  FILE *f = popen("gnuplot -d 2>/dev/null", "w");
   if (!f) return 0;
   fprintf(f, "set terminal dumb size 78,%d\nset xlabel 'epoch'\nset key outside\n"
              "set title 'loss' offset 0,-1\nset xrange [0.5:%d.5]\nset xtics 1,%d\n"
@@ -658,7 +658,7 @@ static void lab_train(lab *l, vit_model *m, const vit_dataset *train, const vit_
   if (!watch.begun) printf("  that run is finished: it is only tested again\n");
   if (h->best) printf("  the best epoch was %d of %d: its weights are tested now\n", h->best, h->epochs);
   if (!held) lab_save_end(l, m, train);
-  nb_figure(vit_plot_history(nb_out, "curves", h, "held-back images"), "curves");
+  nb_figure(vit_plot_history(nb_out, "curves", h, "held-back images", &m->config), "curves");
   if (held)
     nb_say("The held-back loss may be lower than the training's: it is measured at the end of an epoch on "
            "images as they are; the training's is a mean over the epoch, with its augmentation if there is any.");

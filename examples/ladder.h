@@ -375,7 +375,7 @@ LADDER_VECTORISE uint64_t ladder_update(uint64_t *p, vit_idx n) {
   return p[0];
 }
 
-/* Seconds of the fastest of 5 passes over `threads` shares of n numbers. */
+/* Seconds of the fastest of 5 passes over `threads` parts of n numbers. */
 static double ladder_pass(uint64_t *p, vit_idx n, int threads, int update) {
   double best = 1e9;
   for (int calls = 0; calls < 5; calls++) {

@@ -11,6 +11,9 @@
 
 #include <sys/stat.h>
 #include <sys/types.h>
+#ifndef _WIN32
+#include <dirent.h>
+#endif
 
 static void *test_malloc(size_t n);
 static void test_free(void *p);
@@ -109,6 +112,31 @@ static inline const char *write_file(const char *name, const void *data, size_t 
 static inline int exists(const char *path) {
   struct stat info;
   return stat(path, &info) == 0;
+}
+
+/* Files PATH.*.tmp, which a writer that was killed leaves behind; with `away` they
+   are removed. */
+static inline int rests(const char *path, int away) {
+  int count = 0;
+#ifndef _WIN32
+  const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+  char dir[600], full[900];
+  struct dirent *entry;
+  DIR *d;
+  snprintf(dir, sizeof dir, "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
+  d = opendir(dir);
+  while (d && (entry = readdir(d)) != NULL) {
+    const size_t n = strlen(entry->d_name);
+    if (strncmp(entry->d_name, name, strlen(name)) || n < 4 || strcmp(entry->d_name + n - 4, ".tmp")) continue;
+    snprintf(full, sizeof full, "%.500s/%.300s", dir, entry->d_name);
+    if (away) remove(full);
+    count++;
+  }
+  if (d) closedir(d);
+#else
+  (void)path, (void)away;
+#endif
+  return count;
 }
 
 /* "%s" of the sentence stands for the path. */

@@ -14,6 +14,7 @@
 #   wasm      WebAssembly with SIMD128: emcc, run by node
 #   s390x     a machine that stores the high byte first, under qemu
 #   compile   the matrix of compilers and languages: tests/compile.sh
+#   fuzz      the readers of files and text, under libFuzzer: tests/fuzz
 #   programs  the examples from outside: tests/test_*.sh
 #
 # All of them without an argument. The last line is the sum, `N passed, N failed`,
@@ -233,6 +234,26 @@ way_compile() {
   one compile sh tests/compile.sh
 }
 
+way_fuzz() {
+  seconds=${VIT_FUZZ_SECONDS:-20}
+  echo "Fuzz targets, $seconds s each"
+  fuzz='clang -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined'
+  mkdir -p build/fuzz
+  echo 'int LLVMFuzzerTestOneInput(const char *p, long n) { return p && n < 0; }' >build/fuzz/probe.c
+  if ! $fuzz build/fuzz/probe.c -o build/fuzz/probe 2>/dev/null; then
+    skip "clang has no libFuzzer here (Debian: libclang-rt-14-dev)"
+    return
+  fi
+  stb=$(sh .ci/deps.sh stb)
+  for source in tests/fuzz/fuzz_*.c; do
+    name=$(basename "$source" .c)
+    program=build/fuzz/${name#fuzz_}
+    rm -f "$program"
+    $fuzz ${stb:+-DVIT_HAVE_STB -isystem "$stb"} "$source" -o "$program" -lm
+    echo "$name tests/fuzz/one.sh $program $seconds"
+  done | VIT_TEST_OUT=build/fuzz xargs -L 1 -P 2 sh -c 'sh tests/run.sh --one "$0" sh "$@"'
+}
+
 way_programs() {
   echo "The programs"
   VIT_TEST_OUT=build
@@ -248,11 +269,11 @@ way_programs() {
 
 # ---- all of them ---------------------------------------------------------------
 
-[ $# -gt 0 ] || set -- openmp serial nosimd clang asan avx512 arm64 wasm s390x compile programs
+all='openmp serial nosimd clang asan avx512 arm64 wasm s390x compile fuzz programs'
+[ $# -gt 0 ] || set -- $all
 for way in "$@"; do
-  case $way in
-  openmp | serial | nosimd | clang | asan | avx512 | arm64 | wasm | s390x | compile | programs)
-    "way_$way" ;;
+  case " $all " in
+  *" $way "*) "way_$way" ;;
   *) echo "run.sh: no way '$way'; see its first lines" >&2; exit 1 ;;
   esac
   echo

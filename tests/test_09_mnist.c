@@ -192,6 +192,24 @@ static void test_refused_fields(void) {
         "augmentation: rand_ops is 1.5; it must be a whole number");
 }
 
+/* A function of one's own and its name come together. */
+static void test_refused_function(void) {
+  vit_augment a = no_change();
+  a.image = vit_augment_image;
+  for (int i = 0; i < 2; i++) {
+    a.name = i ? "" : NULL;
+    fails(vit_augment_check(&a), VIT_ERR_CONFIG,
+          "augmentation: there is a function without a name; set image, a function of your "
+          "own, and name, by which a resume knows it, both or neither");
+  }
+  a.name = "the built-in one";
+  CHECK(!vit_augment_check(&a), "%s", vit_error());
+  a.image = NULL;
+  fails(vit_augment_check(&a), VIT_ERR_CONFIG,
+        "augmentation: there is a name without a function; set image, a function of your "
+        "own, and name, by which a resume knows it, both or neither");
+}
+
 static void test_mirrors(void) {
   for (int k = 0; k < SIZES; k++)
     for (int kind = 1; kind < 4; kind++) { /* 1 flip, 2 flip_vertical, 3 both */
@@ -844,6 +862,107 @@ static void test_batches_again(void) {
   }
 }
 
+/* An augmentation of one's own: the built-in changes, then a factor from the random
+   numbers, the image's number and what the user gave; the scratch is its own. */
+typedef struct { float most; int calls[LOADED]; } darkener;
+static void darken(float *out, const vit_dataset *d, int i, const vit_augment *a, vit_rng *rng,
+                   float *scratch) {
+  darkener *to = (darkener *)a->user;
+  const size_t n = vit_augment_scratch(d);
+  float factor;
+  vit_augment_image(out, d, i, a, rng, scratch);
+  factor = 1 - to->most * vit_random_uniform(rng) - 0.001f * (float)i;
+  for (size_t j = 0; j < n; j++) scratch[j] = factor;
+  for (size_t j = 0; j < pixels_of(d); j++) out[j] *= scratch[j % n];
+  __sync_add_and_fetch(&to->calls[i], 1);
+}
+
+static void test_own_augmentation(void) {
+  static loaded first, again, other, plain_one;
+  darkener user;
+  vit_dataset d = noise(LOADED, 3, 6, 8, 4);
+  vit_augment a = no_change();
+  memset(&user, 0, sizeof user);
+  load(&plain_one, &d, &a, 1, 8, 2, 0);
+  a.image = vit_augment_image; /* the default, by its name */
+  a.name = "built-in";
+  load(&first, &d, &a, 2, 8, 2, 0);
+  CHECK_SAME_BITS("the default", first.images, plain_one.images, LOADED * 144);
+  user.most = 0.5f;
+  a.image = darken;
+  a.user = &user;
+  a.name = "darken 0.5";
+  load(&first, &d, &a, 1, 8, 2, 0);
+  for (int i = 0; i < LOADED; i++) { /* one factor for each image, and none twice */
+    const float *have = first.images + 144 * i, *was = plain_one.images + 144 * i;
+    const double factor = (double)have[0] / (double)was[0];
+    CHECK(factor > 0.45 && factor <= 1, "image %d: factor %g", i, factor);
+    for (int j = 0; j < 144; j++)
+      CHECK(fabs((double)have[j] - factor * (double)was[j]) < 1e-5, "pixel %d of image %d", j, i);
+  }
+  CHECK_SAME_BITS("targets", first.targets, plain_one.targets, LOADED * 4);
+  for (int mixed = 0; mixed < 2; mixed++) { /* it comes before mixup and cutmix */
+    if (mixed) a = every_change(0), a.image = darken, a.user = &user, a.name = "darken 0.5";
+    load(&first, &d, &a, 1, 8, 2, 0);
+    for (int threads = 2; threads < 6; threads++) {
+      load(&again, &d, &a, threads, 8, 2, threads % 2);
+      CHECK_SAME_BITS("own, images again", again.images, first.images, LOADED * 144);
+      CHECK_SAME_BITS("own, targets again", again.targets, first.targets, LOADED * 4);
+    }
+  }
+  user.most = 0.25f;
+  load(&other, &d, &a, 2, 8, 2, 0);
+  CHECK(memcmp(other.images, first.images, sizeof first.images), "the user's data does not matter");
+  for (int i = 0; i < LOADED; i++) CHECK(user.calls[i] > 0, "image %d was never changed", i);
+  a = no_change();
+  a.mixup = 1; /* pixels and targets show the same parts of the darkened images */
+  a.image = darken, a.user = &user, a.name = "darken 0.25";
+  user.most = 0;
+  load(&first, &d, &a, 2, 8, 2, 0);
+  a.mixup = 0;
+  load(&other, &d, &a, 2, 8, 2, 0);
+  for (int i = 0; i < 2; i++) { /* the first batch, of 5: 0 with 4, 1 with 3 */
+    const float *x = other.images + 144 * i, *y = other.images + 144 * (4 - i);
+    const float *have = first.images + 144 * i;
+    const double lambda = ((double)have[0] - (double)y[0]) / ((double)x[0] - (double)y[0]);
+    for (int j = 0; j < 144; j++)
+      CHECK(fabs(lambda * (double)x[j] + (1 - lambda) * (double)y[j] - (double)have[j]) < 1e-4,
+            "pixel %d of image %d is not mixed of the darkened ones", j, i);
+  }
+}
+
+/* A dataset that was normalised by nonsense is refused. */
+static void test_refused_normalisation(void) {
+  static const struct { float mean, std; const char *text; } bad[] = {
+      {0, 0, "0 and 0"},          {0, -1, "0 and -1"},
+      {0, INFINITY, "0 and inf"}, {INFINITY, 1, "inf and 1"},
+      {-INFINITY, 1, "-inf and 1"}};
+  vit_dataset d = noise(4, 3, 6, 8, 4);
+  vit_model m = sized_model(&d, 1);
+  vit_augment a = no_change();
+  vit_loader l;
+  double loss, accuracy;
+  for (int c = 0; c < 3; c++)
+    for (int i = 0; i < 7; i++) {
+      const float mean = d.mean[c], std = d.std[c];
+      char want[200];
+      d.mean[c] = i < 5 ? bad[i].mean : i == 5 ? (float)NAN : 0.5f;
+      d.std[c] = i < 5 ? bad[i].std : i == 5 ? 1 : (float)NAN;
+      CHECK(vit_loader_create(&l, &d, &m, &a, 2, 0, 1) == VIT_ERR_CONFIG, "mean %g, std %g",
+            (double)d.mean[c], (double)d.std[c]);
+      snprintf(want, sizeof want, "mean and std of channel %d of the training set are %s; mean must "
+               "be finite, std finite and above 0 (0 and 1 for none)", c, i < 5 ? bad[i].text : "");
+      CHECK(i >= 5 || !strcmp(vit_error(), want), "%s", vit_error());
+      CHECK(vit_evaluate(&m, &d, &loss, &accuracy, NULL, NULL) == VIT_ERR_CONFIG &&
+            strstr(vit_error(), "of the test set are "), "%s", vit_error());
+      d.mean[c] = mean;
+      d.std[c] = std;
+    }
+  CHECK(!vit_loader_create(&l, &d, &m, &a, 2, 0, 1), "%s", vit_error());
+  vit_loader_free(&l);
+  vit_model_free(&m);
+}
+
 static void test_order(void) {
   vit_dataset d = noise(LOADED, 3, 6, 8, 4);
   vit_model m = sized_model(&d, 2);
@@ -1296,6 +1415,7 @@ static void test_recipe(void) {
 int main(void) {
   RUN(test_all_off);
   RUN(test_refused_fields);
+  RUN(test_refused_function);
   RUN(test_mirrors);
   RUN(test_probabilities);
   RUN(test_moves);
@@ -1306,6 +1426,8 @@ int main(void) {
   RUN(test_rand_augment);
   RUN(test_pairs);
   RUN(test_batches_again);
+  RUN(test_own_augmentation);
+  RUN(test_refused_normalisation);
   RUN(test_order);
   RUN(test_soft_targets);
   RUN(test_average_by_hand);

@@ -74,7 +74,7 @@ same stopped "a new run that is refused"
 rm -f $dir/stopped/curves.*
 $quick --epochs 1 --limit 500 --held 0 --out $dir/stopped >$dir/log 2>&1
 tail -n 1 $dir/log | grep -q '^test accuracy' && [ -s $dir/stopped/curves.gp ] &&
-  ! grep -q multiplot $dir/stopped/curves.gp && [ -s $dir/stopped/model.safetensors ]
+  grep -q "^judged = 0" $dir/stopped/curves.gp && [ -s $dir/stopped/model.safetensors ]
 tell $? "without held-back images: $(tail -n 2 $dir/log)"
 cmp $dir/a/last.safetensors $dir/stopped/before-1/last.safetensors &&
   cmp $dir/a/best.safetensors $dir/stopped/before-1/best.safetensors && [ -s $dir/stopped/before-1/history.csv ]
@@ -89,7 +89,7 @@ cp $dir/a/last.safetensors $dir/full
 (trap '' XFSZ && ulimit -f 5000 && refuses 'cannot write .*last.safetensors: .*what was there before is still there' \
   $quick --epochs 1 --limit 500 --held 100 --model depth=12 --out $dir/full && [ $failed = 0 ])
 tell $? "a full disk"
-cmp -s $dir/a/last.safetensors $dir/full/before-1/last.safetensors && [ ! -e $dir/full/last.safetensors.tmp ]
+cmp -s $dir/a/last.safetensors $dir/full/before-1/last.safetensors && ! ls $dir/full/*.tmp >/dev/null 2>&1
 tell $? "a full disk destroyed the run before, or left a part of a file"
 
 # A rate that diverges leaves the last good checkpoint.

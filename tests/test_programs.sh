@@ -72,6 +72,21 @@ build/11_speed --out $dir/11 --rows 13 --inputs 35 --outputs 21 --repeats 1 >$di
 tell $? "11 on a small product: $(tail -n 1 $dir/log)"
 left 11 ladder roofline
 
+# What the notebooks print fits into 80 columns; each leaves its figures.
+for name in 00_foundations:speed 01_patches:patches 02_tokens:shuffle,positions \
+  03_attention:mask,scale,attention 04_heads:heads 05_encoder:layernorm,norm,gelu \
+  06_model:memory,parameters 07_gradients:step,check,overfit; do
+  program=${name%%:*}
+  build/$program --out $dir/$program >$dir/$program.txt 2>&1
+  tell $? "$program: $(tail -n 1 $dir/$program.txt)"
+  build/$program --help >>$dir/$program.txt
+  [ -z "$(awk 'length > 80' $dir/$program.txt)" ]
+  tell $? "$program prints lines of more than 80 columns: $(awk 'length > 80' $dir/$program.txt)"
+  left $program $(echo ${name#*:} | tr , ' ')
+done
+(cat $dir/log && build/11_speed --help) | awk 'length > 80 { bad = 1 } END { exit bad }'
+tell $? "11 prints lines of more than 80 columns"
+
 for program in examples/[0-9]*.c; do
   program=build/$(basename "$program" .c)
   refuses 'unknown flag --no-such-flag' $program --no-such-flag 1
