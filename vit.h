@@ -191,7 +191,9 @@ VIT_DEF void vit_shuffle(int *order, int n, vit_rng *rng);   /* 0..n-1, mixed */
 /* Wall clock in seconds, and how many threads OpenMP would use (1 without). */
 VIT_DEF double vit_seconds(void);
 VIT_DEF int vit_max_threads(void);
-/* "AVX2+FMA", "NEON" or "none": what the SIMD kernels were compiled for. */
+/* "AVX2+FMA", "AVX-512", "NEON", "WebAssembly SIMD128" or "none": what the SIMD
+   kernels were compiled for. Their results differ in the last bits, since they
+   add in other orders, and WebAssembly has no fused multiply-add. */
 VIT_DEF const char *vit_simd_name(void);
 /* Floats in one SIMD vector; 1 when SIMD was not compiled. */
 VIT_DEF int vit_simd_lanes(void);
@@ -295,7 +297,7 @@ typedef struct vit_kernels {
 } vit_kernels;
 #undef VIT__FIELD
 
-/* The two tables. On a machine without AVX2+FMA or NEON, or with VIT_NO_SIMD,
+/* The two tables. On a machine without such vectors, or with VIT_NO_SIMD,
    vit_simd must not be called: ask vit_best_kernels(), which asks the CPU. */
 VIT__TABLE_BEGIN VIT__TABLE_DECLARE vit_kernels vit_naive, vit_simd;
 VIT__TABLE_END
@@ -1622,7 +1624,7 @@ VIT__OP float vit_top(vit_vec a) { return vmaxvq_f32(a); }
 #define VIT__HAS_SIMD  1
 #define VIT__SIMD      static
 typedef v128_t vit_vec; typedef v128_t vit_ivec;
-enum { VIT_LANES = 4, VIT_TILE_ROWS = 6, VIT__PANEL = 16 };
+enum { VIT_LANES = 4, VIT_TILE_ROWS = 2, VIT__PANEL = 16 }; /* 16 registers */
 #define VIT__LANE_NUMBERS 0, 1, 2, 3
 VIT__OP vit_vec vit_set(float a) { return wasm_f32x4_splat(a); }
 VIT__OP vit_vec vit_load(const float *p) { return wasm_v128_load(p); }
@@ -6900,11 +6902,11 @@ VIT_DEF void vit_unpack_linear(float *w, const float *packed, int in, int out) {
    tile   VIT_TILE_ROWS x VIT_TILE_COLS numbers of C stay in registers while k
           runs: a number of A serves VIT_TILE_COLS products, one of B serves
           VIT_TILE_ROWS. A multiply-add takes about 4 cycles and 2 start in
-          each, so at least 8 vectors of C must be under way; AVX2 has 12 here,
-          NEON 24.
+          each, so at least 8 vectors of C must be under way, and all must fit
+          in registers: AVX2 has 12 here, AVX-512 28, NEON 24, WebAssembly 8.
    panel  The VIT_TILE_COLS columns of B that a tile reads are copied side by
-          side ("packed"), VIT__DEPTH rows at a time: 16 KB, which stay in the
-          first-level cache while VIT__HEIGHT rows of A pass by.
+          side ("packed"), VIT__DEPTH rows at a time: 16 KB, or 32 with AVX-512,
+          which stay in the first-level cache while VIT__HEIGHT rows of A pass.
    block  Those rows of A, 96 KB, stay in the second-level cache while the
           panels of VIT__WIDTH columns of B, 256 KB in vit__packed_b, pass by.
           They are read where they are, unless k runs across the rows (dy^T x):
@@ -6926,8 +6928,8 @@ enum {
   VIT__A_TILE = VIT_TILE_ROWS * VIT__DEPTH + VIT_LANES
 };
 
-/* Where a thread packs, 360 KB. With glibc they are taken from the stack of each
-   thread of the program, which has 8 MB unless it asks for less. */
+/* Where a thread packs, 360 KB. With glibc they are taken from the stack of
+   each thread of the program, which has 8 MB unless it asks for less. */
 static VIT__THREAD_LOCAL float vit__packed_b[VIT__DEPTH * VIT__WIDTH];
 static VIT__THREAD_LOCAL float vit__packed_a[VIT__A_TILES * VIT__A_TILE];
 
