@@ -1432,7 +1432,8 @@ VIT_DEF uint32_t vit_random_u32(vit_rng *rng) {
 }
 
 VIT_DEF uint32_t vit_random_below(vit_rng *rng, uint32_t n) {
-  return (uint32_t)(((uint64_t)vit_random_u32(rng) * n) >> 32);
+  const uint64_t bits = vit_philox(rng->key, rng->stream, rng->index++);
+  return (uint32_t)((bits * n) >> 32);
 }
 
 VIT_DEF float vit_random_uniform(vit_rng *rng) {
@@ -3075,34 +3076,6 @@ static void vit__norm_gradients(
   }
 }
 
-/* A whole block in three loops over its parts: each is a fork of the threads,
-   which costs some microseconds. */
-static void vit__block_forward(const vit__view *v, int l) {
-  vit__view b = vit__block_at(v, l);
-  vit__task *rows = v->m->config.norm == VIT_NORM_PRE ? vit__pre_norm_forward
-                                                      : vit__post_norm_forward;
-  b.stage = VIT__BEFORE_HEADS;
-  vit__each(b.threads, b.threads, rows, &b);
-  vit__each(b.threads, b.threads, vit__heads_forward, &b);
-  b.stage = VIT__AFTER_HEADS;
-  vit__each(b.threads, b.threads, rows, &b);
-}
-
-static void vit__block_backward(const vit__view *v, int l) {
-  vit__view b = vit__block_at(v, l);
-  vit__task *rows = v->m->config.norm == VIT_NORM_PRE ? vit__pre_norm_backward
-                                                      : vit__post_norm_backward;
-  memset(b.norm_sums, 0, (size_t)(4 * b.parts * b.D) * sizeof(float));
-  b.stage = VIT__AFTER_HEADS;
-  vit__each(b.threads, b.parts, rows, &b);
-  vit__each(b.threads, b.B * b.H, vit__heads_backward, &b);
-  b.stage = VIT__BEFORE_HEADS;
-  vit__each(b.threads, b.parts, rows, &b);
-  vit__each(b.threads, 4 * b.threads, vit__block_weights, &b);
-  vit__norm_gradients(&b, 1, b.g.norm1_w, b.g.norm1_b);
-  vit__norm_gradients(&b, 2, b.g.norm2_w, b.g.norm2_b);
-}
-
 /* ------------------------------------------------------------------------ */
 /*  >>06 model                                                              */
 /* ------------------------------------------------------------------------ */
@@ -3932,7 +3905,16 @@ static void vit__forward(vit__view v) {
     vit__each(
         v.threads, v.stage == 1 ? v.threads : v.B, vit__embed_forward, &v);
   if (v.dropout) vit__drop(&v, v.tokens, c->pos_drop, VIT__SITE_POS, v.D);
-  for (int l = 0; l < c->depth; l++) vit__block_forward(&v, l);
+  for (int l = 0; l < c->depth; l++) { /* three forks of the threads a block */
+    vit__view b = vit__block_at(&v, l);
+    vit__task *rows = c->norm == VIT_NORM_PRE ? vit__pre_norm_forward
+                                              : vit__post_norm_forward;
+    b.stage = VIT__BEFORE_HEADS;
+    vit__each(b.threads, b.threads, rows, &b);
+    vit__each(b.threads, b.threads, vit__heads_forward, &b);
+    b.stage = VIT__AFTER_HEADS;
+    vit__each(b.threads, b.threads, rows, &b);
+  }
   v.x = v.out + (size_t)(c->depth - 1) * v.s->out_stride;
   if (c->final_norm) {
     v.k->layernorm_forward(v.norm, v.norm_mean, v.norm_rstd, v.x, v.w.norm_w,
@@ -4135,29 +4117,26 @@ VIT__SIMD void vit_simd_crossentropy_backward(float *dlogits, const float *p,
 }
 #endif
 
-static vit_result vit__check_loss_call(const vit_model *m, const vit_state *s) {
-  vit_result r = vit__check_state(m, s);
-  if (!r && s->batch < 1)
-    r = vit__fail(VIT_ERR_STATE,
-        "there is no forward pass to take the loss of; call vit_forward first");
-  return r;
-}
-
 /* The loss for s->targets. */
-static double vit__take_loss(const vit_model *m, vit_state *s) {
+static vit_result vit__take_loss(
+    const vit_model *m, vit_state *s, double *loss) {
   const float *z = m->config.softmax_before_loss ? s->probs : s->logits;
   double sum = 0;
+  if (s->batch < 1)
+    return vit__fail(VIT_ERR_STATE,
+        "there is no forward pass to take the loss of; call vit_forward first");
   m->kernels->crossentropy_forward(
       s->losses, s->loss_softmax, z, s->targets, s->batch, m->config.classes);
   for (int b = 0; b < s->batch; b++) sum += s->losses[b];
   s->loss_known = 1;
-  return s->loss = sum / s->batch;
+  *loss = s->loss = sum / s->batch;
+  return VIT_OK;
 }
 
 VIT_DEF vit_result vit_loss_targets(
     const vit_model *m, vit_state *s, const float *targets, double *loss) {
   const int K = m->config.classes;
-  vit_result r = vit__check_loss_call(m, s);
+  vit_result r = vit__check_state(m, s);
   for (vit_idx b = 0; !r && b < s->batch; b++) {
     double sum = 0;
     for (vit_idx k = 0; k < K; k++) sum += (double)targets[b * K + k];
@@ -4169,8 +4148,7 @@ VIT_DEF vit_result vit_loss_targets(
   }
   if (r) return r;
   memcpy(s->targets, targets, (size_t)s->batch * (size_t)K * sizeof *targets);
-  *loss = vit__take_loss(m, s);
-  return VIT_OK;
+  return vit__take_loss(m, s, loss);
 }
 
 /* What a label asks for, with smoothing e (Szegedy et al. 2016, section 7):
@@ -4190,7 +4168,7 @@ static vit_result vit__check_smoothing(float smoothing) {
 VIT_DEF vit_result vit_loss(const vit_model *m, vit_state *s, const int *labels,
     float smoothing, double *loss) {
   const int K = m->config.classes;
-  vit_result r = vit__check_loss_call(m, s);
+  vit_result r = vit__check_state(m, s);
   if (!r) r = vit__check_smoothing(smoothing);
   for (int b = 0; !r && b < s->batch; b++)
     if (labels[b] < 0 || labels[b] >= K)
@@ -4200,8 +4178,7 @@ VIT_DEF vit_result vit_loss(const vit_model *m, vit_state *s, const int *labels,
   if (r) return r;
   for (vit_idx b = 0; b < s->batch; b++)
     vit__set_targets(s->targets + b * K, labels[b], smoothing, K);
-  *loss = vit__take_loss(m, s);
-  return VIT_OK;
+  return vit__take_loss(m, s, loss);
 }
 
 VIT_DEF void vit_zero_gradients(vit_state *s) {
@@ -4266,11 +4243,27 @@ static void vit__embed_weights(const void *view, int i) {
       c->image_height, c->image_width, c->patch_height, c->patch_width);
 }
 
-/* Positions, class token, projection (and the images) backward. */
-static void vit__embed_backward(vit__view v) {
+/* The whole model, from the loss to the first weights: head, blocks from the
+   last to the first, then positions, class token, projection (and images). */
+static void vit__backward(vit__view v) {
+  const vit_config *c = &v.m->config;
   const vit_idx TD = (vit_idx)v.T * v.D, ND = (vit_idx)v.N * v.D;
-  if (v.dropout)
-    vit__drop(&v, v.dresidual, v.m->config.pos_drop, VIT__SITE_POS, v.D);
+  vit__classify_backward(v);
+  for (int l = c->depth - 1; l >= 0; l--) {
+    vit__view b = vit__block_at(&v, l);
+    vit__task *rows = c->norm == VIT_NORM_PRE ? vit__pre_norm_backward
+                                              : vit__post_norm_backward;
+    memset(b.norm_sums, 0, (size_t)(4 * b.parts * b.D) * sizeof(float));
+    b.stage = VIT__AFTER_HEADS;
+    vit__each(b.threads, b.parts, rows, &b);
+    vit__each(b.threads, b.B * b.H, vit__heads_backward, &b);
+    b.stage = VIT__BEFORE_HEADS;
+    vit__each(b.threads, b.parts, rows, &b);
+    vit__each(b.threads, 4 * b.threads, vit__block_weights, &b);
+    vit__norm_gradients(&b, 1, b.g.norm1_w, b.g.norm1_b);
+    vit__norm_gradients(&b, 2, b.g.norm2_w, b.g.norm2_b);
+  }
+  if (v.dropout) vit__drop(&v, v.dresidual, c->pos_drop, VIT__SITE_POS, v.D);
   for (int b = 0; b < v.B; b++)
     v.k->tokens_backward(v.dpatch_embed + b * ND, v.g.cls_token, v.g.pos_embed,
         v.dresidual + b * TD, v.N, v.D);
@@ -4278,13 +4271,6 @@ static void vit__embed_backward(vit__view v) {
   vit__each(v.threads, v.threads, vit__embed_weights, &v);
   v.stage = 1;
   if (v.s->input_gradient) vit__each(v.threads, v.B, vit__embed_weights, &v);
-}
-
-/* The whole model, from the loss to the first weights. */
-static void vit__backward(const vit__view *v) {
-  vit__classify_backward(*v);
-  for (int l = v->m->config.depth - 1; l >= 0; l--) vit__block_backward(v, l);
-  vit__embed_backward(*v);
 }
 
 /* Small models: part i of the images adds up its own gradients, so one thread
@@ -4303,7 +4289,7 @@ static void vit__backward_part(const void *whole, int i) {
   v.norm_sums += (vit_idx)i * 4 * v.D;
   v.factor = all->factor;
   v.threads = v.parts = 1;
-  vit__backward(&v);
+  vit__backward(v);
 }
 
 /* Part i of the parameters: add up the sixteen parts of the images as a binary
@@ -4344,7 +4330,7 @@ VIT_DEF vit_result vit_backward(
   v = vit__view_of(m, s, NULL, 0, s->batch);
   v.factor = factor;
   if (!s->part_grads) {
-    vit__backward(&v);
+    vit__backward(v);
     return VIT_OK;
   }
   vit__each(v.threads, VIT__PARTS, vit__backward_part, &v);
