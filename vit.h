@@ -3298,26 +3298,22 @@ static vit_result vit__check_int(const char *what, double floats) {
 
 /* Is a field in its range? */
 static vit_result vit__check_field(const char *name, double v, int range) {
-  const double low = range == VIT_SIZE, high = range >= 0          ? range
-                                               : range == VIT_SIZE ? VIT__MOST
-                                                                   : 1;
-  if (range == VIT_ODD) {
-    if (v == 0 || (VIT__IS_WITHIN(v, 1, VIT__MOST) && fmod(v, 2) == 1))
-      return VIT_OK;
-    return vit__fail(VIT_ERR_CONFIG,
-        "%s is %.0f; it must be an odd number (or 0 for no mask), so that each "
-        "patch is the centre of its window",
-        name, v);
+  const double low = range == VIT_SIZE;
+  const double high = range >= 0 ? range : range == VIT_SIZE ? VIT__MOST : 1;
+  int good = VIT__IS_WITHIN(v, low, high);
+  const char *must = NULL;
+  if (range == VIT_RATE) must = "a dropout rate must be from 0 to 1";
+  if (range == VIT_EPSILON) {
+    good = v > 0 && v < 1;
+    must = "it must be above 0 and below 1";
   }
-  if (range == VIT_EPSILON)
-    return v > 0 && v < 1
-               ? VIT_OK
-               : vit__fail(VIT_ERR_CONFIG,
-                     "%s is %g; it must be above 0 and below 1", name, v);
-  if (VIT__IS_WITHIN(v, low, high)) return VIT_OK;
-  if (range == VIT_RATE)
-    return vit__fail(VIT_ERR_CONFIG,
-        "%s is %g; a dropout rate must be from 0 to 1", name, v);
+  if (range == VIT_ODD) {
+    good = v == 0 || (VIT__IS_WITHIN(v, 1, VIT__MOST) && fmod(v, 2) == 1);
+    must = "it must be an odd number (or 0 for no mask), so that each patch is "
+           "the centre of its window";
+  }
+  if (good) return VIT_OK;
+  if (must) return vit__fail(VIT_ERR_CONFIG, "%s is %g; %s", name, v, must);
   return vit__fail(VIT_ERR_CONFIG, "%s is %.0f; it must be from %.0f to %.0f",
       name, v, low, high);
 }
@@ -3655,35 +3651,32 @@ static vit_result vit__check_batch(int batch) {
 
 VIT_DEF vit_result vit_memory_plan(
     const vit_config *config, int batch, vit_memory *out) {
-  vit_config c = *config;
-  vit_arena params, model, states[2];
-  vit_state s;
+  vit_arena a[4]; /* parameters, the model, states without and with backward */
   vit_model m;
-  vit_result r = vit_config_resolve(&c);
+  vit_state s;
+  vit_result r;
   memset(out, 0, sizeof *out);
-  memset(&params, 0, sizeof params);
-  memset(&model, 0, sizeof model);
-  memset(states, 0, sizeof states);
+  memset(a, 0, sizeof a);
+  m.config = *config;
+  r = vit_config_resolve(&m.config);
   if (!r) r = vit__check_batch(batch);
-  if (r) return r;
-  m.config = c;
-  vit__take_tensors(&m.params, &c, &params);
-  vit__plan_model(&m, &model);
-  for (int trains = 0; trains < 2; trains++) {
+  if (!r) vit__take_tensors(&m.params, &m.config, &a[0]);
+  if (!r) vit__plan_model(&m, &a[1]);
+  for (int trains = 0; !r && trains < 2; trains++) {
     memset(&s, 0, sizeof s);
     s.capacity = batch;
     s.trains = trains;
-    r = vit__plan_state(&s, &c, &states[trains]);
-    if (r) return r;
+    r = vit__plan_state(&s, &m.config, &a[2 + trains]);
   }
-  if (model.overflow || states[0].overflow || states[1].overflow)
-    return vit__fail(VIT_ERR_OVERFLOW,
+  if (!r && (a[1].overflow || a[2].overflow || a[3].overflow))
+    r = vit__fail(VIT_ERR_OVERFLOW,
         "this model needs more bytes than a size_t can count; make it smaller");
-  out->parameters = out->gradients = params.used;
-  out->moments = 2 * params.used;
-  out->constants = model.used - params.used;
-  out->inference = states[0].used;
-  out->training = states[1].used - params.used;
+  if (r) return r;
+  out->parameters = out->gradients = a[0].used;
+  out->moments = 2 * a[0].used;
+  out->constants = a[1].used - a[0].used;
+  out->inference = a[2].used;
+  out->training = a[3].used - a[0].used;
   return VIT_OK;
 }
 
@@ -3753,45 +3746,6 @@ static int vit__parts(const vit_model *m) {
 VIT_DEF int vit_model_threads(const vit_model *m) {
   return vit__threads(vit__parts(m));
 }
-
-/* A panel of packed weights takes the place of the rows that it is made of, so
-   one panel at a time is copied out and written back. */
-static void vit__repack_tensor(
-    float *w, const vit_tensor *t, float *copy, int pack) {
-  const int out = t->shape[0], in = (int)(t->count / (size_t)out);
-  const vit_idx panel = (vit_idx)VIT__PANEL * in;
-  if (!t->is_matrix || !vit__packs(out)) return;
-  for (vit_idx at = 0; at < (vit_idx)t->count; at += panel) {
-    memcpy(copy, w + at, (size_t)panel * sizeof *w);
-    if (pack)
-      vit_pack_linear(w + at, copy, in, VIT__PANEL);
-    else
-      vit_unpack_linear(w + at, copy, in, VIT__PANEL);
-  }
-}
-
-static vit_result vit__repack(vit_model *m, int pack) {
-  size_t longest = 0;
-  vit_tensor t;
-  float *copy;
-  vit_result r = vit__check_model(m);
-  if (r || m->packed == pack) return r;
-  for (int i = 0; vit_tensor_at(&m->config, i, &t); i++) {
-    size_t in = t.count / (size_t)t.shape[0];
-    if (t.is_matrix && in > longest) longest = in;
-  }
-  copy = (float *)vit__allocate(
-      longest * VIT__PANEL, sizeof *copy, "repacking the weights");
-  if (!copy) return VIT_ERR_NO_MEMORY;
-  for (int i = 0; vit_tensor_at(&m->config, i, &t); i++)
-    vit__repack_tensor(m->params.block + t.offset, &t, copy, pack);
-  VIT_FREE(copy);
-  m->packed = pack;
-  return VIT_OK;
-}
-
-VIT_DEF vit_result vit_model_pack(vit_model *m) { return vit__repack(m, 1); }
-VIT_DEF vit_result vit_model_unpack(vit_model *m) { return vit__repack(m, 0); }
 
 /* For what needs the weights as they are in the table of tensors. */
 static vit_result vit__refuse_packed(void) {
@@ -7258,6 +7212,47 @@ VIT__SIMD void vit_simd_linear_backward_weight(float *dw, float *db,
       vit__add_columns(db + o, dy + o, dy_stride, rows, out - o);
 }
 #endif
+
+/* -- packed models -------------------------------------------------------- */
+
+/* A panel of packed weights takes the place of the rows that it is made of, so
+   one panel at a time is copied out and written back. */
+static void vit__repack_tensor(
+    float *w, const vit_tensor *t, float *copy, int pack) {
+  const int out = t->shape[0], in = (int)(t->count / (size_t)out);
+  const vit_idx panel = (vit_idx)VIT__PANEL * in;
+  if (!t->is_matrix || !vit__packs(out)) return;
+  for (vit_idx at = 0; at < (vit_idx)t->count; at += panel) {
+    memcpy(copy, w + at, (size_t)panel * sizeof *w);
+    if (pack)
+      vit_pack_linear(w + at, copy, in, VIT__PANEL);
+    else
+      vit_unpack_linear(w + at, copy, in, VIT__PANEL);
+  }
+}
+
+static vit_result vit__repack(vit_model *m, int pack) {
+  size_t longest = 0;
+  vit_tensor t;
+  float *copy;
+  vit_result r = vit__check_model(m);
+  if (r || m->packed == pack) return r;
+  for (int i = 0; vit_tensor_at(&m->config, i, &t); i++) {
+    size_t in = t.count / (size_t)t.shape[0];
+    if (t.is_matrix && in > longest) longest = in;
+  }
+  copy = (float *)vit__allocate(
+      longest * VIT__PANEL, sizeof *copy, "repacking the weights");
+  if (!copy) return VIT_ERR_NO_MEMORY;
+  for (int i = 0; vit_tensor_at(&m->config, i, &t); i++)
+    vit__repack_tensor(m->params.block + t.offset, &t, copy, pack);
+  VIT_FREE(copy);
+  m->packed = pack;
+  return VIT_OK;
+}
+
+VIT_DEF vit_result vit_model_pack(vit_model *m) { return vit__repack(m, 1); }
+VIT_DEF vit_result vit_model_unpack(vit_model *m) { return vit__repack(m, 0); }
 
 /* ------------------------------------------------------------------------ */
 /*  >>12 photos                                                             */
