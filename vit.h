@@ -656,13 +656,28 @@ VIT_DEF vit_result vit_gradient_check(const vit_config *c, const vit_kernels *k,
 /* ---- 08 training ------------------------------------------------------- */
 
 typedef enum { VIT_SGD, VIT_ADAM, VIT_ADAMW } vit_algorithm;
+
+/* The settings of an optimiser, once: type, field, default (of algorithm a),
+   the name under which a resume compares it, smallest and largest value, this
+   range in words (NULL: "from .. to .."). SGD has the momentum; Adam and AdamW
+   have beta1, beta2 and eps; clip_norm 0 means no clipping. */
+#define VIT_OPTIMIZER_FIELDS(X)                                                \
+  X(vit_algorithm, algorithm, a, "optimizer", 0, VIT_ADAMW,                    \
+      "VIT_SGD, VIT_ADAM or VIT_ADAMW")                                        \
+  X(float, momentum, 0.9f, "momentum", 0, VIT__BELOW(1), VIT__BELOW_1)         \
+  X(float, beta1, 0.9f, "beta1", 0, VIT__BELOW(1), VIT__BELOW_1)               \
+  X(float, beta2, 0.999f, "beta2", 0, VIT__BELOW(1), VIT__BELOW_1)             \
+  X(float, eps, 1e-8f, "eps", 1e-45, FLT_MAX, "above 0 and finite")            \
+  X(float, weight_decay, a == VIT_ADAMW ? 0.01f : 0, "weight_decay", 0,        \
+      VIT__BELOW(1e6), "at least 0 and below 1e+06")                           \
+  /* 1: decay every tensor, as AdamW(parameters()) */                          \
+  X(int, decay_all, 0, "decay_all", 0, 1, NULL)                                \
+  X(float, clip_norm, 0, "clip_norm", 0, VIT__BELOW(1e30),                     \
+      "at least 0 and below 1e+30")
+
+#define VIT__MEMBER(type, field, ...) type field;
 typedef struct {
-  vit_algorithm algorithm;
-  float momentum;          /* SGD */
-  float beta1, beta2, eps; /* Adam, AdamW */
-  float weight_decay;
-  int decay_all;   /* 1: decay every tensor, as AdamW(parameters()) */
-  float clip_norm; /* 0 = no clipping */
+  VIT_OPTIMIZER_FIELDS(VIT__MEMBER)
 } vit_optimizer_config;
 VIT_DEF vit_optimizer_config vit_optimizer_defaults(vit_algorithm a);
 
@@ -690,26 +705,42 @@ typedef enum {
   VIT_STEP,   /* times `factor` every `every` steps */
   VIT_PLATEAU /* times `factor` when the loss has not sunk for `patience` */
 } vit_schedule_kind;
+
+/* The settings of a schedule, once: type, field, default, the name under which
+   a resume compares it, meaning. */
+#define VIT_SCHEDULE_FIELDS(X)                                                 \
+  X(vit_schedule_kind, kind, VIT_CONSTANT, "schedule", "see above")            \
+  X(float, rate, highest, "rate", "the highest learning rate")                 \
+  X(float, floor, 0, "rate_floor", "the lowest")                               \
+  X(float, factor, 0.1f, "rate_factor", "of VIT_STEP and VIT_PLATEAU")         \
+  X(int, warmup, 0, "warmup_steps", "steps from 0 to the highest rate")        \
+  X(int, every, 1, "rate_every", "steps")                                      \
+  X(int, patience, 1, "rate_patience", "epochs")                               \
+  X(int, total, 0, "", "steps; compared where the rate falls until then")
+
 typedef struct {
-  vit_schedule_kind kind;
-  float rate, floor, factor;
-  int warmup, total, every, patience; /* steps, steps, steps, epochs */
-  /* memory of the plateau */
-  double best;
-  int started, waited;
-  float scale;
+  VIT_SCHEDULE_FIELDS(VIT__MEMBER)
 } vit_schedule;
-VIT_DEF vit_schedule vit_schedule_constant(float rate);
+VIT_DEF vit_schedule vit_schedule_constant(float highest);
 /* Others start from a constant one:
      vit_schedule s = vit_schedule_constant(3e-4f);
      s.kind = VIT_COSINE; s.warmup = 500; s.total = 0;
    total 0 is the whole run of vit_fit; in a loop of your own the rate then does
-   not fall. With a warm-up the rate of step 0 is 0. Only VIT_LINEAR and VIT_COSINE
-   know a warm-up; VIT_CONSTANT and VIT_STEP know no floor. */
-/* Rate of step 0, 1, 2, ... */
-VIT_DEF float vit_schedule_rate(const vit_schedule *s, int step);
+   not fall. With a warm-up the rate of step 0 is 0. Only VIT_LINEAR and
+   VIT_COSINE know a warm-up; VIT_CONSTANT and VIT_STEP know no floor. */
+
+/* What VIT_PLATEAU remembers; all zero at the start. */
+typedef struct {
+  double best;         /* the lowest loss so far, once `started` */
+  int started, waited; /* waited: epochs since then, or since it was lowered */
+  int lowered;         /* how often the rate was */
+} vit_plateau;
+/* Rate of step 0, 1, 2, ...; p may be NULL: nothing was lowered. */
+VIT_DEF float vit_schedule_rate(
+    const vit_schedule *s, const vit_plateau *p, int step);
 /* Tell the plateau the loss of an epoch; 1 if that lowered the rate. */
-VIT_DEF int vit_schedule_observe(vit_schedule *s, double loss);
+VIT_DEF int vit_plateau_observe(
+    vit_plateau *p, const vit_schedule *s, double loss);
 
 /* ---- 09 mnist ---------------------------------------------------------- */
 
@@ -833,87 +864,10 @@ VIT_DEF void vit_loader_epoch(vit_loader *l, int epoch); /* shuffle */
 VIT_DEF vit_result vit_loader_batch(vit_loader *l, int first, int n);
 VIT_DEF void vit_loader_free(vit_loader *l);
 
-/* What is known of each epoch, once: field and meaning. */
-#define VIT_EPOCH_FIELDS(X)                                                    \
-  X(train_loss, "mean over the epoch's batches, with their augmentation")      \
-  X(val_loss, "on the images that judge the epochs, after the epoch")          \
-  X(val_accuracy, "the same: part of them that is right, 0..1")                \
-  X(val_top5, "the same: the true class is among the five most probable")      \
-  X(rate, "learning rate of the last step")                                    \
-  X(seconds, "since the training began, less what was cut off")
-
-#define VIT__FIELD(name, text) double name;
-typedef struct vit_epoch {
-  VIT_EPOCH_FIELDS(VIT__FIELD)
-} vit_epoch;
-#undef VIT__FIELD
-typedef struct {
-  int epochs;       /* finished */
-  int best;         /* the epoch, from 1, with the best accuracy; 0: none */
-  vit_epoch *epoch; /* [epochs] */
-} vit_history;
-VIT_DEF void vit_history_free(vit_history *h);
-/* As a table: a line of names, then a line per epoch with commas between. */
-VIT_DEF vit_result vit_history_write(const vit_history *h, const char *path);
-
-typedef struct {
-  int epoch, epochs, step, steps; /* 1-based epoch; step and steps of it */
-  int epoch_done;                 /* 1: last call of this epoch */
-  double loss;                    /* mean training loss of this epoch so far */
-  double rate, images_per_second, seconds, seconds_left;
-  const vit_epoch *result; /* when epoch_done, else NULL */
-  const vit_history *history;
-  const vit_model *model; /* as of now; averaged when epoch_done */
-} vit_progress;
-
-typedef struct {
-  int epochs, batch;
-  int accumulate;      /* batches per optimiser step */
-  float smoothing;     /* label smoothing */
-  float ema;           /* decay of the averaged weights; 0 = no average */
-  int keep_best;       /* 1: end with the weights of the best epoch */
-  int early_stop;      /* end after so many epochs without a better one; 0 */
-  uint64_t seed;       /* of the shuffling, the dropout, the augmentation */
-  vit_augment augment; /* of the training images */
-  vit_optimizer_config optimizer;
-  vit_schedule schedule;
-  const char *dir; /* of the checkpoints; NULL: none are written */
-  int resume;      /* 1: go on from dir/last.safetensors, if it is there */
-  int (*callback)(const vit_progress *p, void *user); /* not 0: stop */
-  void *user;
-} vit_fit_config;
-/* The tutorial's recipe: 5 epochs, batch 128, Adam, rate 0.005. Two numbers are
-   not the published ones. beta2 is 0.95 instead of 0.999: the tutorial's softmax
-   lets a class die early, and Adam's long memory of its first, large gradients
-   then keeps it dead; with the shorter memory it comes back. And the rate sinks
-   to its half during the run, which steadies the last epochs: if you change
-   schedule.rate, change schedule.floor, 0.0025, too. */
-VIT_DEF vit_fit_config vit_fit_defaults(void);
-/* Are the settings possible? Asks what can be known before there are a model and
-   images; vit_fit asks it as well. */
-VIT_DEF vit_result vit_fit_check(const vit_fit_config *c);
-/* Train. `val` holds the images that judge each epoch; if it is NULL, their
-   losses and accuracies are NAN. To choose among epochs or settings (keep_best,
-   early_stop, VIT_PLATEAU) hold back training images for it with
-   vit_dataset_split, and look at the real test set once, at the end.
-
-   The best epoch has the highest accuracy, of equals the lowest loss. With `ema`
-   it is the averaged weights that are judged, and with which the model ends.
-
-   With `dir` three files are kept up to date after each epoch and when the
-   callback stops it: last.safetensors, from which `resume` goes on as if it had
-   never stopped, history.csv, and, with `val`, best.safetensors, the model of
-   the best epoch. Each is replaced as a whole: a crash leaves the old one.
-
-   The history (its old content is not freed) holds the finished epochs, also
-   when the callback stopped it (VIT_STOPPED) or the loss went bad. */
-VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
-    const vit_dataset *train, const vit_dataset *val, vit_history *h);
-/* Loss and accuracy (0..1) over a dataset; classes [count] and p [count,K] may
-   be NULL. Where a logit is not a number, the image counts as wrong. */
+/* Loss and accuracy (0..1) over a dataset; classes [count], p [count,K] and
+   logits [count,K] may be NULL. VIT_ERR_DIVERGED: a logit is not finite. */
 VIT_DEF vit_result vit_evaluate(const vit_model *m, const vit_dataset *d,
-    double *loss, double *accuracy, int *classes, float *p);
-
+    double *loss, double *accuracy, int *classes, float *p, float *logits);
 /* counts [K,K] += 1 at row true class, column predicted class; both are below
    K, the classes of the model. */
 VIT_DEF void vit_confusion(
@@ -929,6 +883,164 @@ VIT_DEF vit_class_score vit_score_class(const int *counts, int K, int k);
    p [n,K]. */
 VIT_DEF double vit_top_accuracy(
     const float *p, const uint8_t *labels, int n, int K, int n_best);
+
+/* What is known of each epoch, once: field and meaning. */
+#define VIT_EPOCH_FIELDS(X)                                                    \
+  X(train_loss, "mean over the epoch's batches, with their augmentation")      \
+  X(val_loss, "on the images that judge the epochs, after the epoch")          \
+  X(val_accuracy, "the same: part of them that is right, 0..1")                \
+  X(val_top5, "the same: the true class is among the five most probable")      \
+  X(rate, "learning rate of the last step")                                    \
+  X(seconds, "since the training began, less what was cut off")
+
+#define VIT__FIELD(name, text) double name;
+typedef struct vit_epoch {
+  VIT_EPOCH_FIELDS(VIT__FIELD)
+} vit_epoch;
+#undef VIT__FIELD
+typedef struct {
+  int epochs;        /* finished */
+  int best;          /* the epoch, from 1, with the best accuracy; 0: none */
+  vit_epoch *epoch;  /* [epochs] */
+  char kernels[128]; /* that computed it: see vit_fit */
+} vit_history;
+VIT_DEF void vit_history_free(vit_history *h);
+/* As a table: a line of names, then a line per epoch with commas between. */
+VIT_DEF vit_result vit_history_write(const vit_history *h, const char *path);
+/* Read what vit_history_write has written. */
+VIT_DEF vit_result vit_history_read(vit_history *h, const char *path);
+
+typedef struct {
+  int epoch, epochs, step, steps; /* 1-based epoch; step and steps of it */
+  int epoch_done;                 /* 1: last call of this epoch */
+  double loss;                    /* mean training loss of this epoch so far */
+  double rate, images_per_second, seconds, seconds_left;
+  const vit_epoch *result; /* when epoch_done, else NULL */
+  const vit_history *history;
+  const vit_model *model; /* as of now; averaged when epoch_done */
+} vit_progress;
+
+/* The settings of a run that are numbers, once: type, field, default, the name
+   under which a resume compares it ("": it may change; the seed is compared in
+   three parts), smallest and largest value, what a message calls it, its range
+   in words (NULL: "from .. to .."). */
+#define VIT_FIT_FIELDS(X)                                                      \
+  X(int, epochs, 5, "", 1, VIT__MOST, "epochs", NULL)                          \
+  X(int, batch, 128, "batch", 1, VIT__MOST, "batch", NULL)                     \
+  /* batches per optimiser step */                                             \
+  X(int, accumulate, 1, "accumulate", 1, VIT__MOST, "accumulate", NULL)        \
+  X(float, smoothing, 0, "smoothing", 0, 1, "label smoothing", NULL)           \
+  /* decay of the averaged weights; 0 = no average */                          \
+  X(float, ema, 0, "ema", 0, VIT__BELOW(1),                                    \
+      "the decay of the averaged weights", "from 0 to below 1")                \
+  /* 1: end with the weights of the best epoch */                              \
+  X(int, keep_best, 0, "keep_best", 0, 1, "keep_best", NULL)                   \
+  /* end after so many epochs without a better one */                          \
+  X(int, early_stop, 0, "", 0, INT_MAX, "early_stop",                          \
+      "0, never, or the epochs to wait for a better one")                      \
+  /* of the shuffling, the dropout, the augmentation */                        \
+  X(uint64_t, seed, 1, "", 0, 2e19, "seed", NULL)                              \
+  /* a cluster shares out each batch: this program computes part `part` */     \
+  X(int, parts, 1, "", 1, VIT__MOST, "parts", NULL)                            \
+  X(int, part, 0, "", 0, c->parts - 1, "part", NULL)                           \
+  /* 1: go on from dir/last.safetensors, if it is there */                     \
+  X(int, resume, 0, "", 0, 1, "resume", NULL)
+
+typedef struct {
+  VIT_FIT_FIELDS(VIT__MEMBER)
+  vit_augment augment; /* of the training images */
+  vit_optimizer_config optimizer;
+  vit_schedule schedule;
+  const char *dir; /* of the checkpoints; NULL: none are written */
+  int (*callback)(const vit_progress *p, void *user); /* not 0: stop */
+  /* The hook between gradients and optimiser: may change all count numbers of
+     g, which lie in memory as the parameters do. An error ends the run. */
+  vit_result (*gradients)(float *g, size_t count, void *user);
+  void *user; /* of both */
+} vit_fit_config;
+#undef VIT__MEMBER
+/* The tutorial's recipe: 5 epochs, batch 128, Adam, rate 0.005. Two numbers are
+   not the published ones. beta2 is 0.95 instead of 0.999: with the tutorial's
+   softmax a class dies early, and Adam's long memory of its first, large
+   gradients keeps it dead; with the shorter memory it comes back. And the rate
+   sinks to its half during the run, which steadies the last epochs: if you
+   change schedule.rate, change schedule.floor, 0.0025, too. */
+VIT_DEF vit_fit_config vit_fit_defaults(void);
+/* Are the settings possible? Asks what can be known before there are a model
+   and images; vit_fit asks it as well. */
+VIT_DEF vit_result vit_fit_check(const vit_fit_config *c);
+/* Train. `val` holds the images that judge each epoch; if it is NULL, their
+   losses and accuracies are NAN. To choose among epochs or settings (keep_best,
+   early_stop, VIT_PLATEAU) hold back training images for it with
+   vit_dataset_split, and look at the real test set once, at the end.
+
+   The best epoch has the highest accuracy, of equals the lowest loss. With
+   `ema` it is the averaged weights that are judged, and with which the model
+   ends.
+
+   With `dir` three files are kept up to date after each epoch and when the
+   callback stops it: last.safetensors, from which `resume` goes on as if it had
+   never stopped, history.csv, and, with `val`, best.safetensors, the model of
+   the best epoch. Each is replaced as a whole: a crash leaves the old one.
+   While one run is at work in `dir`, another is refused. Resumed runs have the
+   bits of runs that never stopped if the kernels are the same: history.kernels
+   names them, "simd AVX2+FMA", in order and with commas where they changed.
+
+   The history (its old content is not freed) holds the finished epochs, also
+   when the callback stopped it (VIT_STOPPED) or the loss went bad. */
+VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
+    const vit_dataset *train, const vit_dataset *val, vit_history *h);
+
+/* The same in steps, so that a page can train in slices of time:
+
+     r = vit_trainer_create(&t, &model, &f, &train, &val, &history);
+     while (!r && !t.done) r = vit_trainer_step(&t);
+     vit_trainer_free(&t);
+
+   A step is one batch of training or, after an epoch's last one, one batch of
+   judging; `done` is set by the first step that finds nothing to do. Between
+   two steps everything may be read; what was given has to stay where it is.
+   After VIT_STOPPED it can go on, after an error it cannot.
+
+   On a cluster all programs have the same seed, images and settings, but each
+   its `part` of so many `parts` and a `dir` of its own: it computes its part of
+   the images of each batch, and the hook adds up g over all programs, such as
+   with MPI_Allreduce. So all have the same weights after each step. Mixup and
+   cutmix then make pairs within a part; the losses in training are those of the
+   part, so that VIT_PLATEAU needs `val`. */
+typedef struct {
+  int images, right, top5; /* how many were judged, how many are right */
+  double loss;             /* sum over them */
+} vit_judged;
+typedef struct {
+  vit_model *model;
+  vit_fit_config config; /* a copy */
+  vit_schedule schedule; /* its schedule, with the total known */
+  const vit_dataset *train, *val;
+  vit_history *history;
+  vit_progress progress; /* what the callback was told last */
+  int done, failed;      /* 1: nothing is left to do; a step has failed */
+  int stop;         /* 1: the callback said so: after the optimiser's step */
+  int epoch, batch; /* epochs finished; batches done of the next one */
+  double loss, loss_sum; /* of the last batch; over the images of the epoch */
+  vit_judged judged;     /* after its last batch */
+  double images;         /* shown since this start */
+  double start, before;  /* clock; seconds of finished epochs before a resume */
+  vit_state state;
+  vit_optimizer optimizer;
+  vit_plateau plateau;
+  vit_loader loader;
+  float *average, *best; /* weights, or NULL: averaged; of the best epoch */
+  vit_epoch *table;      /* the history as it stands in a checkpoint */
+  int locked, lock;      /* 1: the folder is ours, by this file */
+} vit_trainer;
+VIT_DEF vit_result vit_trainer_create(vit_trainer *t, vit_model *m,
+    const vit_fit_config *c, const vit_dataset *train, const vit_dataset *val,
+    vit_history *h);
+VIT_DEF vit_result vit_trainer_step(vit_trainer *t);
+/* The model ends with the averaged weights, or those of the best epoch, if the
+   settings say so. */
+VIT_DEF void vit_trainer_free(vit_trainer *t);
 
 /* ---- 10 inside: plots -------------------------------------------------- */
 
@@ -1104,11 +1216,13 @@ VIT_DEF vit_result vit_model_open(
 #include <fcntl.h>
 #include <io.h>
 #include <process.h>
+#include <share.h>
 #include <time.h>
 #define S_ISDIR(mode) (((mode)&_S_IFMT) == _S_IFDIR)
 #else
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -4335,42 +4449,36 @@ VIT__SIMD void vit_simd_sum_squares(double *sum, const float *x, int n) {
 
 /* -- optimisers ---------------------------------------------------------- */
 
+#define VIT__BELOW(x) ((x) * (1 - DBL_EPSILON)) /* the last before x */
+#define VIT__BELOW_1  "at least 0 and below 1"
+
 VIT_DEF vit_optimizer_config vit_optimizer_defaults(vit_algorithm a) {
   vit_optimizer_config c;
-  c.algorithm = a;
-  c.momentum = 0.9f;
-  c.beta1 = 0.9f;
-  c.beta2 = 0.999f;
-  c.eps = 1e-8f;
-  c.weight_decay = a == VIT_ADAMW ? 0.01f : 0;
-  c.decay_all = 0;
-  c.clip_norm = 0;
+#define VIT__START(type, field, start, ...) c.field = start;
+  VIT_OPTIMIZER_FIELDS(VIT__START)
   return c;
 }
 
+/* Is a setting in its range? A whole number is written with all its digits. */
+static vit_result vit__check_setting(const char *what, double value, double low,
+    double high, int whole, const char *range) {
+  char from_to[64];
+  if (value >= low && value <= high) return VIT_OK;
+  snprintf(from_to, sizeof from_to, "from %.10g to %.10g", low, high);
+  return vit__fail(VIT_ERR_CONFIG, "%s is %.*g; it must be %s", what,
+      whole ? 10 : 6, value, range ? range : from_to);
+}
+
 static vit_result vit__check_optimizer(const vit_optimizer_config *c) {
-  const struct {
-    const char *name;
-    float value, limit;
-  } values[] = {{"momentum", c->momentum, 1},
-      {"beta1", c->beta1, 1}, /* at 1 the average would never move */
-      {"beta2", c->beta2, 1}, {"weight_decay", c->weight_decay, 1e6f},
-      {"clip_norm", c->clip_norm, 1e30f}};
-  if ((int)c->algorithm < 0 || c->algorithm > VIT_ADAMW)
-    return vit__fail(VIT_ERR_CONFIG,
-        "the optimiser's algorithm is %d; it must be VIT_SGD, VIT_ADAM or "
-        "VIT_ADAMW",
-        (int)c->algorithm);
-  for (size_t i = 0; i < sizeof values / sizeof *values; i++)
-    if (!(values[i].value >= 0 && values[i].value < values[i].limit))
-      return vit__fail(VIT_ERR_CONFIG,
-          "the optimiser's %s is %g; it must be at least 0 and below %g",
-          values[i].name, (double)values[i].value, (double)values[i].limit);
-  if (!(c->eps > 0 && c->eps <= FLT_MAX))
-    return vit__fail(VIT_ERR_CONFIG,
-        "the optimiser's eps is %g; it must be above 0 and finite",
-        (double)c->eps);
-  return VIT_OK;
+  vit_result r = VIT_OK;
+#define VIT__CHECK(type, field, start, same, low, high, range)                 \
+  if (!r)                                                                      \
+    r = vit__check_setting("the optimiser's " #field,                          \
+        (type)0.5f == 0 ? (int)c->field : (double)c->field, low, high,         \
+        (type)0.5f == 0, range);
+  VIT_OPTIMIZER_FIELDS(VIT__CHECK)
+#undef VIT__CHECK
+  return r;
 }
 
 static void vit__plan_optimizer(
@@ -4401,57 +4509,48 @@ VIT_DEF void vit_optimizer_free(vit_optimizer *o) {
 /* Sums over fixed parts, so that the norm does not depend on the threads. */
 VIT_DEF double vit_clip_gradients(
     const vit_model *m, vit_state *s, float limit) {
-  const int parts = vit__parts(m), threads = vit__threads(parts);
+  const int threads = vit_model_threads(m);
+  float *g = s->grads.block;
   double sums[VIT__PARTS], total = 0;
-  if (vit__check_model(m) || !s->grads.block) return 0;
+  if (vit__check_model(m) || !g) return 0;
   VIT__PARALLEL_FOR
   for (int i = 0; i < VIT__PARTS; i++) {
     int first, n;
     vit__part((int)s->grads.count, VIT__PARTS, i, 64, &first, &n);
-    m->kernels->sum_squares(&sums[i], s->grads.block + first, n);
+    m->kernels->sum_squares(&sums[i], g + first, n);
   }
   for (int i = 0; i < VIT__PARTS; i++) total += sums[i];
   total = sqrt(total);
   if (limit >= 0 && total > (double)limit) {
     float factor = (float)((double)limit / (total + 1e-6)); /* as PyTorch */
-    VIT__PARALLEL_FOR
-    for (int i = 0; i < parts; i++) {
-      int first, n;
-      vit__part((int)s->grads.count, parts, i, 64, &first, &n);
-      m->kernels->scale(
-          s->grads.block + first, s->grads.block + first, factor, n);
-    }
+    m->kernels->scale(g, g, factor, (int)s->grads.count);
   }
   return total;
 }
 
-/* One step on parameters first .. first + n - 1, which part one decay. */
-static void vit__step_range(const vit_optimizer *o, vit_model *m,
-    const vit_state *s, vit_adam_constants a, int decay, vit_idx first, int n) {
-  const vit_optimizer_config *c = &o->config;
-  float *w = m->params.block + first, *mean = o->m.block + first;
-  const float *g = s->grads.block + first;
-  a.decay = decay || c->decay_all ? c->weight_decay : 0;
-  if (c->algorithm == VIT_SGD)
-    m->kernels->sgd_step(w, mean, g, n, a.rate, c->momentum, a.decay);
-  else
-    m->kernels->adam_step(w, mean, o->v.block + first, g, n, &a);
-}
-
 /* The table's rows, tensor after tensor; each thread does its part of each. */
 static void vit__step_part(const vit_optimizer *o, vit_model *m,
-    const vit_state *s, const vit_adam_constants *a, int part, int parts) {
+    const vit_state *s, vit_adam_constants a, int part, int parts) {
+  const vit_optimizer_config *c = &o->config;
   vit__row rows[VIT__ROWS];
-  vit_idx at = 0;
+  vit_idx tensor = 0;
   vit__table(&m->config, rows);
   for (int where = VIT__STEM; where <= VIT__TAIL; where++)
     for (int l = 0; l < (where == VIT__BLOCK ? m->config.depth : 1); l++)
       for (int i = 0; i < VIT__ROWS; i++) {
         int first, n;
+        vit_idx at;
         if (rows[i].where != where || rows[i].count == 0) continue;
         vit__part((int)rows[i].count, parts, part, 64, &first, &n);
-        if (n > 0) vit__step_range(o, m, s, *a, rows[i].decay, at + first, n);
-        at += (vit_idx)rows[i].count;
+        at = tensor + first;
+        tensor += (vit_idx)rows[i].count;
+        a.decay = rows[i].decay || c->decay_all ? c->weight_decay : 0;
+        if (n > 0 && c->algorithm == VIT_SGD)
+          m->kernels->sgd_step(m->params.block + at, o->m.block + at,
+              s->grads.block + at, n, a.rate, c->momentum, a.decay);
+        else if (n > 0)
+          m->kernels->adam_step(m->params.block + at, o->m.block + at,
+              o->v.block + at, s->grads.block + at, n, &a);
       }
 }
 
@@ -4459,7 +4558,10 @@ VIT_DEF vit_result vit_optimizer_step(
     vit_optimizer *o, vit_model *m, vit_state *s, float rate) {
   const int parts = vit__parts(m), threads = vit__threads(parts);
   const vit_optimizer_config *c = &o->config;
-  vit_adam_constants a;
+  const int step = o->step + 1;
+  const vit_adam_constants a = {rate, c->beta1, c->beta2, c->eps, 0,
+      (float)(1 - pow((double)c->beta1, step)),
+      (float)(1 - pow((double)c->beta2, step)), c->algorithm == VIT_ADAMW};
   vit_result r = vit__check_model(m);
   if (!r) r = vit__check_unpacked(m);
   if (r) return r;
@@ -4475,41 +4577,27 @@ VIT_DEF vit_result vit_optimizer_step(
     return vit__fail(VIT_ERR_STATE,
         "this optimiser was made for %s; to change that, make another",
         o->v.block ? "Adam or AdamW" : "SGD");
-  if (!(rate >= 0 && rate <= FLT_MAX))
-    return vit__fail(VIT_ERR_CONFIG,
-        "the learning rate is %g; it must be finite and at least 0",
-        (double)rate);
+  r = vit__check_setting("the learning rate", (double)rate, 0, (double)FLT_MAX,
+      0, "finite and at least 0");
+  if (r) return r;
   o->norm = vit_clip_gradients(m, s, c->clip_norm > 0 ? c->clip_norm : FLT_MAX);
   if (!(o->norm <= (double)FLT_MAX)) /* before it reaches the weights */
     return vit__fail(VIT_ERR_DIVERGED,
         "the gradient's norm in step %d is %g: training diverged; the weights "
         "are as before; a smaller learning rate may help",
-        o->step + 1, fabs(o->norm));
-  o->step++;
-  a.rate = rate;
-  a.beta1 = c->beta1;
-  a.beta2 = c->beta2;
-  a.eps = c->eps;
-  a.decay = 0;
-  a.correction1 = (float)(1 - pow((double)c->beta1, o->step));
-  a.correction2 = (float)(1 - pow((double)c->beta2, o->step));
-  a.decoupled = c->algorithm == VIT_ADAMW;
+        step, fabs(o->norm));
+  o->step = step;
   VIT__PARALLEL_FOR
-  for (int i = 0; i < parts; i++) vit__step_part(o, m, s, &a, i, parts);
+  for (int i = 0; i < parts; i++) vit__step_part(o, m, s, a, i, parts);
   return VIT_OK;
 }
 
 /* -- schedules ----------------------------------------------------------- */
 
-VIT_DEF vit_schedule vit_schedule_constant(float rate) {
-  vit_schedule s;
-  memset(&s, 0, sizeof s);
-  s.kind = VIT_CONSTANT;
-  s.rate = rate;
-  s.factor = 0.1f;
-  s.every = s.patience = 1;
-  s.scale = 1;
-  return s;
+VIT_DEF vit_schedule vit_schedule_constant(float highest) {
+  vit_schedule c;
+  VIT_SCHEDULE_FIELDS(VIT__START)
+  return c;
 }
 
 static vit_result vit__check_schedule(const vit_schedule *s) {
@@ -4542,12 +4630,20 @@ static vit_result vit__check_schedule(const vit_schedule *s) {
   return VIT_OK;
 }
 
+/* What the plateau has made of the rate: factor * factor * ... */
+static float vit__plateau_scale(const vit_schedule *s, int lowered) {
+  float scale = 1;
+  while (lowered-- > 0) scale *= s->factor;
+  return scale;
+}
+
 /* Warm-up as in Hugging Face's get_linear_schedule_with_warmup: step 0 has
    rate 0. */
-VIT_DEF float vit_schedule_rate(const vit_schedule *s, int step) {
+VIT_DEF float vit_schedule_rate(
+    const vit_schedule *s, const vit_plateau *p, int step) {
   double rate = (double)s->rate, floor = (double)s->floor, part;
   if (s->kind == VIT_PLATEAU) {
-    rate *= (double)s->scale;
+    if (p) rate *= (double)vit__plateau_scale(s, p->lowered);
     return (float)(rate > floor ? rate : floor);
   }
   if (s->kind == VIT_STEP)
@@ -4563,20 +4659,19 @@ VIT_DEF float vit_schedule_rate(const vit_schedule *s, int step) {
   return (float)(floor + (rate - floor) * 0.5 * (1 + cos(VIT_PI * part)));
 }
 
-VIT_DEF int vit_schedule_observe(vit_schedule *s, double loss) {
-  float was;
+VIT_DEF int vit_plateau_observe(
+    vit_plateau *p, const vit_schedule *s, double loss) {
+  const float was = vit_schedule_rate(s, p, 0);
   if (s->kind != VIT_PLATEAU) return 0;
-  if (loss == loss && (!s->started || loss < s->best)) { /* not NaN */
-    s->started = 1;
-    s->best = loss;
-    s->waited = 0;
-    return 0;
+  if (loss == loss && (!p->started || loss < p->best)) { /* not NaN */
+    p->started = 1;
+    p->best = loss;
+    p->waited = 0;
+  } else if (++p->waited >= s->patience) {
+    p->waited = 0;
+    p->lowered++;
   }
-  if (++s->waited < s->patience) return 0;
-  s->waited = 0;
-  was = vit_schedule_rate(s, 0);
-  s->scale *= s->factor;
-  return vit_schedule_rate(s, 0) < was;
+  return vit_schedule_rate(s, p, 0) < was;
 }
 
 /* ------------------------------------------------------------------------ */
@@ -5628,761 +5723,7 @@ VIT_DEF vit_result vit_loader_batch(vit_loader *l, int first, int n) {
   return VIT_OK;
 }
 
-/* -- evaluate and fit ---------------------------------------------------- */
-
-/* Room for one batch of images and labels, and the order of all images. */
-typedef struct {
-  float *images;
-  int *labels, *order;
-  vit_arena arena;
-} vit__batch;
-
-static void vit__plan_batch(
-    vit__batch *b, const vit_dataset *d, int n, vit_arena *a) {
-  size_t pixels = (size_t)d->channels * (size_t)d->height * (size_t)d->width;
-  b->images = (float *)vit_arena_take(a, (size_t)n * pixels, sizeof(float));
-  b->labels = (int *)vit_arena_take(a, (size_t)n, sizeof(int));
-  b->order = (int *)vit_arena_take(a, (size_t)d->count, sizeof(int));
-}
-
-enum { VIT__EVALUATE_BATCH = 128 };
-
-static vit_result vit__batch_create(
-    vit__batch *b, const vit_dataset *d, int n) {
-  vit_result r;
-  memset(b, 0, sizeof *b);
-  vit__plan_batch(b, d, n, &b->arena);
-  r = vit_arena_allocate(&b->arena, "batch");
-  if (r) return r;
-  vit__plan_batch(b, d, n, &b->arena);
-  for (int i = 0; i < d->count; i++) b->order[i] = i;
-  return VIT_OK;
-}
-
-/* What an evaluation holds: a state and a batch of the same size. */
-typedef struct {
-  int n;
-  vit_state s;
-  vit__batch batch;
-} vit__evaluation;
-
-static void vit__evaluation_free(vit__evaluation *t) {
-  vit_arena_free(&t->batch.arena);
-  vit_state_free(&t->s);
-}
-
-static vit_result vit__evaluation_create(
-    vit__evaluation *t, const vit_model *m, const vit_dataset *d, int batch) {
-  vit_result r;
-  memset(t, 0, sizeof *t);
-  t->n = VIT__MIN(batch, d->count);
-  r = vit__batch_create(&t->batch, d, t->n);
-  if (!r) r = vit_state_create(&t->s, m, t->n, VIT_FOR_INFERENCE, 0);
-  if (r) vit__evaluation_free(t);
-  return r;
-}
-
-static int vit__among_best(const float *p, int label, int K, int n_best);
-
-static vit_result vit__evaluation_run(vit__evaluation *t, const vit_model *m,
-    const vit_dataset *d, double *loss, double *accuracy, double *top5,
-    int *classes, float *p) {
-  const vit_idx K = m->config.classes;
-  double total = 0;
-  int right = 0, near = 0;
-  for (int i = 0; i < d->count; i += t->n) {
-    int B = VIT__MIN(t->n, d->count - i);
-    double mean = 0;
-    vit_result r;
-    vit_dataset_batch(
-        d, t->batch.order + i, B, t->batch.images, t->batch.labels);
-    r = vit_forward(m, &t->s, t->batch.images, B);
-    if (!r) r = vit_loss(m, &t->s, t->batch.labels, 0, &mean);
-    if (r) return r;
-    total += mean * B;
-    for (vit_idx b = 0; b < B; b++) {
-      const float *logits = t->s.logits + b * K;
-      right += vit__among_best(logits, t->batch.labels[b], (int)K, 1);
-      near += vit__among_best(logits, t->batch.labels[b], (int)K, 5);
-      if (classes) classes[i + b] = vit__class_of(logits, (int)K);
-    }
-    if (p) memcpy(p + i * K, t->s.probs, (size_t)(B * K) * sizeof *p);
-  }
-  *loss = total / d->count;
-  *accuracy = (double)right / d->count;
-  *top5 = (double)near / d->count;
-  return VIT_OK;
-}
-
-VIT_DEF vit_result vit_evaluate(const vit_model *m, const vit_dataset *d,
-    double *loss, double *accuracy, int *classes, float *p) {
-  vit__evaluation t;
-  double top5;
-  vit_result r = vit__check_dataset(m, d, "test");
-  if (!r) r = vit__evaluation_create(&t, m, d, VIT__EVALUATE_BATCH);
-  if (r) return r;
-  r = vit__evaluation_run(&t, m, d, loss, accuracy, &top5, classes, p);
-  vit__evaluation_free(&t);
-  return r;
-}
-
-VIT_DEF vit_fit_config vit_fit_defaults(void) {
-  vit_fit_config c;
-  memset(&c, 0, sizeof c);
-  c.epochs = 5;
-  c.batch = 128;
-  c.accumulate = 1;
-  c.seed = 1;
-  c.optimizer = vit_optimizer_defaults(VIT_ADAM);
-  c.optimizer.beta2 = 0.95f;
-  c.schedule = vit_schedule_constant(0.005f);
-  c.schedule.kind = VIT_LINEAR;
-  c.schedule.floor = 0.0025f;
-  return c;
-}
-
-VIT_DEF void vit_history_free(vit_history *h) {
-  if (h->epoch) VIT_FREE(h->epoch);
-  memset(h, 0, sizeof *h);
-}
-
-VIT_DEF vit_result vit_history_write(const vit_history *h, const char *path) {
-  vit__text t;
-  vit__piece piece;
-  vit_result r = vit__check_point();
-  if (r) return r;
-  memset(&t, 0, sizeof t);
-  vit__text_print(&t, "epoch");
-#define VIT__FIELD(name, text) vit__text_print(&t, "," #name);
-  VIT_EPOCH_FIELDS(VIT__FIELD)
-#undef VIT__FIELD
-  for (int i = 0; i < h->epochs; i++) {
-    vit__text_print(&t, "\n%d", i + 1);
-#define VIT__FIELD(name, text) vit__text_print(&t, ",%.9g", h->epoch[i].name);
-    VIT_EPOCH_FIELDS(VIT__FIELD)
-#undef VIT__FIELD
-  }
-  vit__text_print(&t, "\n");
-  piece.data = t.at;
-  piece.size = t.used;
-  r = t.failed ? VIT_ERR_NO_MEMORY : vit__replace_file(path, &piece, 1);
-  vit__text_free(&t);
-  return r;
-}
-
-/* Everything that a training run holds. */
-typedef struct {
-  vit_model *m;
-  const vit_fit_config *c;
-  const vit_dataset *train, *val;
-  vit_schedule schedule;
-  vit_state s;
-  vit_optimizer o;
-  vit_loader loader;
-  vit__evaluation t;
-  vit_history *h;
-  int epoch, batch;      /* epochs finished; batches done of the next one */
-  double total;          /* sum of the losses of those batches */
-  float *average, *best; /* weights, or NULL: averaged; of the best epoch */
-  double *table;         /* the history as it stands in a checkpoint */
-  double images;         /* shown since this start */
-  double start, before;  /* clock; seconds of finished epochs before a resume */
-  uint32_t train_sum, val_sum; /* of the images: a run goes on with the same */
-  vit_arena arena;
-} vit__run;
-
-static vit_result vit__save_run(vit__run *r);
-static vit_result vit__save_best(const vit__run *r);
-static vit_result vit__resume(vit__run *r);
-
-static int vit__batches(const vit__run *r) {
-  return (r->train->count + r->c->batch - 1) / r->c->batch;
-}
-
-static int vit__report(const vit__run *r, vit_progress *p) {
-  const double now = vit_seconds() - r->start;
-  double left = (double)r->c->epochs * r->train->count;
-  left -= (double)r->epoch * r->train->count + (double)r->batch * r->c->batch;
-  p->epochs = r->c->epochs;
-  p->steps = vit__batches(r);
-  p->model = r->m;
-  p->history = r->h;
-  p->seconds = r->before + now;
-  p->images_per_second = now > 0 ? r->images / now : 0;
-  p->seconds_left = r->images > 0 && left > 0 ? now * left / r->images : 0;
-  return r->c->callback ? r->c->callback(p, r->c->user) : 0;
-}
-
-/* Forward, loss and backward of images first .. first + B - 1 of the order. */
-static vit_result vit__fit_batch(
-    vit__run *r, int first, int B, float factor, double *loss) {
-  vit_result result;
-  vit_loader_batch(&r->loader, first, B);
-  result = vit_forward(r->m, &r->s, r->loader.images, B);
-  if (!result) result = vit_loss_targets(r->m, &r->s, r->loader.targets, loss);
-  if (result) return result;
-  if (!(fabs(*loss) <= 1e30))
-    return vit__fail(VIT_ERR_DIVERGED,
-        "the loss of step %.0f is %g: training diverged; a smaller learning "
-        "rate may help",
-        (double)r->epoch * vit__batches(r) + r->batch + 1, fabs(*loss));
-  return vit_backward(r->m, &r->s, factor);
-}
-
-/* average = decay average + (1 - decay) weights, after every step (Polyak and
-   Juditsky 1992). The first steps count more, as TensorFlow does it. */
-static void vit__average(vit__run *r) {
-  const double early = (1.0 + r->o.step) / (10.0 + r->o.step);
-  const float rest = 1 - (float)fmin((double)r->c->ema, early);
-  const float *w = r->m->params.block;
-  for (size_t i = 0; r->average && i < r->m->params.count; i++)
-    r->average[i] += rest * (w[i] - r->average[i]);
-}
-
-/* The averaged weights change places with the model's. */
-static void vit__swap_average(vit__run *r) {
-  float *w = r->m->params.block;
-  for (size_t i = 0; r->average && i < r->m->params.count; i++) {
-    float t = w[i];
-    w[i] = r->average[i];
-    r->average[i] = t;
-  }
-}
-
-/* The rest of an epoch: step after step. A step takes `accumulate` batches, and
-   a run can stop between two steps only. */
-static vit_result vit__fit_epoch(vit__run *r, vit_epoch *e) {
-  const int n = r->train->count, batch = r->c->batch, steps = vit__batches(r);
-  int stop = 0;
-  vit_loader_epoch(&r->loader, r->epoch);
-  for (int i = r->batch; i < steps; i++) {
-    const int B = VIT__MIN(batch, n - i * batch);
-    const int group = i / r->c->accumulate * r->c->accumulate;
-    const int members = VIT__MIN(r->c->accumulate, steps - group);
-    vit_progress p;
-    double loss = 0;
-    vit_result result;
-    if (i == group) vit_zero_gradients(&r->s);
-    result = vit__fit_batch(r, i * batch, B, 1.0f / (float)members, &loss);
-    if (result) return result;
-    r->batch = i + 1;
-    r->total += loss * B;
-    r->images += B;
-    e->rate = (double)vit_schedule_rate(&r->schedule, r->o.step);
-    if (i == group + members - 1) {
-      result = vit_optimizer_step(&r->o, r->m, &r->s, (float)e->rate);
-      if (result) return result;
-      vit__average(r);
-    }
-    memset(&p, 0, sizeof p);
-    p.epoch = r->epoch + 1;
-    p.step = i + 1;
-    p.loss = r->total / (i * (double)batch + B);
-    p.rate = e->rate;
-    stop |= vit__report(r, &p);
-    if (!stop || i != group + members - 1) continue;
-    result = vit__save_run(r);
-    return result ? result
-                  : vit__fail(VIT_STOPPED, "stopped at epoch %d, step %d",
-                        p.epoch, p.step);
-  }
-  e->train_loss = r->total / n; /* also where only this was left to do */
-  e->rate = (double)vit_schedule_rate(&r->schedule, r->o.step - 1);
-  return VIT_OK;
-}
-
-/* Judge the weights, averaged where they are, after an epoch. */
-static vit_result vit__judge(vit__run *r, vit_epoch *e) {
-  const vit_epoch *best = r->h->best ? r->h->epoch + r->h->best - 1 : NULL;
-  vit_result result = VIT_OK;
-  e->val_loss = e->val_accuracy = e->val_top5 = NAN;
-  if (!r->val) return VIT_OK;
-  vit__swap_average(r);
-  result = vit__evaluation_run(&r->t, r->m, r->val, &e->val_loss,
-      &e->val_accuracy, &e->val_top5, NULL, NULL);
-  if (!result && !(fabs(e->val_loss) <= 1e30))
-    result = vit__fail(VIT_ERR_DIVERGED,
-        "the loss on the images that judge epoch %d is %g: training diverged; "
-        "a smaller learning rate may help",
-        r->epoch + 1, fabs(e->val_loss));
-  if (!result && (!best || e->val_accuracy > best->val_accuracy ||
-                     (e->val_accuracy == best->val_accuracy &&
-                         e->val_loss < best->val_loss))) {
-    r->h->best = r->epoch + 1;
-    if (r->best)
-      memcpy(r->best, r->m->params.block, r->m->params.count * sizeof(float));
-    result = vit__save_best(r);
-  }
-  vit__swap_average(r);
-  return result;
-}
-
-static vit_result vit__finish_epoch(vit__run *r, vit_epoch *e) {
-  vit_progress p;
-  vit_result result = vit__judge(r, e);
-  if (result) return result;
-  e->seconds = r->before + vit_seconds() - r->start;
-  vit_schedule_observe(&r->schedule, r->val ? e->val_loss : e->train_loss);
-  memset(&p, 0, sizeof p);
-  p.epoch = r->h->epochs = ++r->epoch;
-  p.epoch_done = 1;
-  p.step = r->batch;
-  p.loss = e->train_loss;
-  p.rate = e->rate;
-  p.result = e;
-  r->batch = 0;
-  r->total = 0;
-  result = vit__save_run(r);
-  if (result) return result;
-  vit__swap_average(r);
-  if (vit__report(r, &p))
-    result = vit__fail(VIT_STOPPED, "stopped after epoch %d", r->epoch);
-  vit__swap_average(r);
-  return result;
-}
-
-static vit_result vit__fit_epochs(vit__run *r) {
-  const int patience = r->c->early_stop;
-  vit_result result = VIT_OK;
-  while (!result && r->epoch < r->c->epochs) {
-    vit_epoch *e = r->h->epoch + r->epoch;
-    if (patience && r->h->best && r->epoch - r->h->best >= patience) break;
-    result = vit__fit_epoch(r, e);
-    if (!result) result = vit__finish_epoch(r, e);
-  }
-  return result;
-}
-
-/* Steps of the optimiser in a whole run. */
-static int vit__optimizer_steps(const vit_fit_config *c, int images) {
-  int batches = (images + c->batch - 1) / c->batch;
-  double steps = (batches + c->accumulate - 1) / c->accumulate;
-  return (int)fmin(steps * c->epochs, INT_MAX);
-}
-
-enum { VIT__RUN_DIR = 440 }; /* characters; leaves room for the names in it */
-
-static vit_result vit__check_run(const vit_fit_config *c) {
-  const struct {
-    const char *name;
-    int value;
-  } counts[] = {{"epochs", c->epochs}, {"accumulate", c->accumulate}};
-  for (int i = 0; i < 2; i++)
-    if (counts[i].value < 1 || counts[i].value > VIT__MOST)
-      return vit__fail(VIT_ERR_CONFIG, "%s is %d; it must be from 1 to %d",
-          counts[i].name, counts[i].value, (int)VIT__MOST);
-  if (c->dir && strlen(c->dir) > VIT__RUN_DIR)
-    return vit__fail(VIT_ERR_CONFIG,
-        "the folder of the checkpoints has %.0f characters; it must have at "
-        "most %d",
-        (double)strlen(c->dir), VIT__RUN_DIR);
-  if (c->resume && !c->dir)
-    return vit__fail(VIT_ERR_CONFIG,
-        "resume is set, but not dir, the folder of the run to go on with");
-  if (!(c->ema >= 0 && c->ema < 1))
-    return vit__fail(VIT_ERR_CONFIG,
-        "the decay of the averaged weights is %g; it must be from 0 to below 1",
-        (double)c->ema);
-  if (c->early_stop < 0)
-    return vit__fail(VIT_ERR_CONFIG,
-        "early_stop is %d; it must be 0, never, or the epochs to wait for a "
-        "better one",
-        c->early_stop);
-  return VIT_OK;
-}
-
-VIT_DEF vit_result vit_fit_check(const vit_fit_config *c) {
-  vit_schedule schedule = c->schedule;
-  vit_result r = vit__check_batch(c->batch);
-  if (schedule.total == 0) schedule.total = INT_MAX; /* the images decide */
-  if (!r) r = vit__check_smoothing(c->smoothing);
-  if (!r) r = vit_augment_check(&c->augment);
-  if (!r) r = vit__check_optimizer(&c->optimizer);
-  if (!r) r = vit__check_schedule(&schedule);
-  if (!r && c->dir) r = vit__check_point();
-  return r ? r : vit__check_run(c);
-}
-
-static vit_result vit__check_fit(const vit_model *m, const vit_fit_config *c,
-    const vit_dataset *train, const vit_dataset *val) {
-  vit_result r = vit_fit_check(c);
-  if (!r) r = vit__check_dataset(m, train, "training");
-  if (!r && val) r = vit__check_dataset(m, val, "validation");
-  if (r) return r;
-  if ((c->early_stop || c->keep_best) && !val)
-    return vit__fail(VIT_ERR_CONFIG,
-        "early_stop is %d and keep_best %d, but there are no images that judge "
-        "an epoch; hold some back",
-        c->early_stop, c->keep_best);
-  return VIT_OK;
-}
-
-/* FNV-1a over bytes 0, step, 2 step, ... */
-static uint32_t vit__fnv(uint32_t sum, const void *bytes, vit_idx n, int step) {
-  const uint8_t *b = (const uint8_t *)bytes;
-  for (vit_idx i = 0; i < n; i += step) sum = (sum ^ b[i]) * 0x01000193u;
-  return sum;
-}
-
-/* A checksum of 24 bits that tells one set of images from another: the labels, the
-   normalisation, and about every 100th byte of the pixels, in all columns. */
-static uint32_t vit__checksum(const vit_dataset *d) {
-  const vit_idx bytes = (vit_idx)d->count * d->channels * d->height * d->width;
-  const int floats = d->channels * (int)sizeof(float);
-  uint32_t sum = vit__fnv(0x811C9DC5u, d->labels, d->count, 1);
-  sum = vit__fnv(sum, d->mean, floats, 1);
-  sum = vit__fnv(sum, d->std, floats, 1);
-  return vit__fnv(sum, d->pixels, bytes, d->width % 97 ? 97 : 101) >> 8;
-}
-
-static void vit__plan_run(vit__run *r, vit_arena *a) {
-  const size_t n = r->m->params.count;
-  if (r->c->ema > 0) r->average = (float *)vit_arena_take(a, n, sizeof(float));
-  if (r->c->keep_best) r->best = (float *)vit_arena_take(a, n, sizeof(float));
-  r->table =
-      (double *)vit_arena_take(a, (size_t)r->c->epochs, sizeof(vit_epoch));
-}
-
-static vit_result vit__run_create(vit__run *r) {
-  const vit_fit_config *c = r->c;
-  vit_result result = vit__check_schedule(&r->schedule);
-  if (!result)
-    result = vit_loader_create(&r->loader, r->train, r->m, &c->augment,
-        c->batch, c->smoothing, c->seed);
-  if (!result)
-    result = vit_state_create(&r->s, r->m, c->batch, VIT_FOR_TRAINING, c->seed);
-  if (!result) result = vit_optimizer_create(&r->o, r->m, &c->optimizer);
-  if (!result && r->val)
-    result = vit__evaluation_create(
-        &r->t, r->m, r->val, VIT__MIN(c->batch, VIT__EVALUATE_BATCH));
-  if (result) return result;
-  vit__plan_run(r, &r->arena);
-  result = vit_arena_allocate(&r->arena, "training run");
-  if (result) return result;
-  vit__plan_run(r, &r->arena);
-  if (r->average)
-    memcpy(r->average, r->m->params.block, r->m->params.count * sizeof(float));
-  r->h->epoch = (vit_epoch *)vit__allocate(
-      (size_t)c->epochs, sizeof *r->h->epoch, "the history");
-  if (!r->h->epoch) return VIT_ERR_NO_MEMORY;
-  memset(r->h->epoch, 0, (size_t)c->epochs * sizeof *r->h->epoch);
-  return c->dir ? vit_make_dir(c->dir) : VIT_OK;
-}
-
-/* The model ends with the weights that the run was for. */
-static void vit__run_free(vit__run *r) {
-  const float *end = r->best && r->h->best ? r->best : r->average;
-  if (end) memcpy(r->m->params.block, end, r->m->params.count * sizeof(float));
-  vit_loader_free(&r->loader);
-  vit_state_free(&r->s);
-  vit_optimizer_free(&r->o);
-  vit__evaluation_free(&r->t);
-  vit_arena_free(&r->arena);
-}
-
-VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
-    const vit_dataset *train, const vit_dataset *val, vit_history *h) {
-  vit__run r;
-  vit_result result = vit__check_fit(m, c, train, val);
-  memset(&r, 0, sizeof r);
-  memset(h, 0, sizeof *h);
-  if (result) return result;
-  r.m = m;
-  r.c = c;
-  r.train = train;
-  r.val = val;
-  r.h = h;
-  r.schedule = c->schedule;
-  if (c->dir) r.train_sum = vit__checksum(train);
-  if (c->dir && val) r.val_sum = vit__checksum(val);
-  if (r.schedule.total == 0)
-    r.schedule.total = vit__optimizer_steps(c, train->count);
-  result = vit__run_create(&r);
-  if (!result && c->dir && c->resume) result = vit__resume(&r);
-  r.start = vit_seconds();
-  if (!result) result = vit__fit_epochs(&r);
-  vit__run_free(&r);
-  return result;
-}
-
-/* -- checkpoints --------------------------------------------------------- */
-
-/* Numbers that say where a run stands: name and place. Together with the
-   tensors they are all that the rest of the run depends on. */
-#define VIT__RUN_NUMBERS(X)                                                    \
-  X(int, "training.epoch", r->epoch)                                           \
-  X(int, "training.batch", r->batch)                                           \
-  X(double, "training.loss_sum", r->total)                                     \
-  X(int, "training.step", r->o.step)                                           \
-  X(uint32_t, "training.forward_passes", r->s.forwards)                        \
-  X(int, "training.best_epoch", r->h->best)                                    \
-  X(int, "training.plateau_started", r->schedule.started)                      \
-  X(double, "training.plateau_best", r->schedule.best)                         \
-  X(int, "training.plateau_waited", r->schedule.waited)                        \
-  X(float, "training.plateau_scale", r->schedule.scale)
-
-/* What must be the same when a run goes on. */
-#define VIT__RECIPE(X)                                                         \
-  X("images", r->train->count)                                                 \
-  X("epochs", falls && !c->schedule.total ? c->epochs : 0)                     \
-  X("seed", c->seed & 0xFFFFFF) /* in three parts that "%.9g" can hold */      \
-  X("seed_middle", c->seed >> 24 & 0xFFFFFF)                                   \
-  X("seed_high", c->seed >> 48)                                                \
-  X("mean", r->train->mean[0])                                                 \
-  X("std", r->train->std[0])                                                   \
-  X("checksum", r->train_sum)                                                  \
-  X("val_images", r->val ? r->val->count : 0)                                  \
-  X("val_checksum", r->val_sum)                                                \
-  X("batch", c->batch)                                                         \
-  X("accumulate", c->accumulate)                                               \
-  X("smoothing", c->smoothing)                                                 \
-  X("ema", c->ema)                                                             \
-  X("keep_best", c->keep_best)                                                 \
-  X("optimizer", c->optimizer.algorithm)                                       \
-  X("momentum", c->optimizer.momentum)                                         \
-  X("beta1", c->optimizer.beta1)                                               \
-  X("beta2", c->optimizer.beta2)                                               \
-  X("eps", c->optimizer.eps)                                                   \
-  X("weight_decay", c->optimizer.weight_decay)                                 \
-  X("decay_all", c->optimizer.decay_all)                                       \
-  X("clip_norm", c->optimizer.clip_norm)                                       \
-  X("schedule", r->schedule.kind)                                              \
-  X("rate", r->schedule.rate)                                                  \
-  X("rate_floor", r->schedule.floor)                                           \
-  X("rate_factor", r->schedule.factor)                                         \
-  X("warmup_steps", r->schedule.warmup)                                        \
-  X("total_steps", falls ? r->schedule.total : 0)                              \
-  X("rate_every", r->schedule.every)                                           \
-  X("rate_patience", r->schedule.patience)
-
-/* Number i of the recipe, the config and the augmentation; 0 past the end. */
-static int vit__recipe_at(
-    const vit__run *r, int i, char name[64], double *value) {
-  const vit_fit_config *c = r->c;
-  const int falls =
-      r->schedule.kind == VIT_LINEAR || r->schedule.kind == VIT_COSINE;
-  vit_augment augment = c->augment;
-  const char *field, *text;
-  float *number;
-#define VIT__FIELD(key, place)                                                 \
-  if (i-- == 0) {                                                              \
-    snprintf(name, 64, "recipe." key);                                         \
-    *value = (double)(place);                                                  \
-    return 1;                                                                  \
-  }
-  VIT__RECIPE(VIT__FIELD)
-#undef VIT__FIELD
-  if (vit_augment_field(&augment, i, &field, &text, &number)) {
-    snprintf(name, 64, "augment.%s", field);
-    *value = (double)*number;
-    return 1;
-  }
-  i -= VIT__AUGMENT_COUNT;
-  if (!vit_config_field(&r->m->config, i, &field, &text, value)) return 0;
-  snprintf(name, 64, "config.%s", field);
-  return 1;
-}
-
-static void vit__note(
-    vit__text *notes, const char *key, const char *format, ...);
-static void vit__note_dataset(vit__text *notes, const vit_dataset *d);
-static vit_result vit__write_model(const char *path, const vit_model *m,
-    vit__text *notes, const vit_safetensor *extra, int extras);
-
-/* DIR/NAME, of a checkpoint. */
-static void vit__run_path(const vit__run *r, const char *name, char path[512]) {
-  snprintf(path, 512, "%.440s/%.60s", r->c->dir, name);
-}
-
-static vit_safetensor vit__block_tensor(
-    const char *name, const void *data, size_t count) {
-  vit_safetensor t;
-  memset(&t, 0, sizeof t);
-  t.name = name;
-  t.dims = 1;
-  t.shape[0] = (int)count;
-  t.count = count;
-  t.data = data;
-  snprintf(t.type, sizeof t.type, "F32");
-  return t;
-}
-
-/* The history without the clock: the same run makes the same file. */
-static vit_safetensor vit__history_tensor(vit__run *r) {
-  const size_t fields = sizeof(vit_epoch) / sizeof(double);
-  vit_safetensor t = vit__block_tensor("training.history", r->table, 0);
-  for (int i = 0; i < r->h->epochs; i++) {
-    vit_epoch e = r->h->epoch[i];
-    e.seconds = 0;
-    memcpy(r->table + (size_t)i * fields, &e, sizeof e);
-  }
-  t.dims = 2;
-  t.shape[0] = r->h->epochs;
-  t.shape[1] = (int)fields;
-  t.count = fields * (size_t)r->h->epochs;
-  snprintf(t.type, sizeof t.type, "F64");
-  return t;
-}
-
-/* Blocks of floats in a checkpoint, beside the parameters under their names. */
-enum { VIT__RUN_BLOCKS = 4 };
-static const char *vit__run_block(vit__run *r, int i, float **block) {
-  static const char *const names[] = {"training.first_moment",
-      "training.second_moment", "training.average", "training.best"};
-  float *const blocks[] = {r->o.m.block, r->o.v.block, r->average, r->best};
-  *block = blocks[i];
-  return names[i];
-}
-
-static vit_result vit__save_run(vit__run *r) {
-  vit_safetensor extra[VIT__RUN_BLOCKS + 1];
-  char path[512], name[64];
-  double value;
-  vit__text notes;
-  vit_result result;
-  int n = 0;
-  if (!r->c->dir) return VIT_OK;
-  memset(&notes, 0, sizeof notes);
-  for (int i = 0; vit__recipe_at(r, i, name, &value); i++)
-    vit__note(&notes, name, "%.9g", value);
-#define VIT__FIELD(type, key, place)                                           \
-  vit__note(&notes, key, "%.17g", (double)(place));
-  VIT__RUN_NUMBERS(VIT__FIELD)
-#undef VIT__FIELD
-  vit__note_dataset(&notes, r->train);
-  for (int i = 0; i < VIT__RUN_BLOCKS; i++) {
-    float *block;
-    const char *what = vit__run_block(r, i, &block);
-    if (block) extra[n++] = vit__block_tensor(what, block, r->m->params.count);
-  }
-  extra[n++] = vit__history_tensor(r);
-  vit__run_path(r, "history.csv", path); /* first: it may know an epoch more */
-  result = vit_history_write(r->h, path);
-  vit__run_path(r, "last.safetensors", path);
-  if (!result) return vit__write_model(path, r->m, &notes, extra, n);
-  vit__text_free(&notes);
-  return result;
-}
-
-static vit_result vit__save_best(const vit__run *r) {
-  char path[512];
-  if (!r->c->dir) return VIT_OK;
-  vit__run_path(r, "best.safetensors", path);
-  return vit_model_save(r->m, r->train, path);
-}
-
-/* Is the checkpoint of this recipe, and where does it stand? */
-static vit_result vit__read_numbers(
-    vit__run *r, const vit_safetensors *f, const char *path) {
-  char name[64], text[64], before[64];
-  double value = 0;
-  for (int i = 0; vit__recipe_at(r, i, name, &value); i++) {
-    const char *was = vit_safetensors_metadata(f, name);
-    snprintf(text, sizeof text, "%.9g", value);
-    if (was && !strcmp(was, text)) continue;
-    snprintf(before, sizeof before, "%.40s", was ? was : "not there");
-    for (int digits = 6; was && digits < 10; digits++) { /* as many as differ */
-      snprintf(before, sizeof before, "%.*g", digits, strtod(was, NULL));
-      snprintf(text, sizeof text, "%.*g", digits, value);
-      if (strcmp(before, text)) break;
-    }
-    return vit__fail(VIT_ERR_CONFIG,
-        "cannot resume from %.200s: its %s is %s, here it is %s; use the "
-        "settings and images that it was made with, or another folder",
-        path, name, before, text);
-  }
-#define VIT__FIELD(type, key, place)                                           \
-  {                                                                            \
-    const char *number = vit_safetensors_metadata(f, key);                     \
-    value = number ? strtod(number, NULL) : NAN;                               \
-    if (!(value >= 0 && value <= (sizeof(type) == 8 ? DBL_MAX : INT_MAX)) ||   \
-        ((type)0.5 == 0 && value != floor(value)))                             \
-      return vit__fail(VIT_ERR_FORMAT,                                         \
-          "cannot resume from %.200s: its %s is "                              \
-          "%.40s",                                                             \
-          path, key, number ? number : "not there");                           \
-    place = (type)value;                                                       \
-  }
-  VIT__RUN_NUMBERS(VIT__FIELD)
-#undef VIT__FIELD
-  if (r->epoch < 0 || r->epoch > r->c->epochs || r->batch < 0 ||
-      r->batch > vit__batches(r) || r->h->best < 0 || r->h->best > r->epoch ||
-      r->o.step > (double)r->c->epochs * vit__batches(r))
-    return vit__fail(VIT_ERR_FORMAT,
-        "cannot resume from %.200s: it stands at epoch %d, batch %d; this run "
-        "has %d epochs of %d batches",
-        path, r->epoch, r->batch, r->c->epochs, vit__batches(r));
-  return VIT_OK;
-}
-
-/* Copy tensor `name`, of this type and so many elements. */
-static vit_result vit__read_tensor(const vit_safetensors *f, const char *name,
-    const char *type, size_t count, void *to) {
-  vit_safetensor t;
-  vit_result r = vit_safetensors_find(f, name, &t);
-  if (r) return r;
-  if (strcmp(t.type, type) || t.count != count)
-    return vit__fail(VIT_ERR_FORMAT, "tensor %.60s holds %.0f %s, not %.0f %s",
-        name, (double)t.count, t.type, (double)count, type);
-  memcpy(to, t.data, count * (*type == 'F' && type[1] == '6' ? 8 : 4));
-  return VIT_OK;
-}
-
-/* The clock of the finished epochs stands in history.csv alone. */
-static void vit__read_seconds(vit__run *r, const char *path) {
-  FILE *f = fopen(path, "r");
-  char line[400];
-  for (int i = -1; f && i < r->epoch && fgets(line, sizeof line, f); i++) {
-    const char *last = strrchr(line, ',');
-    if (i >= 0 && last) r->h->epoch[i].seconds = strtod(last + 1, NULL);
-  }
-  if (f) fclose(f);
-  if (r->epoch) r->before = r->h->epoch[r->epoch - 1].seconds;
-}
-
-static vit_result vit__load_run(
-    vit__run *r, const vit_safetensors *f, const char *path) {
-  const size_t fields = sizeof(vit_epoch) / sizeof(double);
-  char other[512];
-  vit_result result = vit__read_numbers(r, f, path);
-  for (int i = 0; !result && i < VIT__RUN_BLOCKS; i++) {
-    float *block;
-    const char *name = vit__run_block(r, i, &block);
-    if (block)
-      result = vit__read_tensor(f, name, "F32", r->m->params.count, block);
-  }
-  if (!result)
-    result = vit__read_tensor(
-        f, "training.history", "F64", fields * (size_t)r->epoch, r->h->epoch);
-  if (!result && r->best && r->h->best) { /* the file may be another run's */
-    memcpy(r->m->params.block, r->best, r->m->params.count * sizeof(float));
-    result = vit__save_best(r);
-  }
-  if (!result) result = vit_model_load(r->m, f, "");
-  if (result) return result;
-  r->h->epochs = r->epoch;
-  vit__run_path(r, "history.csv", other);
-  vit__read_seconds(r, other);
-  return VIT_OK;
-}
-
-static vit_result vit__resume(vit__run *r) {
-  vit_safetensors f;
-  char path[512];
-  vit_result result;
-  FILE *there;
-  vit__run_path(r, "last.safetensors", path);
-  there = fopen(path, "rb");
-  if (!there && errno == ENOENT) return VIT_OK; /* nothing there: begin */
-  if (there) fclose(there);
-  result = vit_safetensors_open(&f, path);
-  if (!result) result = vit__load_run(r, &f, path);
-  vit_safetensors_close(&f);
-  if (result) r->h->epochs = r->h->best = 0;
-  return result;
-}
-
-/* -- what a trained model gets right ------------------------------------- */
+/* -- judging ------------------------------------------------------------- */
 
 VIT_DEF void vit_confusion(
     int *counts, const int *predicted, const uint8_t *labels, int n, int K) {
@@ -6418,6 +5759,817 @@ VIT_DEF double vit_top_accuracy(
   for (vit_idx i = 0; i < n; i++)
     right += vit__among_best(p + i * K, labels[i], K, n_best);
   return n > 0 ? (double)right / n : 0;
+}
+
+enum { VIT__JUDGE_BATCH = 128 };
+
+/* The next batch of d, in its order; `images` has room for one. A training
+   state judges without dropout, and as if it had not: no mask changes. */
+static vit_result vit__judge(vit_judged *j, const vit_model *m, vit_state *s,
+    float *images, const vit_dataset *d, int *classes, float *p,
+    float *logits) {
+  const int K = m->config.classes, dropout = s->dropout, at = j->images;
+  const int most = VIT__MIN(s->capacity, (int)VIT__JUDGE_BATCH);
+  const int B = VIT__MIN(most, d->count - at);
+  const uint32_t forwards = s->forwards;
+  const size_t size = (size_t)B * (size_t)K * sizeof(float);
+  int order[VIT__JUDGE_BATCH], labels[VIT__JUDGE_BATCH];
+  double mean;
+  vit_result r;
+  for (int b = 0; b < B; b++) order[b] = at + b;
+  vit_dataset_batch(d, order, B, images, labels);
+  s->dropout = 0;
+  r = vit_forward(m, s, images, B);
+  if (!r) r = vit_loss(m, s, labels, 0, &mean);
+  s->dropout = dropout;
+  s->forwards = forwards;
+  for (vit_idx b = 0; !r && b < B; b++) {
+    const int k = vit__class_of(s->logits + b * K, K);
+    if (k < 0)
+      r = vit__fail(VIT_ERR_DIVERGED,
+          "a logit of image %.0f is not a finite number: are all pixels and "
+          "all weights finite?",
+          (double)(at + b));
+    j->right += k == labels[b];
+    j->top5 += vit__among_best(s->logits + b * K, labels[b], K, 5);
+    if (classes) classes[at + b] = k;
+  }
+  if (r) return r;
+  if (p) memcpy(p + (vit_idx)at * K, s->probs, size);
+  if (logits) memcpy(logits + (vit_idx)at * K, s->logits, size);
+  j->loss += mean * B;
+  j->images += B;
+  return VIT_OK;
+}
+
+VIT_DEF vit_result vit_evaluate(const vit_model *m, const vit_dataset *d,
+    double *loss, double *accuracy, int *classes, float *p, float *logits) {
+  const int batch = VIT__MIN((int)VIT__JUDGE_BATCH, d->count);
+  vit_judged j;
+  vit_state s;
+  float *images;
+  vit_result r = vit__check_dataset(m, d, "test");
+  if (!r) r = vit_state_create(&s, m, batch, VIT_FOR_INFERENCE, 0);
+  if (r) return r;
+  memset(&j, 0, sizeof j);
+  images = (float *)vit__allocate((size_t)batch * vit__image_size(d),
+      sizeof *images, "the images of a batch");
+  if (!images) r = VIT_ERR_NO_MEMORY;
+  while (!r && j.images < d->count)
+    r = vit__judge(&j, m, &s, images, d, classes, p, logits);
+  if (!r) *loss = j.loss / d->count;
+  if (!r) *accuracy = (double)j.right / d->count;
+  if (images) VIT_FREE(images);
+  vit_state_free(&s);
+  return r;
+}
+
+/* -- histories ----------------------------------------------------------- */
+
+enum { VIT__EPOCH_NUMBERS = sizeof(vit_epoch) / sizeof(double) };
+
+VIT_DEF void vit_history_free(vit_history *h) {
+  if (h->epoch) VIT_FREE(h->epoch);
+  memset(h, 0, sizeof *h);
+}
+
+static vit_result vit__history_create(vit_history *h, int epochs) {
+  const size_t size = (size_t)epochs * sizeof *h->epoch;
+  memset(h, 0, sizeof *h);
+  h->epoch = (vit_epoch *)vit__allocate(size, 1, "the history");
+  if (h->epoch) memset(h->epoch, 0, size);
+  return h->epoch ? VIT_OK : VIT_ERR_NO_MEMORY;
+}
+
+/* One more epoch has ended; 1: it is the best so far. */
+static int vit__history_add(vit_history *h) {
+  const vit_epoch *e = h->epoch + h->epochs++;
+  const vit_epoch *best = h->epoch + h->best - 1; /* where there is one */
+  const int better = h->best ? e->val_accuracy > best->val_accuracy ||
+                                   (e->val_accuracy == best->val_accuracy &&
+                                       e->val_loss < best->val_loss)
+                             : e->val_accuracy >= 0; /* NaN: not judged */
+  if (better) h->best = h->epochs;
+  return better;
+}
+
+#define VIT__FIELD(name, text) "," #name
+static const char vit__history_title[] =
+    "epoch" VIT_EPOCH_FIELDS(VIT__FIELD) "\n";
+#undef VIT__FIELD
+
+VIT_DEF vit_result vit_history_write(const vit_history *h, const char *path) {
+  vit__text t;
+  vit__piece piece;
+  vit_result r = vit__check_point();
+  if (r) return r;
+  memset(&t, 0, sizeof t);
+  vit__text_print(&t, "%s", vit__history_title);
+  for (int i = 0; i < h->epochs; i++) {
+    vit__text_print(&t, "%d", i + 1);
+#define VIT__FIELD(name, text) vit__text_print(&t, ",%.9g", h->epoch[i].name);
+    VIT_EPOCH_FIELDS(VIT__FIELD)
+#undef VIT__FIELD
+    vit__text_print(&t, "\n");
+  }
+  piece.data = t.at;
+  piece.size = t.used;
+  r = t.failed ? VIT_ERR_NO_MEMORY : vit__replace_file(path, &piece, 1);
+  vit__text_free(&t);
+  return r;
+}
+
+/* The line at *at, in a file whose last character ends a line: no number may
+   begin with a blank, which strtod would skip. */
+static int vit__read_epoch(vit_history *h, char **at) {
+  double *x = (double *)(h->epoch + h->epochs);
+  if (**at <= ' ' || strtol(*at, at, 10) != h->epochs + 1) return 0;
+  for (int i = 0; i < VIT__EPOCH_NUMBERS; i++) {
+    char *const start = *at + 1;
+    if (**at != ',' || *start <= ' ') return 0;
+    x[i] = strtod(start, at);
+    if (*at == start || fabs(x[i]) > DBL_MAX) return 0;
+  }
+  if (*(*at)++ != '\n') return 0;
+  vit__history_add(h);
+  return 1;
+}
+
+VIT_DEF vit_result vit_history_read(vit_history *h, const char *path) {
+  const size_t title = sizeof vit__history_title - 1;
+  unsigned char *bytes;
+  size_t size, lines = 0;
+  int good;
+  vit_result r = vit__check_point();
+  memset(h, 0, sizeof *h);
+  if (!r) r = vit__read_file(path, &bytes, &size);
+  if (r) return r;
+  for (size_t i = 0; i < size; i++) lines += bytes[i] == '\n';
+  good = size >= title && !memcmp(bytes, vit__history_title, title) &&
+         bytes[size - 1] == '\n' && lines <= (size_t)VIT__MOST;
+  if (good) r = vit__history_create(h, (int)lines);
+  for (char *at = (char *)bytes + title;
+       !r && good && at < (char *)bytes + size;)
+    good = vit__read_epoch(h, &at);
+  if (!good)
+    r = vit__fail(VIT_ERR_FORMAT,
+        "%.200s is not what vit_history_write writes: look at line %d", path,
+        h->epoch ? h->epochs + 2 : 1);
+  if (r) vit_history_free(h);
+  VIT_FREE(bytes);
+  return r;
+}
+
+/* -- the loop ------------------------------------------------------------ */
+
+VIT_DEF vit_fit_config vit_fit_defaults(void) {
+  vit_fit_config c;
+  memset(&c, 0, sizeof c);
+  VIT_FIT_FIELDS(VIT__START)
+#undef VIT__START
+  c.optimizer = vit_optimizer_defaults(VIT_ADAM);
+  c.optimizer.beta2 = 0.95f;
+  c.schedule = vit_schedule_constant(0.005f);
+  c.schedule.kind = VIT_LINEAR;
+  c.schedule.floor = 0.0025f;
+  return c;
+}
+
+enum { VIT__RUN_DIR = 440 }; /* characters; leaves room for the names in it */
+
+VIT_DEF vit_result vit_fit_check(const vit_fit_config *c) {
+  vit_schedule schedule = c->schedule;
+  vit_result r = vit_augment_check(&c->augment);
+  if (schedule.total == 0) schedule.total = INT_MAX; /* the images decide */
+#define VIT__CHECK(type, field, start, same, low, high, what, range)           \
+  if (!r)                                                                      \
+    r = vit__check_setting(                                                    \
+        what, (double)c->field, low, high, (double)(type)0.5f == 0, range);
+  VIT_FIT_FIELDS(VIT__CHECK)
+#undef VIT__CHECK
+  if (!r) r = vit__check_optimizer(&c->optimizer);
+  if (!r) r = vit__check_schedule(&schedule);
+  if (!r && c->dir) r = vit__check_point();
+  if (!r && c->dir && strlen(c->dir) > VIT__RUN_DIR)
+    r = vit__fail(VIT_ERR_CONFIG,
+        "the folder of the checkpoints has %.0f characters; it must have at "
+        "most %d",
+        (double)strlen(c->dir), VIT__RUN_DIR);
+  if (!r && c->resume && !c->dir)
+    r = vit__fail(VIT_ERR_CONFIG,
+        "resume is set, but not dir, the folder of the run to go on with");
+  return r;
+}
+
+static vit_result vit__save(vit_trainer *t);
+static vit_result vit__save_best(const vit_trainer *t);
+static vit_result vit__open_run(vit_trainer *t);
+
+/* Tell the callback of a batch, or of an epoch that has ended. */
+static int vit__report(vit_trainer *t, const vit_epoch *e, double rate) {
+  const vit_fit_config *c = &t->config;
+  const double now = vit_seconds() - t->start, all = t->train->count;
+  const double shown = fmin((double)t->batch * c->batch, all);
+  const double left = (c->epochs - t->epoch) * all - shown;
+  vit_progress *p = &t->progress;
+  p->epoch = e ? t->epoch : t->epoch + 1;
+  p->step = e ? p->steps : t->batch;
+  p->epoch_done = e != NULL;
+  p->result = e;
+  p->loss = e ? e->train_loss : t->loss_sum / shown;
+  p->rate = rate;
+  p->seconds = t->before + now;
+  p->images_per_second = now > 0 ? t->images / now : 0;
+  p->seconds_left = t->images > 0 && left > 0 ? now * left / t->images : 0;
+  return c->callback ? c->callback(p, c->user) : 0;
+}
+
+/* average = decay average + (1 - decay) weights, after every step (Polyak and
+   Juditsky 1992). The first steps count more, as TensorFlow does it. */
+static void vit__average(vit_trainer *t) {
+  const double step = t->optimizer.step, early = (1 + step) / (10 + step);
+  const float rest = 1 - (float)fmin((double)t->config.ema, early);
+  const float *w = t->model->params.block;
+  for (size_t i = 0; i < t->model->params.count; i++)
+    t->average[i] += rest * (w[i] - t->average[i]);
+}
+
+/* Other weights change places with the model's. */
+static void vit__swap(vit_model *m, float *other) {
+  float *w = m->params.block;
+  for (size_t i = 0; i < m->params.count; i++) {
+    const float t = w[i];
+    w[i] = other[i];
+    other[i] = t;
+  }
+}
+
+/* The step of the optimiser. Weights that are no numbers end the run at once:
+   they are neither judged nor saved. */
+static vit_result vit__update(vit_trainer *t, float rate) {
+  const vit_fit_config *c = &t->config;
+  const vit_model *m = t->model;
+  double squares;
+  vit_result r = VIT_OK;
+  if (c->gradients)
+    r = c->gradients(t->state.grads.block, t->state.grads.count, c->user);
+  if (!r) r = vit_optimizer_step(&t->optimizer, t->model, &t->state, rate);
+  if (r) return r;
+  m->kernels->sum_squares(&squares, m->params.block, (int)m->params.count);
+  if (!VIT__IS_FINITE(squares))
+    return vit__fail(VIT_ERR_DIVERGED,
+        "the weights after step %d of the optimiser are too large: training "
+        "diverged; a smaller learning rate may help",
+        t->optimizer.step);
+  if (t->average) vit__average(t);
+  return VIT_OK;
+}
+
+/* One batch: forward, loss, backward. `accumulate` of them are the group of an
+   optimiser's step, in which each image weighs the same; a run can stop between
+   two groups only. */
+static vit_result vit__train_step(vit_trainer *t) {
+  const vit_fit_config *c = &t->config;
+  const int count = t->train->count, first = t->batch * c->batch;
+  const int B = VIT__MIN(c->batch, count - first);
+  const vit_idx most = (vit_idx)c->batch * c->accumulate;
+  const vit_idx start = first / most * most;
+  const vit_idx group = VIT__MIN(most, count - start);
+  const int last = first + B == start + group;
+  const float rate =
+      vit_schedule_rate(&t->schedule, &t->plateau, t->optimizer.step);
+  int own, n; /* this program's part of the batch, if it shares */
+  vit_state *s = &t->state;
+  vit_result r = VIT_OK;
+  vit__part(B, c->parts, c->part, 1, &own, &n);
+  if (t->loader.epoch != t->epoch) vit_loader_epoch(&t->loader, t->epoch);
+  if (first == start) vit_zero_gradients(s);
+  if (n > 0) r = vit_loader_batch(&t->loader, first + own, n);
+  if (!r && n > 0) r = vit_forward(t->model, s, t->loader.images, n);
+  if (!r && n > 0)
+    r = vit_loss_targets(t->model, s, t->loader.targets, &t->loss);
+  if (!r && !(fabs(t->loss) <= 1e30))
+    r = vit__fail(VIT_ERR_DIVERGED,
+        "the loss of step %.0f is %g: training diverged; a smaller learning "
+        "rate may help",
+        (double)t->epoch * t->progress.steps + t->batch + 1, fabs(t->loss));
+  if (!r && n > 0)
+    r = vit_backward(t->model, s, (float)((double)n / (double)group));
+  if (!r && last) r = vit__update(t, rate);
+  if (r) return r;
+  t->loss_sum += t->loss * B;
+  t->images += B;
+  t->batch++;
+  t->stop |= vit__report(t, NULL, (double)rate);
+  if (!t->stop || !last) return VIT_OK;
+  t->stop = 0;
+  if (c->dir) r = vit__save(t);
+  return r ? r
+           : vit__fail(VIT_STOPPED, "stopped at epoch %d, step %d",
+                 t->epoch + 1, t->batch);
+}
+
+/* One batch of the images that judge; where weights are averaged, by these. */
+static vit_result vit__judge_step(vit_trainer *t) {
+  vit_result r;
+  if (t->average) vit__swap(t->model, t->average);
+  r = vit__judge(&t->judged, t->model, &t->state, t->loader.images, t->val,
+      NULL, NULL, NULL);
+  if (t->average) vit__swap(t->model, t->average);
+  if (r && r != VIT_ERR_DIVERGED) return r;
+  if (!r && fabs(t->judged.loss) <= 1e30 * t->val->count) return VIT_OK;
+  return vit__fail(VIT_ERR_DIVERGED,
+      "the loss on the images that judge epoch %d is %g: training diverged; a "
+      "smaller learning rate may help",
+      t->epoch + 1, r ? (double)NAN : fabs(t->judged.loss) / t->val->count);
+}
+
+/* All batches are done, those that judge too. */
+static vit_result vit__finish_epoch(vit_trainer *t) {
+  const double n = t->val ? t->val->count : (double)NAN;
+  const size_t size = t->model->params.count * sizeof(float);
+  vit_epoch *e = t->history->epoch + t->epoch;
+  int better, stop;
+  vit_result r = VIT_OK;
+  e->train_loss = t->loss_sum / t->train->count;
+  e->val_loss = t->judged.loss / n;
+  e->val_accuracy = t->judged.right / n;
+  e->val_top5 = t->judged.top5 / n;
+  e->rate = (double)vit_schedule_rate(
+      &t->schedule, &t->plateau, t->optimizer.step - 1);
+  e->seconds = t->before + vit_seconds() - t->start;
+  better = vit__history_add(t->history);
+  if (t->average) vit__swap(t->model, t->average);
+  if (better && t->best) memcpy(t->best, t->model->params.block, size);
+  if (better && t->config.dir) r = vit__save_best(t);
+  if (t->average) vit__swap(t->model, t->average);
+  vit_plateau_observe(
+      &t->plateau, &t->schedule, t->val ? e->val_loss : e->train_loss);
+  t->epoch++;
+  t->batch = 0;
+  t->loss_sum = 0;
+  memset(&t->judged, 0, sizeof t->judged);
+  if (!r && t->config.dir) r = vit__save(t);
+  if (r) return r;
+  if (t->average) vit__swap(t->model, t->average);
+  stop = vit__report(t, e, e->rate);
+  if (t->average) vit__swap(t->model, t->average);
+  return stop ? vit__fail(VIT_STOPPED, "stopped after epoch %d", t->epoch)
+              : VIT_OK;
+}
+
+VIT_DEF vit_result vit_trainer_step(vit_trainer *t) {
+  const vit_history *h = t->history;
+  const int patience = t->config.early_stop;
+  const int val = t->val ? t->val->count : 0;
+  vit_result r = VIT_OK;
+  if (t->failed || !t->model)
+    return vit__fail(VIT_ERR_STATE,
+        "this training has failed, or was not begun; create another trainer");
+  t->done = t->epoch >= t->config.epochs ||
+            (patience && h->best && t->epoch - h->best >= patience);
+  if (t->done) return VIT_OK;
+  if (t->batch < t->progress.steps)
+    r = vit__train_step(t);
+  else if (t->judged.images < val)
+    r = vit__judge_step(t);
+  if (!r && t->batch == t->progress.steps && t->judged.images == val)
+    r = vit__finish_epoch(t);
+  t->failed = r && r != VIT_STOPPED;
+  return r;
+}
+
+static vit_result vit__allocate_run(vit_trainer *t) {
+  const vit_fit_config *c = &t->config;
+  const vit_model *m = t->model;
+  const size_t n = m->params.count, epochs = (size_t)c->epochs;
+  size_t size = epochs * sizeof(vit_epoch);
+  vit_result r = vit__check_schedule(&t->schedule);
+  if (!r)
+    r = vit_loader_create(
+        &t->loader, t->train, m, &c->augment, c->batch, c->smoothing, c->seed);
+  if (!r)
+    r = vit_state_create(&t->state, m, c->batch, VIT_FOR_TRAINING, c->seed);
+  if (!r) r = vit_optimizer_create(&t->optimizer, m, &c->optimizer);
+  if (!r) r = vit__history_create(t->history, c->epochs);
+  if (r) return r;
+  if (c->ema > 0) size += n * sizeof(float);
+  if (c->keep_best) size += n * sizeof(float);
+  t->table = (vit_epoch *)vit__allocate(size, 1, "the training run");
+  if (!t->table) return VIT_ERR_NO_MEMORY;
+  memset(t->table, 0, size);
+  if (c->keep_best) t->best = (float *)(t->table + epochs);
+  if (c->ema <= 0) return VIT_OK;
+  t->average = (float *)(t->table + epochs) + (c->keep_best ? n : 0);
+  memcpy(t->average, m->params.block, n * sizeof(float));
+  return VIT_OK;
+}
+
+VIT_DEF vit_result vit_trainer_create(vit_trainer *t, vit_model *m,
+    const vit_fit_config *c, const vit_dataset *train, const vit_dataset *val,
+    vit_history *h) {
+  double steps; /* of the optimiser, in the whole run */
+  vit_result r = vit_fit_check(c);
+  memset(t, 0, sizeof *t);
+  memset(h, 0, sizeof *h);
+  if (!r) r = vit__check_dataset(m, train, "training");
+  if (!r && val) r = vit__check_dataset(m, val, "validation");
+  if (!r && !val && (c->early_stop || c->keep_best))
+    r = vit__fail(VIT_ERR_CONFIG,
+        "early_stop is %d and keep_best %d, but there are no images that judge "
+        "an epoch; hold some back",
+        c->early_stop, c->keep_best);
+  if (r) return r;
+  t->model = m;
+  t->config = *c;
+  t->train = train;
+  t->val = val;
+  t->history = h;
+  t->progress.model = m;
+  t->progress.history = h;
+  t->progress.epochs = c->epochs;
+  t->progress.steps = (int)ceil((double)train->count / c->batch);
+  t->schedule = c->schedule;
+  steps = ceil((double)t->progress.steps / c->accumulate) * c->epochs;
+  if (t->schedule.total == 0) t->schedule.total = (int)fmin(steps, INT_MAX);
+  r = vit__allocate_run(t);
+  snprintf(h->kernels, sizeof h->kernels, "%.20s %s", m->kernels->name,
+      vit_simd_name());
+  if (!r && c->dir) r = vit__open_run(t);
+  t->start = vit_seconds();
+  if (!r) return VIT_OK;
+  t->average = t->best = NULL; /* the model stays as it was */
+  vit_trainer_free(t);
+  return r;
+}
+
+VIT_DEF void vit_trainer_free(vit_trainer *t) {
+  const float *end = t->best && t->history->best ? t->best : t->average;
+  if (end)
+    memcpy(t->model->params.block, end, t->model->params.count * sizeof *end);
+#ifdef _WIN32
+  if (t->locked) _close(t->lock); /* which removes it */
+#else
+  if (t->locked) close(t->lock);
+#endif
+  vit_loader_free(&t->loader);
+  vit_state_free(&t->state);
+  vit_optimizer_free(&t->optimizer);
+  if (t->table) VIT_FREE(t->table);
+  memset(t, 0, sizeof *t);
+}
+
+VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
+    const vit_dataset *train, const vit_dataset *val, vit_history *h) {
+  vit_trainer t;
+  vit_result r = vit_trainer_create(&t, m, c, train, val, h);
+  while (!r && !t.done) r = vit_trainer_step(&t);
+  vit_trainer_free(&t);
+  return r;
+}
+
+/* -- checkpoints --------------------------------------------------------- */
+
+/* A checksum of 24 bits (FNV-1a) that tells one set of images from another: the
+   labels, the normalisation, and about every 100th byte of the pixels, in all
+   columns. */
+static uint32_t vit__checksum(const vit_dataset *d) {
+  const vit_idx floats = d->channels * (vit_idx)sizeof(float);
+  const void *const bytes[] = {d->labels, d->mean, d->std, d->pixels};
+  const vit_idx size[] = {
+      d->count, floats, floats, d->count * (vit_idx)vit__image_size(d)};
+  uint32_t sum = 0x811C9DC5u;
+  for (int k = 0; k < 4; k++)
+    for (vit_idx i = 0; i < size[k]; i += k < 3 ? 1 : d->width % 97 ? 97 : 101)
+      sum = (sum ^ ((const uint8_t *)bytes[k])[i]) * 0x01000193u;
+  return sum >> 8;
+}
+
+/* What must be the same when a run goes on: name and value, as in the file. */
+typedef struct {
+  char name[48], value[64];
+} vit__setting;
+enum { VIT__SETTINGS = 100 }; /* more than there are */
+
+static void vit__set(
+    vit__setting *s, const char *group, const char *name, double value) {
+  snprintf(s->name, sizeof s->name, "%s.%s", group, name);
+  snprintf(s->value, sizeof s->value, "%.9g", value);
+}
+
+/* Images, settings, augmentation and config of a run; returns how many. */
+static int vit__recipe(const vit_trainer *t, vit__setting *list) {
+  const vit_fit_config *c = &t->config;
+  const int falls =
+      c->schedule.kind == VIT_LINEAR || c->schedule.kind == VIT_COSINE;
+  vit_augment augment = c->augment;
+  const char *name, *text;
+  float *number;
+  double value;
+  vit__setting *s = list;
+#define VIT__ADD(name, value)                                                  \
+  if (*name) vit__set(s++, "recipe", name, (double)(value));
+  VIT__ADD("images", t->train->count)
+  VIT__ADD("epochs", falls && !c->schedule.total ? c->epochs : 0)
+  VIT__ADD("seed", c->seed & 0xFFFFFF) /* three parts that "%.9g" can hold */
+  VIT__ADD("seed_middle", c->seed >> 24 & 0xFFFFFF)
+  VIT__ADD("seed_high", c->seed >> 48)
+  VIT__ADD("mean", t->train->mean[0])
+  VIT__ADD("std", t->train->std[0])
+  VIT__ADD("checksum", vit__checksum(t->train))
+  VIT__ADD("val_images", t->val ? t->val->count : 0)
+  VIT__ADD("val_checksum", t->val ? vit__checksum(t->val) : 0)
+#define VIT__ROW(type, field, start, same, ...) VIT__ADD(same, of->field)
+  {
+    const vit_fit_config *of = c;
+    VIT_FIT_FIELDS(VIT__ROW)
+  }
+  {
+    const vit_optimizer_config *of = &c->optimizer;
+    VIT_OPTIMIZER_FIELDS(VIT__ROW)
+  }
+  {
+    const vit_schedule *of = &c->schedule;
+    VIT_SCHEDULE_FIELDS(VIT__ROW)
+  }
+#undef VIT__ROW
+  VIT__ADD("total_steps", falls ? t->schedule.total : 0)
+#undef VIT__ADD
+  for (int i = 0; vit_augment_field(&augment, i, &name, &text, &number); i++)
+    vit__set(s++, "augment", name, (double)*number);
+  vit__set(s, "augment", "image", 0); /* a function of one's own has a name */
+  snprintf(s->value, sizeof s->value, "%.60s",
+      c->augment.image ? c->augment.name : "");
+  s++;
+  for (int i = 0; vit_config_field(&t->model->config, i, &name, &text, &value);
+       i++)
+    vit__set(s++, "config", name, value);
+  return (int)(s - list);
+}
+
+/* Numbers that say where a run stands: type, name and place. Together with the
+   tensors they are all that the rest of the run depends on. */
+#define VIT__RUN_NUMBERS(X)                                                    \
+  X(int, "training.epoch", t->epoch)                                           \
+  X(int, "training.batch", t->batch)                                           \
+  X(double, "training.loss_sum", t->loss_sum)                                  \
+  X(int, "training.step", t->optimizer.step)                                   \
+  X(uint32_t, "training.forward_passes", t->state.forwards)                    \
+  X(int, "training.best_epoch", t->history->best)                              \
+  X(int, "training.plateau_started", t->plateau.started)                       \
+  X(double, "training.plateau_best", t->plateau.best)                          \
+  X(int, "training.plateau_waited", t->plateau.waited)                         \
+  X(float, "training.plateau_scale", scale)
+
+static vit_safetensor vit__block_tensor(
+    const char *name, const void *data, size_t count) {
+  vit_safetensor t;
+  memset(&t, 0, sizeof t);
+  t.name = name;
+  t.dims = 1;
+  t.shape[0] = (int)count;
+  t.count = count;
+  t.data = data;
+  snprintf(t.type, sizeof t.type, "F32");
+  return t;
+}
+
+/* What a checkpoint holds beside the parameters; returns how many. */
+enum { VIT__RUN_TENSORS = 5 };
+static int vit__run_tensors(vit_trainer *t, vit_safetensor *list) {
+  static const char *const names[] = {"training.first_moment",
+      "training.second_moment", "training.average", "training.best"};
+  const float *const blocks[] = {
+      t->optimizer.m.block, t->optimizer.v.block, t->average, t->best};
+  vit_safetensor *s = list;
+  for (int i = 0; i < 4; i++)
+    if (blocks[i])
+      *s++ = vit__block_tensor(names[i], blocks[i], t->model->params.count);
+  *s = vit__block_tensor("training.history", t->table, 0);
+  s->dims = 2;
+  s->shape[0] = t->epoch;
+  s->shape[1] = VIT__EPOCH_NUMBERS;
+  s->count = (size_t)t->epoch * VIT__EPOCH_NUMBERS;
+  snprintf(s->type, sizeof s->type, "F64");
+  return (int)(s + 1 - list);
+}
+
+/* DIR/NAME, of a checkpoint. */
+static void vit__run_path(
+    const vit_trainer *t, const char *name, char path[512]) {
+  snprintf(path, 512, "%.440s/%.60s", t->config.dir, name);
+}
+
+static vit_result vit__save_best(const vit_trainer *t) {
+  char path[512];
+  vit__run_path(t, "best.safetensors", path);
+  return vit_model_save(t->model, t->train, path);
+}
+
+static void vit__note_text(
+    vit__text *notes, const char *key, const char *value);
+static void vit__note(
+    vit__text *notes, const char *key, const char *format, ...);
+static void vit__note_dataset(vit__text *notes, const vit_dataset *d);
+static vit_result vit__write_model(const char *path, const vit_model *m,
+    vit__text *notes, const vit_safetensor *extra, int extras);
+
+/* The history is saved without the clock: the same run makes the same file. */
+static vit_result vit__save(vit_trainer *t) {
+  const float scale = vit__plateau_scale(&t->schedule, t->plateau.lowered);
+  const size_t size = (size_t)t->epoch * sizeof *t->table;
+  vit__setting list[VIT__SETTINGS];
+  vit_safetensor extra[VIT__RUN_TENSORS];
+  char path[512];
+  vit__text notes;
+  vit_result r;
+  int settings;
+  memcpy(t->table, t->history->epoch, size);
+  for (int i = 0; i < t->epoch; i++) t->table[i].seconds = 0;
+  memset(&notes, 0, sizeof notes);
+  settings = vit__recipe(t, list);
+  for (int i = 0; i < settings; i++)
+    if (*list[i].value) vit__note_text(&notes, list[i].name, list[i].value);
+#define VIT__FIELD(type, name, place)                                          \
+  vit__note(&notes, name, "%.17g", (double)(place));
+  VIT__RUN_NUMBERS(VIT__FIELD)
+#undef VIT__FIELD
+  vit__note_text(&notes, "training.kernels", t->history->kernels);
+  vit__note_dataset(&notes, t->train);
+  vit__run_path(t, "history.csv", path); /* first: it may know an epoch more */
+  r = vit_history_write(t->history, path);
+  vit__run_path(t, "last.safetensors", path);
+  if (!r)
+    return vit__write_model(
+        path, t->model, &notes, extra, vit__run_tensors(t, extra));
+  vit__text_free(&notes);
+  return r;
+}
+
+/* Value of a metadata key, also where the file has a field's old name. */
+static const char *vit__metadata(const vit_safetensors *f, const char *key) {
+  const char *is = vit_safetensors_metadata(f, key);
+  for (int i = 0; !is && i < VIT__RENAMED; i++) {
+    char old[64];
+    snprintf(old, sizeof old, "config.%s", vit__renamed[i][0]);
+    if (!strncmp(key, old, 7) && !strcmp(key + 7, vit__renamed[i][1]))
+      is = vit_safetensors_metadata(f, old);
+  }
+  return is;
+}
+
+/* A value of the recipe, or NULL, for a message. */
+static void vit__show(char text[64], const char *value, int digits) {
+  char *end;
+  const double number = value ? strtod(value, &end) : 0;
+  if (value && *value && !*end)
+    snprintf(text, 64, "%.*g", digits, number);
+  else
+    snprintf(text, 64, "%.60s", value && *value ? value : "not there");
+}
+
+/* Is the checkpoint of this recipe? */
+static vit_result vit__check_recipe(
+    const vit_trainer *t, const vit_safetensors *f, const char *path) {
+  vit__setting list[VIT__SETTINGS];
+  const int n = vit__recipe(t, list);
+  for (int i = 0; i < n; i++) {
+    const char *was = vit__metadata(f, list[i].name), *is = list[i].value;
+    char before[64] = "", now[64] = "";
+    if (was ? !strcmp(was, is) : !*is) continue;
+    for (int digits = 6; !strcmp(before, now) && digits < 10; digits++) {
+      vit__show(before, was, digits); /* as many as differ */
+      vit__show(now, is, digits);
+    }
+    return vit__fail(VIT_ERR_CONFIG,
+        "cannot resume from %.200s: its %s is %s, here it is %s; use the "
+        "settings and images that it was made with, or another folder",
+        path, list[i].name, before, now);
+  }
+  return VIT_OK;
+}
+
+/* Where does the checkpoint stand? */
+static vit_result vit__read_numbers(
+    vit_trainer *t, const vit_safetensors *f, const char *path) {
+  float scale;
+#define VIT__FIELD(type, key, place)                                           \
+  {                                                                            \
+    const char *number = vit_safetensors_metadata(f, key);                     \
+    const double value = number ? strtod(number, NULL) : (double)NAN;          \
+    if (!(value >= 0 && value <= (sizeof(type) == 8 ? DBL_MAX : INT_MAX)) ||   \
+        ((type)0.5 == 0 && value != floor(value)))                             \
+      return vit__fail(VIT_ERR_FORMAT,                                         \
+          "cannot resume from %.200s: its %s is %.40s", path, key,             \
+          number ? number : "not there");                                      \
+    place = (type)value;                                                       \
+  }
+  VIT__RUN_NUMBERS(VIT__FIELD)
+#undef VIT__FIELD
+  if (t->epoch > t->config.epochs || t->batch > t->progress.steps ||
+      t->history->best > t->epoch ||
+      t->optimizer.step > (double)t->config.epochs * t->progress.steps)
+    return vit__fail(VIT_ERR_FORMAT,
+        "cannot resume from %.200s: it stands at epoch %d, batch %d; this run "
+        "has %d epochs of %d batches",
+        path, t->epoch, t->batch, t->config.epochs, t->progress.steps);
+  while (t->plateau.lowered < t->epoch &&
+         vit__plateau_scale(&t->schedule, t->plateau.lowered) > scale)
+    t->plateau.lowered++;
+  return VIT_OK;
+}
+
+/* Names of the kernels: those of before, and these where they are others. The
+   clock: what it was stands in history.csv alone. */
+static vit_result vit__join_history(vit_trainer *t, const char *kernels) {
+  vit_history *h = t->history, csv;
+  const char *last = strrchr(kernels, ',');
+  char path[512], now[64];
+  vit_result r;
+  snprintf(now, sizeof now, "%.60s", h->kernels);
+  snprintf(h->kernels, sizeof h->kernels, "%.62s", kernels);
+  if (strcmp(last ? last + 2 : kernels, now))
+    snprintf(h->kernels, sizeof h->kernels, "%.62s, %.60s", kernels, now);
+  memcpy(h->epoch, t->table, (size_t)t->epoch * sizeof *t->table);
+  h->epochs = t->epoch;
+  vit__run_path(t, "history.csv", path);
+  r = vit_history_read(&csv, path);
+  for (int i = 0; i < VIT__MIN(t->epoch, csv.epochs); i++)
+    t->before = h->epoch[i].seconds = csv.epoch[i].seconds;
+  vit_history_free(&csv);
+  return r == VIT_ERR_NO_MEMORY ? r : VIT_OK; /* it may be broken, or gone */
+}
+
+/* The model comes last: it changes only if all was good. */
+static vit_result vit__load_run(
+    vit_trainer *t, const vit_safetensors *f, const char *path) {
+  const char *kernels = vit_safetensors_metadata(f, "training.kernels");
+  vit_safetensor list[VIT__RUN_TENSORS], is;
+  int n;
+  vit_result r = vit__check_recipe(t, f, path);
+  if (!r) r = vit__read_numbers(t, f, path);
+  n = vit__run_tensors(t, list);
+  for (int i = 0; !r && i < n; i++) {
+    r = vit_safetensors_find(f, list[i].name, &is);
+    if (!r && (strcmp(is.type, list[i].type) || is.count != list[i].count))
+      r = vit__fail(VIT_ERR_FORMAT, "tensor %.60s holds %.0f %s, not %.0f %s",
+          is.name, (double)is.count, is.type, (double)list[i].count,
+          list[i].type);
+    if (!r)
+      memcpy((void *)list[i].data, is.data,
+          is.count * (is.type[1] == '6' ? 8 : 4));
+  }
+  if (!r) r = vit__join_history(t, kernels ? kernels : "unknown");
+  if (!r && t->best && t->history->best) { /* the file may be another run's */
+    vit__swap(t->model, t->best);
+    r = vit__save_best(t);
+    vit__swap(t->model, t->best);
+  }
+  return r ? r : vit_model_load(t->model, f, "");
+}
+
+/* Take the folder for one run at a time: it holds DIR/lock, of which the system
+   lets go when the program ends, however it does. */
+static vit_result vit__lock_run(vit_trainer *t) {
+  char path[512];
+  int held;
+  vit__run_path(t, "lock", path);
+#ifdef _WIN32
+  t->lock = _sopen(path, _O_RDWR | _O_CREAT | _O_TEMPORARY, _SH_DENYRW,
+      _S_IREAD | _S_IWRITE);
+  held = t->lock < 0 && errno == EACCES;
+#else
+  t->lock = open(path, O_RDWR | O_CREAT, 0666);
+  if (t->lock >= 0) (void)fcntl(t->lock, F_SETFD, FD_CLOEXEC);
+  held =
+      t->lock >= 0 && flock(t->lock, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK;
+#endif
+  t->locked = t->lock >= 0;
+  if (!t->locked && !held)
+    return vit__fail(
+        VIT_ERR_FILE, "cannot write %.300s: %.100s", path, strerror(errno));
+  if (!held) return VIT_OK;
+  return vit__fail(VIT_ERR_FILE,
+      "another training run is at work in %.300s; wait until it has ended, or "
+      "choose another folder",
+      t->config.dir);
+}
+
+/* Take the folder, and go on from the checkpoint in it. */
+static vit_result vit__open_run(vit_trainer *t) {
+  vit_safetensors f;
+  struct stat info;
+  char path[512];
+  vit_result r = vit_make_dir(t->config.dir);
+  if (!r) r = vit__lock_run(t);
+  vit__run_path(t, "last.safetensors", path);
+  if (r || !t->config.resume || (stat(path, &info) && errno == ENOENT))
+    return r; /* nothing there: begin */
+  r = vit_safetensors_open(&f, path);
+  if (!r) r = vit__load_run(t, &f, path);
+  vit_safetensors_close(&f);
+  if (r) t->history->epochs = t->history->best = 0;
+  return r;
 }
 
 /* ------------------------------------------------------------------------ */

@@ -192,7 +192,7 @@ int main(int argc, char **argv) {
   guess = (int *)malloc((size_t)test.count * sizeof(int));
   p = (float *)malloc((size_t)test.count * 10 * sizeof(float));
   if (!guess || !p) nb_stop("out of memory for the test results");
-  nb_try(vit_evaluate(&m, &test, &loss, &accuracy, guess, p));
+  nb_try(vit_evaluate(&m, &test, &loss, &accuracy, guess, p, NULL));
   show_confusion(&test, guess);
   nb_show_mistakes(&test, guess, p);
   show_attention(&m, &test);

@@ -755,7 +755,7 @@ static void lab_report(const vit_model *m, const vit_dataset *test, const vit_hi
   float *p = nb_floats(test->count * m->config.classes);
   double loss, accuracy;
   if (!guess) nb_stop("out of memory for the test results");
-  nb_try(vit_evaluate(m, test, &loss, &accuracy, guess, p));
+  nb_try(vit_evaluate(m, test, &loss, &accuracy, guess, p, NULL));
   lab_show_classes(test, guess);
   nb_show_mistakes(test, guess, p);
   lab_show_attention(m, test);
