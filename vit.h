@@ -1147,26 +1147,30 @@ VIT_DEF vit_result vit_dataset_folder(
 
 /* ---- 13 pretrained: safetensors ---------------------------------------- */
 
-/* A file of named float tensors with text metadata, as Hugging Face defines
-   it: 8 bytes header length, JSON, data. The file is mapped into memory where
+/* A file of named tensors with text metadata, as Hugging Face defines it: 8
+   bytes header length, JSON, data. What opens here is what their library 0.8.0
+   opens, and no name may be there twice. The file is mapped into memory where
    the system can, so that opening it reads its header alone; else it is read.
-   Do not write into a file that is open: replace it, by renaming another. */
+   Do not write into a file that is open: replace it, by renaming another.
+   Machines that store the big end of a number first cannot open any. */
 typedef struct {
   unsigned char *bytes;
   size_t size;
-  int file;    /* the open file while it is mapped, or -1 */
-  size_t data; /* where the tensors' bytes begin */
-  int count;   /* entries: tensors and metadata */
+  int file;         /* the open file while it is mapped, or -1 */
+  size_t data;      /* where the tensors' bytes begin */
+  int count, notes; /* tensors, and pairs of the metadata */
   struct vit__entry *entries;
+  struct vit__name *names;
 } vit_safetensors;
 typedef struct {
-  const char *name;
-  int dims, shape[8];
+  const char *name;   /* UTF-8; U+0000 in it stands as C0 80 */
+  int dims, shape[8]; /* dims -1: more than 8, or a size above INT_MAX */
   size_t count;
   const void *data; /* little-endian; not aligned */
-  char type[8];     /* "F32", "I64", ... */
+  char type[16];    /* "F32", "I64", "F8_E4M3", ... */
 } vit_safetensor;
 VIT_DEF vit_result vit_safetensors_open(vit_safetensors *f, const char *path);
+/* Tensor i in the header's order; 0 if there is none. */
 VIT_DEF int vit_safetensors_at(
     const vit_safetensors *f, int i, vit_safetensor *t);
 VIT_DEF vit_result vit_safetensors_find(
@@ -1175,24 +1179,36 @@ VIT_DEF vit_result vit_safetensors_find(
 VIT_DEF const char *vit_safetensors_metadata(
     const vit_safetensors *f, const char *key);
 VIT_DEF void vit_safetensors_close(vit_safetensors *f);
-/* Write such a file: to a temporary file of this call, flushed to the disk, then
+/* Write such a file: a temporary one of this call, flushed to the disk, is
    renamed to PATH, so that PATH is the old file or the whole new one at any
    moment, whoever else writes it. metadata: key, value, ..., NULL. */
 VIT_DEF vit_result vit_safetensors_write(const char *path,
     const vit_safetensor *tensors, int count, const char *const *metadata);
 /* Copy the parameters of a model from a file that has timm's names, each with
-   `prefix` ("" for none) in front. On failure the model is as it was. */
+   `prefix` ("" for none) in front. NaN and infinity are refused. On failure the
+   model is as it was. */
 VIT_DEF vit_result vit_model_load(
     vit_model *m, const vit_safetensors *f, const char *prefix);
-/* A model alone as a file: its parameters under timm's names and, as metadata,
-   its config ("config.depth": "6") and, of `d` (or NULL), the normalisation
-   ("mean", "std") and the names of the classes ("class.0"). */
+/* A model alone as a file; `d` (or NULL) gives mean, std and the class names.
+   Such a file holds, and vit_model_open wants:
+     tensors       all parameters, F32, under timm's names; others do no harm
+     config.FIELD  a field of vit_config as text, "config.depth": "6". Needed
+                   are image_height, image_width and heads. The tensors tell
+                   width, depth, mlp_width, head_dim, classes, channels,
+                   patch_height, patch_width, class_token, qkv_bias, final_norm,
+                   whether positions are learned and, without class token, pool.
+                   The rest is as in VIT_CONFIG_FIELDS. head and layer_drop are
+                   old names of softmax_before_loss and block_drop.
+     mean, std     of pixel / 255, "0.5 0.4 0.4", or one number if the model is
+                   grey; 0 and 1 where they are not there
+     class.0, ...  names of the classes; without class.0 they are numbers */
 VIT_DEF vit_result vit_model_save(
     const vit_model *m, const vit_dataset *d, const char *path);
-/* Make the model that such a file, or a checkpoint, describes. mean and std [3]
-   may be NULL; 0 and 1 where the file does not say. */
+/* Make the model that such a file, or a checkpoint, describes. `about` (or
+   NULL) becomes a dataset without images: channels, height, width, classes,
+   names, mean, std, source. Free both. */
 VIT_DEF vit_result vit_model_open(
-    vit_model *m, const char *path, float *mean, float *std);
+    vit_model *m, const char *path, vit_dataset *about);
 
 #endif /* VIT_H */
 
@@ -7990,211 +8006,352 @@ VIT_DEF vit_result vit_dataset_folder(
 /*  >>13 pretrained                                                         */
 /* ------------------------------------------------------------------------ */
 
-/* A tensor, or (dims < 0) a pair of the metadata. */
-struct vit__entry {
-  const char *name, *value; /* value: metadata text, or the tensor's dtype */
-  int dims, shape[8];
-  double begin, end; /* bytes in the data part */
-};
+static int vit__is_finite(double v) { return v >= -DBL_MAX && v <= DBL_MAX; }
 
-/* Reading JSON: `at` walks over the header; `bad` is set at the first error. */
+/* Behind a name that a sentence shows 60 characters of. */
+#define VIT__DOTS(name) (strlen(name) > 60 ? "..." : "")
+
+/* A tensor of an open file; it begins with the first byte of its data and the
+   one behind it. */
+typedef struct vit__entry {
+  size_t place[2], bits; /* bits of an element */
+  vit_safetensor t;
+} vit__entry;
+
+/* A pair of the metadata, or a tensor's name and its entry. */
+typedef struct vit__name {
+  const char *name;
+  const void *what;
+} vit__name;
+
+/* -- reading JSON (RFC 8259) --------------------------------------------- */
+
+/* `at` walks over the text; `bad` is set at the first error. */
 typedef struct {
   char *at, *end;
   int bad;
 } vit__json;
 
-static void vit__json_space(vit__json *j) {
-  while (j->at < j->end &&
-         (*j->at == ' ' || *j->at == '\n' || *j->at == '\r' || *j->at == '\t'))
-    j->at++;
+/* Pass over a character of `set`: its place there, from 1 on, or 0. */
+static int vit__json_one(vit__json *j, const char *set) {
+  const char *c = j->at < j->end && *j->at ? strchr(set, *j->at) : NULL;
+  if (c) j->at++;
+  return c ? (int)(c - set) + 1 : 0;
 }
 
-static int vit__json_is(vit__json *j, char c) {
-  vit__json_space(j);
-  if (j->at >= j->end || *j->at != c) return 0;
-  j->at++;
+static int vit__json_digits(vit__json *j) {
+  int n = 0;
+  while (vit__json_one(j, "0123456789")) n++;
+  return n;
+}
+
+/* Pass over blanks, and over `text` if it follows. */
+static int vit__json_is(vit__json *j, const char *text) {
+  const size_t n = strlen(text);
+  while (vit__json_one(j, " \n\r\t")) continue;
+  if ((size_t)(j->end - j->at) < n || memcmp(j->at, text, n)) return 0;
+  j->at += n;
   return 1;
 }
 
-static void vit__json_expect(vit__json *j, char c) {
-  if (!j->bad && !vit__json_is(j, c)) j->bad = 1;
+static void vit__json_expect(vit__json *j, const char *text) {
+  if (!j->bad && !vit__json_is(j, text)) j->bad = 1;
 }
 
-/* \uXXXX as UTF-8; pairs of surrogates are not joined. */
-static char *vit__json_unicode(vit__json *j, char *to) {
+/* Before member n of an array or object: is there one, or does it end here? */
+static int vit__json_more(vit__json *j, const char *close, int n) {
+  if (j->bad || vit__json_is(j, close)) return 0;
+  if (n) vit__json_expect(j, ",");
+  return !j->bad;
+}
+
+/* Bytes of the UTF-8 character at s (RFC 3629), 0 if it is none: cut off,
+   longer than it must be, half of a pair of surrogates, past the last one. */
+static size_t vit__utf8(const char *s, const char *end) {
+  static const unsigned least[] = {0, 0, 0x80, 0x800, 0x10000};
+  const unsigned first = s < end ? (unsigned char)*s : 0x80;
+  const size_t n = (size_t) "\1\1\1\1\1\1\1\1\0\0\0\0\2\2\3\4"[first >> 4];
+  unsigned code = first & 0xFFu >> n;
+  if ((size_t)(end - s) < n) return 0;
+  for (size_t i = 1; i < n; i++) {
+    if (((unsigned char)s[i] & 0xC0) != 0x80) return 0;
+    code = code << 6 | ((unsigned char)s[i] & 63);
+  }
+  return code < least[n] || code > 0x10FFFF || code >> 11 == 27 ? 0 : n;
+}
+
+static unsigned vit__json_hex(vit__json *j) {
   unsigned code = 0;
   for (int i = 0; i < 4; i++) {
-    char c = j->at < j->end ? *j->at++ : 0;
-    int digit = c >= '0' && c <= '9'   ? c - '0'
-                : c >= 'a' && c <= 'f' ? c - 'a' + 10
-                : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                       : -1;
-    if (digit < 0) j->bad = 1;
-    code = code * 16 + (unsigned)(digit < 0 ? 0 : digit);
+    const int digit = vit__json_one(j, "0123456789abcdef0123456789ABCDEF");
+    if (!digit) j->bad = 1;
+    code = code * 16 + (unsigned)((digit - 1) & 15);
   }
-  if (code < 0x80) {
-    *to++ = (char)code;
-  } else if (code < 0x800) {
-    *to++ = (char)(0xC0 | code >> 6);
-    *to++ = (char)(0x80 | (code & 63));
-  } else {
-    *to++ = (char)(0xE0 | code >> 12);
-    *to++ = (char)(0x80 | (code >> 6 & 63));
-    *to++ = (char)(0x80 | (code & 63));
+  return code;
+}
+
+/* What follows \u as UTF-8; a pair of surrogates is one character. A string
+   ends with a zero, so that U+0000 is put as C0 80, which nothing else is. */
+static char *vit__json_unicode(vit__json *j, char *to) {
+  unsigned code = vit__json_hex(j);
+  int more; /* bytes after the first */
+  if (code >> 11 == 27) {
+    const int pair = vit__json_one(j, "\\") && vit__json_one(j, "u");
+    const unsigned low = pair ? vit__json_hex(j) - 0xDC00 : 0x400;
+    if (code >= 0xDC00 || low >= 0x400) j->bad = 1;
+    code = 0x10000 + (code & 0x3FF) * 0x400 + (low & 0x3FF);
   }
+  more = code - 1 < 0x7F ? 0 : code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
+  *to++ = (char)(more ? 0xFF00u >> (more + 1) | code >> 6 * more : code);
+  while (more-- > 0) *to++ = (char)(0x80 | (code >> 6 * more & 63));
   return to;
 }
 
-/* A string, unescaped in its place and ended with a zero. */
-static const char *vit__json_string(vit__json *j) {
+/* A string, unescaped in its place and ended with a zero; `then` follows it. */
+static const char *vit__json_string(vit__json *j, const char *then) {
   char *start, *to;
-  vit__json_expect(j, '"');
+  vit__json_expect(j, "\"");
   start = to = j->at;
   while (!j->bad) {
-    if (j->at >= j->end) {
+    const size_t n = vit__utf8(j->at, j->end);
+    if (n == 0 || (unsigned char)*j->at < ' ') {
       j->bad = 1;
-    } else if (*j->at == '"') {
-      j->at++;
+    } else if (vit__json_one(j, "\"")) {
       *to = '\0';
+      vit__json_expect(j, then);
       return start;
-    } else if (*j->at != '\\') {
-      *to++ = *j->at++;
-    } else if (j->at + 1 >= j->end) {
-      j->bad = 1;
+    } else if (!vit__json_one(j, "\\")) {
+      for (size_t i = 0; i < n; i++) *to++ = *j->at++;
+    } else if (vit__json_one(j, "u")) {
+      to = vit__json_unicode(j, to);
     } else {
-      const char *known = "n\nt\tr\rb\bf\f\"\"\\\\//";
-      char c = j->at[1];
-      j->at += 2;
-      if (c == 'u') {
-        to = vit__json_unicode(j, to);
-        continue;
-      }
-      while (*known && *known != c) known += 2;
-      if (!*known) j->bad = 1;
-      if (*known) *to++ = known[1];
+      const int c = vit__json_one(j, "nrtbf\"\\/");
+      if (c) *to++ = "\n\r\t\b\f\"\\/"[c - 1];
+      if (!c) j->bad = 1;
     }
   }
   return "";
 }
 
-/* A whole number from 0 to 2^53. */
-static double vit__json_number(vit__json *j) {
-  double value = 0;
-  int digits = 0;
-  vit__json_space(j);
-  while (j->at < j->end && *j->at >= '0' && *j->at <= '9') {
-    value = value * 10 + (*j->at++ - '0');
-    digits++;
+/* A number that a double can hold; as a size, it is whole and not negative. */
+static size_t vit__json_number(vit__json *j, int is_size) {
+  size_t value = 0;
+  const char *c;
+  vit__json_is(j, "");
+  c = j->at;
+  vit__json_one(j, "-");
+  if (!vit__json_one(j, "0") && !vit__json_digits(j)) j->bad = 1;
+  if (vit__json_one(j, ".") && !vit__json_digits(j)) j->bad = 1;
+  if (vit__json_one(j, "eE")) {
+    vit__json_one(j, "+-");
+    if (!vit__json_digits(j)) j->bad = 1;
   }
-  if (!digits || digits > 15) j->bad = 1;
+  /* strtod ends where the number does, as one of these must follow */
+  if (j->at == j->end || !strchr(",]} \n\r\t", *j->at)) j->bad = 1;
+  if (!j->bad && !vit__is_finite(strtod(c, NULL))) j->bad = 1;
+  for (; is_size && c < j->at; c++) {
+    const size_t digit = (size_t)(*c - '0');
+    if (digit > 9 || value > (SIZE_MAX - digit) / 10) j->bad = 1;
+    value = value * 10 + digit;
+  }
   return value;
 }
 
-static int vit__json_numbers(vit__json *j, double *list, int most) {
-  int n = 0;
-  vit__json_expect(j, '[');
-  if (vit__json_is(j, ']')) return 0;
-  do {
-    double v = vit__json_number(j);
-    if (n == most) j->bad = 1;
-    if (j->bad) return 0;
-    list[n++] = v;
-  } while (vit__json_is(j, ','));
-  vit__json_expect(j, ']');
-  return n;
-}
-
-/* {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]} */
-static void vit__json_tensor(vit__json *j, struct vit__entry *e) {
-  double list[8], offsets[2] = {0, -1};
-  int found = 0;
-  vit__json_expect(j, '{');
-  do {
-    const char *key = vit__json_string(j);
-    vit__json_expect(j, ':');
-    if (!strcmp(key, "dtype")) {
-      e->value = vit__json_string(j);
-      found |= 1;
-    } else if (!strcmp(key, "shape")) {
-      e->dims = vit__json_numbers(j, list, 8);
-      for (int i = 0; i < e->dims; i++) {
-        if (list[i] > (double)INT_MAX) j->bad = 1;
-        e->shape[i] = j->bad ? 0 : (int)list[i];
-      }
-      found |= 2;
-    } else if (!strcmp(key, "data_offsets")) {
-      if (vit__json_numbers(j, offsets, 2) == 2) found |= 4;
-      e->begin = offsets[0];
-      e->end = offsets[1];
-    } else {
-      j->bad = 1;
+/* Any value is passed over; `depth` more arrays and objects may begin in it. */
+static void vit__json_any(vit__json *j, int depth) {
+  const int object = vit__json_is(j, "{");
+  if (object || vit__json_is(j, "[")) {
+    if (depth == 0) j->bad = 1;
+    for (int n = 0; vit__json_more(j, object ? "}" : "]", n); n++) {
+      if (object) vit__json_string(j, ":");
+      vit__json_any(j, depth - 1);
     }
-  } while (!j->bad && vit__json_is(j, ','));
-  vit__json_expect(j, '}');
-  if (found != 7) j->bad = 1;
+  } else if (j->at < j->end && *j->at == '"') {
+    vit__json_string(j, "");
+  } else if (!vit__json_is(j, "null") && !vit__json_is(j, "true") &&
+             !vit__json_is(j, "false")) {
+    vit__json_number(j, 0);
+  }
 }
 
-static int vit__json_metadata(vit__json *j, struct vit__entry *e) {
-  int n = 0;
-  vit__json_expect(j, '{');
-  if (vit__json_is(j, '}')) return 0;
-  do {
-    e[n].name = vit__json_string(j);
-    vit__json_expect(j, ':');
-    e[n].value = vit__json_string(j);
-    e[n].dims = -1;
-    n++;
-  } while (!j->bad && vit__json_is(j, ','));
-  vit__json_expect(j, '}');
-  return n;
-}
+/* -- the header of a file ------------------------------------------------ */
 
-/* All pairs of the header. There are at most as many as it has colons. */
-static int vit__json_header(vit__json *j, struct vit__entry *entries) {
-  int n = 0;
-  vit__json_expect(j, '{');
-  if (vit__json_is(j, '}')) return 0;
-  do {
-    const char *name = vit__json_string(j);
-    vit__json_expect(j, ':');
-    if (j->bad) break;
-    if (!strcmp(name, "__metadata__")) {
-      n += vit__json_metadata(j, entries + n);
-    } else {
-      entries[n].name = name;
-      vit__json_tensor(j, entries + n);
-      n++;
-    }
-  } while (!j->bad && vit__json_is(j, ','));
-  vit__json_expect(j, '}');
-  return n;
-}
-
-/* Bytes of one element; 0 for a type that is not known. */
-static double vit__type_bytes(const char *type) {
-  static const char *const types[] = {"F64", "I64", "U64", "F32", "I32", "U32",
-      "F16", "BF16", "I16", "U16", "I8", "U8", "BOOL"};
-  static const char bytes[] = {8, 8, 8, 4, 4, 4, 2, 2, 2, 2, 1, 1, 1};
-  for (size_t i = 0; i < sizeof bytes; i++)
-    if (!strcmp(type, types[i])) return bytes[i];
+/* Bits of one element, the number in its name; 0 for a type not known. */
+static size_t vit__type_bits(const char *type) {
+  static const char *const types[] = {"BOOL", "F4", "F6_E2M3", "F6_E3M2", "U8",
+      "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ",
+      "I16", "U16", "F16", "BF16", "I32", "U32", "F32", "C64", "F64", "I64",
+      "U64"};
+  for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+    if (!strcmp(type, types[i]))
+      return i ? (size_t)atoi(strpbrk(type, "123468")) : 8;
   return 0;
 }
 
-static vit_result vit__check_entry(
-    const struct vit__entry *e, double data, const char *path) {
-  double bytes = vit__type_bytes(e->value);
-  for (int i = 0; i < e->dims; i++) bytes *= e->shape[i];
-  if (e->dims < 0) return VIT_OK;
-  if (vit__type_bytes(e->value) == 0)
+/* Numbers [2, 3]: how many, the first eight of them, and their product,
+   SIZE_MAX if it is too large. */
+static int vit__json_sizes(vit__json *j, size_t list[8], size_t *product) {
+  int n = 0, fits = 1;
+  *product = 1;
+  vit__json_expect(j, "[");
+  for (; vit__json_more(j, "]", n); n++) {
+    const size_t size = vit__json_number(j, 1);
+    fits &= vit_checked_mul(*product, size, product);
+    if (n < 8) list[n] = size;
+  }
+  if (!fits) *product = SIZE_MAX;
+  return n;
+}
+
+/* {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]} in any order, each
+   once; other fields do no harm. */
+static void vit__json_tensor(vit__json *j, vit__entry *e) {
+  int found = 0;
+  vit__json_expect(j, "{");
+  for (int n = 0; vit__json_more(j, "}", n); n++) {
+    const char *key = vit__json_string(j, ":");
+    const int field = !strcmp(key, "dtype")          ? 1
+                      : !strcmp(key, "shape")        ? 2
+                      : !strcmp(key, "data_offsets") ? 4
+                                                     : 0;
+    size_t list[8] = {0}, product;
+    if (found & field) j->bad = 1;
+    found |= field;
+    if (field == 0) vit__json_any(j, 125); /* as serde_json: 127 in all */
+    if (field == 1) {
+      const char *type = vit__json_string(j, "");
+      e->bits = vit__type_bits(type);
+      snprintf(e->t.type, sizeof e->t.type, "%s", type);
+    } else if (field == 2) {
+      e->t.dims = vit__json_sizes(j, list, &e->t.count);
+      for (int d = 0; d < e->t.dims; d++) {
+        if (e->t.dims > 8 || list[d] > INT_MAX) e->t.dims = -1;
+        if (e->t.dims > 0) e->t.shape[d] = (int)list[d];
+      }
+    } else if (field == 4) {
+      if (vit__json_sizes(j, list, &product) != 2) j->bad = 1;
+      memcpy(e->place, list, sizeof e->place);
+    }
+  }
+  if (found != 7) j->bad = 1;
+}
+
+/* The header: a vit__entry for each tensor, a vit__name for each pair. */
+static void vit__json_header(
+    vit__json *j, vit__text *tensors, vit__text *pairs) {
+  int metadata = 0;
+  vit__json_expect(j, "{");
+  for (int n = 0; vit__json_more(j, "}", n); n++) {
+    vit__entry e;
+    memset(&e, 0, sizeof e);
+    e.t.name = vit__json_string(j, ":");
+    if (strcmp(e.t.name, "__metadata__")) {
+      vit__json_tensor(j, &e);
+      vit__text_add(tensors, (const char *)&e, sizeof e);
+    } else if (metadata++) {
+      j->bad = 1;
+    } else if (!vit__json_is(j, "null")) {
+      vit__json_expect(j, "{");
+      for (int i = 0; vit__json_more(j, "}", i); i++) {
+        const char *key = vit__json_string(j, ":");
+        const vit__name pair = {key, vit__json_string(j, "")};
+        vit__text_add(pairs, (const char *)&pair, sizeof pair);
+      }
+    }
+  }
+  vit__json_is(j, "");
+  if (j->at != j->end) j->bad = 1;
+}
+
+static int vit__by_name(const void *a, const void *b) {
+  return strcmp(((const vit__name *)a)->name, ((const vit__name *)b)->name);
+}
+
+static int vit__by_place(const void *a, const void *b) {
+  const size_t *x = (const size_t *)((const vit__name *)a)->what;
+  const size_t *y = (const size_t *)((const vit__name *)b)->what;
+  const int i = x[0] == y[0];
+  return (x[i] > y[i]) - (x[i] < y[i]);
+}
+
+/* Each byte of the data must belong to one tensor. */
+static vit_result vit__place_tensors(
+    const vit_safetensors *f, vit__name *list, const char *path) {
+  const size_t data = f->size - f->data;
+  size_t at = 0, next = 0; /* what is placed ends, what follows begins */
+  qsort(list, (size_t)f->count, sizeof *list, vit__by_place);
+  for (int i = 0; at == next && i < f->count; i++) {
+    vit__entry *e = (vit__entry *)list[i].what;
+    const char *name = e->t.name;
+    const size_t begin = e->place[0], end = e->place[1];
+    const double bytes = (double)e->t.count * (double)e->bits / 8;
+    if (!e->bits)
+      return vit__fail(VIT_ERR_FORMAT,
+          "%.150s: tensor %.60s%s has type %s, which is not known", path, name,
+          VIT__DOTS(name), e->t.type);
+    if (begin > end || end > data || (double)(end - begin) != bytes)
+      return vit__fail(VIT_ERR_FORMAT,
+          "%.150s: tensor %.60s%s needs %.15g bytes, but is said to be at %.0f "
+          "to %.0f of %.0f",
+          path, name, VIT__DOTS(name), bytes, (double)begin, (double)end,
+          (double)data);
+    next = begin;
+    e->t.data = f->bytes + f->data + begin;
+    if (next == at) at = next = end;
+  }
+  if (at == next) next = data;
+  if (at == next) return VIT_OK;
+  return vit__fail(VIT_ERR_FORMAT,
+      "%.200s: bytes %.0f to %.0f of its data belong to %s", path,
+      (double)VIT__MIN(at, next), (double)(at + next - VIT__MIN(at, next)),
+      at < next ? "no tensor" : "two tensors");
+}
+
+/* Read the header of the bytes, which are in memory or mapped. */
+static vit_result vit__read_header(vit_safetensors *f, const char *path) {
+  vit__text tensors = {NULL, 0, 0, 0}, names = tensors;
+  const uint16_t one = 1;
+  vit__json j = {NULL, NULL, 0};
+  vit_result r;
+  double header = 0;
+  if (*(const unsigned char *)&one == 0) /* numbers are used as they are */
+    return vit__fail(VIT_ERR_FILE,
+        "cannot read or write %.200s: safetensors files have the small end of "
+        "a number first, this machine has its big end first",
+        path);
+  for (int i = 7; i >= 0 && f->size >= 8; i--)
+    header = header * 256 + f->bytes[i];
+  if (f->size < 8 || header > (double)f->size - 8 || header > 1e8)
     return vit__fail(VIT_ERR_FORMAT,
-        "%.150s: tensor %.60s has type %.10s, which is not known", path,
-        e->name, e->value);
-  if (e->begin > e->end || e->end > data || e->end - e->begin != bytes)
+        "%.200s is not a safetensors file, or is cut off: its header should "
+        "have %.0f bytes (at most 1e8), the file has %.0f",
+        path, header, (double)f->size);
+  f->data = 8 + (size_t)header;
+  j.at = (char *)f->bytes + 8;
+  j.end = (char *)f->bytes + f->data;
+  vit__text_add(&names, "", 0); /* a list of nothing has an address, too */
+  vit__json_header(&j, &tensors, &names);
+  f->entries = (vit__entry *)(void *)tensors.at;
+  f->count = (int)(tensors.used / sizeof *f->entries);
+  f->notes = (int)(names.used / sizeof *f->names);
+  for (int i = 0; i < f->count; i++) {
+    const vit__name pair = {f->entries[i].t.name, f->entries + i};
+    vit__text_add(&names, (const char *)&pair, sizeof pair);
+  }
+  f->names = (vit__name *)(void *)names.at;
+  if (tensors.failed || names.failed) return VIT_ERR_NO_MEMORY;
+  if (j.bad)
     return vit__fail(VIT_ERR_FORMAT,
-        "%.150s: tensor %.60s needs %.0f bytes, but is said to be at %.0f to "
-        "%.0f of %.0f",
-        path, e->name, bytes, e->begin, e->end, data);
-  return VIT_OK;
+        "%.200s: its header is not the JSON of safetensors near byte %.0f",
+        path, (double)(j.at - (char *)f->bytes));
+  r = vit__place_tensors(f, f->names + f->notes, path);
+  qsort(f->names, (size_t)f->notes, sizeof *f->names, vit__by_name);
+  qsort(f->names + f->notes, (size_t)f->count, sizeof *f->names, vit__by_name);
+  for (int i = 1; !r && i < f->notes + f->count; i++)
+    if (i != f->notes && !vit__by_name(f->names + i - 1, f->names + i))
+      r = vit__fail(VIT_ERR_FORMAT, "%.200s: \"%.60s%s\" is there twice", path,
+          f->names[i].name, VIT__DOTS(f->names[i].name));
+  return r;
 }
 
 /* Map the file, or else read it. The mapping is private, because the strings of
@@ -8207,11 +8364,9 @@ static vit_result vit__map_file(vit_safetensors *f, const char *path) {
       info.st_size > 0 && (uintmax_t)info.st_size < SIZE_MAX) {
     void *at = mmap(NULL, (size_t)info.st_size, PROT_READ | PROT_WRITE,
         MAP_PRIVATE, f->file, 0);
-    if (at != MAP_FAILED) {
-      f->bytes = (unsigned char *)at;
-      f->size = (size_t)info.st_size;
-      return VIT_OK;
-    }
+    f->size = (size_t)info.st_size;
+    f->bytes = (unsigned char *)at;
+    if (at != MAP_FAILED) return VIT_OK;
   }
   if (f->file >= 0) close(f->file);
 #endif
@@ -8219,8 +8374,8 @@ static vit_result vit__map_file(vit_safetensors *f, const char *path) {
   return vit__read_file(path, &f->bytes, &f->size);
 }
 
-/* Give the pages of a tensor back to the system: a loaded model should not be in
-   memory twice. Whoever looks at it again has it read again. */
+/* Give the pages of a tensor back to the system: a loaded model should not be
+   in memory twice. Whoever looks at it again has it read again. */
 static void vit__forget(
     const vit_safetensors *f, const void *data, size_t bytes) {
 #ifndef _WIN32
@@ -8237,42 +8392,10 @@ static void vit__forget(
 }
 
 VIT_DEF vit_result vit_safetensors_open(vit_safetensors *f, const char *path) {
-  double header = 0;
-  size_t colons = 0, most;
-  vit__json j;
   vit_result r;
   memset(f, 0, sizeof *f);
   r = vit__map_file(f, path);
-  if (r) return r;
-  for (int i = 7; i >= 0 && f->size >= 8; i--)
-    header = header * 256 + f->bytes[i];
-  if (f->size < 8 || header > (double)f->size - 8 || header > 1e8) {
-    r = vit__fail(VIT_ERR_FORMAT,
-        "%.200s is not a safetensors file, or is cut off: its header should "
-        "have %.0f bytes (at most 1e8), the file has %.0f",
-        path, header, (double)f->size);
-    vit_safetensors_close(f);
-    return r;
-  }
-  j.at = (char *)f->bytes + 8;
-  j.end = j.at + (size_t)header;
-  j.bad = 0;
-  f->data = 8 + (size_t)header;
-  for (char *c = j.at; c < j.end; c++) colons += *c == ':';
-  /* an entry has a colon and at least six characters, "":"", */
-  most = (size_t)VIT__MIN((vit_idx)colons, (vit_idx)(header / 6)) + 2;
-  f->entries = (struct vit__entry *)vit__allocate(
-      most, sizeof(struct vit__entry), "the list of tensors");
-  if (!f->entries) r = VIT_ERR_NO_MEMORY;
-  if (!r) memset(f->entries, 0, most * sizeof(struct vit__entry));
-  if (!r) f->count = vit__json_header(&j, f->entries);
-  vit__json_space(&j);
-  if (!r && (j.bad || j.at != j.end))
-    r = vit__fail(VIT_ERR_FORMAT,
-        "%.200s: its header is not the JSON of safetensors near byte %.0f",
-        path, (double)(j.at - (char *)f->bytes));
-  for (int i = 0; !r && i < f->count; i++)
-    r = vit__check_entry(f->entries + i, (double)(f->size - f->data), path);
+  if (!r) r = vit__read_header(f, path);
   if (r) vit_safetensors_close(f);
   return r;
 }
@@ -8287,136 +8410,64 @@ VIT_DEF void vit_safetensors_close(vit_safetensors *f) {
 #endif
   if (f->bytes) VIT_FREE(f->bytes);
   if (f->entries) VIT_FREE(f->entries);
+  if (f->names) VIT_FREE(f->names);
   memset(f, 0, sizeof *f);
-}
-
-static void vit__fill_safetensor(
-    const vit_safetensors *f, const struct vit__entry *e, vit_safetensor *t) {
-  t->name = e->name;
-  t->dims = e->dims;
-  t->count = 1;
-  for (int d = 0; d < 8; d++) {
-    t->shape[d] = d < e->dims ? e->shape[d] : 0;
-    if (d < e->dims) t->count *= (size_t)e->shape[d];
-  }
-  t->data = f->bytes + f->data + (size_t)e->begin;
-  snprintf(t->type, sizeof t->type, "%s", e->value);
 }
 
 VIT_DEF int vit_safetensors_at(
     const vit_safetensors *f, int i, vit_safetensor *t) {
-  for (int n = 0; n < f->count; n++)
-    if (f->entries[n].dims >= 0 && i-- == 0) {
-      vit__fill_safetensor(f, f->entries + n, t);
-      return 1;
-    }
-  return 0;
+  if (i < 0 || i >= f->count) return 0;
+  *t = f->entries[i].t;
+  return 1;
+}
+
+static const void *vit__named(const vit__name *list, int n, const char *name) {
+  const vit__name wanted = {name, NULL};
+  const void *at =
+      bsearch(&wanted, list, (size_t)n, sizeof *list, vit__by_name);
+  return at ? ((const vit__name *)at)->what : NULL;
 }
 
 VIT_DEF vit_result vit_safetensors_find(
     const vit_safetensors *f, const char *name, vit_safetensor *t) {
-  for (int n = 0; n < f->count; n++)
-    if (f->entries[n].dims >= 0 && !strcmp(f->entries[n].name, name)) {
-      vit__fill_safetensor(f, f->entries + n, t);
-      return VIT_OK;
-    }
-  return vit__fail(VIT_ERR_FORMAT, "the file has no tensor \"%.60s\"", name);
+  const void *e = vit__named(f->names + f->notes, f->count, name);
+  if (e) *t = ((const vit__entry *)e)->t;
+  if (e) return VIT_OK;
+  return vit__fail(VIT_ERR_FORMAT, "the file has no tensor \"%.60s%s\"", name,
+      VIT__DOTS(name));
 }
 
 VIT_DEF const char *vit_safetensors_metadata(
     const vit_safetensors *f, const char *key) {
-  for (int i = 0; i < f->count; i++)
-    if (f->entries[i].dims < 0 && !strcmp(f->entries[i].name, key))
-      return f->entries[i].value;
-  return NULL;
-}
-
-/* Does the file hold every tensor of this model? */
-static vit_result vit__check_tensors(
-    const vit_config *c, const vit_safetensors *f, const char *prefix) {
-  vit_tensor want;
-  for (int i = 0; vit_tensor_at(c, i, &want); i++) {
-    char name[128];
-    vit_safetensor have;
-    vit_result r;
-    int same = 1;
-    snprintf(name, sizeof name, "%.60s%s", prefix, want.name);
-    r = vit_safetensors_find(f, name, &have);
-    if (r) return r;
-    for (int d = 0; d < 4; d++) same &= have.shape[d] == want.shape[d];
-    if (!same || have.dims != want.dims || strcmp(have.type, "F32"))
-      return vit__fail(VIT_ERR_FORMAT,
-          "tensor %.60s is %s [%d,%d,%d,%d] in the file, the model wants F32 "
-          "[%d,%d,%d,%d]",
-          name, have.type, have.shape[0], have.shape[1], have.shape[2],
-          have.shape[3], want.shape[0], want.shape[1], want.shape[2],
-          want.shape[3]);
-  }
-  return VIT_OK;
-}
-
-VIT_DEF vit_result vit_model_load(
-    vit_model *m, const vit_safetensors *f, const char *prefix) {
-  vit_tensor want;
-  vit_result r = vit__check_model(m);
-  if (!r) r = vit__check_unpacked(m);
-  if (!r) r = vit__check_tensors(&m->config, f, prefix);
-  for (int i = 0; !r && vit_tensor_at(&m->config, i, &want); i++) {
-    char name[128];
-    vit_safetensor have;
-    snprintf(name, sizeof name, "%.60s%s", prefix, want.name);
-    r = vit_safetensors_find(f, name, &have);
-    if (r) return r;
-    memcpy(
-        m->params.block + want.offset, have.data, want.count * sizeof(float));
-    vit__forget(f, have.data, want.count * sizeof(float));
-  }
-  return r;
+  return (const char *)vit__named(f->names, f->notes, key);
 }
 
 /* -- writing ------------------------------------------------------------- */
 
-/* Bytes of the UTF-8 letter at s; 0 if it is none. */
-static size_t vit__utf8(const char *s) {
-  const unsigned char c = (unsigned char)*s;
-  const size_t n = c < 0x80   ? 1
-                   : c < 0xC2 ? 0
-                   : c < 0xE0 ? 2
-                   : c < 0xF0 ? 3
-                   : c < 0xF5 ? 4
-                              : 0;
-  for (size_t i = 1; i < n; i++)
-    if (((unsigned char)s[i] & 0xC0) != 0x80) return 0;
-  if (n > 2) { /* longer than needed, half of a pair, or past the last letter */
-    const unsigned char d = (unsigned char)s[1];
-    if ((c == 0xE0 && d < 0xA0) || (c == 0xED && d > 0x9F) ||
-        (c == 0xF0 && d < 0x90) || (c == 0xF4 && d > 0x8F))
-      return 0;
-  }
-  return n;
-}
-
 /* A string of JSON: quoted, with what must be escaped. A byte that is no UTF-8,
    as in the names of old files, becomes the sign for that. */
 static void vit__text_string(vit__text *t, const char *s) {
+  const char *end = s + strlen(s);
   vit__text_add(t, "\"", 1);
-  for (; *s; s++) {
-    if (*s == '"' || *s == '\\')
-      vit__text_print(t, "\\%c", *s);
-    else if ((unsigned char)*s < 32)
-      vit__text_print(t, "\\u%04x", (unsigned)*s);
-    else if (vit__utf8(s))
-      vit__text_add(t, s, vit__utf8(s)), s += vit__utf8(s) - 1;
-    else
+  for (size_t n; s < end; s += n ? n : 1) {
+    n = vit__utf8(s, end);
+    if (n == 0)
       vit__text_print(t, "\\ufffd");
+    else if (*s == '"' || *s == '\\' || (unsigned char)*s < ' ')
+      vit__text_print(t, "\\u%04x", (unsigned)*s);
+    else
+      vit__text_add(t, s, n);
   }
   vit__text_add(t, "\"", 1);
 }
 
-/* A pair of the metadata. */
+/* A pair of the metadata. The first one begins the file: room for the length of
+   the header, then the header. */
+static const char vit__start[] = "\0\0\0\0\0\0\0\0{\"__metadata__\":{";
 static void vit__note_text(
     vit__text *notes, const char *key, const char *value) {
   if (notes->used) vit__text_add(notes, ",", 1);
+  if (!notes->used) vit__text_add(notes, vit__start, sizeof vit__start - 1);
   vit__text_string(notes, key);
   vit__text_add(notes, ":", 1);
   vit__text_string(notes, value);
@@ -8436,90 +8487,155 @@ vit__note(vit__text *notes, const char *key, const char *format, ...) {
   vit__note_text(notes, key, value);
 }
 
-/* The header: {"__metadata__":{...},"name":{"dtype":...},...}, filled up with
-   blanks so that the data begins on a multiple of 8. */
-static void vit__text_header(vit__text *t, const vit__text *notes,
-    const vit_safetensor *tensors, int count) {
-  double at = 0;
-  vit__text_print(t, "{\"__metadata__\":{");
-  if (notes->used) vit__text_add(t, notes->at, notes->used);
-  vit__text_print(t, "}");
-  for (int i = 0; i < count; i++) {
-    const vit_safetensor *e = tensors + i;
-    double bytes = (double)e->count * vit__type_bytes(e->type);
-    vit__text_print(t, ",");
-    vit__text_string(t, e->name);
-    vit__text_print(t, ":{\"dtype\":\"%s\",\"shape\":[", e->type);
-    for (int d = 0; d < e->dims; d++)
-      vit__text_print(t, "%s%d", d ? "," : "", e->shape[d]);
-    vit__text_print(t, "],\"data_offsets\":[%.0f,%.0f]}", at, at + bytes);
-    at += bytes;
-  }
-  vit__text_print(t, "}");
-  while (!t->failed && t->used % 8) vit__text_add(t, " ", 1);
+/* ,"w":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]} for the header, and
+   a piece of data, before which `at` bytes stand. */
+static vit_result vit__add_tensor(const char *path, const vit_safetensor *t,
+    vit__text *header, vit__text *pieces, double *at) {
+  const size_t bits = vit__type_bits(t->type);
+  const vit__piece piece = {t->data, t->count * bits / 8};
+  double elements = t->dims >= 0 && t->dims <= 8 ? 1 : -1;
+  for (int d = 0; d < t->dims && elements >= 0; d++)
+    elements = t->shape[d] < 0 ? -1 : elements * t->shape[d];
+  if (!bits || elements != (double)t->count || t->count * bits % 8)
+    return vit__fail(VIT_ERR_CONFIG,
+        "cannot write %.150s: tensor %.60s%s holds %.0f elements of type "
+        "%.15s, its shape says %.0f",
+        path, t->name, VIT__DOTS(t->name), (double)t->count, t->type, elements);
+  vit__text_add(pieces, (const char *)&piece, sizeof piece);
+  vit__text_add(header, ",", 1);
+  vit__text_string(header, t->name);
+  vit__text_print(header, ":{\"dtype\":\"%s\",\"shape\":[", t->type);
+  for (int d = 0; d < t->dims; d++)
+    vit__text_print(header, "%s%d", d ? "," : "", t->shape[d]);
+  vit__text_print(
+      header, "],\"data_offsets\":[%.0f,%.0f]}", *at, *at + (double)piece.size);
+  *at += (double)piece.size;
+  return VIT_OK;
 }
 
-static vit_result vit__write_tensors(const char *path, const vit__text *notes,
-    const vit_safetensor *tensors, int count) {
-  unsigned char length[8];
-  vit__text header;
-  vit__piece *pieces = (vit__piece *)vit__allocate(
-      (size_t)count + 2, sizeof *pieces, "the list of tensors");
-  vit_result r = VIT_ERR_NO_MEMORY;
-  memset(&header, 0, sizeof header);
-  if (pieces) vit__text_header(&header, notes, tensors, count);
-  if (pieces && !header.failed && !notes->failed) {
-    for (int i = 0; i < 8; i++)
-      length[i] = (unsigned char)((uint64_t)header.used >> 8 * i);
-    pieces[0].data = length;
-    pieces[0].size = 8;
-    pieces[1].data = header.at;
-    pieces[1].size = header.used;
-    for (int i = 0; i < count; i++) {
-      pieces[i + 2].data = tensors[i].data;
-      pieces[i + 2].size =
-          tensors[i].count * (size_t)vit__type_bytes(tensors[i].type);
-    }
-    r = vit__replace_file(path, pieces, count + 2);
+static vit_result vit__check_weights(vit_result r, const vit_safetensor *t) {
+  for (size_t i = 0; i < t->count; i++) {
+    float w;
+    memcpy(&w, (const char *)t->data + i * sizeof w, sizeof w);
+    if (!vit__is_finite((double)w))
+      return vit__fail(r,
+          "tensor %.60s%s: number %.0f of %.0f is %g; a model is saved and "
+          "loaded with finite numbers alone",
+          t->name, VIT__DOTS(t->name), (double)i, (double)t->count, (double)w);
   }
-  vit__text_free(&header);
-  if (pieces) VIT_FREE(pieces);
+  return VIT_OK;
+}
+
+/* Write the notes, the parameters of m (or NULL) under their names, and `count`
+   more tensors. Frees the notes. */
+static vit_result vit__write_model(const char *path, const vit_model *m,
+    vit__text *notes, const vit_safetensor *more, int count) {
+  vit__piece first = {NULL, 0}, *all;
+  vit__text pieces = {NULL, 0, 0, 0};
+  vit_tensor p;
+  vit_safetensors f;
+  vit_result r = VIT_OK;
+  double data = 0;
+  if (m) vit__note_text(notes, "format", "pt"); /* transformers asks for it */
+  if (!notes->used) vit__text_add(notes, vit__start, sizeof vit__start - 1);
+  vit__text_add(notes, "}", 1);
+  vit__text_add(&pieces, (const char *)&first, sizeof first);
+  for (int i = 0; !r && m && vit_tensor_at(&m->config, i, &p); i++) {
+    vit_safetensor t =
+        vit__block_tensor(p.name, m->params.block + p.offset, p.count);
+    t.dims = p.dims;
+    memcpy(t.shape, p.shape, sizeof p.shape);
+    r = vit__check_weights(VIT_ERR_DIVERGED, &t);
+    if (!r) r = vit__add_tensor(path, &t, notes, &pieces, &data);
+  }
+  for (int i = 0; !r && i < count; i++)
+    r = vit__add_tensor(path, more + i, notes, &pieces, &data);
+  vit__text_add(notes, "}", 1);
+  while (notes->used % 8 && !notes->failed) /* the data begins even */
+    vit__text_add(notes, " ", 1);
+  memset(&f, 0, sizeof f);
+  f.file = -1;
+  f.size = notes->used + (size_t)data;
+  if (!r && !notes->failed && !pieces.failed)
+    f.bytes = (unsigned char *)vit__allocate(notes->used, 1, "a header");
+  if (!r && !f.bytes) r = VIT_ERR_NO_MEMORY;
+  if (!r) { /* it must open again: with a name twice it would not */
+    for (int i = 0; i < 8; i++)
+      notes->at[i] = (char)((uint64_t)(notes->used - 8) >> 8 * i);
+    memcpy(f.bytes, notes->at, notes->used);
+    r = vit__read_header(&f, path);
+  }
+  all = (vit__piece *)(void *)pieces.at;
+  if (!r) {
+    all->data = notes->at;
+    all->size = notes->used;
+    r = vit__replace_file(path, all, (int)(pieces.used / sizeof *all));
+  }
+  vit_safetensors_close(&f);
+  vit__text_free(&pieces);
+  vit__text_free(notes);
   return r;
 }
 
 VIT_DEF vit_result vit_safetensors_write(const char *path,
     const vit_safetensor *tensors, int count, const char *const *metadata) {
-  vit__text notes;
-  vit_result r = VIT_OK;
+  vit__text notes = {NULL, 0, 0, 0};
   if (count < 0)
     return vit__fail(VIT_ERR_CONFIG,
         "cannot write %.150s: it would hold %d tensors", path, count);
-  memset(&notes, 0, sizeof notes);
   for (int i = 0; metadata && metadata[i] && metadata[i + 1]; i += 2)
     vit__note_text(&notes, metadata[i], metadata[i + 1]);
-  for (int i = 0; !r && i < count; i++) {
-    double elements = tensors[i].dims >= 0 && tensors[i].dims <= 8 ? 1 : -1;
-    for (int d = 0; d < tensors[i].dims && elements >= 0; d++)
-      elements = tensors[i].shape[d] < 0 ? -1 : elements * tensors[i].shape[d];
-    if (vit__type_bytes(tensors[i].type) == 0 ||
-        elements != (double)tensors[i].count)
-      r = vit__fail(VIT_ERR_CONFIG,
-          "cannot write %.150s: tensor %.60s holds %.0f elements of type %.7s, "
-          "its shape says %.0f",
-          path, tensors[i].name, (double)tensors[i].count, tensors[i].type,
-          elements);
+  return vit__write_model(path, NULL, &notes, tensors, count);
+}
+
+/* -- models in files ----------------------------------------------------- */
+
+/* Copy the tensors of a model into its block, or (NULL) only look whether they
+   are all there and finite. */
+static vit_result vit__read_weights(const vit_config *c, float *block,
+    const vit_safetensors *f, const char *prefix) {
+  vit_tensor want;
+  vit_safetensor have;
+  const int *y = want.shape, *x = have.shape;
+  for (int i = 0; vit_tensor_at(c, i, &want); i++) {
+    char name[512];
+    vit_result r;
+    snprintf(name, sizeof name, "%.440s%s", prefix, want.name);
+    r = vit_safetensors_find(f, name, &have);
+    if (r) return r;
+    if (have.dims != want.dims || strcmp(have.type, "F32") ||
+        memcmp(x, y, sizeof want.shape))
+      return vit__fail(VIT_ERR_FORMAT,
+          "tensor %.60s%s is %s [%d,%d,%d,%d] in the file, the model wants F32 "
+          "[%d,%d,%d,%d]",
+          name, VIT__DOTS(name), have.type, x[0], x[1], x[2], x[3], y[0], y[1],
+          y[2], y[3]);
+    if (block)
+      memcpy(block + want.offset, have.data, want.count * sizeof(float));
+    else
+      r = vit__check_weights(VIT_ERR_FORMAT, &have);
+    vit__forget(f, have.data, want.count * sizeof(float));
+    if (r) return r;
   }
-  if (!r) r = vit__write_tensors(path, &notes, tensors, count);
-  vit__text_free(&notes);
+  return VIT_OK;
+}
+
+VIT_DEF vit_result vit_model_load(
+    vit_model *m, const vit_safetensors *f, const char *prefix) {
+  vit_result r = vit__check_model(m);
+  if (!r) r = vit__check_unpacked(m);
+  if (!r) r = vit__read_weights(&m->config, NULL, f, prefix);
+  if (!r) r = vit__read_weights(&m->config, m->params.block, f, prefix);
   return r;
 }
 
 /* What the model was trained on: normalisation and names of the classes. */
 static void vit__note_dataset(vit__text *notes, const vit_dataset *d) {
-  vit__note(notes, "mean", "%.9g %.9g %.9g", (double)d->mean[0],
-      (double)d->mean[1], (double)d->mean[2]);
-  vit__note(notes, "std", "%.9g %.9g %.9g", (double)d->std[0],
-      (double)d->std[1], (double)d->std[2]);
+  for (int std = 0; std < 2; std++) {
+    const float *v = std ? d->std : d->mean;
+    vit__note(notes, std ? "std" : "mean", "%.9g %.9g %.9g", (double)v[0],
+        (double)v[1], (double)v[2]);
+  }
   for (int k = 0; d->names && k < d->classes; k++) {
     char key[24];
     snprintf(key, sizeof key, "class.%d", k);
@@ -8527,46 +8643,15 @@ static void vit__note_dataset(vit__text *notes, const vit_dataset *d) {
   }
 }
 
-/* The parameters under their names, then `extra` tensors. Frees the notes. */
-static vit_result vit__write_model(const char *path, const vit_model *m,
-    vit__text *notes, const vit_safetensor *extra, int extras) {
-  vit_safetensor *list;
-  vit_tensor *names, t;
-  int count = 0, n = 0;
-  vit_result r = VIT_ERR_NO_MEMORY;
-  while (vit_tensor_at(&m->config, count, &t)) count++;
-  list = (vit_safetensor *)vit__allocate(
-      (size_t)(count + extras), sizeof *list, "the list of tensors");
-  names = (vit_tensor *)vit__allocate(
-      (size_t)count, sizeof *names, "the list of tensors");
-  for (; list && names && n < count; n++) {
-    vit_tensor_at(&m->config, n, names + n);
-    list[n] = vit__block_tensor(
-        names[n].name, m->params.block + names[n].offset, names[n].count);
-    list[n].dims = names[n].dims;
-    for (int d = 0; d < 4; d++) list[n].shape[d] = names[n].shape[d];
-  }
-  if (list && names) {
-    for (int i = 0; i < extras; i++) list[n++] = extra[i];
-    vit__note_text(notes, "format", "pt"); /* transformers asks for it */
-    r = vit__write_tensors(path, notes, list, n);
-  }
-  if (list) VIT_FREE(list);
-  if (names) VIT_FREE(names);
-  vit__text_free(notes);
-  return r;
-}
-
 VIT_DEF vit_result vit_model_save(
     const vit_model *m, const vit_dataset *d, const char *path) {
   const char *name, *text;
   double value;
-  vit__text notes;
+  vit__text notes = {NULL, 0, 0, 0};
   vit_result r = vit__check_model(m);
   if (!r) r = vit__check_unpacked(m);
   if (!r) r = vit__check_point();
   if (r) return r;
-  memset(&notes, 0, sizeof notes);
   for (int i = 0; vit_config_field(&m->config, i, &name, &text, &value); i++) {
     char key[64];
     snprintf(key, sizeof key, "config.%s", name);
@@ -8576,54 +8661,106 @@ VIT_DEF vit_result vit_model_save(
   return vit__write_model(path, m, &notes, NULL, 0);
 }
 
-static void vit__read_three(const char *text, float *to, float otherwise) {
-  char *end = NULL;
-  for (int c = 0; to && c < 3; c++) {
-    to[c] = text ? strtof(text, &end) : otherwise;
-    if (text) text = end;
+/* Size `dim` of a tensor, 0 if it is not there. */
+static int vit__told(const vit_safetensors *f, const char *name, int dim) {
+  const vit__entry *e =
+      (const vit__entry *)vit__named(f->names + f->notes, f->count, name);
+  return e ? e->t.shape[dim] : 0;
+}
+
+/* The config of a model's file: what its tensors tell, then what it says. */
+static vit_result vit__read_config(
+    vit_config *c, const vit_safetensors *f, const char *path) {
+  static const char *const needed[] = {
+      "config.image_height", "config.image_width", "config.heads"};
+  char block[48];
+  vit_result r = VIT_OK;
+  for (int i = 0; i < 3; i++)
+    if (!vit_safetensors_metadata(f, needed[i]))
+      return vit__fail(VIT_ERR_FORMAT,
+          "%.200s does not say its %s: it was not written by vit.h; "
+          "create the model that it is of, then use vit_model_load",
+          path, needed[i]);
+  *c = vit_config_tutorial();
+  c->width = vit__told(f, "patch_embed.proj.weight", 0);
+  c->channels = vit__told(f, "patch_embed.proj.weight", 1);
+  c->patch_height = vit__told(f, "patch_embed.proj.weight", 2);
+  c->patch_width = vit__told(f, "patch_embed.proj.weight", 3);
+  c->classes = vit__told(f, "head.weight", 0);
+  c->mlp_width = vit__told(f, "blocks.0.mlp.fc1.weight", 0);
+  c->class_token = vit__told(f, "cls_token", 0) > 0;
+  c->qkv_bias = vit__told(f, "blocks.0.attn.qkv.bias", 0) > 0;
+  c->final_norm = vit__told(f, "norm.weight", 0) > 0;
+  if (vit__told(f, "pos_embed", 0)) c->positions = VIT_POSITIONS_LEARNED;
+  if (!c->class_token) c->pool = VIT_POOL_MEAN;
+  for (c->depth = 0;; c->depth++) {
+    snprintf(block, sizeof block, "blocks.%d.norm1.weight", c->depth);
+    if (!vit__told(f, block, 0)) break;
   }
+  for (int i = 0; !r && i < f->notes; i++)
+    if (!strncmp(f->names[i].name, "config.", 7))
+      r = vit_config_set(
+          c, f->names[i].name + 7, (const char *)f->names[i].what);
+  if (c->head_dim == 0 && c->heads > 0)
+    c->head_dim = vit__told(f, "blocks.0.attn.qkv.weight", 0) / 3 / c->heads;
+  return r ? r : vit_config_resolve(c);
+}
+
+/* What vit__note_dataset wrote. */
+static vit_result vit__read_dataset(vit_dataset *d, const vit_config *m,
+    const vit_safetensors *f, const char *path) {
+  d->channels = m->channels;
+  d->height = m->image_height;
+  d->width = m->image_width;
+  d->classes = m->classes;
+  snprintf(d->source, sizeof d->source, "%.250s", path);
+  for (int std = 0; std < 2; std++) {
+    const char *key = std ? "std" : "mean";
+    const char *text = vit_safetensors_metadata(f, key);
+    float *v = std ? d->std : d->mean;
+    int n = 0, at = 0;
+    if (text)
+      n = sscanf(text, "%f%n %f%n %f%n", v, &at, v + 1, &at, v + 2, &at);
+    if (text && (text[at] || (n != 3 && (n != 1 || d->channels != 1))))
+      return vit__fail(VIT_ERR_FORMAT,
+          "%.200s: its %s is \"%.60s\"; it must be three numbers, or one for a "
+          "grey model",
+          path, key, text);
+    for (int c = 0; c < 3; c++) {
+      if (!text) v[c] = (float)std;
+      if (n == 1) v[c] = v[0];
+      if (!vit__is_finite((double)v[c]) || (std && v[c] <= 0))
+        return vit__fail(VIT_ERR_FORMAT, "%.200s: its %s of channel %d is %g",
+            path, key, c, (double)v[c]);
+    }
+  }
+  if (!vit_safetensors_metadata(f, "class.0")) return VIT_OK;
+  d->names = (char(*)[VIT_NAME_SIZE])vit__allocate(
+      (size_t)d->classes, VIT_NAME_SIZE, "the names of the classes");
+  for (int k = 0; d->names && k < d->classes; k++) {
+    char key[24];
+    const char *name;
+    snprintf(key, sizeof key, "class.%d", k);
+    name = vit_safetensors_metadata(f, key);
+    snprintf(d->names[k], VIT_NAME_SIZE, "%.63s", name ? name : key + 6);
+  }
+  return d->names ? VIT_OK : VIT_ERR_NO_MEMORY;
 }
 
 VIT_DEF vit_result vit_model_open(
-    vit_model *m, const char *path, float *mean, float *std) {
-  vit_config c = vit_config_tutorial();
+    vit_model *m, const char *path, vit_dataset *about) {
+  vit_config c;
   vit_safetensors f;
-  const char *name, *text;
-  double value;
   vit_result r = vit_safetensors_open(&f, path);
   memset(m, 0, sizeof *m);
-  if (r) return r;
-  for (int i = 0; !r && vit_config_field(&c, i, &name, &text, &value); i++) {
-    char key[64];
-    const char *is;
-    snprintf(key, sizeof key, "config.%s", name);
-    is = vit_safetensors_metadata(&f, key);
-    for (int k = 0; !is && k < VIT__RENAMED; k++) {
-      if (strcmp(name, vit__renamed[k][1])) continue;
-      snprintf(key, sizeof key, "config.%s", vit__renamed[k][0]);
-      is = vit_safetensors_metadata(&f, key);
-    }
-    r = is ? vit_config_set(&c, name, is)
-           : vit__fail(VIT_ERR_FORMAT,
-                 "%.200s does not say its %s: it was not written by vit.h; "
-                 "create the model that it is of, then use vit_model_load",
-                 path, key);
-  }
-  if (!r) r = vit_config_resolve(&c);
-  if (!r) r = vit__check_tensors(&c, &f, "");
+  if (about) memset(about, 0, sizeof *about);
+  if (!r) r = vit__read_config(&c, &f, path);
+  if (!r) r = vit__read_weights(&c, NULL, &f, ""); /* before it takes memory */
+  if (!r && about) r = vit__read_dataset(about, &c, &f, path);
   if (!r) r = vit_model_create(m, &c, 0);
-  if (!r) r = vit_model_load(m, &f, "");
-  vit__read_three(vit_safetensors_metadata(&f, "mean"), mean, 0);
-  vit__read_three(vit_safetensors_metadata(&f, "std"), std, 1);
-  for (int k = 0; !r && mean && k < 3; k++)
-    if (!(fabsf(mean[k]) <= FLT_MAX))
-      r = vit__fail(VIT_ERR_FORMAT, "%.200s: its mean of channel %d is %g",
-          path, k, (double)mean[k]);
-  for (int k = 0; !r && std && k < 3; k++)
-    if (!(std[k] > 0 && std[k] <= FLT_MAX))
-      r = vit__fail(VIT_ERR_FORMAT, "%.200s: its std of channel %d is %g", path,
-          k, (double)std[k]);
+  if (!r) r = vit__read_weights(&c, m->params.block, &f, "");
   if (r) vit_model_free(m);
+  if (r && about) vit_dataset_free(about);
   vit_safetensors_close(&f);
   return r;
 }

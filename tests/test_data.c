@@ -964,8 +964,8 @@ static void read_everything(const vit_safetensors *f) {
   int sum = 0;
   for (int i = 0; vit_safetensors_at(f, i, &t); i++) {
     const unsigned char *p = (const unsigned char *)t.data;
-    size_t each = (size_t)vit__type_bytes(t.type), size = t.count * each;
-    CHECK(each > 0 && t.dims >= 0 && t.dims <= 8, "type %s", t.type);
+    size_t bits = vit__type_bits(t.type), size = t.count * bits / 8;
+    CHECK(bits > 0 && t.dims >= -1 && t.dims <= 8, "type %s", t.type);
     if (!CHECK(p >= f->bytes && p + size <= f->bytes + f->size &&
                    size <= f->size,
                "tensor %d is outside the file", i))
@@ -1006,6 +1006,102 @@ static void test_safetensors(void) {
   no_leak("safetensors");
 }
 
+/* A tensor of four bytes with this shape; one with another field. */
+#define LONG "123456789 123456789 123456789 123456789 123456789 123456789 "
+#define SHAPE(text) "{\"w\":{\"dtype\":\"F32\",\"shape\":" text ",\"data_offsets\":[0,4]}}"
+#define MORE(text) SHAPE("[1],\"more\":" text)
+#define TENSOR(name, type, shape, from, to) \
+  "\"" name "\":{\"dtype\":\"" type "\",\"shape\":" shape ",\"data_offsets\":[" #from "," #to "]}"
+
+/* Valid, if unusual: what the reference implementation 0.8.0 opens. */
+static void test_safetensors_valid(void) {
+  static const struct { const char *header, *name, *type; int bytes, dims, count; } good[] = {
+      {"{\"__metadata__\":null," TENSOR("w", "F32", "[1]", 0, 4) "}", "w", "F32", 4, 1, 1},
+      {MORE("1"), "w", "F32", 4, 1, 1}, {MORE("-0.5e-3,\"more\":0e999"), "w", "F32", 4, 1, 1},
+      {MORE("[null,true,false,\"\\ud83d\\ude42\",{\"a\":{}},[[]]] "), "w", "F32", 4, 1, 1},
+      {SHAPE("[1,1,1,1,1,1,1,1]"), "w", "F32", 4, 8, 1},
+      {SHAPE("[1,1,1,1,1,1,1,1,1]"), "w", "F32", 4, -1, 1},
+      {"{" TENSOR("w", "I8", "[0,18446744073709551615]", 0, 0) "}", "w", "I8", 0, -1, 0},
+      {"{" TENSOR("w", "I8", "[4294967296,0]", 0, 0) "}", "w", "I8", 0, -1, 0},
+      {"{" TENSOR("w", "C64", "[2]", 0, 16) "}", "w", "C64", 16, 1, 2},
+      {"{" TENSOR("w", "F8_E4M3FNUZ", "[2]", 0, 2) "}", "w", "F8_E4M3FNUZ", 2, 1, 2},
+      {"{" TENSOR("w", "F8_E5M2", "[2]", 0, 2) "," TENSOR("v", "F32", "[]", 2, 6) "}", "v", "F32", 6, 0, 1},
+      {"{" TENSOR("w", "F6_E3M2", "[4]", 0, 3) "}", "w", "F6_E3M2", 3, 1, 4},
+      {"{" TENSOR("w", "F4", "[3,2]", 0, 3) "}", "w", "F4", 3, 2, 6},
+      {"{" TENSOR("\\ud83d\\uDE42", "U8", "[1]", 0, 1) "}", "\xf0\x9f\x99\x82", "U8", 1, 1, 1},
+      {"{" TENSOR("a\\u0000b", "U8", "[1]", 0, 1) "," TENSOR("a", "U8", "[1]", 1, 2) "}", "a\xc0\x80"
+       "b", "U8", 2, 1, 1},
+      {"{" TENSOR("b", "U8", "[2]", 2, 4) "," TENSOR("z", "U8", "[0]", 2, 2) "," TENSOR("a", "U8", "[2]", 0, 2) "}",
+       "z", "U8", 4, 1, 0},
+      {" {\"\\u0077\":{\"dt\\u0079pe\":\"BOOL\",\"shape\":[ 1 ],\"data_offsets\":[ 0 , 1 ]}}\r\n", "w", "BOOL", 1, 1, 1}};
+  char deep[400], header[500];
+  vit_safetensors f;
+  vit_safetensor t;
+  bytes b;
+  for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+    b = safetensors(good[i].header, good[i].bytes);
+    if (!CHECK(!open_bytes(&f, &b), "%s: %s", good[i].header, vit_error())) continue;
+    CHECK(!vit_safetensors_find(&f, good[i].name, &t) && !strcmp(t.name, good[i].name) &&
+              !strcmp(t.type, good[i].type) && t.dims == good[i].dims && t.count == (size_t)good[i].count,
+          "%s: %d dimensions, %d elements", good[i].header, t.dims, (int)t.count);
+    read_everything(&f);
+    vit_safetensors_close(&f);
+  }
+  /* at() keeps the header's order, whatever the order of the data */
+  b = safetensors(good[15].header, 4);
+  CHECK(!open_bytes(&f, &b), "%s", vit_error());
+  for (int i = 0; i < 3; i++)
+    CHECK(vit_safetensors_at(&f, i, &t) && *t.name == "bza"[i], "tensor %d is %s", i, t.name);
+  CHECK(!vit_safetensors_at(&f, -1, &t) && !vit_safetensors_at(&f, 3, &t), "a tensor too many");
+  vit_safetensors_close(&f);
+  /* arrays in arrays: 127 deep in all */
+  for (int depth = 124; depth < 128; depth++) {
+    memset(deep, '[', 400);
+    memset(deep + depth, ']', (size_t)depth);
+    deep[2 * depth] = '\0';
+    snprintf(header, sizeof header, MORE("%s"), deep);
+    b = safetensors(header, 4);
+    CHECK(!open_bytes(&f, &b) == (depth <= 125), "%d arrays", depth);
+    vit_safetensors_close(&f);
+  }
+  no_leak("valid");
+}
+
+/* A file of n tensors with long names in common: opened, and each one found. */
+static double seconds_for(int n) {
+  const double room = 110.0 * n + 100;
+  char *at = (char *)malloc((size_t)room), *c = at + 8, name[40];
+  clock_t start = clock();
+  vit_safetensors f;
+  vit_safetensor t;
+  int found = 0;
+  size_t header;
+  if (!at) exit(1);
+  for (int i = 0; i < n; i++)
+    c += sprintf(c, "%s\"some.long.name.%d\":{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[0,0]}",
+                 i ? "," : "{", (int)((i * 7919LL) % n));
+  *c++ = '}';
+  header = (size_t)(c - at - 8);
+  for (int i = 0; i < 8; i++) at[i] = (char)((uint64_t)header >> 8 * i);
+  write_file("many.safetensors", at, header + 8);
+  free(at);
+  CHECK(!vit_safetensors_open(&f, path_of("many.safetensors")) && f.count == n, "%s", vit_error());
+  for (int i = 0; i < n; i++) {
+    snprintf(name, sizeof name, "some.long.name.%d", i);
+    found += !vit_safetensors_find(&f, name, &t) && !strcmp(t.name, name) && vit_safetensors_at(&f, i, &t);
+  }
+  CHECK(found == n, "%d of %d", found, n);
+  vit_safetensors_close(&f);
+  return (double)(clock() - start) / CLOCKS_PER_SEC;
+}
+
+/* Eight times the tensors take about eight times as long, not 64 times. */
+static void test_safetensors_many(void) {
+  const double few = seconds_for(4001), many = seconds_for(32003);
+  CHECK(many < 25 * few + 0.05, "4,001 tensors take %g s, 32,003 take %g s", few, many);
+  no_leak("many");
+}
+
 static void test_safetensors_errors(void) {
   static const char *const bad[] = {
       "", " ", "[]", "{", "{\"w\"", "{\"w\":", "{\"w\":{}}", "{\"w\":[]}", "{w:1}",
@@ -1019,18 +1115,27 @@ static void test_safetensors_errors(void) {
       "{\"w\":{\"dtype\":\"F32\",\"shape\":1,\"data_offsets\":[0,4]}}",
       "{\"w\":{\"dtype\":\"F32\",\"shape\":[[1]],\"data_offsets\":[0,4]}}",
       "{\"w\":{\"dtype\":\"F32\",\"shape\":[1,],\"data_offsets\":[0,4]}}",
-      "{\"w\":{\"dtype\":\"F32\",\"shape\":[1,1,1,1,1,1,1,1,1],\"data_offsets\":[0,4]}}",
       "{\"w\":{\"dtype\":\"F32\",\"shape\":[1]}}",
       "{\"w\":{\"dtype\":\"F32\",\"data_offsets\":[0,4]}}",
       "{\"w\":{\"shape\":[1],\"data_offsets\":[0,4]}}",
       "{\"w\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0]}}",
       "{\"w\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4,8]}}",
-      "{\"w\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4],\"more\":1}}",
-      "{\"w\":{\"dtype\":\"F32\",\"shape\":[99999999999],\"data_offsets\":[0,4]}}",
-      "{\"w\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[0,9999999999999999]}}",
       "{\"__metadata__\":{\"a\":1}}", "{\"__metadata__\":{\"a\"}}",
       "{\"__metadata__\":[]}", "{\"__metadata__\":{\"a\":\"\\x\"}}",
-      "{\"__metadata__\":{\"a\":\"\\u12g4\"}}", "{\"__metadata__\":{\"a\":\"\\"};
+      "{\"__metadata__\":{\"a\":\"\\u12g4\"}}", "{\"__metadata__\":{\"a\":\"\\",
+      "{\"__metadata__\":{},\"__metadata__\":{}}", "{\"__metadata__\":null,\"__metadata__\":{}}",
+      "{\"__metadata__\":{\"a\":null}}", "{\"__metadata__\":nul}", "{\"__metadata__\":{\"a\":\"\\ud83d\"}}",
+      "{\"__metadata__\":{\"a\":\"\\ud83d\\u0041\"}}", "{\"__metadata__\":{\"a\":\"\\ude42\\ud83d\"}}",
+      "{\"__metadata__\":{\"a\":\"\\ud83d\\n\"}}", "{\"__metadata__\":{\"a\":\"\\ud83d",
+      "{\"__metadata__\":{\"a\":\"\x01\"}}", "{\"__metadata__\":{\"a\":\"\n\"}}",
+      "{\"__metadata__\":{\"a\":\"\xff\"}}", "{\"__metadata__\":{\"a\":\"\xc0\x80\"}}",
+      "{\"__metadata__\":{\"a\":\"\xe0\x9f\xbf\"}}", "{\"__metadata__\":{\"a\":\"\xed\xa0\x80\"}}",
+      "{\"__metadata__\":{\"a\":\"\xf4\x90\x80\x80\"}}", "{\"__metadata__\":{\"a\":\"\xf9\x80\x80\x80\"}}",
+      "{\"__metadata__\":{\"a\":\"\xe2\x82", "\xef\xbb\xbf{}", "{}{}", "null", "{\"w\":null}", "{,}",
+      SHAPE("[01]"), SHAPE("[-0]"), SHAPE("[+1]"), SHAPE("[1 1]"), SHAPE("[,1]"), SHAPE("[0x1]"), SHAPE("[1]]"),
+      SHAPE("[18446744073709551616]"), SHAPE("null"), SHAPE("[1],\"shape\":[1]"), MORE("01"), MORE("1."),
+      MORE(".5"), MORE("-"), MORE("1e"), MORE("1e+"), MORE("1e999"), MORE("+1"), MORE("NaN"), MORE("nul"),
+      MORE("[1,]"), MORE("{\"a\":1,}"), MORE("{1:1}"), MORE("[1}"), MORE("\"\\ud800\""), MORE("")};
   static const struct { const char *header, *sentence; } wrong[] = {
       {"{\"w\":{\"dtype\":\"F99\",\"shape\":[1],\"data_offsets\":[0,4]}}",
        "%s: tensor w has type F99, which is not known"},
@@ -1044,7 +1149,26 @@ static void test_safetensors_errors(void) {
        "\"data_offsets\":[0,16]}}",
        NULL},
       {"{\"w\":{\"dtype\":\"F64\",\"shape\":[2147483647,2147483647,2,2,2,2,2,2],"
-       "\"data_offsets\":[0,16]}}", NULL}};
+       "\"data_offsets\":[0,16]}}", NULL},
+      {SHAPE("[99999999999]"), "%s: tensor w needs 399999999996 bytes, but is said to be at 0 to 4 of 16"},
+      {"{" TENSOR("w", "F32", "[]", 0, 999999999999999) "}",
+       "%s: tensor w needs 4 bytes, but is said to be at 0 to 999999999999999 of 16"},
+      {"{" TENSOR("w", "I8", "[4294967296,4294967296,0]", 0, 0) "}", NULL},
+      {"{" TENSOR("w", "F4", "[3]", 0, 1) "}", "%s: tensor w needs 1.5 bytes, but is said to be at 0 to 1 of 16"},
+      {"{" TENSOR("w", "F8_E4M3FNUZX", "[1]", 0, 1) "}", "%s: tensor w has type F8_E4M3FNUZX, which is not known"},
+      {"{" TENSOR("w", "F32", "[1]", 0, 4) "}", "%s: bytes 4 to 16 of its data belong to no tensor"},
+      {"{}", "%s: bytes 0 to 16 of its data belong to no tensor"},
+      {"{" TENSOR("w", "F32", "[2]", 0, 8) "," TENSOR("v", "F32", "[1]", 12, 16) "}",
+       "%s: bytes 8 to 12 of its data belong to no tensor"},
+      {"{" TENSOR("w", "F32", "[3]", 4, 16) "," TENSOR("v", "F32", "[2]", 0, 8) "}",
+       "%s: bytes 4 to 8 of its data belong to two tensors"},
+      {"{" TENSOR("w", "F64", "[2]", 0, 16) "," TENSOR("v", "F64", "[2]", 0, 16) "}",
+       "%s: bytes 0 to 16 of its data belong to two tensors"},
+      {"{" TENSOR("w", "F64", "[1]", 0, 8) "," TENSOR("\\u0077", "F64", "[1]", 8, 16) "}",
+       "%s: \"w\" is there twice"},
+      {"{\"__metadata__\":{\"a\":\"\",\"\\u0061\":\"\"}," TENSOR("w", "F64", "[2]", 0, 16) "}",
+       "%s: \"a\" is there twice"},
+      {"{" TENSOR(LONG "x", "F99", "[1]", 0, 8) "}", "%s: tensor " LONG "... has type F99, which is not known"}};
   vit_safetensors f;
   bytes b;
   char *deep;
@@ -1128,7 +1252,6 @@ static void test_safetensors_cut_off(void) {
   }
 }
 
-/* Overlapping tensors are within the file: reading them does no harm. */
 static void test_safetensors_fuzz(void) {
   static const char alphabet[] = "{}[]\":,\\u0019 a";
   const int rounds = test_quick() ? 1000 : 5000;
@@ -1136,12 +1259,7 @@ static void test_safetensors_fuzz(void) {
   vit_rng rng = vit_rng_create(6, 1);
   int good = 0;
   vit_safetensors f;
-  bytes b = safetensors("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},"
-                        "\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[4,12]},"
-                        "\"a\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[0,12]}}",
-                        12);
-  if (!open_bytes(&f, &b)) read_everything(&f);
-  vit_safetensors_close(&f);
+  bytes b;
   for (int i = 0; i < rounds; i++) {
     int flips = 1 + (int)vit_random_below(&rng, 3);
     b = whole;
@@ -1165,6 +1283,106 @@ static void test_safetensors_fuzz(void) {
   }
   CHECK(good > rounds / 50 && good < rounds, "%d of %d were read", good, rounds);
 }
+
+/* ---- the verdicts of the reference implementation ------------------------- */
+
+#ifndef _WIN32
+/* A header of tensors that join up, with one to three pieces put in, taken out, or
+   exchanged; its data. */
+static bytes mutant(vit_rng *rng) {
+  static const char *const types[] = {"F32", "F64", "I8", "BF16", "BOOL", "C64", "F8_E5M2", "F4", "F6_E2M3", "U64"};
+  static const int eighths[] = {32, 64, 8, 16, 8, 64, 8, 4, 6, 64};
+  static const char *const shapes[] = {"[]", "[8]", "[2,4]", "[0]", "[1,1,1,1,1,1,1,1,8]", "[0,4294967296]"};
+  static const int counts[] = {1, 8, 8, 0, 8, 0};
+  static const char *const more[] = {"", "", ",\"a\":null", ",\"b\":[1,{\"c\":-1.5e3}]", ",\"d\":\"\\ud83d\\ude42\""};
+  static const char *const pieces[] = {
+      "\"", "\\", "\\u", "\\ud83d", "\\udc00", "\\n", "\\u0000", "0", "1", "-", "-0", ".5", "e5", "1e999", "{", "}", "[",
+      "]", ",", ":", " ", "\n", "\t", "\v", "\x1f", "\x7f", "null", "true", "nul", "NaN", "\xc3\xa9", "\xff", "\xc0\x80",
+      "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xf0\x9f\x99\x82", "\xe2\x82", "F32", "\"dtype\"", "\"shape\":[]",
+      "\"data_offsets\":[0,4]", "\"__metadata__\":{}", "\"__metadata__\":null", "[1,]", "18446744073709551615",
+      "18446744073709551616", "00", ",\"z\":[1,{}]", "\"a\":1", "4", "8"};
+  enum { PIECES = sizeof pieces / sizeof *pieces };
+  char header[2000] = "{";
+  const int tensors = (int)vit_random_below(rng, 4), changes = (int)vit_random_below(rng, 4);
+  int at = 0;
+  if (vit_random_below(rng, 2)) strcat(header, "\"__metadata__\":{\"note\":\"\\u00e9\"}");
+  for (int i = 0; i < tensors; i++) {
+    const uint32_t t = vit_random_below(rng, 10), n = vit_random_below(rng, 6);
+    const int size = counts[n] * eighths[t] / 8;
+    snprintf(header + strlen(header), 200, "%s\"%c\":{\"dtype\":\"%s\",\"shape\":%s,\"data_offsets\":[%d,%d]%s}",
+             header[1] ? "," : "", 'a' + i, types[t], shapes[n], at, at + size, more[vit_random_below(rng, 5)]);
+    at += size;
+  }
+  strcat(header, "}");
+  for (int i = 0; i < changes; i++) {
+    const size_t n = strlen(header), from = vit_random_below(rng, (uint32_t)n), cut = vit_random_below(rng, 5) % 4;
+    const char *piece = vit_random_below(rng, 4) ? pieces[vit_random_below(rng, PIECES)] : "";
+    const size_t to = from + cut < n ? from + cut : n, size = strlen(piece);
+    memmove(header + from + size, header + to, n - to + 1);
+    memcpy(header + from, piece, size);
+  }
+  return safetensors(header, at + (vit_random_below(rng, 20) ? 0 : 4));
+}
+
+/* What opens there opens here, and what does not, does not; but for a name that is
+   there twice, of which the last one counts there. */
+static void test_safetensors_verdicts(void) {
+  static const char script[] =
+      "import struct, sys\n"
+      "from safetensors import deserialize\n"
+      "b = open(sys.argv[1], 'rb').read()\n"
+      "while b:\n"
+      "    n, = struct.unpack('<I', b[:4])\n"
+      "    try:\n"
+      "        deserialize(b[4:4 + n]); print('y', end='')\n"
+      "    except Exception:\n"
+      "        print('n', end='')\n"
+      "    b = b[4 + n:]\n";
+  const int rounds = test_quick() ? 500 : 4000;
+  const char *python = getenv("PYTHON");
+  char command[700];
+  vit_rng rng = vit_rng_create(31, 0);
+  int good = 0, twice = 0;
+  vit_safetensors f;
+  FILE *all, *pipe;
+  if (!python || !*python) python = "python3";
+  snprintf(command, sizeof command, "'%s' -c 'import safetensors; assert safetensors.__version__ >= \"0.7\"' >/dev/null 2>&1",
+           python);
+  if (system(command) != 0) SKIP("python has no safetensors 0.7 or later");
+  write_file("verdicts.py", script, sizeof script - 1);
+  all = fopen(path_of("verdicts"), "wb");
+  if (!CHECK(all != NULL, "cannot write")) return;
+  for (int i = 0; i < rounds; i++) {
+    const bytes b = mutant(&rng);
+    bytes size;
+    size.size = 0;
+    put_little32(&size, (uint32_t)b.size);
+    fwrite(size.at, 1, 4, all);
+    fwrite(b.at, 1, b.size, all);
+  }
+  fclose(all);
+  snprintf(command, sizeof command, "'%s' '%s' '%s'", python, path_of("verdicts.py"), path_of("verdicts"));
+  pipe = popen(command, "r");
+  if (!CHECK(pipe != NULL, "no pipe")) return;
+  rng = vit_rng_create(31, 0);
+  for (int i = 0; i < rounds; i++) {
+    const bytes b = mutant(&rng);
+    const int there = fgetc(pipe) == 'y', here = !open_bytes(&f, &b);
+    good += there;
+    if (there && !here && strstr(vit_error(), "is there twice"))
+      twice++;
+    else
+      CHECK(here == there, "%s there, %s here: %.*s", there ? "opens" : "refused", here ? "opens" : vit_error(),
+            (int)b.size - 8, (const char *)b.at + 8);
+    vit_safetensors_close(&f);
+  }
+  CHECK(pclose(pipe) == 0 && good > rounds / 10 && good < rounds * 9 / 10 && twice < rounds / 50,
+        "%d of %d open, %d have a name twice", good, rounds, twice);
+  no_leak("verdicts");
+}
+#else
+static void test_safetensors_verdicts(void) { SKIP("not tested here"); }
+#endif
 
 /* ---- loading a model ----------------------------------------------------- */
 
@@ -1284,9 +1502,12 @@ int main(void) {
   RUN(test_batch);
   RUN(test_make_dir);
   RUN(test_safetensors);
+  RUN(test_safetensors_valid);
+  RUN(test_safetensors_many);
   RUN(test_safetensors_errors);
   RUN(test_safetensors_cut_off);
   RUN(test_safetensors_fuzz);
+  RUN(test_safetensors_verdicts);
   RUN(test_model_load);
   remove_all();
   return test_end("data");
