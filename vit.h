@@ -1104,23 +1104,23 @@ VIT_DEF vit_result vit_model_unpack(vit_model *m);
 
 /* Resize as Pillow 13 does, to the bit: the filter grows when shrinking.
    in [planes,height,width] -> out [planes,out_height,out_width], sizes from 1
-   to 32768. VIT_BICUBIC is Pillow's BICUBIC (a = -0.5); the two functions
-   below are VIT_BILINEAR, the first for one plane, the second up to 4096. */
+   to 32768. VIT_BICUBIC is Pillow's BICUBIC (a = -0.5). A dataset is resized
+   by VIT_BILINEAR, its sides up to 4096. */
 typedef enum { VIT_BILINEAR, VIT_BICUBIC } vit_filter;
-VIT_DEF vit_result vit_resize(uint8_t *out, const uint8_t *in, int planes,
+VIT_DEF vit_result vit_resize(uint8_t *out, const uint8_t *in, vit_idx planes,
     int height, int width, int out_height, int out_width, vit_filter filter);
-VIT_DEF vit_result vit_resize_bilinear(uint8_t *out, const uint8_t *in,
-    int height, int width, int out_height, int out_width);
 VIT_DEF vit_result vit_dataset_resize(vit_dataset *d, int height, int width);
 /* The binary version of CIFAR-10, 32 x 32 x 3, below `dir`: dir,
    dir/cifar-10-batches-bin, dir/cifar10. dir NULL: as for MNIST. */
 VIT_DEF vit_result vit_dataset_cifar10(
     vit_dataset *d, const char *dir, vit_split split);
-/* A picture (JPEG, PNG, BMP, GIF, ...) through stb_image: pixels [C,H,W] with
-   channels C = 1 or 3, to be freed by vit_image_free. Colours become grey, and
-   grey becomes colour, as in Pillow's convert("L") and convert("RGB"); alpha is
-   dropped, of 16 bits the upper 8 are kept, and a JPEG is turned as its Exif
-   orientation says. Sides up to 32768, 134 million pixels. */
+/* A picture (JPEG, PNG, GIF, BMP, PGM, ..., whatever its name) through
+   stb_image: pixels [C,H,W] with channels C = 1 or 3, to be freed by
+   vit_image_free. Colours become grey, and grey becomes colour, as in Pillow's
+   convert("L") and convert("RGB"); alpha is dropped, of 16 bits the upper 8 are
+   kept, of a GIF the first image, and a JPEG is turned as its Exif orientation
+   says. Sides up to 32768, 134 million pixels. A file that is cut off, whose
+   checksum is wrong, or that stb_image would read wrongly is refused. */
 VIT_DEF vit_result vit_image_load(
     const char *path, int channels, uint8_t **pixels, int *height, int *width);
 VIT_DEF void vit_image_free(uint8_t *pixels);
@@ -4479,7 +4479,7 @@ VIT_DEF vit_optimizer_config vit_optimizer_defaults(vit_algorithm a) {
 static vit_result vit__check_setting(const char *what, double value, double low,
     double high, int whole, const char *range) {
   char from_to[64];
-  if (value >= low && value <= high) return VIT_OK;
+  if (VIT__IS_WITHIN(value, low, high)) return VIT_OK;
   snprintf(from_to, sizeof from_to, "from %.10g to %.10g", low, high);
   return vit__fail(VIT_ERR_CONFIG, "%s is %.*g; it must be %s", what,
       whole ? 10 : 6, value, range ? range : from_to);
@@ -4597,7 +4597,7 @@ VIT_DEF vit_result vit_optimizer_step(
       0, "finite and at least 0");
   if (r) return r;
   o->norm = vit_clip_gradients(m, s, c->clip_norm > 0 ? c->clip_norm : FLT_MAX);
-  if (!(o->norm <= (double)FLT_MAX)) /* before it reaches the weights */
+  if (!VIT__IS_WITHIN(o->norm, 0, (double)FLT_MAX)) /* the weights wait */
     return vit__fail(VIT_ERR_DIVERGED,
         "the gradient's norm in step %d is %g: training diverged; the weights "
         "are as before; a smaller learning rate may help",
@@ -4617,7 +4617,7 @@ VIT_DEF vit_schedule vit_schedule_constant(float highest) {
 }
 
 static vit_result vit__check_schedule(const vit_schedule *s) {
-  if (!(s->rate >= 0 && s->rate <= 1e6f && s->floor >= 0 && s->floor <= 1e6f))
+  if (!VIT__IS_WITHIN(s->rate, 0, 1e6f) || !VIT__IS_WITHIN(s->floor, 0, 1e6f))
     return vit__fail(VIT_ERR_CONFIG,
         "the learning rate is %g and its floor %g; both must be from 0 to 1e6",
         (double)s->rate, (double)s->floor);
@@ -4625,8 +4625,8 @@ static vit_result vit__check_schedule(const vit_schedule *s) {
     return vit__fail(VIT_ERR_CONFIG,
         "the learning rate is %g, below its floor %g; lower schedule.floor too",
         (double)s->rate, (double)s->floor);
-  if (!(s->factor >= 0 && s->factor <= 1) || (int)s->kind < VIT_CONSTANT ||
-      (int)s->kind > VIT_PLATEAU)
+  if (!VIT__IS_WITHIN(s->factor, 0, 1) ||
+      !VIT__IS_WITHIN((int)s->kind, VIT_CONSTANT, VIT_PLATEAU))
     return vit__fail(VIT_ERR_CONFIG,
         "the schedule's kind is %d and its factor %g; they must be from 0 to "
         "%d and from 0 to 1",
@@ -6064,7 +6064,7 @@ static vit_result vit__train_step(vit_trainer *t) {
   if (!r && n > 0) r = vit_forward(t->model, s, t->loader.images, n);
   if (!r && n > 0)
     r = vit_loss_targets(t->model, s, t->loader.targets, &t->loss);
-  if (!r && !(fabs(t->loss) <= 1e30))
+  if (!r && !VIT__IS_WITHIN(t->loss, -1e30, 1e30))
     r = vit__fail(VIT_ERR_DIVERGED,
         "the loss of step %.0f is %g: training diverged; a smaller learning "
         "rate may help",
@@ -6093,7 +6093,8 @@ static vit_result vit__judge_step(vit_trainer *t) {
       NULL, NULL, NULL);
   if (t->average) vit__swap(t->model, t->average);
   if (r && r != VIT_ERR_DIVERGED) return r;
-  if (!r && fabs(t->judged.loss) <= 1e30 * t->val->count) return VIT_OK;
+  if (!r && VIT__IS_WITHIN(t->judged.loss / t->val->count, -1e30, 1e30))
+    return VIT_OK;
   return vit__fail(VIT_ERR_DIVERGED,
       "the loss on the images that judge epoch %d is %g: training diverged; a "
       "smaller learning rate may help",
@@ -6422,18 +6423,6 @@ static vit_result vit__save(vit_trainer *t) {
   return r;
 }
 
-/* Value of a metadata key, also where the file has a field's old name. */
-static const char *vit__metadata(const vit_safetensors *f, const char *key) {
-  const char *is = vit_safetensors_metadata(f, key);
-  for (int i = 0; !is && i < VIT__RENAMED; i++) {
-    char old[64];
-    snprintf(old, sizeof old, "config.%s", vit__renamed[i][0]);
-    if (!strncmp(key, old, 7) && !strcmp(key + 7, vit__renamed[i][1]))
-      is = vit_safetensors_metadata(f, old);
-  }
-  return is;
-}
-
 /* A value of the recipe, or NULL, for a message. */
 static void vit__show(char text[64], const char *value, int digits) {
   char *end;
@@ -6450,8 +6439,14 @@ static vit_result vit__check_recipe(
   vit__setting list[VIT__SETTINGS];
   const int n = vit__recipe(t, list);
   for (int i = 0; i < n; i++) {
-    const char *was = vit__metadata(f, list[i].name), *is = list[i].value;
-    char before[64] = "", now[64] = "";
+    const char *was = vit_safetensors_metadata(f, list[i].name);
+    const char *is = list[i].value;
+    char before[64] = "", now[64] = "", old[64];
+    for (int k = 0; !was && k < VIT__RENAMED; k++) {
+      if (strcmp(list[i].name + sizeof "config", vit__renamed[k][1])) continue;
+      snprintf(old, sizeof old, "config.%s", vit__renamed[k][0]);
+      was = vit_safetensors_metadata(f, old);
+    }
     if (was ? !strcmp(was, is) : !*is) continue;
     for (int digits = 6; !strcmp(before, now) && digits < 10; digits++) {
       vit__show(before, was, digits); /* as many as differ */
@@ -6516,6 +6511,8 @@ static vit_result vit__join_history(vit_trainer *t, const char *kernels) {
   return r == VIT_ERR_NO_MEMORY ? r : VIT_OK; /* it may be broken, or gone */
 }
 
+static vit_result vit__check_weights(vit_result r, const vit_safetensor *t);
+
 /* The model comes last: it changes only if all was good. */
 static vit_result vit__load_run(
     vit_trainer *t, const vit_safetensors *f, const char *path) {
@@ -6531,6 +6528,7 @@ static vit_result vit__load_run(
       r = vit__fail(VIT_ERR_FORMAT, "tensor %.60s holds %.0f %s, not %.0f %s",
           is.name, (double)is.count, is.type, (double)list[i].count,
           list[i].type);
+    if (!r && is.type[1] == '3') r = vit__check_weights(VIT_ERR_FORMAT, &is);
     if (!r)
       memcpy((void *)list[i].data, is.data,
           is.count * (is.type[1] == '6' ? 8 : 4));
@@ -7194,36 +7192,24 @@ VIT__SIMD void vit_simd_linear_backward_weight(float *dw, float *db,
 /* ------------------------------------------------------------------------ */
 
 enum {
-  VIT__MOST_PIXELS = 1 << 27, /* of a picture */
+  VIT__MOST_SIDE = 32768,     /* of a picture */
+  VIT__MOST_PIXELS = 1 << 27, /* in all */
   VIT__MOST_CROP = 4096,      /* a side of a dataset's images */
-  VIT__FILES_AT_ONCE = 256,   /* shared among threads */
+  VIT__RESIZE_BITS = 22,      /* Pillow's fixed-point weights: 32 - 8 - 2 */
+  VIT__LINES_AT_ONCE = 64,
   VIT__MOST_PATH = 4096,
   VIT__MOST_DEPTH = 8 /* folders inside a class */
 };
 
 /* -- data: Pillow's resize ----------------------------------------------- */
 
-enum {
-  VIT__RESIZE_BITS = 22, /* Pillow's fixed-point weights: 32 - 8 - 2 */
-  VIT__LINES_AT_ONCE = 64,
-  VIT__MOST_SIDE = 32768
-};
-
 /* One axis of a resize from `in` to `full` pixels, of which only `out` are
    made, from number `at` on. Output i reads `taps` inputs from first[i] on. */
 typedef struct {
   int in, full, at, out, taps;
-  int *first;       /* [out] */
   int32_t *weights; /* [out,taps] */
+  int32_t *first;   /* [out], in the same memory */
 } vit__axis;
-
-static vit__axis vit__whole_axis(int in, int out) {
-  vit__axis a;
-  memset(&a, 0, sizeof a);
-  a.in = in;
-  a.full = a.out = out;
-  return a;
-}
 
 /* A triangle from -1 to 1, or the cubic of Keys 1981 from -2 to 2. */
 static double vit__filter_value(vit_filter filter, double x) {
@@ -7234,44 +7220,43 @@ static double vit__filter_value(vit_filter filter, double x) {
   return x < 2 ? (((x - 5) * x + 8) * x - 4) * a : 0;
 }
 
-/* How far the filter reaches: it grows with the scale when shrinking. */
-static double vit__filter_reach(const vit__axis *f, vit_filter filter) {
-  double scale = (double)f->in / f->full;
-  return (filter == VIT_BICUBIC ? 2 : 1) * (scale < 1 ? 1 : scale);
+static vit_result vit__check_filter(vit_filter filter) {
+  if (filter == VIT_BILINEAR || filter == VIT_BICUBIC) return VIT_OK;
+  return vit__fail(VIT_ERR_CONFIG,
+      "filter %d is not known; there are VIT_BILINEAR and VIT_BICUBIC",
+      (int)filter);
 }
 
-static void vit__plan_axis(vit__axis *f, vit_filter filter, vit_arena *a) {
-  f->taps = VIT__MIN(f->in, (int)ceil(vit__filter_reach(f, filter)) * 2 + 1);
-  f->first = (int *)vit_arena_take(a, (size_t)f->out, sizeof(int));
-  f->weights = (int32_t *)vit_arena_take(
-      a, (size_t)f->out * (size_t)f->taps, sizeof(int32_t));
-}
-
-/* The filter around the output's place in the input; normalised, then rounded
-   to VIT__RESIZE_BITS, away from zero. */
-static void vit__fill_axis(vit__axis *f, vit_filter filter) {
+/* The filter around the output's place in the input, which grows with the scale
+   when shrinking; normalised, then rounded to VIT__RESIZE_BITS, away from 0. */
+static vit_result vit__make_axis(vit__axis *f, vit_filter filter) {
   const double scale = (double)f->in / f->full;
   const double narrow = scale < 1 ? 1 : 1 / scale;
-  const double reach = vit__filter_reach(f, filter);
+  const double reach =
+      (filter == VIT_BICUBIC ? 2 : 1) * (scale < 1 ? 1 : scale);
+  const int taps = VIT__MIN(f->in, (int)ceil(reach) * 2 + 1);
+  const size_t row = (size_t)taps + 1, bytes = row * sizeof(int32_t);
+  f->weights = (int32_t *)vit__allocate((size_t)f->out, bytes, "resizing");
+  if (!f->weights) return VIT_ERR_NO_MEMORY;
+  memset(f->weights, 0, (size_t)f->out * bytes);
+  f->first = f->weights + (size_t)f->out * (size_t)taps;
+  f->taps = taps;
   for (int x = 0; x < f->out; x++) {
-    double centre = (x + f->at + 0.5) * scale, sum = 0;
-    int low = (int)(centre - reach + 0.5), high = (int)(centre + reach + 0.5);
-    int32_t *weights = f->weights + (vit_idx)x * f->taps;
-    low = low < 0 ? 0 : low;
-    high = high > f->in ? f->in : high;
+    const double centre = (x + f->at + 0.5) * scale;
+    const int from = (int)(centre - reach + 0.5), low = from < 0 ? 0 : from;
+    const int high = VIT__MIN((int)(centre + reach + 0.5), f->in);
+    int32_t *weights = f->weights + (vit_idx)x * taps;
+    double sum = 0;
+    f->first[x] = VIT__MIN(low, f->in - taps);
     for (int i = low; i < high; i++)
       sum += vit__filter_value(filter, (i - centre + 0.5) * narrow);
     for (int i = low; i < high; i++) {
       double w = vit__filter_value(filter, (i - centre + 0.5) * narrow) / sum;
       w *= (double)(1 << VIT__RESIZE_BITS);
-      weights[i - low] = (int32_t)(w < 0 ? w - 0.5 : w + 0.5);
+      weights[i - f->first[x]] = (int32_t)(w < 0 ? w - 0.5 : w + 0.5);
     }
-    f->first[x] = VIT__MIN(low, f->in - f->taps);
-    if (f->first[x] == low) continue; /* else shift: the last weights are 0 */
-    memmove(weights + (low - f->first[x]), weights,
-        (size_t)(high - low) * sizeof *weights);
-    memset(weights, 0, (size_t)(low - f->first[x]) * sizeof *weights);
   }
+  return VIT_OK;
 }
 
 /* Resize lines: pixel i of line l is at from[l * line + i * step]. Some lines
@@ -7298,31 +7283,21 @@ static void vit__resize_lines(uint8_t *to, vit_idx to_line, vit_idx to_step,
    the other way round where that saves work: where the height sinks by more
    than twice as many pixels as the width. */
 static vit_result vit__resize(uint8_t *out, const uint8_t *in, vit_idx planes,
-    vit__axis down, vit__axis across, vit_filter filter, int threads) {
+    vit__axis down, vit__axis across, vit_filter filter, int most) {
+  const int threads = vit__threads((int)VIT__MIN(most, planes));
   const vit_idx height = down.in, width = across.in, row = across.out;
   const int down_first =
-      down.in > down.full &&
-      (vit_idx)down.in - down.full > 2 * ((vit_idx)across.in - across.full);
+      down.in > down.full && height - down.full > 2 * (width - across.full);
   const size_t between = (size_t)(down_first ? down.out * width : height * row);
-  uint8_t *half = NULL; /* the result of the first pass, for each thread */
-  vit_arena a;
-  threads = (int)VIT__MIN(threads, planes > 0 ? planes : 1);
-  memset(&a, 0, sizeof a);
-  for (int walk = 0; walk < 2; walk++) {
-    vit__plan_axis(&across, filter, &a);
-    vit__plan_axis(&down, filter, &a);
-    half = (uint8_t *)vit_arena_take(&a, between, (size_t)threads);
-    if (walk == 0 && vit_arena_allocate(&a, "resizing"))
-      return VIT_ERR_NO_MEMORY;
-  }
-  vit__fill_axis(&across, filter);
-  vit__fill_axis(&down, filter);
+  uint8_t *half = (uint8_t *)vit__allocate(
+      between, (size_t)threads, "resizing"); /* after the first pass */
+  vit_result r = half ? vit__make_axis(&across, filter) : VIT_ERR_NO_MEMORY;
+  if (!r) r = vit__make_axis(&down, filter);
   VIT__PARALLEL_FOR
   for (int t = 0; t < threads; t++) {
-    uint8_t *own = half + (size_t)t * between;
-    for (vit_idx i = t; i < planes; i += threads) {
+    for (vit_idx i = t; !r && i < planes; i += threads) {
       const uint8_t *from = in + i * height * width;
-      uint8_t *to = out + i * down.out * row;
+      uint8_t *own = half + (size_t)t * between, *to = out + i * down.out * row;
       if (down_first) {
         vit__resize_lines(own, 1, width, from, 1, width, across.in, &down);
         vit__resize_lines(to, row, 1, own, width, 1, down.out, &across);
@@ -7332,57 +7307,44 @@ static vit_result vit__resize(uint8_t *out, const uint8_t *in, vit_idx planes,
       }
     }
   }
-  vit_arena_free(&a);
-  return VIT_OK;
+  if (half) VIT_FREE(half);
+  if (across.weights) VIT_FREE(across.weights);
+  if (down.weights) VIT_FREE(down.weights);
+  return r;
 }
 
-VIT_DEF vit_result vit_resize(uint8_t *out, const uint8_t *in, int planes,
+VIT_DEF vit_result vit_resize(uint8_t *out, const uint8_t *in, vit_idx planes,
     int height, int width, int out_height, int out_width, vit_filter filter) {
+  const vit__axis down = {height, out_height, 0, out_height, 0, NULL, NULL};
+  const vit__axis across = {width, out_width, 0, out_width, 0, NULL, NULL};
   const int sizes[4] = {height, width, out_height, out_width};
   for (int i = 0; i < 4; i++)
     if (sizes[i] < 1 || sizes[i] > VIT__MOST_SIDE)
       return vit__fail(VIT_ERR_CONFIG,
           "cannot resize %d x %d pixels to %d x %d; sizes must be from 1 to %d",
           height, width, out_height, out_width, VIT__MOST_SIDE);
-  if (filter != VIT_BILINEAR && filter != VIT_BICUBIC)
-    return vit__fail(VIT_ERR_CONFIG,
-        "filter %d is not known; there are VIT_BILINEAR and VIT_BICUBIC",
-        (int)filter);
-  return vit__resize(out, in, planes, vit__whole_axis(height, out_height),
-      vit__whole_axis(width, out_width), filter,
-      vit__threads(vit_max_threads()));
-}
-
-VIT_DEF vit_result vit_resize_bilinear(uint8_t *out, const uint8_t *in,
-    int height, int width, int out_height, int out_width) {
-  return vit_resize(
-      out, in, 1, height, width, out_height, out_width, VIT_BILINEAR);
+  if (vit__check_filter(filter)) return VIT_ERR_CONFIG;
+  return vit__resize(out, in, planes, down, across, filter, vit_max_threads());
 }
 
 VIT_DEF vit_result vit_dataset_resize(vit_dataset *d, int height, int width) {
-  vit_idx planes = (vit_idx)d->count * d->channels;
-  uint8_t *pixels;
+  const vit_idx planes = (vit_idx)d->count * d->channels;
+  uint8_t *pixels, *old = d->pixels;
   vit_result r;
   if (height == d->height && width == d->width) return VIT_OK;
-  if (height < 1 || width < 1 || height > 4096 || width > 4096)
+  if (height < 1 || width < 1 || height > VIT__MOST_CROP ||
+      width > VIT__MOST_CROP)
     return vit__fail(VIT_ERR_CONFIG,
-        "cannot resize images to %d x %d; sizes must be from 1 to 4096", height,
-        width);
+        "cannot resize images to %d x %d; sizes must be from 1 to %d", height,
+        width, VIT__MOST_CROP);
   pixels = (uint8_t *)vit__allocate(
       (size_t)planes, (size_t)height * (size_t)width, "the resized images");
   if (!pixels) return VIT_ERR_NO_MEMORY;
-  r = vit__resize(pixels, d->pixels, planes, vit__whole_axis(d->height, height),
-      vit__whole_axis(d->width, width), VIT_BILINEAR,
-      vit__threads(vit_max_threads()));
-  if (r) {
-    VIT_FREE(pixels);
-    return r;
-  }
-  VIT_FREE(d->pixels);
-  d->pixels = pixels;
-  d->height = height;
-  d->width = width;
-  return VIT_OK;
+  r = vit_resize(
+      pixels, old, planes, d->height, d->width, height, width, VIT_BILINEAR);
+  if (!r) d->pixels = pixels, d->height = height, d->width = width;
+  VIT_FREE(r ? pixels : old);
+  return r;
 }
 
 /* -- CIFAR-10 ------------------------------------------------------------ */
@@ -7392,91 +7354,82 @@ enum {
   VIT__CIFAR_RECORD = 1 + VIT__CIFAR_IMAGE /* the label comes first */
 };
 
-/* Append the images of one file: a label and 3 planes each. */
-static vit_result vit__cifar_append(vit_dataset *d, const char *path) {
-  unsigned char *bytes = NULL;
+/* The records of a file, `count` of them; free *bytes, on failure too. */
+static vit_result vit__read_cifar(
+    const char *path, unsigned char **bytes, int *count) {
   size_t size = 0;
-  vit_dataset more = *d;
-  vit_result r = vit__read_file(path, &bytes, &size);
-  int n;
-  if (!r) r = vit__gunzip(path, &bytes, &size);
-  n = (int)(size / VIT__CIFAR_RECORD);
-  if (!r && (size % VIT__CIFAR_RECORD || n < 1 || n > 1000000))
-    r = vit__fail(VIT_ERR_FORMAT,
+  vit_result r = vit__read_file(path, bytes, &size);
+  if (!r) r = vit__gunzip(path, bytes, &size);
+  if (r) return r;
+  if (size % VIT__CIFAR_RECORD || size < 1 || size > INT_MAX)
+    return vit__fail(VIT_ERR_FORMAT,
         "%.200s has %.0f bytes; CIFAR-10 has %d for each image, and 10000 "
         "images in a file: get it again",
         path, (double)size, VIT__CIFAR_RECORD);
-  for (int i = 0; !r && i < n; i++)
-    if (bytes[(size_t)i * VIT__CIFAR_RECORD] > 9)
-      r = vit__fail(VIT_ERR_FORMAT,
+  *count = (int)(size / VIT__CIFAR_RECORD);
+  for (int i = 0; i < *count; i++)
+    if ((*bytes)[(size_t)i * VIT__CIFAR_RECORD] > 9)
+      return vit__fail(VIT_ERR_FORMAT,
           "label %d of image %d in %.200s is not a class from 0 to 9; is it "
           "the binary version of CIFAR-10?",
-          bytes[(size_t)i * VIT__CIFAR_RECORD], i, path);
-  more.pixels = more.labels = NULL;
-  if (!r) r = vit__allocate_images(&more, d->count + n);
-  if (r) {
-    if (more.pixels) VIT_FREE(more.pixels);
-    if (bytes) VIT_FREE(bytes);
-    return r;
-  }
-  if (d->count) {
-    memcpy(more.pixels, d->pixels, (size_t)d->count * VIT__CIFAR_IMAGE);
-    memcpy(more.labels, d->labels, (size_t)d->count);
-    VIT_FREE(d->pixels);
-    VIT_FREE(d->labels);
-  }
-  for (int i = 0; i < n; i++) {
-    const unsigned char *record = bytes + (size_t)i * VIT__CIFAR_RECORD;
-    const size_t at = (size_t)more.count++;
-    more.labels[at] = record[0];
-    memcpy(more.pixels + at * VIT__CIFAR_IMAGE, record + 1, VIT__CIFAR_IMAGE);
-  }
-  VIT_FREE(bytes);
-  *d = more;
+          (*bytes)[(size_t)i * VIT__CIFAR_RECORD], i, path);
   return VIT_OK;
 }
 
 VIT_DEF vit_result vit_dataset_cifar10(
     vit_dataset *d, const char *dir, vit_split split) {
-  static const char *const names[] = {"airplane", "automobile", "bird", "cat",
+  static const char *const classes[] = {"airplane", "automobile", "bird", "cat",
       "deer", "dog", "frog", "horse", "ship", "truck"};
   static const char *const folders[] = {
       "", "/cifar-10-batches-bin", "/cifar10"};
-  const char *name = split == VIT_TRAIN ? "data_batch_1.bin" : "test_batch.bin";
-  const int files = split == VIT_TRAIN ? 5 : 1;
-  char path[300], file[40];
-  int f = 0;
+  static const char *const batches[] = {"test_batch.bin", "data_batch_1.bin",
+      "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin",
+      "data_batch_5.bin"};
+  const int train = split == VIT_TRAIN, files = train ? 5 : 1;
+  const char *const *names = batches + train;
+  unsigned char *bytes[5] = {NULL};
+  char path[300];
+  int counts[5] = {0}, all = 0, f = 0;
   vit_result r;
   memset(d, 0, sizeof *d);
   dir = vit__data_dir(dir);
   if (!dir) return VIT_ERR_FILE;
-  while (f < 3 && !vit__find_data(path, sizeof path, dir, folders[f], name))
+  while (f < 3 && !vit__find_data(path, sizeof path, dir, folders[f], *names))
     f++;
   if (f == 3)
     return vit__fail(VIT_ERR_FILE,
         "found no %s in %.100s, %.100s%s or %.100s%s; unpack "
         "cifar-10-binary.tar.gz there, or set VIT_DATA to where it is",
-        name, dir, dir, folders[1], dir, folders[2]);
+        *names, dir, dir, folders[1], dir, folders[2]);
   d->channels = 3;
   d->height = d->width = 32;
   d->classes = 10;
   for (int c = 0; c < 3; c++) d->std[c] = 1;
   r = vit__allocate_names(d);
   for (int k = 0; !r && k < 10; k++)
-    snprintf(d->names[k], VIT_NAME_SIZE, "%s", names[k]);
-  for (int i = 1; !r && i <= files; i++) {
-    snprintf(file, sizeof file, "data_batch_%d.bin", i);
-    if (split != VIT_TRAIN) snprintf(file, sizeof file, "%s", name);
-    r = vit__find_data(path, sizeof path, dir, folders[f], file)
-            ? vit__cifar_append(d, path)
+    snprintf(d->names[k], VIT_NAME_SIZE, "%s", classes[k]);
+  for (int i = 0; !r && i < files; i++) {
+    r = vit__find_data(path, sizeof path, dir, folders[f], names[i])
+            ? vit__read_cifar(path, bytes + i, counts + i)
             : vit__fail(VIT_ERR_FILE,
                   "found %s, but not %s, in %.200s%s; unpack all of "
                   "cifar-10-binary.tar.gz there",
-                  name, file, dir, folders[f]);
+                  *names, names[i], dir, folders[f]);
+    all += counts[i];
+  }
+  if (!r) r = vit__allocate_images(d, all);
+  for (int i = 0; i < files; i++) {
+    const unsigned char *record = bytes[i];
+    for (int n = 0; !r && n < counts[i]; n++, record += VIT__CIFAR_RECORD) {
+      const size_t at = (size_t)d->count++;
+      d->labels[at] = record[0];
+      memcpy(d->pixels + at * VIT__CIFAR_IMAGE, record + 1, VIT__CIFAR_IMAGE);
+    }
+    if (bytes[i]) VIT_FREE(bytes[i]);
   }
   snprintf(d->source, sizeof d->source,
       "CIFAR-10, %d %s images of 32 x 32 x 3, %.150s%s", d->count,
-      split == VIT_TRAIN ? "training" : "test", dir, folders[f]);
+      train ? "training" : "test", dir, folders[f]);
   if (r) vit_dataset_free(d);
   return r;
 }
@@ -7484,8 +7437,8 @@ VIT_DEF vit_result vit_dataset_cifar10(
 /* -- one picture --------------------------------------------------------- */
 
 #ifdef STBI_INCLUDE_STB_IMAGE_H
-/* A number of 2 or 4 bytes in an Exif block, which says its own byte order. */
-static uint32_t vit__exif_number(const unsigned char *p, int bytes, int big) {
+/* A number of some bytes, the highest one first (big) or last. */
+static uint32_t vit__number(const unsigned char *p, int bytes, int big) {
   uint32_t n = 0;
   for (int i = 0; i < bytes; i++) n = n << 8 | p[big ? i : bytes - 1 - i];
   return n;
@@ -7496,122 +7449,292 @@ static uint32_t vit__exif_number(const unsigned char *p, int bytes, int big) {
 static int vit__exif_orientation(const unsigned char *p, size_t size) {
   const int big = size > 0 && p[0] == 'M';
   size_t at;
-  uint32_t entries;
+  uint32_t entries, value;
   if (size < 8 || memcmp(p, big ? "MM\0*" : "II*\0", 4)) return 1;
-  at = vit__exif_number(p + 4, 4, big);
+  at = vit__number(p + 4, 4, big);
   if (at > size - 2) return 1;
-  entries = vit__exif_number(p + at, 2, big);
-  for (at += 2; entries > 0 && at <= size && size - at >= 12; at += 12) {
-    uint32_t type = vit__exif_number(p + at + 2, 2, big), value;
-    entries--;
-    if (vit__exif_number(p + at, 2, big) != 0x0112) continue;
+  entries = vit__number(p + at, 2, big);
+  for (at += 2; entries-- > 0 && at <= size && size - at >= 12; at += 12) {
+    const uint32_t type = vit__number(p + at + 2, 2, big);
+    if (vit__number(p + at, 2, big) != 0x0112) continue;
     if (type != 3 && type != 4) return 1; /* a short, or a long */
-    value = vit__exif_number(p + at + 8, type == 3 ? 2 : 4, big);
+    value = vit__number(p + at + 8, type == 3 ? 2 : 4, big);
     return value >= 1 && value <= 8 ? (int)value : 1;
   }
   return 1;
 }
 
-/* Walk over the segments of a JPEG for its orientation, then over its data for
-   the end marker, which is missing when the file is cut off: stb_image would
-   fill up with grey. Returns 1 if the end is there. */
-static int vit__scan_jpeg(
-    const unsigned char *p, size_t size, int *orientation) {
-  size_t at = 2;
-  int found = 0;
-  while (size - at >= 4 && p[at] == 0xFF && p[at + 1] != 0xDA) {
-    const size_t length = (size_t)p[at + 2] << 8 | p[at + 3];
-    if (p[at + 1] == 0xFF) { /* a fill byte */
-      at++;
-      continue;
+/* stb_image trusts a file: it checks no sums, and reads outside of a JPEG's
+   tables. So we scan a file first. A scan returns why it is refused, or NULL;
+   this where the mark of its end is missing. */
+static const char vit__no_end[] = "have no end marker";
+
+/* Tables of a JPEG, as bits: 0 to 3 quantisation, 4 to 7 Huffman codes of DC,
+   8 to 11 of AC. Returns those in a segment; 0 if it is damaged, or if
+   stb_image has no room: for more codes than their lengths have, for more than
+   256, or, in its table of codes up to 9 bits, for the 256th. */
+static unsigned vit__jpeg_tables(
+    const unsigned char *p, size_t n, int huffman) {
+  unsigned tables = 0;
+  while (n > 0) {
+    size_t size = huffman ? 17 : p[0] < 16 ? 65 : 129;
+    int codes = 0, room = 1;
+    if (n < size) return 0;
+    for (int bits = 1; huffman && bits <= 16; bits++) {
+      codes += p[bits];
+      room = 2 * room - p[bits];
+      if (room < 0 || codes > (bits > 9 ? 256 : 255)) return 0;
     }
-    if (length < 2 || length > size - at - 2) break;
-    if (!found && p[at + 1] == 0xE1 && length >= 8 &&
-        !memcmp(p + at + 4, "Exif\0\0", 6)) {
-      *orientation = vit__exif_orientation(p + at + 10, length - 8);
-      found = 1;
-    }
-    at += 2 + length;
+    size += (size_t)codes;
+    if (n < size) return 0;
+    tables |= 1u << ((p[0] & 3) + (!huffman ? 0 : p[0] < 16 ? 4 : 8));
+    p += size, n -= size;
   }
-  for (; size - at >= 2; at++)
-    if (p[at] == 0xFF && p[at + 1] == 0xD9) return 1;
-  return 0;
+  return tables;
 }
 
-static vit_result vit__check_picture(const char *path, int h, int w) {
-  const double rows = fabs((double)h); /* below 0: a BMP, top row first */
-  if (rows <= (double)VIT__MOST_SIDE && w <= VIT__MOST_SIDE &&
-      rows * w <= (double)VIT__MOST_PIXELS)
-    return VIT_OK;
-  return vit__fail(VIT_ERR_FORMAT,
-      "%.200s is too large: %.0f x %d pixels; at most %d on a side and %d in "
-      "all can be read",
-      path, rows, w, VIT__MOST_SIDE, VIT__MOST_PIXELS);
+/* The colours [bits] whose data begins in this scan of a JPEG; all bits if the
+   scan is damaged or wants a table that is not there. */
+static unsigned vit__jpeg_scan(const unsigned char *p, size_t n,
+    const unsigned char *frame, int progressive, unsigned tables) {
+  unsigned begun = 0;
+  if (!frame || n < 6 || n != 4 + 2 * (size_t)p[0]) return ~0u;
+  for (const unsigned char *c = p + 1; c < p + n - 3; c += 2) {
+    const int first = p[n - 3] == 0, again = progressive && p[n - 1] >> 4;
+    unsigned need, k = 0;
+    while (k < frame[5] && frame[6 + 3 * k] != c[0]) k++;
+    if (k == frame[5]) return ~0u;
+    need = 1u << (frame[8 + 3 * k] & 3);
+    if (first && !again) need |= 16u << (c[1] >> 4 & 3), begun |= 1u << k;
+    if (!first || !progressive) need |= 256u << (c[1] & 3);
+    if (need & ~tables) return ~0u;
+  }
+  return begun;
 }
 
-/* The picture in the bytes of a file, image [h,w,parts] as stb_image gives it:
-   parts 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha. */
+/* ISO/IEC 10918-1, annex B: segments of a marker, a length and data; behind a
+   scan's header also data without a length, in which 0xFF is followed by 0 or
+   by a restart marker. */
+static const char *vit__scan_jpeg(
+    const unsigned char *p, size_t size, int *orientation) {
+  const unsigned char *end = p + size, *frame = NULL;
+  unsigned tables = 0, begun = 0, found;
+  int kind = 0, inks = -1, turned = 0;
+  for (p += 2;;) {
+    size_t n;
+    while (end - p >= 2 && (p[0] != 0xFF || p[1] == 0xFF || p[1] == 0 ||
+                               (p[1] >= 0xD0 && p[1] <= 0xD7)))
+      p++;
+    if (end - p >= 2 && p[1] == 0xD9) break;
+    n = end - p >= 4 ? vit__number(p + 2, 2, 1) : 0;
+    if (n < 2 || n > (size_t)(end - p) - 2) return vit__no_end;
+    p += 4, n -= 2;
+    if (p[-3] >= 0xC0 && p[-3] <= 0xC2) { /* others stb_image does not read */
+      if (n < 6 || p[5] > 4 || n != 6 + 3 * (size_t)p[5])
+        return "its header is damaged";
+      frame = p;
+      kind = p[-3];
+    } else if (p[-3] == 0xC4 || p[-3] == 0xDB) {
+      found = vit__jpeg_tables(p, n, p[-3] == 0xC4);
+      if (!found) return "a table in it is damaged";
+      tables |= found;
+    } else if (p[-3] == 0xDA) {
+      found = vit__jpeg_scan(p, n, frame, kind == 0xC2, tables);
+      if (found == ~0u) return "a table in it is missing";
+      begun |= found;
+    } else if (p[-3] == 0xE1 && n >= 6 && !turned && !memcmp(p, "Exif\0", 6)) {
+      *orientation = vit__exif_orientation(p + 6, n - 6);
+      turned = 1;
+    } else if (p[-3] == 0xEE && n >= 12 && !memcmp(p, "Adobe", 6)) {
+      inks = p[11];
+    }
+    p += n;
+  }
+  if (frame && frame[5] == 4 && inks != 0 && inks != 2)
+    return "four inks, but no marker of Adobe's that says how they count";
+  if (frame && begun != (1u << frame[5]) - 1)
+    return "one of its colours is missing";
+  return NULL;
+}
+
+/* PNG specification, section 5: chunks of a length, a name, data and a CRC. */
+static const char *vit__scan_png(const unsigned char *p, size_t size) {
+  const unsigned char *end = p + size;
+  if (size >= 16 && memcmp(p + 12, "IHDR", 4)) return "its header is missing";
+  for (p += 8; end - p >= 12;) {
+    const size_t n = vit__number(p, 4, 1);
+    if (n > (size_t)(end - p) - 12) break;
+    if (vit__crc32(p + 4, n + 4) != vit__number(p + 8 + n, 4, 1))
+      return "a checksum in it is wrong";
+    if (!memcmp(p + 4, "IEND", 4)) return NULL;
+    p += 12 + n;
+  }
+  return vit__no_end;
+}
+
+/* GIF89a, appendix A: a header, then images and extensions, each with blocks
+   of data that begin with their length, up to one of length 0. */
+static const char *vit__scan_gif(const unsigned char *p, size_t size) {
+  size_t at = 13;
+  if (size >= at && p[10] & 0x80) at += (size_t)6 << (p[10] & 7); /* colours */
+  while (at < size && p[at] != 0x3B) {
+    const int image = p[at] == 0x2C;
+    if (!image && p[at] != 0x21) return "an unknown block in it";
+    if (size - at < 10) break;
+    if (image && p[at + 9] & 0x80) at += (size_t)6 << (p[at + 9] & 7);
+    at += image ? 11 : 2;
+    while (at < size && p[at]) at += 1 + (size_t)p[at];
+    at++;
+  }
+  return at < size && p[at] == 0x3B ? NULL : vit__no_end;
+}
+
+/* Width, height and largest value, with blanks and notes in front of each. */
+static const char *vit__scan_pnm(const unsigned char *p, size_t size) {
+  double n = 0;
+  size_t at = 2;
+  for (int i = 0; i < 3; i++) {
+    for (int note = 0; at < size; at++) {
+      note = p[at] == '#' || (note && p[at] != '\n' && p[at] != '\r');
+      if (!note && !(p[at] && strchr(" \t\n\v\f\r", p[at]))) break;
+    }
+    for (n = 0; at < size && p[at] >= '0' && p[at] <= '9'; at++)
+      n = 10 * n + p[at] - '0';
+    if (n > (double)VIT__MOST_PIXELS) return "its header is damaged";
+  }
+  return at == size || n == 255 ? NULL : "its largest value is not 255";
+}
+
+/* What is wrong with a file, if stb_image would not see it, or read it wrongly;
+   and how it is turned. */
+static const char *vit__scan_picture(
+    const unsigned char *p, size_t size, int *orientation) {
+  if (size >= 3 && !memcmp(p, "\xFF\xD8\xFF", 3))
+    return vit__scan_jpeg(p, size, orientation);
+  if (size == 0 || p[0] == 0xFF) return "unknown image type";
+  if (size >= 8 && !memcmp(p, "\x89PNG\r\n\x1A\n", 8))
+    return vit__scan_png(p, size);
+  if (size >= 4 && !memcmp(p, "GIF8", 4)) return vit__scan_gif(p, size);
+  if (size >= 2 && p[0] == 'P' && (p[1] == '5' || p[1] == '6'))
+    return vit__scan_pnm(p, size);
+  if (size >= 30 && p[0] == 'B' && p[1] == 'M') {
+    const uint32_t header = vit__number(p + 14, 4, 0);
+    if (header == 12 && p[24] < 24) return "a palette of OS/2 in it";
+    if (header > 12 && p[28] < 16 && vit__number(p + 10, 4, 0) < header + 18)
+      return "its palette is missing";
+  } else if (size >= 18 && p[1] < 2 && (p[2] & ~8u) - 1 < 3) { /* a TGA */
+    if (p[17] & 0xD0) return "its rows run from right to left";
+    if (p[1] && vit__number(p + 3, 2, 0)) return "a gap in its palette";
+  }
+  return NULL;
+}
+
+/* The bytes of a file for stb_image, which fills up with zeros what is cut off:
+   `beyond` says that it asked for more than there are. What it reads into its
+   own `buffer` is ahead of need, and may be less than it asks for. */
+typedef struct {
+  const unsigned char *at;
+  size_t left;
+  char *buffer;
+  int beyond;
+} vit__source;
+
+static int vit__source_read(void *user, char *to, int size) {
+  vit__source *s = (vit__source *)user;
+  const size_t n = VIT__MIN((size_t)size, s->left);
+  if (!s->buffer) s->buffer = to;
+  if (n < (size_t)size && (n == 0 || to != s->buffer)) s->beyond = 1;
+  if (to) memcpy(to, s->at, n);
+  s->at += n, s->left -= n;
+  return (int)n;
+}
+
+static void vit__source_skip(void *user, int n) {
+  vit__source_read(user, NULL, n);
+}
+
+static int vit__source_end(void *user) {
+  return ((vit__source *)user)->left == 0;
+}
+
+/* image [h,w,parts] (1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha) ->
+   planes [channels,h,w], or [channels,w,h] where the orientation is on its
+   side. Orientations (Exif 2.3, section 4.6.4): 1 upright, 2 mirrored, 3 half a
+   turn, 4 = 3 mirrored, 5 transposed, 6 to be turned right, 7 = 5 by half a
+   turn, 8 to be turned left. */
+static void vit__planes(uint8_t *planes, const uint8_t *image, int h, int w,
+    int parts, int channels, int orientation) {
+  const int up = strchr("\3\4\6\7", orientation) != NULL; /* last row first */
+  const int back = strchr("\2\3\7\b", orientation) != NULL;
+  const int side = orientation >= 5; /* rows become columns */
+  const vit_idx plane = (vit_idx)h * w;
+  for (int y = 0; y < (side ? w : h); y++)
+    for (int x = 0; x < (side ? h : w); x++, planes++) {
+      const vit_idx row = side ? x : y, column = side ? y : x;
+      const uint8_t *p = image + ((up ? h - 1 - row : row) * w +
+                                     (back ? w - 1 - column : column)) *
+                                     parts;
+      const uint32_t grey = 19595u * p[0] + 0x8000u +
+                            (parts < 3 ? 0 : 38470u * p[1] + 7471u * p[2]);
+      for (int c = 0; c < channels; c++)
+        planes[c * plane] = parts < 3       ? p[0]
+                            : channels == 1 ? (uint8_t)(grey >> 16)
+                                            : p[c];
+    }
+}
+
+/* The picture in the bytes of a file: pixels [channels,height,width]. */
 static vit_result vit__decode(const char *path, const unsigned char *bytes,
-    size_t size, stbi_uc **image, int *h, int *w, int *parts,
-    int *orientation) {
-  const int n = size > INT_MAX ? 0 : (int)size;
-  const char *why;
-  *orientation = 1;
-  if (size >= 3 && !memcmp(bytes, "\xFF\xD8\xFF", 3) &&
-      !vit__scan_jpeg(bytes, size, orientation))
+    size_t size, int channels, uint8_t **pixels, int *height, int *width) {
+  static const stbi_io_callbacks io = {
+      vit__source_read, vit__source_skip, vit__source_end};
+  const int n = (int)VIT__MIN(size, (size_t)INT_MAX);
+  vit__source s = {bytes, size, NULL, 0};
+  stbi_uc *image = NULL;
+  int h = 0, w = 0, parts = 0, orientation = 1;
+  const char *wrong = vit__scan_picture(bytes, size, &orientation);
+  /* The size first: a huge picture should not be unpacked. Of a damaged JPEG,
+     not even that is safe. */
+  if (wrong && (size == 0 || bytes[0] == 0xFF)) {
+  } else if (stbi_info_from_memory(bytes, n, &w, &h, &parts)) {
+    const double rows = fabs((double)h); /* below 0: a BMP, top row first */
+    if (rows > (double)VIT__MOST_SIDE || w > VIT__MOST_SIDE ||
+        rows * w > (double)VIT__MOST_PIXELS)
+      return vit__fail(VIT_ERR_FORMAT,
+          "%.200s is too large: %.0f x %d pixels; at most %d on a side and %d "
+          "in all can be read",
+          path, rows, w, VIT__MOST_SIDE, VIT__MOST_PIXELS);
+    if (!wrong && (h == 0 || w < 1)) wrong = "it has no pixels";
+  } else if (!wrong) {
+    wrong = stbi_failure_reason();
+  }
+  if (!wrong) {
+    image = stbi_load_from_callbacks(&io, &s, &w, &h, &parts, 0);
+    if (!image) wrong = stbi_failure_reason();
+    if (s.beyond) wrong = "end before the picture does";
+  }
+  if (!wrong)
+    *pixels =
+        (uint8_t *)vit__allocate((size_t)h * (size_t)w, (size_t)channels, path);
+  if (*pixels) {
+    vit__planes(*pixels, image, h, w, parts, channels, orientation);
+    *height = orientation >= 5 ? w : h;
+    *width = orientation >= 5 ? h : w;
+  }
+  if (image) stbi_image_free(image);
+  if (!wrong) return *pixels ? VIT_OK : VIT_ERR_NO_MEMORY;
+  if (s.beyond || wrong == vit__no_end)
     return vit__fail(VIT_ERR_FORMAT,
-        "%.200s is cut off: its %.0f bytes have no end marker; get it again",
-        path, (double)size);
-  /* the header first: a huge picture should not be unpacked */
-  if (stbi_info_from_memory(bytes, n, w, h, parts) &&
-      vit__check_picture(path, *h, *w))
-    return VIT_ERR_FORMAT;
-  *image = stbi_load_from_memory(bytes, n, w, h, parts, 0);
-  if (*image) return VIT_OK;
-  why = stbi_failure_reason();
-  /* where stb_image says so; it does not in all places */
-  if (why && (!strcmp(why, "outofmem") || !strcmp(why, "Out of memory")))
+        "%.200s is cut off: its %.0f bytes %s; get it again", path,
+        (double)size, wrong);
+  /* stb_image does not say so in all places */
+  if (!strcmp(wrong, "outofmem") || !strcmp(wrong, "Out of memory"))
     return vit__fail(
         VIT_ERR_NO_MEMORY, "out of memory: no room for %.200s", path);
   return vit__fail(VIT_ERR_FORMAT,
       "cannot read %.200s as a picture (%.60s); remove it, or get it as a PNG "
       "or JPEG",
-      path, why ? why : "no reason given");
-}
-
-/* image [h,w,parts] -> planes [channels,h,w], or [channels,w,h] where the
-   orientation is on its side. Orientations (Exif 2.3, section 4.6.4):
-   1 upright, 2 mirrored, 3 half a turn, 4 = 3 mirrored, 5 transposed, 6 to be
-   turned right, 7 = 5 by half a turn, 8 to be turned left. */
-static void vit__planes(uint8_t *planes, const uint8_t *image, int h, int w,
-    int parts, int channels, int orientation) {
-  vit_idx down = (vit_idx)w * parts, across = parts, rows = h, cols = w;
-  const vit_idx plane = rows * cols;
-  if (strchr("\3\4\6\7", orientation)) { /* from the last row up */
-    image += (h - 1) * down;
-    down = -down;
-  }
-  if (strchr("\2\3\7\b", orientation)) { /* from the last column back */
-    image += (w - 1) * across;
-    across = -across;
-  }
-  if (orientation >= 5) { /* rows become columns */
-    vit_idx t = down;
-    down = across, across = t;
-    rows = w, cols = h;
-  }
-  for (vit_idx y = 0; y < rows; y++)
-    for (vit_idx x = 0; x < cols; x++) {
-      const uint8_t *p = image + y * down + x * across;
-      uint8_t *to = planes + y * cols + x;
-      if (channels == 1)
-        *to = parts < 3 ? p[0]
-                        : (uint8_t)((19595u * p[0] + 38470u * p[1] +
-                                        7471u * p[2] + 0x8000u) >>
-                                    16);
-      else
-        for (int c = 0; c < 3; c++) to[c * plane] = p[parts < 3 ? 0 : c];
-    }
+      path, *wrong ? wrong : "damaged");
 }
 #endif
 
@@ -7623,29 +7746,12 @@ VIT_DEF vit_result vit_image_load(
     return vit__fail(VIT_ERR_CONFIG,
         "channels is %d; a picture has 1 (grey) or 3 (RGB)", channels);
 #ifdef STBI_INCLUDE_STB_IMAGE_H
-  {
-    unsigned char *bytes = NULL;
-    stbi_uc *image = NULL;
-    size_t size = 0;
-    int h = 0, w = 0, parts = 0, orientation = 1;
-    vit_result r = vit__read_file(path, &bytes, &size);
-    if (r) return r;
-    r = vit__decode(path, bytes, size, &image, &h, &w, &parts, &orientation);
-    VIT_FREE(bytes);
-    if (!r) r = vit__check_picture(path, h, w);
-    if (!r) {
-      *pixels = (uint8_t *)vit__allocate(
-          (size_t)h * (size_t)w, (size_t)channels, path);
-      if (!*pixels) r = VIT_ERR_NO_MEMORY;
-    }
-    if (!r) {
-      vit__planes(*pixels, image, h, w, parts, channels, orientation);
-      *height = orientation >= 5 ? w : h;
-      *width = orientation >= 5 ? h : w;
-    }
-    if (image) stbi_image_free(image);
-    return r;
-  }
+  unsigned char *bytes = NULL;
+  size_t size = 0;
+  vit_result r = vit__read_file(path, &bytes, &size);
+  if (!r) r = vit__decode(path, bytes, size, channels, pixels, height, width);
+  if (bytes) VIT_FREE(bytes);
+  return r;
 #else
   return vit__fail(VIT_ERR_FORMAT,
       "cannot read %.200s: pictures need stb_image; define "
@@ -7669,6 +7775,8 @@ VIT_DEF vit_folder_config vit_folder_defaults(void) {
 }
 
 #if !defined(_WIN32) && defined(STBI_INCLUDE_STB_IMAGE_H)
+#include <strings.h>
+
 static vit_result vit__check_folder_config(const vit_folder_config *c) {
   const int side = c->height > c->width ? c->height : c->width;
   if ((c->channels != 1 && c->channels != 3) || c->height < 1 || c->width < 1 ||
@@ -7682,325 +7790,271 @@ static vit_result vit__check_folder_config(const vit_folder_config *c) {
         "resize is %d, but %d x %d pixels are cut out; it must be from %d to "
         "%d, or 0 for the smallest that will do",
         c->resize, c->height, c->width, side, VIT__MOST_CROP);
-  if (c->filter != VIT_BILINEAR && c->filter != VIT_BICUBIC)
-    return vit__fail(VIT_ERR_CONFIG,
-        "filter %d is not known; there are VIT_BILINEAR and VIT_BICUBIC",
-        (int)c->filter);
-  return VIT_OK;
+  return vit__check_filter(c->filter);
 }
 
-/* Strings in one growing block of memory, each with its 0. */
+/* What is below a folder: CLASS/ and CLASS/FILE, with a slash behind the names
+   of folders. First as it comes, each with its 0, then the files in order. */
 typedef struct {
-  char *text;
-  size_t used, room;
-  int count;
-} vit__strings;
+  vit__text names;
+  int entries, classes, files;
+  const char **path;               /* [files] */
+  int in_class[VIT__MOST_CLASSES]; /* files */
+} vit__tree;
 
-static vit_result vit__strings_add(vit__strings *s, const char *string) {
-  const size_t n = strlen(string) + 1;
-  if (s->count == INT_MAX)
-    return vit__fail(VIT_ERR_OVERFLOW, "there are more than %d files", INT_MAX);
-  if (n > s->room - s->used) {
-    size_t room = 2 * s->room + n + 4096;
-    char *text = (char *)vit__allocate(room, 1, "the names of files");
-    if (!text) return VIT_ERR_NO_MEMORY;
-    if (s->text) {
-      memcpy(text, s->text, s->used);
-      VIT_FREE(s->text);
-    }
-    s->text = text;
-    s->room = room;
-  }
-  memcpy(s->text + s->used, string, n);
-  s->used += n;
-  s->count++;
-  return VIT_OK;
-}
-
-/* The strings as a list [count]; NULL when there is no memory. */
-static const char **vit__strings_list(const vit__strings *s) {
-  const char *at = s->text;
-  const char **list = (const char **)vit__allocate(
-      (size_t)s->count, sizeof *list, "the list of files");
-  for (int i = 0; list && i < s->count; i++, at += strlen(at) + 1) list[i] = at;
-  return list;
-}
-
-static int vit__compare_strings(const void *a, const void *b) {
-  return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
-static void vit__sort_strings(const char **list, int count) {
-  qsort((void *)list, (size_t)count, sizeof *list, vit__compare_strings);
-}
-
-/* Add the paths of the folders in a folder, or (folders 0) of all files below
-   it. What is neither, such as a socket, is left out: to open it may block. */
-static vit_result vit__walk(
-    vit__strings *list, const char *path, int folders, int depth) {
-  char inside[VIT__MOST_PATH];
+/* Add what is in one folder below dir. What is neither file nor folder, such as
+   a socket, is left out: to open it may block. */
+static vit_result vit__list_folder(
+    vit__tree *t, const char *dir, const char *inside, int depth) {
+  const size_t base = strlen(dir) + 1; /* of a path: CLASS/FILE */
+  char path[VIT__MOST_PATH];
   struct dirent *entry;
   vit_result r = VIT_OK;
-  DIR *dir = opendir(path);
-  if (!dir)
+  DIR *folder;
+  snprintf(path, sizeof path, "%s%s%s", dir, *inside ? "/" : "", inside);
+  folder = opendir(path);
+  if (!folder)
     return vit__fail(VIT_ERR_FILE, "cannot open the folder %.200s: %.100s",
         path, strerror(errno));
-  while (!r && (entry = readdir(dir)) != NULL) {
+  while (!r && (entry = readdir(folder)) != NULL) {
+    const int n =
+        snprintf(path, sizeof path, "%s/%s%s", dir, inside, entry->d_name);
     struct stat info;
-    int known;
-    if (entry->d_name[0] == '.') continue;
-    if (strlen(path) + strlen(entry->d_name) + 2 > sizeof inside) {
-      r = vit__fail(VIT_ERR_FILE,
-          "a path in %.200s is longer than %d characters", path,
-          VIT__MOST_PATH - 1);
+    const int known = !stat(path, &info); /* else it will not open either */
+    const int is_folder = known && S_ISDIR(info.st_mode);
+    const int is_file = !is_folder && (!known || S_ISREG(info.st_mode));
+    if (entry->d_name[0] == '.' || !(is_folder || (is_file && depth > 0)))
       continue;
-    }
-    strcat(strcat(strcpy(inside, path), "/"), entry->d_name);
-    known = !stat(inside, &info);
-    if (known && S_ISDIR(info.st_mode)) {
-      if (folders)
-        r = vit__strings_add(list, inside);
-      else if (depth < VIT__MOST_DEPTH)
-        r = vit__walk(list, inside, 0, depth + 1);
-      else
-        r = vit__fail(VIT_ERR_FILE,
-            "%.200s is more than %d folders inside its class; is there a link "
-            "back to a folder above?",
-            inside, VIT__MOST_DEPTH);
-    } else if (!folders && (!known || S_ISREG(info.st_mode))) {
-      r = vit__strings_add(list, inside); /* unknown: it will not open either */
-    }
+    if (n > VIT__MOST_PATH - 2) /* a slash must fit */
+      r = vit__fail(VIT_ERR_FILE,
+          "a path in %.200s is longer than %d characters", dir,
+          VIT__MOST_PATH - 2);
+    else if (is_folder && depth > VIT__MOST_DEPTH)
+      r = vit__fail(VIT_ERR_FILE,
+          "%.200s is more than %d folders inside its class; is there a link "
+          "back to a folder above?",
+          path, VIT__MOST_DEPTH);
+    else if (t->entries == INT_MAX)
+      r = vit__fail(VIT_ERR_OVERFLOW, "there are more than %d files", INT_MAX);
+    if (r) break;
+    if (is_folder) strcat(path, "/");
+    vit__text_add(&t->names, path + base, strlen(path + base) + 1);
+    t->entries++;
+    if (t->names.failed) r = VIT_ERR_NO_MEMORY;
   }
-  closedir(dir);
+  closedir(folder);
   return r;
 }
 
-static int vit__lower(char c) {
-  return c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c;
-}
-
-static int vit__same_but_case(const char *a, const char *b) {
-  while (*a && vit__lower(*a) == vit__lower(*b)) a++, b++;
-  return vit__lower(*a) == vit__lower(*b);
-}
-
-/* Are these names of classes, sorted, good ones? */
-static vit_result vit__check_classes(
-    const char *dir, const char **names, int count) {
-  for (int k = 0; k < count; k++) {
-    if (strlen(names[k]) >= VIT_NAME_SIZE)
-      return vit__fail(VIT_ERR_CONFIG,
-          "the name of class %.100s in %.200s has %.0f characters; rename the "
-          "folder to at most %d",
-          names[k], dir, (double)strlen(names[k]), VIT_NAME_SIZE - 1);
-    for (int j = 0; j < k; j++)
-      if (vit__same_but_case(names[j], names[k]))
-        return vit__fail(VIT_ERR_CONFIG,
-            "the classes %s and %s in %.200s differ only in upper and lower "
-            "case; rename one, or put them together",
-            names[j], names[k], dir);
+/* The folders in dir are the classes; then each folder in its turn. */
+static vit_result vit__walk(vit__tree *t, const char *dir) {
+  char inside[VIT__MOST_PATH];
+  vit_result r = vit__list_folder(t, dir, "", 0);
+  t->classes = t->entries;
+  if (!r && t->classes < 2)
+    r = vit__fail(VIT_ERR_CONFIG,
+        "%.200s holds %d folders; it needs one for each class, at least 2", dir,
+        t->classes);
+  if (!r && t->classes > VIT__MOST_CLASSES)
+    r = vit__fail(VIT_ERR_CONFIG,
+        "%.200s holds %d folders, one for each class; there may be at most %d",
+        dir, t->classes, VIT__MOST_CLASSES);
+  for (size_t at = 0; !r && at < t->names.used; at += strlen(inside) + 1) {
+    int depth = 0;
+    strcpy(inside, t->names.at + at); /* which moves when it grows */
+    for (const char *p = inside; *p; p++) depth += *p == '/';
+    if (inside[strlen(inside) - 1] == '/')
+      r = vit__list_folder(t, dir, inside, depth);
+    else
+      t->files++;
   }
+  return r;
+}
+
+/* By class, then by path, each as strcmp does: a slash ends the class. */
+static int vit__compare_paths(const void *a, const void *b) {
+  const char *x = *(const char *const *)a, *y = *(const char *const *)b;
+  int ends;
+  while (*x == *y && *x != '/') x++, y++;
+  ends = (*y == '/') - (*x == '/');
+  return ends ? ends : strcmp(x, y);
+}
+
+/* Class k is called as its folder; n characters. */
+static vit_result vit__name_class(
+    vit_dataset *d, int k, const char *folder, int n, const char *dir) {
+  if (n >= VIT_NAME_SIZE)
+    return vit__fail(VIT_ERR_CONFIG,
+        "the name of class %.*s in %.200s has %d characters; rename the folder "
+        "to at most %d",
+        VIT__MIN(n, 100), folder, dir, n, VIT_NAME_SIZE - 1);
+  snprintf(d->names[k], VIT_NAME_SIZE, "%.*s", n, folder);
+  for (int j = 0; j < k; j++)
+    if (!strcasecmp(d->names[j], d->names[k]))
+      return vit__fail(VIT_ERR_CONFIG,
+          "the classes %s and %s in %.200s differ only in upper and lower "
+          "case; rename one, or put them together",
+          d->names[j], d->names[k], dir);
   return VIT_OK;
 }
 
-/* The folders in `dir` become d->classes and d->names. */
-static vit_result vit__find_classes(vit_dataset *d, const char *dir) {
-  vit__strings folders;
-  const char **names = NULL;
-  vit_result r;
-  memset(&folders, 0, sizeof folders);
-  r = vit__walk(&folders, dir, 1, 0);
-  if (!r && folders.count < 2)
-    r = vit__fail(VIT_ERR_CONFIG,
-        "%.200s holds %d folders; it needs one for each class, at least 2", dir,
-        folders.count);
-  if (!r && folders.count > VIT__MOST_CLASSES)
-    r = vit__fail(VIT_ERR_CONFIG,
-        "%.200s holds %d folders, one for each class; there may be at most %d",
-        dir, folders.count, VIT__MOST_CLASSES);
-  if (!r && !(names = vit__strings_list(&folders))) r = VIT_ERR_NO_MEMORY;
-  for (int k = 0; !r && k < folders.count; k++) names[k] += strlen(dir) + 1;
-  if (!r) vit__sort_strings(names, folders.count);
-  if (!r) r = vit__check_classes(dir, names, folders.count);
-  if (!r) d->classes = folders.count;
-  if (!r) r = vit__allocate_names(d);
-  for (int k = 0; !r && k < d->classes; k++)
-    snprintf(d->names[k], VIT_NAME_SIZE, "%.63s", names[k]);
-  if (names) VIT_FREE((void *)names);
-  if (folders.text) VIT_FREE(folders.text);
-  return r;
-}
-
-/* All files of all classes: list [files->count], class k's from first[k] to
-   first[k + 1], sorted. The list points into `files`; free both. */
-static vit_result vit__find_files(const vit_dataset *d, const char *dir,
-    vit__strings *files, const char ***list, int *first) {
-  char path[VIT__MOST_PATH];
+/* Sort what was found: names of classes, and the list of files, each with its
+   label, as if all could be read. */
+static vit_result vit__sort_tree(
+    vit__tree *t, vit_dataset *d, const char *dir) {
+  const char *at = t->names.at;
   vit_result r = VIT_OK;
-  first[0] = 0;
-  for (int k = 0; !r && k < d->classes; k++) {
-    snprintf(path, sizeof path, "%s/%s", dir, d->names[k]);
-    r = vit__walk(files, path, 0, 0);
-    first[k + 1] = files->count;
-    if (!r && first[k + 1] == first[k])
+  int k = -1;
+  t->path = (const char **)vit__allocate(
+      (size_t)t->entries, sizeof *t->path, "the list of files");
+  if (!t->path) return VIT_ERR_NO_MEMORY;
+  for (int i = 0; i < t->entries; i++, at += strlen(at) + 1) t->path[i] = at;
+  qsort(
+      (void *)t->path, (size_t)t->entries, sizeof *t->path, vit__compare_paths);
+  t->files = 0;
+  for (int i = 0; !r && i < t->entries; i++) {
+    const char *path = t->path[i], *slash = strchr(path, '/');
+    if (!slash[1]) {
+      r = vit__name_class(d, ++k, path, (int)(slash - path), dir);
+    } else if (path[strlen(path) - 1] != '/') {
+      t->in_class[k]++;
+      d->labels[t->files] = (uint8_t)k;
+      t->path[t->files++] = path;
+    }
+  }
+  for (k = 0; !r && k < t->classes; k++)
+    if (!t->in_class[k])
       r = vit__fail(VIT_ERR_CONFIG,
           "class %s in %.200s has no files; put pictures into it, or move it "
           "elsewhere",
           d->names[k], dir);
-  }
-  if (r) return r;
-  *list = vit__strings_list(files);
-  if (!*list) return VIT_ERR_NO_MEMORY;
-  for (int k = 0; k < d->classes; k++)
-    vit__sort_strings(*list + first[k], first[k + 1] - first[k]);
-  return VIT_OK;
+  return r;
 }
 
-/* Where an image begins that is cut out of the middle; halves as Python rounds
-   them, to the even number. */
-static int vit__middle(int full, int part) {
-  const int half = (full - part) / 2;
-  return half + ((full - part) % 2 ? half % 2 : 0);
-}
-
-/* torchvision's Resize and CenterCrop of a picture h x w, as two axes: the
-   shorter side becomes `side`, the longer one is rounded down. */
-static void vit__plan_crop(const vit_folder_config *c, int h, int w,
-    vit__axis *down, vit__axis *across) {
-  vit__axis *shorter = w <= h ? across : down;
-  vit__axis *longer = w <= h ? down : across;
-  int64_t side = c->resize;
-  *down = vit__whole_axis(h, c->height);
-  *across = vit__whole_axis(w, c->width);
-  if (!side) { /* the smallest so that side * long / short covers the crop */
+/* torchvision's Resize and CenterCrop: the shorter side becomes `side` (0: the
+   smallest for which side * long / short covers what is cut out), the longer
+   one is rounded down; halves are rounded to the even number. */
+static void vit__plan_crop(vit__axis *down, vit__axis *across, int64_t side) {
+  vit__axis *shorter = across->in <= down->in ? across : down;
+  vit__axis *longer = across->in <= down->in ? down : across;
+  if (!side) {
     side = ((int64_t)longer->out * shorter->in + longer->in - 1) / longer->in;
     if (side < shorter->out) side = shorter->out;
   }
   shorter->full = (int)side;
   longer->full = (int)(side * longer->in / shorter->in);
-  down->at = vit__middle(down->full, c->height);
-  across->at = vit__middle(across->full, c->width);
-}
-
-/* What became of a file. */
-typedef struct {
-  vit_result result;
-  int enlarged;
-  char sentence[320]; /* where it failed */
-} vit__shot;
-
-static void vit__read_photo(uint8_t *out, const char *path,
-    const vit_folder_config *c, vit__shot *shot) {
-  uint8_t *pixels;
-  int h, w;
-  shot->result = vit_image_load(path, c->channels, &pixels, &h, &w);
-  if (!shot->result) {
-    vit__axis down, across;
-    vit__plan_crop(c, h, w, &down, &across);
-    shot->enlarged = down.full > h || across.full > w;
-    shot->result =
-        vit__resize(out, pixels, c->channels, down, across, c->filter, 1);
-    vit_image_free(pixels);
+  for (int i = 0; i < 2; i++) {
+    vit__axis *a = i ? across : down;
+    const int rest = a->full - a->out;
+    a->at = rest / 2 + (rest & rest / 2 & 1);
   }
-  if (shot->result)
-    snprintf(shot->sentence, sizeof shot->sentence, "%.319s", vit_error());
 }
 
-/* Decode a few files at a time, in parallel, each to where it will stay if all
-   before it can be read; then, in their order, close the gaps. */
-static vit_result vit__read_photos(vit_dataset *d, const char **list, int files,
-    const int *first, const vit_folder_config *c) {
-  const int threads = vit__threads(vit_max_threads());
+enum { VIT__ENLARGED = -1 }; /* a picture that is smaller than it should be */
+
+/* Returns 0, VIT__ENLARGED, or why it cannot be read. */
+static int vit__read_photo(uint8_t *out, const char *dir, const char *file,
+    const vit_folder_config *c) {
+  vit__axis down = {0, 0, 0, c->height, 0, NULL, NULL};
+  vit__axis across = {0, 0, 0, c->width, 0, NULL, NULL};
+  char path[VIT__MOST_PATH];
+  uint8_t *pixels;
+  vit_result r;
+  snprintf(path, sizeof path, "%s/%s", dir, file);
+  r = vit_image_load(path, c->channels, &pixels, &down.in, &across.in);
+  if (r) return (int)r;
+  vit__plan_crop(&down, &across, c->resize);
+  r = vit__resize(out, pixels, c->channels, down, across, c->filter, 1);
+  vit_image_free(pixels);
+  if (r) return (int)r;
+  return down.full > down.in || across.full > across.in ? (int)VIT__ENLARGED
+                                                        : 0;
+}
+
+/* Decode in parallel, each file to where it will stay if all can be read; then,
+   in their order, close the gaps. What failed is read again for its sentence,
+   which is with the thread that failed. */
+static vit_result vit__read_photos(vit_dataset *d, const char *dir,
+    const vit__tree *t, const vit_folder_config *c) {
+  const int threads = vit__threads(VIT__MIN(vit_max_threads(), t->files));
   const size_t image = vit__image_size(d);
+  int read[VIT__MOST_CLASSES] = {0};
   vit_result r = VIT_OK;
-  int label = 0;
-  vit__shot *shots = (vit__shot *)vit__allocate(
-      VIT__FILES_AT_ONCE, sizeof *shots, "the list of pictures");
-  if (!shots) return VIT_ERR_NO_MEMORY;
-  for (int from = 0; !r && from < files; from += VIT__FILES_AT_ONCE) {
-    const int n = VIT__MIN(files - from, VIT__FILES_AT_ONCE);
-    uint8_t *pixels = d->pixels + (size_t)d->count * image;
-    VIT__PARALLEL_FOR
-    for (int i = 0; i < n; i++)
-      vit__read_photo(pixels + (size_t)i * image, list[from + i], c, shots + i);
-    for (int i = 0; !r && i < n; i++) {
-      while (from + i >= first[label + 1]) label++;
-      if (shots[i].result == VIT_ERR_NO_MEMORY) {
-        r = vit__fail(VIT_ERR_NO_MEMORY, "%s", shots[i].sentence);
-      } else if (shots[i].result) {
-        d->skipped++;
-        if (c->skipped) c->skipped(shots[i].sentence, c->user);
-      } else {
-        memmove(d->pixels + (size_t)d->count * image,
-            pixels + (size_t)i * image, image);
-        d->labels[d->count++] = (uint8_t)label;
-        d->enlarged += shots[i].enlarged;
-      }
+  int *state = (int *)vit__allocate(
+      (size_t)t->files, sizeof *state, "the list of pictures");
+  if (!state) return VIT_ERR_NO_MEMORY;
+  VIT__PARALLEL_FOR
+  for (int own = 0; own < threads; own++)
+    for (int i = own; i < t->files; i += threads)
+      state[i] =
+          vit__read_photo(d->pixels + (size_t)i * image, dir, t->path[i], c);
+  for (int i = 0; !r && i < t->files; i++) {
+    uint8_t *pixels = d->pixels + (size_t)i * image;
+    const int label = d->labels[i];
+    if (state[i] > 0 && state[i] != VIT_ERR_NO_MEMORY)
+      state[i] = vit__read_photo(pixels, dir, t->path[i], c);
+    if (state[i] == VIT_ERR_NO_MEMORY) {
+      r = vit__fail(VIT_ERR_NO_MEMORY,
+          "out of memory: no room for %.100s/%.200s", dir, t->path[i]);
+    } else if (state[i] > 0) {
+      d->skipped++;
+      if (c->skipped) c->skipped(vit_error(), c->user);
+    } else {
+      memmove(d->pixels + (size_t)d->count * image, pixels, image);
+      d->labels[d->count++] = (uint8_t)label;
+      d->enlarged += state[i] == VIT__ENLARGED;
+      read[label]++;
     }
   }
-  VIT_FREE(shots);
-  return r;
-}
-
-static vit_result vit__check_photos(
-    const vit_dataset *d, const char *dir, const int *first) {
-  int counts[VIT__MOST_CLASSES] = {0};
-  for (int i = 0; i < d->count; i++) counts[d->labels[i]]++;
-  for (int k = 0; k < d->classes; k++)
-    if (!counts[k])
-      return vit__fail(VIT_ERR_FORMAT,
+  VIT_FREE(state);
+  for (int k = 0; !r && k < d->classes; k++)
+    if (!read[k])
+      r = vit__fail(VIT_ERR_FORMAT,
           "none of the %d files of class %s in %.200s can be read as a "
           "picture; is this a folder of photos? Put others into it, or move it "
           "elsewhere",
-          first[k + 1] - first[k], d->names[k], dir);
-  return VIT_OK;
-}
-
-VIT_DEF vit_result vit_dataset_folder(
-    vit_dataset *d, const char *dir, const vit_folder_config *c) {
-  int first[VIT__MOST_CLASSES + 1];
-  vit__strings files;
-  const char **list = NULL;
-  vit_result r;
-  memset(d, 0, sizeof *d);
-  memset(&files, 0, sizeof files);
-  r = vit__check_folder_config(c);
-  if (r) return r;
-  d->channels = c->channels;
-  d->height = c->height;
-  d->width = c->width;
-  for (int i = 0; i < 3; i++) d->std[i] = 1;
-  r = vit__find_classes(d, dir);
-  if (!r) r = vit__find_files(d, dir, &files, &list, first);
-  if (!r) r = vit__allocate_images(d, files.count);
-  if (!r) r = vit__read_photos(d, list, files.count, first, c);
-  if (!r) r = vit__check_photos(d, dir, first);
-  snprintf(d->source, sizeof d->source,
-      "photos, %d images of %d x %d x %d in %d classes, %.150s", d->count,
-      d->height, d->width, d->channels, d->classes, dir);
-  if (list) VIT_FREE((void *)list);
-  if (files.text) VIT_FREE(files.text);
-  if (r) vit_dataset_free(d);
+          t->in_class[k], d->names[k], dir);
   return r;
 }
-#else
+#endif
+
 VIT_DEF vit_result vit_dataset_folder(
     vit_dataset *d, const char *dir, const vit_folder_config *c) {
   memset(d, 0, sizeof *d);
   (void)c;
-#ifdef _WIN32
+#if defined(_WIN32)
   return vit__fail(VIT_ERR_FILE,
       "cannot walk through the folder %.200s: this needs a POSIX system; load "
       "the pictures with vit_image_load",
       dir);
-#else
+#elif !defined(STBI_INCLUDE_STB_IMAGE_H)
   return vit__fail(VIT_ERR_FORMAT,
       "cannot read the pictures in %.200s without stb_image; define "
       "STB_IMAGE_IMPLEMENTATION and include stb_image.h before vit.h",
       dir);
+#else
+  vit__tree t;
+  vit_result r = vit__check_folder_config(c);
+  memset(&t, 0, sizeof t);
+  d->channels = c->channels;
+  d->height = c->height;
+  d->width = c->width;
+  for (int i = 0; i < 3; i++) d->std[i] = 1;
+  if (!r) r = vit__walk(&t, dir);
+  d->classes = t.classes;
+  if (!r) r = vit__allocate_names(d);
+  if (!r) r = vit__allocate_images(d, t.files);
+  if (!r) r = vit__sort_tree(&t, d, dir);
+  if (!r) r = vit__read_photos(d, dir, &t, c);
+  snprintf(d->source, sizeof d->source,
+      "photos, %d images of %d x %d x %d in %d classes, %.150s", d->count,
+      d->height, d->width, d->channels, d->classes, dir);
+  if (t.path) VIT_FREE((void *)t.path);
+  vit__text_free(&t.names);
+  if (r) vit_dataset_free(d);
+  return r;
 #endif
 }
-#endif
 
 /* ------------------------------------------------------------------------ */
 /*  >>13 pretrained                                                         */

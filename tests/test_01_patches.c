@@ -329,8 +329,8 @@ static void test_resize_is_pillows(void) {
     for (size_t p = 0; p < 4; p++) {
       int wrong = 0;
       for (size_t j = 0; j < in; j++) bytes[j] = (uint8_t)from[p * in + j];
-      if (!CHECK(!vit_resize_bilinear(got, bytes, cases[i].h, cases[i].w,
-                                      cases[i].oh, cases[i].ow),
+      if (!CHECK(!vit_resize(got, bytes, 1, cases[i].h, cases[i].w, cases[i].oh,
+                             cases[i].ow, VIT_BILINEAR),
                  "%s", vit_error()))
         break;
       for (size_t j = 0; j < out; j++) wrong += (float)got[j] != to[p * out + j];

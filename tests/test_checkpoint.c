@@ -1577,6 +1577,23 @@ static void test_wrong_numbers(void) {
     memcpy(whole.at + at, bad[i].key, n);
   }
   CHECK(!resume_from(dir, whole.at, whole.size), "%s", vit_error());
+  for (int i = 0; i < 4; i++) { /* and what is no number at all */
+    static const char *const names[] = {"training.average", "training.best", "training.second_moment",
+                                        "head.bias"};
+    const float none = i % 2 ? (float)INFINITY : (float)NAN;
+    char was[4];
+    vit_safetensors f;
+    vit_safetensor t;
+    size_t at;
+    CHECK(!vit_safetensors_open(&f, path) && !vit_safetensors_find(&f, names[i], &t), "%s", vit_error());
+    at = (size_t)((const unsigned char *)t.data - f.bytes) + 4;
+    vit_safetensors_close(&f);
+    memcpy(was, whole.at + at, 4);
+    memcpy(whole.at + at, &none, 4);
+    CHECK(resume_from(dir, whole.at, whole.size) == VIT_ERR_FORMAT && strstr(vit_error(), names[i]), "%s: %s",
+          names[i], vit_error());
+    memcpy(whole.at + at, was, 4);
+  }
   outcome_free(&o);
   free(whole.at);
   clear(dir);
@@ -1822,7 +1839,7 @@ static void test_old_run(void) {
   bytes file = read_bytes(old);
   int same;
   if (!CHECK(file.at != NULL, "no %s", old)) return;
-  CHECK(!vit_model_open(&m, old, NULL, NULL), "%s", vit_error());
+  CHECK(!vit_model_open(&m, old, NULL), "%s", vit_error());
   CHECK(m.config.softmax_before_loss == 1 && m.config.block_drop == 0.125f, "its old names are lost");
   CHECK(!vit_make_dir(dir), "%s", vit_error());
   in_folder(path, dir, "last.safetensors");
