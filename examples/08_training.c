@@ -82,7 +82,9 @@ static void resize_images(vit_dataset *train, vit_dataset *test, const vit_confi
   printf("\n  %s%-35s%s%s\n", nb_dim(), "before", "after, bilinear", nb_plain());
   for (int y = 0; y < 8; y++) {
     printf("  ");
-    for (int x = 0; x < 7; x++) y < 7 ? printf("%4d", small[y][x]) : printf("    ");
+    for (int x = 0; x < 7; x++)
+      if (y < 7) printf("%4d", small[y][x]);
+      else printf("    ");
     printf("   ");
     for (int x = 0; x < 8; x++) printf("%4d", got[y][x]);
     printf("\n");

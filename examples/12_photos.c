@@ -75,7 +75,7 @@ static lab recipe(const char *preset, int argc, char **argv) {
 /* A line for each file that is no image, ten at most. */
 static void say_skipped(const char *sentence, void *user) {
   int *said = (int *)user;
-  if (++*said <= 10) printf("  skipped      %s\n", sentence);
+  if (++*said <= 10) nb_row("skipped", sentence);
 }
 
 /* Is there a folder, or a file, DIR/SUB? */

@@ -498,10 +498,10 @@ NB_UNUSED static const char *nb_class(char text[VIT_NAME_SIZE + 3], const vit_da
   return text;
 }
 
-/* A probability in %; what is not quite 0 or 1 does not look like it. */
+/* A probability in %; after a softmax none is quite 0 or 1. */
 NB_UNUSED static const char *nb_percent(char text[20], float p) {
-  if (p > 0 && p < 0.0005f) return strcpy(text, "< 0.1 %");
-  if (p < 1 && p >= 0.9995f) return strcpy(text, "> 99.9 %");
+  if (p < 0.0005f) return strcpy(text, "< 0.1 %");
+  if (p >= 0.9995f) return strcpy(text, "> 99.9 %");
   snprintf(text, 20, "%.1f %%", 100 * (double)p);
   return text;
 }
