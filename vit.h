@@ -5812,7 +5812,7 @@ static vit_result vit__judge(vit_judged *j, const vit_model *m, vit_state *s,
   const uint32_t forwards = s->forwards;
   const size_t size = (size_t)B * (size_t)K * sizeof(float);
   int order[VIT__JUDGE_BATCH], labels[VIT__JUDGE_BATCH];
-  double mean;
+  double mean = 0;
   vit_result r;
   for (int b = 0; b < B; b++) order[b] = at + b;
   vit_dataset_batch(d, order, B, images, labels);
