@@ -5822,9 +5822,9 @@ VIT_DEF void vit_history_free(vit_history *h) {
   memset(h, 0, sizeof *h);
 }
 
-/* One more epoch has ended; 1: it is the best so far. */
-static int vit__history_add(vit_history *h) {
-  const vit_epoch *e = h->epoch + h->epochs++;
+/* Is the last epoch the best so far? */
+static int vit__is_best(vit_history *h) {
+  const vit_epoch *e = h->epoch + h->epochs - 1;
   const vit_epoch *best = h->epoch + (h->best ? h->best : 1) - 1;
   const int better = h->best == 0
                          ? e->val_accuracy >= 0 /* NaN: not judged */
@@ -5889,7 +5889,7 @@ VIT_DEF vit_result vit_history_read(vit_history *h, const char *path) {
       good = good && at > start && !(fabs(x[k]) > DBL_MAX);
     }
     good = good && *at++ == '\n';
-    if (good) vit__history_add(h);
+    if (good) h->epochs++, vit__is_best(h);
   }
   if (!good)
     r = vit__fail(VIT_ERR_FORMAT,
@@ -6388,7 +6388,8 @@ static vit_result vit__finish_epoch(vit_trainer *t) {
   e->rate = (double)vit_schedule_rate(
       &t->schedule, &t->plateau, t->optimizer.step - 1);
   e->seconds = t->before + vit_seconds() - t->start;
-  if (vit__history_add(t->history)) {
+  t->history->epochs++;
+  if (t->val && vit__is_best(t->history)) {
     if (t->best)
       memcpy(t->best, m->params.block, m->params.count * sizeof(float));
     if (t->config.dir)
