@@ -4536,7 +4536,8 @@ VIT_DEF void vit_optimizer_free(vit_optimizer *o) {
 /* Sums over fixed parts, so that the norm does not depend on the threads. */
 VIT_DEF double vit_clip_gradients(
     const vit_model *m, vit_state *s, float limit) {
-  const int threads = vit_model_threads(m), count = (int)s->grads.count;
+  const int threads = vit__threads(vit__parts(m));
+  const int count = (int)s->grads.count;
   float *g = s->grads.block;
   double sums[VIT__PARTS], norm = 0;
   if (vit__check_model(m) || !g) return 0;
@@ -6046,10 +6047,8 @@ static vit_result vit__save(vit_trainer *t) {
 #undef VIT__FIELD
   vit__note_text(&notes, "training.kernels", t->history->kernels);
   vit__note_dataset(&notes, t->train);
-  for (int i = 0; i < t->epoch; i++) {
-    t->table[i] = t->history->epoch[i];
-    t->table[i].seconds = 0;
-  }
+  for (int i = 0; i < t->epoch; i++)
+    t->table[i] = t->history->epoch[i], t->table[i].seconds = 0;
   /* the history first: it may know an epoch more */
   r = vit_history_write(t->history, vit__run_path(t, "history.csv", path));
   if (!r)
@@ -6059,14 +6058,12 @@ static vit_result vit__save(vit_trainer *t) {
   return r;
 }
 
-/* A value of the recipe, or NULL, for a message. */
+/* A value of the recipe, for a message. */
 static void vit__show(char text[64], const char *value, int digits) {
   char *end;
-  const double number = value ? strtod(value, &end) : 0;
-  if (value && *value && !*end)
-    snprintf(text, 64, "%.*g", digits, number);
-  else
-    snprintf(text, 64, "%.60s", value && *value ? value : "not there");
+  const double number = strtod(value, &end);
+  snprintf(text, 64, "%.60s", *value ? value : "not there");
+  if (*value && !*end) snprintf(text, 64, "%.*g", digits, number);
 }
 
 /* Is the checkpoint of this recipe? */
@@ -6082,10 +6079,11 @@ static vit_result vit__check_recipe(
       snprintf(old, sizeof old, "config.%s", vit__renamed[k][0]);
       was = vit_safetensors_metadata(f, old);
     }
-    if (!strcmp(was ? was : "", s->value)) continue;
+    if (!was) was = "";
+    if (!strcmp(was, s->value)) continue;
     for (int digits = 6; !strcmp(before, now) && digits < 10; digits++) {
-      vit__show(before, was, digits); /* as many as differ */
-      vit__show(now, s->value, digits);
+      vit__show(before, was, digits);
+      vit__show(now, s->value, digits); /* so many that they differ */
     }
     return vit__fail(VIT_ERR_CONFIG,
         "cannot resume from %.200s: its %s is %s, here it is %s; use the "
@@ -6152,11 +6150,9 @@ static vit_result vit__load_run(
   vit_safetensor list[VIT__RUN_TENSORS], is;
   vit_model best = *t->model;
   char best_path[512];
-  int n;
   vit_result r = vit__check_recipe(t, f, path);
   if (!r) r = vit__read_numbers(t, f, path);
-  n = vit__run_tensors(t, list);
-  for (int i = 0; !r && i < n; i++) {
+  for (int i = 0, n = vit__run_tensors(t, list); !r && i < n; i++) {
     const int numbers = i == n - 1; /* of the history: doubles */
     r = vit_safetensors_find(f, list[i].name, &is);
     if (!r && (strcmp(is.type, list[i].type) || is.count != list[i].count))
@@ -6451,7 +6447,7 @@ static vit_result vit__plan_run(vit_trainer *t) {
   l->data = t->train, l->classes = m->classes, l->augment = c->augment;
   l->seed = c->seed, l->smoothing = c->smoothing, l->epoch = -1;
   l->batch = s->capacity = c->batch;
-  l->threads = vit_model_threads(t->model);
+  l->threads = vit__threads(vit__parts(t->model));
   s->config = *m, s->trains = s->dropout = 1;
   s->key = vit_rng_create(c->seed ^ VIT__SALT_DROPOUT, 0).key;
   t->optimizer.config = c->optimizer;
