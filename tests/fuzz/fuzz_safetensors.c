@@ -87,7 +87,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   if (!vit_safetensors_open(&f, path)) read_all(&f);
   vit_safetensors_close(&f);
   if (!vit_model_open(&m, path, &about)) {
-    must(m.params.block && about.classes == m.config.classes && vit__is_finite((double)about.mean[0]));
+    must(m.params.block && about.classes == m.config.classes && VIT__IS_FINITE(about.mean[0]));
     for (int k = 0; about.names && k < about.classes; k++) must(strlen(about.names[k]) < VIT_NAME_SIZE);
     vit_dataset_free(&about);
     vit_model_free(&m);
