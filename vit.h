@@ -8063,8 +8063,8 @@ VIT_DEF vit_result vit_dataset_folder(
 
 /* A pair of the metadata, or a tensor's name and the tensor. */
 typedef struct vit__name {
-  const char *name;
-  const void *what;
+  const char *name, *text;
+  const vit_safetensor *tensor;
 } vit__name;
 
 /* -- reading JSON (RFC 8259) --------------------------------------------- */
@@ -8156,33 +8156,31 @@ static const char *vit__json_string(vit__json *j, const char *then) {
   return start;
 }
 
-/* Before member n of an array or object: is there one, or does it end here? */
-static int vit__json_more(vit__json *j, const char *close, int n) {
-  return !vit__json_is(j, close) &&
-         vit__json_must(j, n == 0 || vit__json_is(j, ","));
-}
-
-/* The name of member n of an object; NULL if it ends here. */
-static const char *vit__json_key(vit__json *j, int n) {
-  if (n == 0) vit__json_must(j, vit__json_is(j, "{"));
-  return vit__json_more(j, "}", n) ? vit__json_string(j, ":") : NULL;
+/* Member n of an array "[]" or an object "{}": its name, "" in an array; NULL
+   where it ends instead. */
+static const char *vit__json_next(vit__json *j, const char *brackets, int n) {
+  const char open[] = {brackets[0], 0}, close[] = {brackets[1], 0};
+  if (n == 0) vit__json_must(j, vit__json_is(j, open));
+  if (vit__json_is(j, close)) return NULL;
+  if (n > 0) vit__json_must(j, vit__json_is(j, ","));
+  vit__json_is(j, "");
+  return j->r ? NULL : *open == '{' ? vit__json_string(j, ":") : "";
 }
 
 /* Any value is passed over; `depth` more arrays and objects may begin in it. */
 static void vit__json_any(vit__json *j, int depth) {
-  static const char digits[] = "0123456789";
-  const int array = vit__json_is(j, "[");
-  if (array || *j->at == '{') {
+  vit__json_is(j, "");
+  if (*j->at == '[' || *j->at == '{') {
+    const char *brackets = *j->at == '[' ? "[]" : "{}";
     vit__json_must(j, depth > 0);
-    for (int i = 0;
-         array ? vit__json_more(j, "]", i) : vit__json_key(j, i) != NULL; i++)
+    for (int n = 0; vit__json_next(j, brackets, n); n++)
       vit__json_any(j, depth - 1);
   } else if (*j->at == '"') {
     vit__json_string(j, "");
   } else if (!vit__json_is(j, "null") && !vit__json_is(j, "true") &&
              !vit__json_is(j, "false")) {
     /* strtod takes more than JSON has: 01, 0x1, .5, 1., inf */
-    const char *c = j->at + (*j->at == '-');
+    const char *c = j->at + (*j->at == '-'), *digits = "0123456789";
     const size_t n = strspn(c, digits);
     if (vit__json_must(j, n && (n == 1 || *c != '0') && !strchr("xX", c[n])) &&
         vit__json_must(j, c[n] != '.' || strspn(c + n + 1, digits)))
@@ -8195,12 +8193,9 @@ static void vit__json_any(vit__json *j, int depth) {
 static int vit__json_sizes(vit__json *j, size_t list[8], size_t *product) {
   int n = 0, fits = 1;
   *product = 1;
-  vit__json_must(j, vit__json_is(j, "["));
-  for (; vit__json_more(j, "]", n); n++) {
+  for (; vit__json_next(j, "[]", n); n++) {
+    const char *c = j->at;
     unsigned long long size;
-    const char *c;
-    vit__json_is(j, "");
-    c = j->at;
     errno = 0;
     size = strtoull(c, &j->at, 10);
     vit__json_must(j, *c >= '0' && *c <= '9' && (*c != '0' || j->at == c + 1) &&
@@ -8234,7 +8229,7 @@ static void vit__json_tensor(vit__json *j, vit_safetensor *t) {
   double bytes;
   int found = 0;
   const char *key;
-  for (int n = 0; (key = vit__json_key(j, n)) != NULL; n++) {
+  for (int n = 0; (key = vit__json_next(j, "{}", n)) != NULL; n++) {
     int field = 0;
     if (!strcmp(key, "dtype")) {
       field = 1;
@@ -8277,7 +8272,7 @@ static void vit__json_header(
     vit__json *j, vit__text *tensors, vit__text *pairs) {
   int metadata = 0;
   const char *key;
-  for (int n = 0; (key = vit__json_key(j, n)) != NULL; n++) {
+  for (int n = 0; (key = vit__json_next(j, "{}", n)) != NULL; n++) {
     vit_safetensor t;
     memset(&t, 0, sizeof t);
     t.name = key;
@@ -8285,14 +8280,12 @@ static void vit__json_header(
       vit__json_tensor(j, &t);
       if (!j->r) vit__text_add(tensors, (const char *)&t, sizeof t);
     } else if (vit__json_must(j, !metadata++) && !vit__json_is(j, "null")) {
-      for (int i = 0; (key = vit__json_key(j, i)) != NULL; i++) {
-        const vit__name pair = {key, vit__json_string(j, "")};
+      for (int i = 0; (key = vit__json_next(j, "{}", i)) != NULL; i++) {
+        const vit__name pair = {key, vit__json_string(j, ""), NULL};
         if (!j->r) vit__text_add(pairs, (const char *)&pair, sizeof pair);
       }
     }
   }
-  vit__json_is(j, "");
-  vit__json_must(j, j->at == j->f->header + j->f->data - 8);
 }
 
 static int vit__by_name(const void *a, const void *b) {
@@ -8301,26 +8294,23 @@ static int vit__by_name(const void *a, const void *b) {
 
 /* Of tensors that begin at the same byte, the empty ones come first. */
 static int vit__by_place(const void *a, const void *b) {
-  const vit_safetensor *x =
-      (const vit_safetensor *)((const vit__name *)a)->what;
-  const vit_safetensor *y =
-      (const vit_safetensor *)((const vit__name *)b)->what;
+  const vit_safetensor *x = ((const vit__name *)a)->tensor;
+  const vit_safetensor *y = ((const vit__name *)b)->tensor;
   const ptrdiff_t apart = (const char *)x->data - (const char *)y->data;
   return apart ? (apart > 0) - (apart < 0) : (x->count > 0) - (y->count > 0);
 }
 
-/* Sort the list of names. Each byte of the data must belong to one tensor, and
+/* Sort the lists of names. Each byte of the data must belong to one tensor, and
    no name may be there twice. */
 static vit_result vit__sort_names(const vit_safetensors *f, const char *path) {
   vit__name *list = f->names + f->notes;
-  double at = 0, next; /* where one tensor ends, where the next one begins */
+  const unsigned char *start = f->bytes + f->data;
+  double at = 0; /* where the tensor before ends */
   qsort(list, (size_t)f->count, sizeof *list, vit__by_place);
   for (int i = 0; i <= f->count; i++) {
-    const vit_safetensor *t =
-        i < f->count ? (const vit_safetensor *)list[i].what : NULL;
-    next = (double)(t ? (size_t)((const unsigned char *)t->data - f->bytes)
-                      : f->size) -
-           (double)f->data;
+    const vit_safetensor *t = i < f->count ? list[i].tensor : NULL;
+    const void *begin = t ? t->data : f->bytes + f->size;
+    const double next = (double)((const unsigned char *)begin - start);
     if (at != next)
       return vit__fail(VIT_ERR_FORMAT,
           "%.200s: bytes %.0f to %.0f of its data belong to %s", path,
@@ -8340,9 +8330,11 @@ static vit_result vit__sort_names(const vit_safetensors *f, const char *path) {
 /* Read the header of a file whose bytes are in memory or mapped. */
 static vit_result vit__read_header(vit_safetensors *f, const char *path) {
   vit__text tensors = {NULL, 0, 0, 0}, names = tensors;
+  vit__name pair = {NULL, NULL, NULL};
   const uint16_t one = 1;
   vit__json j = {NULL, f, path, VIT_OK};
   double header = 0;
+  size_t n;
   if (*(const unsigned char *)&one == 0) /* numbers are used as they are */
     return vit__fail(VIT_ERR_FILE,
         "cannot read or write %.200s: safetensors files have the small end of "
@@ -8355,18 +8347,21 @@ static vit_result vit__read_header(vit_safetensors *f, const char *path) {
         "%.200s is not a safetensors file, or is cut off: its header should "
         "have %.0f bytes (at most 1e8), the file has %.0f",
         path, header, (double)f->size);
-  f->data = 8 + (size_t)header;
-  f->header = j.at = (char *)vit__allocate(f->data, 1, path);
+  n = (size_t)header;
+  f->data = 8 + n;
+  f->header = j.at = (char *)vit__allocate(n + 1, 1, path);
   if (!j.at) return VIT_ERR_NO_MEMORY;
-  memcpy(j.at, f->bytes + 8, f->data - 8);
-  j.at[f->data - 8] = '\0';
+  memcpy(j.at, f->bytes + 8, n);
+  j.at[n] = '\0';
   vit__text_add(&names, "", 0); /* a list of nothing has an address, too */
   vit__json_header(&j, &tensors, &names);
+  vit__json_must(&j, vit__json_is(&j, "") && j.at == f->header + n);
   f->entries = (vit_safetensor *)(void *)tensors.at;
   f->count = (int)(tensors.used / sizeof *f->entries);
   f->notes = (int)(names.used / sizeof *f->names);
   for (int i = 0; i < f->count; i++) {
-    const vit__name pair = {f->entries[i].name, f->entries + i};
+    pair.name = f->entries[i].name;
+    pair.tensor = f->entries + i;
     vit__text_add(&names, (const char *)&pair, sizeof pair);
   }
   f->names = (vit__name *)(void *)names.at;
@@ -8381,12 +8376,11 @@ VIT_DEF vit_result vit_safetensors_open(vit_safetensors *f, const char *path) {
 #ifndef _WIN32
   struct stat info;
   f->file = open(path, O_RDONLY);
-  if (f->file >= 0 && !fstat(f->file, &info) && info.st_size > 0 &&
+  if (f->file >= 0 && !fstat(f->file, &info) &&
       (uintmax_t)info.st_size < SIZE_MAX) {
-    void *at =
-        mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, f->file, 0);
-    f->size = (size_t)info.st_size;
-    if (at != MAP_FAILED) f->bytes = (unsigned char *)at;
+    const size_t size = (size_t)info.st_size;
+    void *at = mmap(NULL, size, PROT_READ, MAP_PRIVATE, f->file, 0);
+    if (at != MAP_FAILED) f->bytes = (unsigned char *)at, f->size = size;
   }
   if (f->file >= 0 && !f->bytes) close(f->file), f->file = -1;
 #endif
@@ -8418,25 +8412,26 @@ VIT_DEF int vit_safetensors_at(
   return 1;
 }
 
-static const void *vit__named(const vit__name *list, int n, const char *name) {
-  const vit__name wanted = {name, NULL},
-                  *at = (const vit__name *)bsearch(
-                      &wanted, list, (size_t)n, sizeof *list, vit__by_name);
-  return at ? at->what : NULL;
+static const vit__name *vit__named(
+    const vit__name *list, int n, const char *name) {
+  const vit__name wanted = {name, NULL, NULL};
+  return (const vit__name *)bsearch(
+      &wanted, list, (size_t)n, sizeof *list, vit__by_name);
 }
 
 VIT_DEF vit_result vit_safetensors_find(
     const vit_safetensors *f, const char *name, vit_safetensor *t) {
-  const void *e = vit__named(f->names + f->notes, f->count, name);
-  if (e) *t = *(const vit_safetensor *)e;
-  return e ? VIT_OK
-           : vit__fail(VIT_ERR_FORMAT, "the file has no tensor \"%.60s%s\"",
-                 VIT__CUT(name));
+  const vit__name *found = vit__named(f->names + f->notes, f->count, name);
+  if (found) *t = *found->tensor;
+  if (found) return VIT_OK;
+  return vit__fail(
+      VIT_ERR_FORMAT, "the file has no tensor \"%.60s%s\"", VIT__CUT(name));
 }
 
 VIT_DEF const char *vit_safetensors_metadata(
     const vit_safetensors *f, const char *key) {
-  return (const char *)vit__named(f->names, f->notes, key);
+  const vit__name *found = vit__named(f->names, f->notes, key);
+  return found ? found->text : NULL;
 }
 
 /* -- writing ------------------------------------------------------------- */
@@ -8447,10 +8442,8 @@ static void vit__text_string(vit__text *t, const char *before, const char *s) {
   vit__text_print(t, "%s\"", before);
   for (size_t n; *s; s += n ? n : 1) {
     n = vit__utf8(s);
-    if (n == 0)
-      vit__text_print(t, "\\ufffd");
-    else if (*s == '"' || *s == '\\' || (unsigned char)*s < ' ')
-      vit__text_print(t, "\\u%04x", (unsigned)*s);
+    if (n == 0 || *s == '"' || *s == '\\' || (unsigned char)*s < ' ')
+      vit__text_print(t, "\\u%04x", n ? (unsigned)*s : 0xFFFD);
     else
       vit__text_add(t, s, n);
   }
@@ -8674,8 +8667,7 @@ static vit_result vit__read_config(
   while (vit__told(f, block, 0));
   for (int i = 0; !r && i < f->notes; i++)
     if (!strncmp(f->names[i].name, "config.", 7))
-      r = vit_config_set(
-          c, f->names[i].name + 7, (const char *)f->names[i].what);
+      r = vit_config_set(c, f->names[i].name + 7, f->names[i].text);
   if (c->head_dim == 0 && c->heads > 0)
     c->head_dim = vit__told(f, "blocks.0.attn.qkv.weight", 0) / 3 / c->heads;
   return r ? r : vit_config_resolve(c);
