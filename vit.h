@@ -8118,10 +8118,10 @@ static char *vit__json_unicode(vit__json *j, char *to) {
   do {
     char digits[5] = "";
     if (!strncmp(j->at, "\\u", 2)) snprintf(digits, 5, "%.4s", j->at + 2);
+    vit__json_must(j, strspn(digits, "0123456789abcdefABCDEF") == 4);
     high = code;
     code = (unsigned)strtoul(digits, NULL, 16);
-    if (!vit__json_must(j, strspn(digits, "0123456789abcdefABCDEF") == 4 &&
-                               (code >> 10 == 55) == (high > 0)))
+    if (!vit__json_must(j, !j->r && (code >> 10 == 55) == (high > 0)))
       return to;
     if (high) code = 0x10000 + ((high & 0x3FF) << 10 | (code & 0x3FF));
     j->at += 6;
@@ -8160,16 +8160,17 @@ static const char *vit__json_string(vit__json *j, const char *then) {
    where it ends instead. */
 static const char *vit__json_next(vit__json *j, const char *brackets, int n) {
   const char open[] = {brackets[0], 0}, close[] = {brackets[1], 0};
+  const char *name = "";
   if (n == 0) vit__json_must(j, vit__json_is(j, open));
   if (vit__json_is(j, close)) return NULL;
   if (n > 0) vit__json_must(j, vit__json_is(j, ","));
-  vit__json_is(j, "");
-  return j->r ? NULL : *open == '{' ? vit__json_string(j, ":") : "";
+  if (*open == '{') name = vit__json_string(j, ":");
+  vit__json_is(j, ""); /* the value comes next */
+  return j->r ? NULL : name;
 }
 
 /* Any value is passed over; `depth` more arrays and objects may begin in it. */
 static void vit__json_any(vit__json *j, int depth) {
-  vit__json_is(j, "");
   if (*j->at == '[' || *j->at == '{') {
     const char *brackets = *j->at == '[' ? "[]" : "{}";
     vit__json_must(j, depth > 0);
@@ -8229,6 +8230,7 @@ static void vit__json_tensor(vit__json *j, vit_safetensor *t) {
   double bytes;
   int found = 0;
   const char *key;
+  memset(t->shape, 0, sizeof t->shape);
   for (int n = 0; (key = vit__json_next(j, "{}", n)) != NULL; n++) {
     int field = 0;
     if (!strcmp(key, "dtype")) {
@@ -8267,29 +8269,9 @@ static void vit__json_tensor(vit__json *j, vit_safetensor *t) {
         (double)data);
 }
 
-/* The header: a vit_safetensor for each tensor, a vit__name for each pair. */
-static void vit__json_header(
-    vit__json *j, vit__text *tensors, vit__text *pairs) {
-  int metadata = 0;
-  const char *key;
-  for (int n = 0; (key = vit__json_next(j, "{}", n)) != NULL; n++) {
-    vit_safetensor t;
-    memset(&t, 0, sizeof t);
-    t.name = key;
-    if (strcmp(key, "__metadata__")) {
-      vit__json_tensor(j, &t);
-      if (!j->r) vit__text_add(tensors, (const char *)&t, sizeof t);
-    } else if (vit__json_must(j, !metadata++) && !vit__json_is(j, "null")) {
-      for (int i = 0; (key = vit__json_next(j, "{}", i)) != NULL; i++) {
-        const vit__name pair = {key, vit__json_string(j, ""), NULL};
-        if (!j->r) vit__text_add(pairs, (const char *)&pair, sizeof pair);
-      }
-    }
-  }
-}
-
+/* By the first field, which is all that bsearch gives. */
 static int vit__by_name(const void *a, const void *b) {
-  return strcmp(((const vit__name *)a)->name, ((const vit__name *)b)->name);
+  return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
 /* Of tensors that begin at the same byte, the empty ones come first. */
@@ -8330,38 +8312,46 @@ static vit_result vit__sort_names(const vit_safetensors *f, const char *path) {
 /* Read the header of a file whose bytes are in memory or mapped. */
 static vit_result vit__read_header(vit_safetensors *f, const char *path) {
   vit__text tensors = {NULL, 0, 0, 0}, names = tensors;
-  vit__name pair = {NULL, NULL, NULL};
   const uint16_t one = 1;
   vit__json j = {NULL, f, path, VIT_OK};
-  double header = 0;
-  size_t n;
+  uint64_t n = 0;
+  int metadata = 0;
+  vit_safetensor t;
   if (*(const unsigned char *)&one == 0) /* numbers are used as they are */
     return vit__fail(VIT_ERR_FILE,
         "cannot read or write %.200s: safetensors files have the small end of "
         "a number first, this machine has its big end first",
         path);
-  for (int i = 7; i >= 0 && f->size >= 8; i--)
-    header = header * 256 + f->bytes[i];
-  if (f->size < 8 || header > (double)f->size - 8 || header > 1e8)
+  for (int i = 7; i >= 0 && f->size >= 8; i--) n = n << 8 | f->bytes[i];
+  if (f->size < 8 || n > f->size - 8 || n > 100000000)
     return vit__fail(VIT_ERR_FORMAT,
         "%.200s is not a safetensors file, or is cut off: its header should "
         "have %.0f bytes (at most 1e8), the file has %.0f",
-        path, header, (double)f->size);
-  n = (size_t)header;
-  f->data = 8 + n;
-  f->header = j.at = (char *)vit__allocate(n + 1, 1, path);
+        path, (double)n, (double)f->size);
+  f->data = 8 + (size_t)n;
+  f->header = j.at = (char *)vit__allocate(f->data, 1, path);
   if (!j.at) return VIT_ERR_NO_MEMORY;
-  memcpy(j.at, f->bytes + 8, n);
+  memcpy(j.at, f->bytes + 8, (size_t)n);
   j.at[n] = '\0';
   vit__text_add(&names, "", 0); /* a list of nothing has an address, too */
-  vit__json_header(&j, &tensors, &names);
+  for (int i = 0; (t.name = vit__json_next(&j, "{}", i)) != NULL; i++) {
+    if (strcmp(t.name, "__metadata__")) {
+      vit__json_tensor(&j, &t);
+      if (!j.r) vit__text_add(&tensors, (const char *)&t, sizeof t);
+    } else if (vit__json_must(&j, !metadata++) && !vit__json_is(&j, "null")) {
+      vit__name pair = {NULL, NULL, NULL};
+      for (int k = 0; (pair.name = vit__json_next(&j, "{}", k)) != NULL; k++) {
+        pair.text = vit__json_string(&j, "");
+        if (!j.r) vit__text_add(&names, (const char *)&pair, sizeof pair);
+      }
+    }
+  }
   vit__json_must(&j, vit__json_is(&j, "") && j.at == f->header + n);
   f->entries = (vit_safetensor *)(void *)tensors.at;
-  f->count = (int)(tensors.used / sizeof *f->entries);
+  f->count = (int)(tensors.used / sizeof t);
   f->notes = (int)(names.used / sizeof *f->names);
   for (int i = 0; i < f->count; i++) {
-    pair.name = f->entries[i].name;
-    pair.tensor = f->entries + i;
+    const vit__name pair = {f->entries[i].name, NULL, f->entries + i};
     vit__text_add(&names, (const char *)&pair, sizeof pair);
   }
   f->names = (vit__name *)(void *)names.at;
@@ -8412,26 +8402,20 @@ VIT_DEF int vit_safetensors_at(
   return 1;
 }
 
-static const vit__name *vit__named(
-    const vit__name *list, int n, const char *name) {
-  const vit__name wanted = {name, NULL, NULL};
-  return (const vit__name *)bsearch(
-      &wanted, list, (size_t)n, sizeof *list, vit__by_name);
-}
-
 VIT_DEF vit_result vit_safetensors_find(
     const vit_safetensors *f, const char *name, vit_safetensor *t) {
-  const vit__name *found = vit__named(f->names + f->notes, f->count, name);
-  if (found) *t = *found->tensor;
-  if (found) return VIT_OK;
+  const void *found = bsearch(&name, f->names + f->notes, (size_t)f->count,
+      sizeof *f->names, vit__by_name);
+  if (found) return *t = *((const vit__name *)found)->tensor, VIT_OK;
   return vit__fail(
       VIT_ERR_FORMAT, "the file has no tensor \"%.60s%s\"", VIT__CUT(name));
 }
 
 VIT_DEF const char *vit_safetensors_metadata(
     const vit_safetensors *f, const char *key) {
-  const vit__name *found = vit__named(f->names, f->notes, key);
-  return found ? found->text : NULL;
+  const void *found =
+      bsearch(&key, f->names, (size_t)f->notes, sizeof *f->names, vit__by_name);
+  return found ? ((const vit__name *)found)->text : NULL;
 }
 
 /* -- writing ------------------------------------------------------------- */
@@ -8523,19 +8507,17 @@ static vit_result vit__write_model(const char *path, const vit_model *m,
   vit__text_add(notes, "}       ", 8 - notes->used % 8);
   if (!r && (notes->failed || pieces.failed)) r = VIT_ERR_NO_MEMORY;
   memset(&f, 0, sizeof f);
-  if (!r) { /* it must open again: with a name twice it would not */
+  if (!r) {
     for (int i = 0; i < 8; i++)
       notes->at[i] = (char)((uint64_t)(notes->used - 8) >> 8 * i);
     f.bytes = (unsigned char *)notes->at;
     f.size = notes->used + (size_t)data;
-    r = vit__read_header(&f, path);
-    f.bytes = NULL; /* the notes' own */
-  }
-  if (!r) {
     all = (vit__piece *)(void *)pieces.at;
     all->data = notes->at;
     all->size = notes->used;
-    r = vit__replace_file(path, all, (int)(pieces.used / sizeof *all));
+    r = vit__read_header(&f, path); /* with a name twice it would not open */
+    if (!r) r = vit__replace_file(path, all, (int)(pieces.used / sizeof *all));
+    f.bytes = NULL; /* the notes' own */
   }
   vit_safetensors_close(&f);
   vit__text_free(&pieces);
@@ -8689,17 +8671,16 @@ static vit_result vit__read_dataset(vit_dataset *d, const vit_config *m,
     int n, at = 0;
     if (!text) text = std ? "1 1 1" : "0 0 0";
     n = sscanf(text, "%f%n %f%n %f%n", v, &at, v + 1, &at, v + 2, &at);
-    if (text[at] || (n != 3 && (n != 1 || d->channels != 1)))
+    if (n == 1 && d->channels == 1) v[1] = v[2] = v[0], n = 3;
+    if (text[at] || n != 3)
       return vit__fail(VIT_ERR_FORMAT,
           "%.200s: its %s is \"%.60s\"; it must be three numbers, or one for a "
           "grey model",
           path, key, text);
-    for (int c = 0; c < 3; c++) {
-      if (n == 1) v[c] = v[0];
+    for (int c = 0; c < 3; c++)
       if (!VIT__IS_FINITE(v[c]) || (std && v[c] <= 0))
         return vit__fail(VIT_ERR_FORMAT, "%.200s: its %s of channel %d is %g",
             path, key, c, (double)v[c]);
-    }
   }
   if (!vit_safetensors_metadata(f, "class.0")) return VIT_OK;
   r = vit__allocate_names(d);
