@@ -8382,11 +8382,8 @@ VIT_DEF vit_result vit_safetensors_open(vit_safetensors *f, const char *path) {
 
 VIT_DEF void vit_safetensors_close(vit_safetensors *f) {
 #ifndef _WIN32
-  if (f->bytes && f->file >= 0) {
-    munmap(f->bytes, f->size);
-    close(f->file);
-    f->bytes = NULL;
-  }
+  if (f->bytes && f->file >= 0)
+    munmap(f->bytes, f->size), close(f->file), f->bytes = NULL;
 #endif
   if (f->bytes) VIT_FREE(f->bytes);
   if (f->header) VIT_FREE(f->header);
