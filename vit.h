@@ -6,8 +6,9 @@
        #include "vit.h"
 
    and only #include "vit.h" in the others. Build with `cc -O2 lab.c -lm`.
-   No other flag is needed: the fast path (AVX2+FMA or NEON) is chosen when the
-   program runs. Add -fopenmp to use all cores.
+   No other flag is needed: the fast path (AVX2+FMA, NEON) is chosen when the
+   program runs. Add -fopenmp to use all cores; -march=native may bring AVX-512,
+   emcc's -msimd128 the SIMD of WebAssembly.
 
    QUICK START
 
@@ -35,6 +36,7 @@
        #include "stb_image.h"    to read pictures and .gz files
        #define VIT_STATIC        every function private to this file
        #define VIT_NO_SIMD       compile the plain loops alone
+       #define VIT_SIMD_AVX2     AVX2 where -march=native would bring AVX-512
        #define VIT_MALLOC(n), VIT_FREE(p)    your own allocator: both or none
 
    HOW TO READ IT
@@ -189,7 +191,9 @@ VIT_DEF void vit_shuffle(int *order, int n, vit_rng *rng);   /* 0..n-1, mixed */
 /* Wall clock in seconds, and how many threads OpenMP would use (1 without). */
 VIT_DEF double vit_seconds(void);
 VIT_DEF int vit_max_threads(void);
-/* "AVX2+FMA", "NEON" or "none": what the SIMD kernels were compiled for. */
+/* "AVX2+FMA", "AVX-512", "NEON", "WebAssembly SIMD128" or "none": what the SIMD
+   kernels were compiled for. Their results differ in the last bits, since they
+   add in other orders, and WebAssembly has no fused multiply-add. */
 VIT_DEF const char *vit_simd_name(void);
 /* Floats in one SIMD vector; 1 when SIMD was not compiled. */
 VIT_DEF int vit_simd_lanes(void);
@@ -293,7 +297,7 @@ typedef struct vit_kernels {
 } vit_kernels;
 #undef VIT__FIELD
 
-/* The two tables. On a machine without AVX2+FMA or NEON, or with VIT_NO_SIMD,
+/* The two tables. On a machine without such vectors, or with VIT_NO_SIMD,
    vit_simd must not be called: ask vit_best_kernels(), which asks the CPU. */
 VIT__TABLE_BEGIN VIT__TABLE_DECLARE vit_kernels vit_naive, vit_simd;
 VIT__TABLE_END
@@ -1088,14 +1092,15 @@ VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
 
 /* ---- 11 speed ---------------------------------------------------------- */
 
-/* Rearrange w [out,in] for linear_packed_forward: VIT_PANEL outputs at a time,
-   packed [out / VIT_PANEL, in, VIT_PANEL]; out % VIT_PANEL == 0. */
-enum { VIT_PANEL = 16 };
+/* Rearrange w [out,in] for linear_packed_forward: vit_panel() outputs at a
+   time, packed [out / vit_panel(), in, vit_panel()]; `out` is a multiple of it.
+   It is 16, or 32 with AVX-512. */
+VIT_DEF int vit_panel(void);
 VIT_DEF void vit_pack_linear(float *packed, const float *w, int in, int out);
 VIT_DEF void vit_unpack_linear(float *w, const float *packed, int in, int out);
 /* For inference alone: rearrange the weights of the linear layers, in place, as
    the matrix product reads them. The results are the same to the bit, and come
-   sooner; layers whose outputs are no multiple of VIT_PANEL stay as they are.
+   sooner; layers whose outputs are no multiple of vit_panel() stay as they are.
    What trains, loads or saves refuses a packed model. */
 VIT_DEF vit_result vit_model_pack(vit_model *m);
 VIT_DEF vit_result vit_model_unpack(vit_model *m);
@@ -1218,6 +1223,11 @@ VIT_DEF vit_result vit_model_open(
 #if defined(VIT_IMPLEMENTATION) && !defined(VIT_IMPLEMENTED)
 #define VIT_IMPLEMENTED
 
+/* Guards against a diverging run compare with NaN, which must stay one. */
+#if defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__
+#error "vit.h needs NaN and infinity: use -O2 or -O3, not -Ofast or -ffast-math"
+#endif
+
 #include <errno.h>
 #include <float.h>
 #include <limits.h>
@@ -1234,7 +1244,9 @@ VIT_DEF vit_result vit_model_open(
 #include <process.h>
 #include <share.h>
 #include <time.h>
+#ifndef S_ISDIR /* MinGW has it, Microsoft has not */
 #define S_ISDIR(mode) (((mode)&_S_IFMT) == _S_IFDIR)
+#endif
 #else
 #include <dirent.h>
 #include <fcntl.h>
@@ -1274,16 +1286,14 @@ enum {
   VIT__QUERIES_AT_ONCE = 128
 };
 
-/* Rows are shared in whole tiles of the matrix product. */
-enum { VIT__ROW_MULTIPLE = 6 };
-
 /* Floats that can be counted in bytes; the rest of a plan is done in double. */
 #define VIT__MOST_FLOATS ((double)(SIZE_MAX / 8))
 
-#define VIT__MIN(a, b) ((a) < (b) ? (a) : (b))
+/* The + makes an int of an enum: C++ has no arithmetic of two enums. */
+#define VIT__MIN(a, b) ((a) < (b) ? +(a) : +(b))
 /* Is x a number, and not infinite? Within low .. high? Both say no to NaN. */
 #define VIT__IS_FINITE(x)            (fabs((double)(x)) <= DBL_MAX)
-#define VIT__IS_WITHIN(x, low, high) ((x) >= (low) && (x) <= (high))
+#define VIT__IS_WITHIN(x, low, high) ((x) >= +(low) && (x) <= +(high))
 
 /* -- errors: a code and one sentence ------------------------------------- */
 
@@ -1291,6 +1301,8 @@ enum { VIT__ROW_MULTIPLE = 6 };
 #define VIT__THREAD_LOCAL thread_local
 #elif defined(_MSC_VER)
 #define VIT__THREAD_LOCAL __declspec(thread)
+#elif defined(__TINYC__)
+#define VIT__THREAD_LOCAL /* tcc has no such thing, nor OpenMP */
 #else
 #define VIT__THREAD_LOCAL __thread
 #endif
@@ -1403,13 +1415,9 @@ static float vit__unit(uint32_t bits) {
 #define VIT__SALT_MIX     0x4D495855u
 #define VIT__SALT_SPLIT   0x53504C49u
 
-static uint32_t vit__key(uint64_t seed) {
-  return vit_philox((uint32_t)seed, (uint32_t)(seed >> 32), 0);
-}
-
 VIT_DEF vit_rng vit_rng_create(uint64_t seed, uint32_t stream) {
   vit_rng rng;
-  rng.key = vit__key(seed);
+  rng.key = vit_philox((uint32_t)seed, (uint32_t)(seed >> 32), 0);
   rng.stream = stream;
   rng.index = 0;
   return rng;
@@ -1420,7 +1428,8 @@ VIT_DEF uint32_t vit_random_u32(vit_rng *rng) {
 }
 
 VIT_DEF uint32_t vit_random_below(vit_rng *rng, uint32_t n) {
-  return (uint32_t)(((uint64_t)vit_random_u32(rng) * n) >> 32);
+  const uint64_t bits = vit_philox(rng->key, rng->stream, rng->index++);
+  return (uint32_t)((bits * n) >> 32);
 }
 
 VIT_DEF float vit_random_uniform(vit_rng *rng) {
@@ -1459,33 +1468,28 @@ VIT_DEF double vit_seconds(void) {
 #endif
 }
 
-VIT_DEF int vit_max_threads(void) {
-#ifdef _OPENMP
-  return omp_get_max_threads();
-#else
-  return 1;
-#endif
-}
-
-/* Threads that are worth starting for this many shares of work: with more than
-   there are cores, the ones that run would wait for those that do not. */
-static int vit__threads(int shares) {
-#ifdef _OPENMP
-  return shares > 1 ? VIT__MIN(shares, omp_get_num_procs()) : 1;
-#else
-  (void)shares;
-  return 1;
-#endif
-}
-
-/* In front of a loop whose turns are independent. `threads` is a variable of
-   the surrounding function. Without OpenMP the loop runs as it stands. */
+/* VIT__PARALLEL_FOR stands in front of a loop whose turns are independent.
+   `threads` is a variable of the surrounding function. Without OpenMP the loop
+   runs as it stands. */
 #ifdef _OPENMP
 #define VIT__PARALLEL_FOR                                                      \
   _Pragma("omp parallel for schedule(static) num_threads(threads)")
+static int vit__cores(void) { return omp_get_num_procs(); }
+VIT_DEF int vit_max_threads(void) {
+  const int threads = omp_get_max_threads();   /* an OMP_NUM_THREADS of 2^31 */
+  return threads > 0 ? threads : vit__cores(); /* and more wraps round */
+}
 #else
 #define VIT__PARALLEL_FOR (void)threads;
+static int vit__cores(void) { return 1; }
+VIT_DEF int vit_max_threads(void) { return 1; }
 #endif
+
+/* Threads that are worth starting for this many parts of work: with more than
+   there are cores, the ones that run would wait for those that do not. */
+static int vit__threads(int parts) {
+  return parts > 1 ? VIT__MIN(parts, vit__cores()) : 1;
+}
 
 VIT_DEF double vit_max_difference(const float *a, const float *b, size_t n) {
   double most = 0;
@@ -1527,188 +1531,313 @@ static void vit__each(int parts, int count, vit__task *task, const void *work) {
 
 /* -- the SIMD vocabulary ------------------------------------------------- */
 
-/* One vector type and its operations: AVX2+FMA on the left, NEON on the right.
-   Every SIMD kernel is written in these words, so one page teaches both. */
-#if defined(VIT_NO_SIMD)
-#elif defined(__x86_64__) && defined(__GNUC__)
-#include <immintrin.h>
-#define VIT__HAS_SIMD        1
-#define VIT__SIMD            __attribute__((target("avx2,fma"))) static
-#define VIT__PICK(avx, neon) avx
-typedef __m256 vit_vec;   /* 8 floats */
-typedef __m256i vit_ivec; /* 8 unsigned 32-bit integers */
-enum { VIT_LANES = 8, VIT_TILE_ROWS = 6 };
-#elif defined(__aarch64__) && defined(__GNUC__)
-#include <arm_neon.h>
-#define VIT__HAS_SIMD        1
-#define VIT__SIMD            static
-#define VIT__PICK(avx, neon) neon
-typedef float32x4_t vit_vec;
-typedef uint32x4_t vit_ivec;
-enum { VIT_LANES = 4, VIT_TILE_ROWS = 6 };
+/* A vector of floats (vit_vec), one of unsigned 32-bit integers (vit_ivec), and
+   about thirty-five words: what can be done with them. Every SIMD kernel of the
+   file is written once, in these words. A dialect says them, in this order, in
+   the intrinsics of one instruction set:
+
+   vit_set, load, store   x in all lanes; from and to memory, of any alignment
+   add sub mul div sqrt
+   fma                    a * b + c, rounded once (WebAssembly: twice)
+   max, min               a NaN in b comes through
+   if_less                lane by lane: a < b ? x : y
+   round                  to the nearest whole number, halves to the even one
+   pow2                   2^a for a whole number a: put in the exponent bits
+   iset iadd ixor imul    of integers, for the random numbers
+   imulhi, ihigh24        high half of each 32 x 32 bit product; 24 high bits
+   zip_low, zip_high      of each four lanes: a0 b0 a1 b1, and a2 b2 a3 b3
+   fours_even, fours_odd  every second group of four lanes, of a and then of b
+   load_part, store_part  n lanes, 0 < n < VIT_LANES, the others are 0; no byte
+                          past the n-th lane is touched
+   sum, top               sum and maximum of the lanes, always in one order
+
+   One more dialect is one more column: #elif, constants, words; nothing else in
+   the file knows of it. VIT__HAS_SIMD says whether this CPU can run it, and
+   chapter 11 what the tile and the panel are.
+
+   AVX-512 is taken where the compiler was told that the CPU has it, as by
+   -march=native. VIT_SIMD_AVX2 keeps AVX2 there, VIT_SIMD_AVX512 forces the
+   other, and VIT_SIMD_HEADER says who has its intrinsics: tests emulate them.
+
+   On Windows, gcc keeps vectors of 32 bytes on a stack that is aligned to 16
+   (GCC bug 54412), and crashes. There the plain loops run, until VIT_SIMD_AVX2
+   says that -Wa,-muse-unaligned-vector-move was given. clang is right. */
+#ifndef VIT_SIMD_HEADER
+#define VIT_SIMD_HEADER <immintrin.h>
+#endif
+#if defined(__AVX512F__) && !defined(VIT_SIMD_AVX2)
+#define VIT_SIMD_AVX512
 #endif
 
-#ifdef VIT__HAS_SIMD
-#define VIT__OP VIT__SIMD inline __attribute__((always_inline))
+/* Short loops over arrays that shall live in registers, written out. */
+#if defined(__clang__)
+#define VIT__UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define VIT__UNROLL _Pragma("GCC unroll 16")
+#endif
+
 /* clang-format off */
-VIT__OP vit_vec vit_set(float a)                   { return VIT__PICK(_mm256_set1_ps(a), vdupq_n_f32(a)); }
-VIT__OP vit_vec vit_load(const float *p)           { return VIT__PICK(_mm256_loadu_ps(p), vld1q_f32(p)); }
-VIT__OP void vit_store(float *p, vit_vec a)        { VIT__PICK(_mm256_storeu_ps(p, a), vst1q_f32(p, a)); }
-VIT__OP vit_vec vit_add(vit_vec a, vit_vec b)      { return VIT__PICK(_mm256_add_ps(a, b), vaddq_f32(a, b)); }
-VIT__OP vit_vec vit_sub(vit_vec a, vit_vec b)      { return VIT__PICK(_mm256_sub_ps(a, b), vsubq_f32(a, b)); }
-VIT__OP vit_vec vit_mul(vit_vec a, vit_vec b)      { return VIT__PICK(_mm256_mul_ps(a, b), vmulq_f32(a, b)); }
-VIT__OP vit_vec vit_div(vit_vec a, vit_vec b)      { return VIT__PICK(_mm256_div_ps(a, b), vdivq_f32(a, b)); }
-VIT__OP vit_vec vit_sqrt(vit_vec a)                { return VIT__PICK(_mm256_sqrt_ps(a), vsqrtq_f32(a)); }
-/* a hint: what stands there will be needed soon */
-VIT__OP void vit_prefetch(const float *p)          { __builtin_prefetch(p); }
-/* a * b + c, rounded once */
-VIT__OP vit_vec vit_fma(vit_vec a, vit_vec b, vit_vec c) { return VIT__PICK(_mm256_fmadd_ps(a, b, c), vfmaq_f32(c, a, b)); }
-/* a NaN in b comes through */
-VIT__OP vit_vec vit_max(vit_vec a, vit_vec b)      { return VIT__PICK(_mm256_max_ps(a, b), vmaxq_f32(a, b)); }
-VIT__OP vit_vec vit_min(vit_vec a, vit_vec b)      { return VIT__PICK(_mm256_min_ps(a, b), vminq_f32(a, b)); }
-/* lane by lane: a < b ? x : y */
-VIT__OP vit_vec vit_if_less(vit_vec a, vit_vec b, vit_vec x, vit_vec y) { return VIT__PICK(_mm256_blendv_ps(y, x, _mm256_cmp_ps(a, b, _CMP_LT_OQ)), vbslq_f32(vcltq_f32(a, b), x, y)); }
-VIT__OP vit_vec vit_round(vit_vec a)               { return VIT__PICK(_mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), vrndnq_f32(a)); }
-/* 2^a for a whole number a: put it into the exponent bits */
-VIT__OP vit_vec vit_pow2(vit_vec a)                { return VIT__PICK(_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(a), _mm256_set1_epi32(127)), 23)), vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtq_s32_f32(a), vdupq_n_s32(127)), 23))); }
-/* unsigned integers, for the random numbers */
-VIT__OP vit_ivec vit_iset(uint32_t a)              { return VIT__PICK(_mm256_set1_epi32((int)a), vdupq_n_u32(a)); }
-VIT__OP vit_ivec vit_iadd(vit_ivec a, vit_ivec b)  { return VIT__PICK(_mm256_add_epi32(a, b), vaddq_u32(a, b)); }
-VIT__OP vit_ivec vit_ixor(vit_ivec a, vit_ivec b)  { return VIT__PICK(_mm256_xor_si256(a, b), veorq_u32(a, b)); }
-VIT__OP vit_ivec vit_imul(vit_ivec a, vit_ivec b)  { return VIT__PICK(_mm256_mullo_epi32(a, b), vmulq_u32(a, b)); }
-/* 24 high bits of each lane as a float in [0, 1) */
-VIT__OP vit_vec vit_iunit(vit_ivec a)              { return vit_mul(VIT__PICK(_mm256_cvtepi32_ps(_mm256_srli_epi32(a, 8)), vcvtq_f32_u32(vshrq_n_u32(a, 8))), vit_set(1.0f / 16777216.0f)); }
+/* Words of the usual kinds in one line: the name, and what is returned. */
+#define VIT__OP VIT__SIMD inline __attribute__((always_inline))
+#define VIT__V(word, is) VIT__OP vit_vec vit_##word(vit_vec a) { return is; }
+#define VIT__VV(word, is)                                                      \
+  VIT__OP vit_vec vit_##word(vit_vec a, vit_vec b) { return is; }
+#define VIT__VVV(word, is)                                                     \
+  VIT__OP vit_vec vit_##word(vit_vec a, vit_vec b, vit_vec c) { return is; }
+#define VIT__VVVV(word, is) VIT__OP vit_vec                                    \
+  vit_##word(vit_vec a, vit_vec b, vit_vec x, vit_vec y) { return is; }
+#define VIT__I(word, is) VIT__OP vit_vec vit_##word(vit_ivec a) { return is; }
+#define VIT__II(word, is)                                                      \
+  VIT__OP vit_ivec vit_##word(vit_ivec a, vit_ivec b) { return is; }
+
+/* Over the lanes by the words: groups of four, then pairs; lane 0 has it. */
+#define VIT__ACROSS(word, add, first)                                          \
+  VIT__OP float vit_##word(vit_vec a) {                                        \
+    for (int i = 4; i < VIT_LANES; i *= 2)                                     \
+      a = vit_##add(vit_fours_even(a, a), vit_fours_odd(a, a));                \
+    a = vit_##add(vit_zip_low(a, a), vit_zip_high(a, a));                      \
+    return first(vit_##add(vit_zip_low(a, a), vit_zip_high(a, a)));            \
+  }
+
+#if defined(VIT_NO_SIMD) || !defined(__GNUC__) ||                              \
+    (defined(_WIN32) && !defined(__clang__) && !defined(VIT_SIMD_AVX2))
+#elif defined(__x86_64__) && !defined(VIT_SIMD_AVX512)
+#include VIT_SIMD_HEADER
+#define VIT__SIMD_NAME "AVX2+FMA"
+#define VIT__HAS_SIMD                                                          \
+  (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+#define VIT__SIMD __attribute__((target("avx2,fma"))) static
+typedef __m256 vit_vec; typedef __m256i vit_ivec;
+enum { VIT_LANES = 8, VIT_TILE_ROWS = 6, VIT__PANEL = 16 };
+#define VIT__LANE_NUMBERS 0, 1, 2, 3, 4, 5, 6, 7
+VIT__OP vit_vec vit_set(float a) { return _mm256_set1_ps(a); }
+VIT__OP vit_vec vit_load(const float *p) { return _mm256_loadu_ps(p); }
+VIT__OP void vit_store(float *p, vit_vec a) { _mm256_storeu_ps(p, a); }
+VIT__VV(add, _mm256_add_ps(a, b)) VIT__VV(sub, _mm256_sub_ps(a, b))
+VIT__VV(mul, _mm256_mul_ps(a, b)) VIT__VV(div, _mm256_div_ps(a, b))
+VIT__V(sqrt, _mm256_sqrt_ps(a)) VIT__VVV(fma, _mm256_fmadd_ps(a, b, c))
+VIT__VV(max, _mm256_max_ps(a, b)) VIT__VV(min, _mm256_min_ps(a, b))
+VIT__VVVV(if_less, _mm256_blendv_ps(y, x, _mm256_cmp_ps(a, b, _CMP_LT_OQ)))
+VIT__V(round, _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT))
+VIT__V(pow2, _mm256_castsi256_ps(_mm256_slli_epi32(
+    _mm256_add_epi32(_mm256_cvtps_epi32(a), _mm256_set1_epi32(127)), 23)))
+VIT__OP vit_ivec vit_iset(uint32_t a) { return _mm256_set1_epi32((int)a); }
+VIT__II(iadd, _mm256_add_epi32(a, b)) VIT__II(ixor, _mm256_xor_si256(a, b))
+VIT__II(imul, _mm256_mullo_epi32(a, b))
+VIT__II(imulhi, _mm256_blend_epi32(
+    _mm256_srli_epi64(_mm256_mul_epu32(a, b), 32),
+    _mm256_mul_epu32(_mm256_srli_epi64(a, 32), _mm256_srli_epi64(b, 32)), 0xAA))
+VIT__I(ihigh24, _mm256_cvtepi32_ps(_mm256_srli_epi32(a, 8)))
+VIT__VV(zip_low, _mm256_unpacklo_ps(a, b))
+VIT__VV(zip_high, _mm256_unpackhi_ps(a, b))
+VIT__VV(fours_even, _mm256_permute2f128_ps(a, b, 0x20))
+VIT__VV(fours_odd, _mm256_permute2f128_ps(a, b, 0x31))
+VIT__OP vit_vec vit_load_part(const float *p, vit_idx n) {
+  static const int mask[2 * VIT_LANES] = {-1, -1, -1, -1, -1, -1, -1, -1};
+  const void *m = mask + VIT_LANES - n;
+  return _mm256_maskload_ps(p, _mm256_loadu_si256((const __m256i *)m));
+}
+VIT__OP void vit_store_part(float *p, vit_vec a, vit_idx n) {
+  __m128 h = _mm256_castps256_ps128(a); /* n in binary: 4 lanes, 2, 1 */
+  if (n & 4) _mm_storeu_ps(p, h), p += 4, h = _mm256_extractf128_ps(a, 1);
+  if (n & 2) _mm_storel_pi((__m64 *)p, h), p += 2, h = _mm_movehl_ps(h, h);
+  if (n & 1) _mm_store_ss(p, h);
+}
+#define VIT__FOLD(word, op) /* halves, then quarters, then the last two */     \
+  VIT__OP float vit_##word(vit_vec a) {                                        \
+    __m128 h = _mm256_extractf128_ps(a, 1);                                    \
+    h = _mm_##op##_ps(_mm256_castps256_ps128(a), h);                           \
+    h = _mm_##op##_ps(h, _mm_movehl_ps(h, h));                                 \
+    return _mm_cvtss_f32(_mm_##op##_ss(h, _mm_movehdup_ps(h)));                \
+  }
+VIT__FOLD(sum, add) VIT__FOLD(top, max)
+
+#elif defined(VIT_SIMD_AVX512)
+#include VIT_SIMD_HEADER
+#define VIT__SIMD_NAME "AVX-512"
+#define VIT__HAS_SIMD  1
+#define VIT__SIMD      static
+typedef __m512 vit_vec; typedef __m512i vit_ivec;
+enum { VIT_LANES = 16, VIT_TILE_ROWS = 14, VIT__PANEL = 32 };
+#define VIT__LANE_NUMBERS 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+VIT__OP vit_vec vit_set(float a) { return _mm512_set1_ps(a); }
+VIT__OP vit_vec vit_load(const float *p) { return _mm512_loadu_ps(p); }
+VIT__OP void vit_store(float *p, vit_vec a) { _mm512_storeu_ps(p, a); }
+VIT__VV(add, _mm512_add_ps(a, b)) VIT__VV(sub, _mm512_sub_ps(a, b))
+VIT__VV(mul, _mm512_mul_ps(a, b)) VIT__VV(div, _mm512_div_ps(a, b))
+VIT__V(sqrt, _mm512_sqrt_ps(a)) VIT__VVV(fma, _mm512_fmadd_ps(a, b, c))
+VIT__VV(max, _mm512_max_ps(a, b)) VIT__VV(min, _mm512_min_ps(a, b))
+VIT__VVVV(if_less, _mm512_mask_blend_ps(_mm512_cmplt_ps_mask(a, b), y, x))
+VIT__V(round, _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT))
+VIT__V(pow2, _mm512_castsi512_ps(_mm512_slli_epi32(
+    _mm512_add_epi32(_mm512_cvtps_epi32(a), _mm512_set1_epi32(127)), 23)))
+VIT__OP vit_ivec vit_iset(uint32_t a) { return _mm512_set1_epi32((int)a); }
+VIT__II(iadd, _mm512_add_epi32(a, b)) VIT__II(ixor, _mm512_xor_si512(a, b))
+VIT__II(imul, _mm512_mullo_epi32(a, b))
+VIT__II(imulhi, _mm512_mask_blend_epi32(0xAAAA,
+    _mm512_srli_epi64(_mm512_mul_epu32(a, b), 32),
+    _mm512_mul_epu32(_mm512_srli_epi64(a, 32), _mm512_srli_epi64(b, 32))))
+VIT__I(ihigh24, _mm512_cvtepi32_ps(_mm512_srli_epi32(a, 8)))
+VIT__VV(zip_low, _mm512_unpacklo_ps(a, b))
+VIT__VV(zip_high, _mm512_unpackhi_ps(a, b))
+VIT__VV(fours_even, _mm512_shuffle_f32x4(a, b, 0x88))
+VIT__VV(fours_odd, _mm512_shuffle_f32x4(a, b, 0xDD))
+VIT__OP vit_vec vit_load_part(const float *p, vit_idx n) {
+  return _mm512_maskz_loadu_ps((__mmask16)((1 << n) - 1), p);
+}
+VIT__OP void vit_store_part(float *p, vit_vec a, vit_idx n) {
+  _mm512_mask_storeu_ps(p, (__mmask16)((1 << n) - 1), a);
+}
+VIT__ACROSS(sum, add, _mm512_cvtss_f32) VIT__ACROSS(top, max, _mm512_cvtss_f32)
+
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#define VIT__SIMD_NAME "NEON"
+#define VIT__HAS_SIMD  1
+#define VIT__SIMD      static
+typedef float32x4_t vit_vec; typedef uint32x4_t vit_ivec;
+enum { VIT_LANES = 4, VIT_TILE_ROWS = 6, VIT__PANEL = 16 };
+#define VIT__LANE_NUMBERS 0, 1, 2, 3
+VIT__OP vit_vec vit_set(float a) { return vdupq_n_f32(a); }
+VIT__OP vit_vec vit_load(const float *p) { return vld1q_f32(p); }
+VIT__OP void vit_store(float *p, vit_vec a) { vst1q_f32(p, a); }
+VIT__VV(add, vaddq_f32(a, b)) VIT__VV(sub, vsubq_f32(a, b))
+VIT__VV(mul, vmulq_f32(a, b)) VIT__VV(div, vdivq_f32(a, b))
+VIT__V(sqrt, vsqrtq_f32(a)) VIT__VVV(fma, vfmaq_f32(c, a, b))
+VIT__VV(max, vmaxq_f32(a, b)) VIT__VV(min, vminq_f32(a, b))
+VIT__VVVV(if_less, vbslq_f32(vcltq_f32(a, b), x, y))
+VIT__V(round, vrndnq_f32(a))
+VIT__V(pow2, vreinterpretq_f32_s32(
+    vshlq_n_s32(vaddq_s32(vcvtq_s32_f32(a), vdupq_n_s32(127)), 23)))
+VIT__OP vit_ivec vit_iset(uint32_t a) { return vdupq_n_u32(a); }
+VIT__II(iadd, vaddq_u32(a, b)) VIT__II(ixor, veorq_u32(a, b))
+VIT__II(imul, vmulq_u32(a, b))
+VIT__II(imulhi, vuzp2q_u32(
+    vreinterpretq_u32_u64(vmull_u32(vget_low_u32(a), vget_low_u32(b))),
+    vreinterpretq_u32_u64(vmull_high_u32(a, b))))
+VIT__I(ihigh24, vcvtq_f32_u32(vshrq_n_u32(a, 8)))
+VIT__VV(zip_low, vzip1q_f32(a, b)) VIT__VV(zip_high, vzip2q_f32(a, b))
+VIT__VV(fours_even, ((void)b, a)) VIT__VV(fours_odd, ((void)a, b))
+VIT__OP vit_vec vit_load_part(const float *p, vit_idx n) {
+  const float lane[] = {p[0], n > 1 ? p[1] : 0, n > 2 ? p[2] : 0, 0};
+  return vit_load(lane);
+}
+VIT__OP void vit_store_part(float *p, vit_vec a, vit_idx n) {
+  if (n & 2) vst1_f32(p, vget_low_f32(a)), p += 2, a = vit_zip_high(a, a);
+  if (n & 1) vst1q_lane_f32(p, a, 0);
+}
+VIT__OP float vit_sum(vit_vec a) { return vaddvq_f32(a); }
+VIT__OP float vit_top(vit_vec a) { return vmaxvq_f32(a); }
+
+#elif defined(__wasm_simd128__)
+#include <wasm_simd128.h>
+#define VIT__SIMD_NAME "WebAssembly SIMD128"
+#define VIT__HAS_SIMD  1
+#define VIT__SIMD      static
+typedef v128_t vit_vec; typedef v128_t vit_ivec;
+enum { VIT_LANES = 4, VIT_TILE_ROWS = 2, VIT__PANEL = 16 }; /* 16 registers */
+#define VIT__LANE_NUMBERS 0, 1, 2, 3
+VIT__OP vit_vec vit_set(float a) { return wasm_f32x4_splat(a); }
+VIT__OP vit_vec vit_load(const float *p) { return wasm_v128_load(p); }
+VIT__OP void vit_store(float *p, vit_vec a) { wasm_v128_store(p, a); }
+VIT__VV(add, wasm_f32x4_add(a, b)) VIT__VV(sub, wasm_f32x4_sub(a, b))
+VIT__VV(mul, wasm_f32x4_mul(a, b)) VIT__VV(div, wasm_f32x4_div(a, b))
+VIT__V(sqrt, wasm_f32x4_sqrt(a)) VIT__VVV(fma, vit_add(vit_mul(a, b), c))
+VIT__VV(max, wasm_f32x4_pmax(b, a)) VIT__VV(min, wasm_f32x4_pmin(b, a))
+VIT__VVVV(if_less, wasm_v128_bitselect(x, y, wasm_f32x4_lt(a, b)))
+VIT__V(round, wasm_f32x4_nearest(a))
+VIT__V(pow2, wasm_i32x4_shl(
+    wasm_i32x4_add(wasm_i32x4_trunc_sat_f32x4(a), wasm_i32x4_splat(127)), 23))
+VIT__OP vit_ivec vit_iset(uint32_t a) { return wasm_u32x4_splat(a); }
+VIT__II(iadd, wasm_i32x4_add(a, b)) VIT__II(ixor, wasm_v128_xor(a, b))
+VIT__II(imul, wasm_i32x4_mul(a, b))
+VIT__II(imulhi, wasm_i32x4_shuffle(wasm_u64x2_extmul_low_u32x4(a, b),
+    wasm_u64x2_extmul_high_u32x4(a, b), 1, 3, 5, 7))
+VIT__I(ihigh24, wasm_f32x4_convert_u32x4(wasm_u32x4_shr(a, 8)))
+VIT__VV(zip_low, wasm_i32x4_shuffle(a, b, 0, 4, 1, 5))
+VIT__VV(zip_high, wasm_i32x4_shuffle(a, b, 2, 6, 3, 7))
+VIT__VV(fours_even, ((void)b, a)) VIT__VV(fours_odd, ((void)a, b))
+VIT__OP vit_vec vit_load_part(const float *p, vit_idx n) {
+  return wasm_f32x4_make(p[0], n > 1 ? p[1] : 0, n > 2 ? p[2] : 0, 0);
+}
+VIT__OP void vit_store_part(float *p, vit_vec a, vit_idx n) {
+  if (n & 2) wasm_v128_store64_lane(p, a, 0), p += 2, a = vit_zip_high(a, a);
+  if (n & 1) wasm_v128_store32_lane(p, a, 0);
+}
+#define VIT__FIRST(a) wasm_f32x4_extract_lane(a, 0)
+VIT__ACROSS(sum, add, VIT__FIRST) VIT__ACROSS(top, max, VIT__FIRST)
+#endif
 /* clang-format on */
 
-/* The high half of each 32 x 32 bit product. */
-VIT__OP vit_ivec vit_imulhi(vit_ivec a, vit_ivec b) {
-#ifdef __x86_64__
-  __m256i even = _mm256_mul_epu32(a, b);
-  __m256i odd =
-      _mm256_mul_epu32(_mm256_srli_epi64(a, 32), _mm256_srli_epi64(b, 32));
-  return _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xAA);
+#ifndef VIT__HAS_SIMD /* the plain loops alone */
+#define VIT__SIMD_NAME "none"
+enum { VIT_LANES = 1, VIT_TILE_ROWS = 6, VIT__PANEL = 16 };
 #else
-  uint64x2_t low = vmull_u32(vget_low_u32(a), vget_low_u32(b));
-  uint64x2_t high = vmull_high_u32(a, b);
-  return vuzp2q_u32(vreinterpretq_u32_u64(low), vreinterpretq_u32_u64(high));
-#endif
+    /* a hint: what stands there will be needed soon */
+    VIT__OP void vit_prefetch(const float *p) {
+  __builtin_prefetch(p);
 }
 
-/* Turn a square of VIT_LANES rows round: row i becomes column i. Pairs of
-   numbers change places first, then pairs of pairs. */
-VIT__OP void vit_transpose(vit_vec v[VIT_LANES]) {
-#ifdef __x86_64__
-  vit_vec a[8];
-  for (int i = 0; i < 8; i += 2) {
-    a[i] = _mm256_unpacklo_ps(v[i], v[i + 1]);
-    a[i + 1] = _mm256_unpackhi_ps(v[i], v[i + 1]);
-  }
-  for (int i = 0; i < 8; i += 4) {
-    v[i] = _mm256_shuffle_ps(a[i], a[i + 2], 0x44);
-    v[i + 1] = _mm256_shuffle_ps(a[i], a[i + 2], 0xEE);
-    v[i + 2] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0x44);
-    v[i + 3] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0xEE);
-  }
-  for (int i = 0; i < 4; i++) {
-    a[i] = _mm256_permute2f128_ps(v[i], v[i + 4], 0x20);
-    a[i + 4] = _mm256_permute2f128_ps(v[i], v[i + 4], 0x31);
-  }
-  for (int i = 0; i < 8; i++) v[i] = a[i];
-#else
-  float32x4x2_t low = vzipq_f32(v[0], v[2]), high = vzipq_f32(v[1], v[3]);
-  float32x4x2_t first = vzipq_f32(low.val[0], high.val[0]);
-  float32x4x2_t second = vzipq_f32(low.val[1], high.val[1]);
-  v[0] = first.val[0], v[1] = first.val[1];
-  v[2] = second.val[0], v[3] = second.val[1];
-#endif
+/* a, a + 1, a + 2, ... */
+VIT__OP vit_ivec vit_icount(uint32_t a) {
+  static const uint32_t lane[VIT_LANES] = {VIT__LANE_NUMBERS};
+  vit_ivec count;
+  memcpy(&count, lane, sizeof count);
+  return vit_iadd(vit_iset(a), count);
 }
 
-/* first, first + 1, first + 2, ... */
-VIT__OP vit_ivec vit_icount(uint32_t first) {
-  static const uint32_t lane[8] = {0, 1, 2, 3, 4, 5, 6, 7};
-  return vit_iadd(vit_iset(first),
-      VIT__PICK(_mm256_loadu_si256((const __m256i *)(const void *)lane),
-          vld1q_u32(lane)));
+/* The 24 high bits of each lane as a float in [0, 1). */
+VIT__OP vit_vec vit_iunit(vit_ivec a) {
+  return vit_mul(vit_ihigh24(a), vit_set(1.0f / 16777216.0f));
 }
 
-/* The end of a row: load or store the first n lanes only. Lanes past n read as
-   zero and no byte past the end is touched. n >= VIT_LANES means all, n <= 0
-   none. */
-#ifdef __x86_64__
-VIT__OP __m256i vit__mask(int n) {
-  static const int mask[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
-  return _mm256_loadu_si256((const __m256i *)(const void *)(mask + 8 - n));
-}
-#endif
+/* The end of a row: the first n lanes only, all of them from VIT_LANES on, and
+   none below 1. Lanes past n read as zero, or as `other`, where n >= 1. */
 VIT__OP vit_vec vit_load_n(const float *p, vit_idx n) {
   if (n >= VIT_LANES) return vit_load(p);
-  if (n <= 0) return vit_set(0);
-#ifdef __x86_64__
-  return _mm256_maskload_ps(p, vit__mask((int)n));
-#else
-  float lane[VIT_LANES] = {0, 0, 0, 0};
-  memcpy(lane, p, (size_t)n * sizeof *p);
-  return vit_load(lane);
-#endif
+  return n > 0 ? vit_load_part(p, n) : vit_set(0);
 }
 VIT__OP void vit_store_n(float *p, vit_vec a, vit_idx n) {
-  if (n >= VIT_LANES) {
+  if (n >= VIT_LANES)
     vit_store(p, a);
-    return;
-  }
-  if (n <= 0) return;
-#ifdef __x86_64__
-  { /* n in binary: 4 lanes, 2 lanes, 1 lane */
-    __m128 part = _mm256_castps256_ps128(a);
-    if (n & 4) {
-      _mm_storeu_ps(p, part);
-      part = _mm256_extractf128_ps(a, 1);
-      p += 4;
-    }
-    if (n & 2) {
-      _mm_storel_pi((__m64 *)(void *)p, part);
-      part = _mm_movehl_ps(part, part);
-      p += 2;
-    }
-    if (n & 1) _mm_store_ss(p, part);
-  }
-#else
-  if (n & 2) {
-    vst1_f32(p, vget_low_f32(a));
-    a = vcombine_f32(vget_high_f32(a), vget_high_f32(a));
-    p += 2;
-  }
-  if (n & 1) vst1q_lane_f32(p, a, 0);
-#endif
+  else if (n > 0)
+    vit_store_part(p, a, n);
+}
+VIT__OP vit_vec vit__load_or(const float *p, vit_idx n, float other) {
+  static const float lane[VIT_LANES] = {VIT__LANE_NUMBERS};
+  if (n >= VIT_LANES) return vit_load(p);
+  return vit_if_less(
+      vit_load(lane), vit_set((float)n), vit_load_part(p, n), vit_set(other));
 }
 
-/* Sum and maximum over the lanes, always in the same order. */
-VIT__OP float vit_sum(vit_vec a) {
-#ifdef __x86_64__
-  __m128 half =
-      _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
-  half = _mm_add_ps(half, _mm_movehl_ps(half, half));
-  return _mm_cvtss_f32(_mm_add_ss(half, _mm_movehdup_ps(half)));
-#else
-  return vaddvq_f32(a);
-#endif
-}
-VIT__OP float vit_top(vit_vec a) {
-#ifdef __x86_64__
-  __m128 half =
-      _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
-  half = _mm_max_ps(half, _mm_movehl_ps(half, half));
-  return _mm_cvtss_f32(_mm_max_ss(half, _mm_movehdup_ps(half)));
-#else
-  return vmaxvq_f32(a);
-#endif
+/* Turn a square of VIT_LANES rows round: row i becomes column i. First squares
+   of four by four change places, then pairs of numbers in each, then pairs of
+   pairs. */
+VIT__OP void vit_transpose(vit_vec v[VIT_LANES]) {
+  VIT__UNROLL
+  for (int far = 4; far < VIT_LANES; far *= 2)
+    for (int first = 0; first < VIT_LANES; first += 2 * far)
+      for (int i = first; i < first + far; i++) {
+        const vit_vec a = v[i], b = v[i + far];
+        v[i] = vit_fours_even(a, b), v[i + far] = vit_fours_odd(a, b);
+      }
+  VIT__UNROLL
+  for (int i = 0; i < VIT_LANES; i += 4) {
+    const vit_vec a = vit_zip_low(v[i], v[i + 2]);
+    const vit_vec b = vit_zip_high(v[i], v[i + 2]);
+    const vit_vec c = vit_zip_low(v[i + 1], v[i + 3]);
+    const vit_vec d = vit_zip_high(v[i + 1], v[i + 3]);
+    v[i] = vit_zip_low(a, c), v[i + 1] = vit_zip_high(a, c);
+    v[i + 2] = vit_zip_low(b, d), v[i + 3] = vit_zip_high(b, d);
+  }
 }
 
-/* e^x for x <= 88, to about 2 units in the last place. x = n ln 2 + r with whole
-   n, so that e^x = 2^n e^r with |r| <= 0.35, where eight terms of the Taylor
-   series are enough. They are added up in pairs, which need not wait for each
-   other: (1 + r) + r^2 ((1/2 + r/6) + r^2 (...)). Below -88 the exponent bits of
-   2^n are 0, and so is the result, which a mask of -INFINITY relies on. */
+/* e^x for x <= 88, to about 2 units in the last place. x = n ln 2 + r with n a
+   whole number, so that e^x = 2^n e^r with |r| <= 0.35, where eight terms of
+   the Taylor series are enough. They are added up in pairs, which need not wait
+   for each other: (1 + r) + r^2 ((1/2 + r/6) + r^2 (...)). Below -88 the
+   exponent bits of 2^n are 0, and so is the result, which a mask of -INFINITY
+   relies on. */
 VIT__OP vit_vec vit_exp(vit_vec x) {
   vit_vec y = vit_max(vit_set(-88.03f), x); /* n >= -127 */
   vit_vec n = vit_round(vit_mul(y, vit_set(1.44269504f)));
@@ -1727,50 +1856,26 @@ VIT__OP vit_vec vit_exp(vit_vec x) {
 }
 #endif /* VIT__HAS_SIMD */
 
-VIT_DEF int vit_simd_lanes(void) {
-#ifdef VIT__HAS_SIMD
-  return VIT_LANES;
-#else
-  return 1;
-#endif
-}
+/* Rows are shared out in whole tiles of the matrix product. */
+enum { VIT__ROW_MULTIPLE = VIT_TILE_ROWS };
 
-VIT_DEF const char *vit_simd_name(void) {
-#ifdef VIT__HAS_SIMD
-  return VIT__PICK("AVX2+FMA", "NEON");
-#else
-  return "none";
-#endif
-}
+VIT_DEF int vit_simd_lanes(void) { return VIT_LANES; }
+VIT_DEF const char *vit_simd_name(void) { return VIT__SIMD_NAME; }
 
-/* May the SIMD kernels run here? The compiler's builtin also asks whether the
-   operating system saves the wide registers. */
-static int vit__cpu_has_simd(void) {
-#if !defined(VIT__HAS_SIMD)
-  return 0;
-#elif defined(__x86_64__)
-  __builtin_cpu_init();
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-#else
-  return 1;
-#endif
-}
-
+/* The compiler's builtin, which VIT__HAS_SIMD calls where the CPU may be too
+   old, also asks whether the operating system saves the wide registers. */
 VIT_DEF const vit_kernels *vit_best_kernels(void) {
-  return vit__cpu_has_simd() ? &vit_simd : &vit_naive;
-}
-
-#if defined(__clang__)
-#define VIT__UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define VIT__UNROLL _Pragma("GCC unroll 8")
+#ifdef VIT__HAS_SIMD
+  if (VIT__HAS_SIMD) return &vit_simd;
 #endif
+  return &vit_naive;
+}
 
 /* What the SIMD kernels of all chapters need of chapter 11: where a matrix is,
    and the product of two. Element (i, j) is at p[i * row + j * col], so `row`
    floats lead to the next row, `col` to the next column. Packed weights are
-   panels of VIT_PANEL columns, one after another: there it holds for the first
-   column of a panel only, j a multiple of VIT_PANEL. */
+   panels of VIT__PANEL columns, one after another: there it holds for the first
+   column of a panel only, j a multiple of VIT__PANEL. */
 typedef struct {
   const float *p;
   vit_idx row, col;
@@ -1796,20 +1901,17 @@ VIT__SIMD void vit__matmul(float *c, vit_idx c_row, vit__matrix a,
 
 /* Every kernel of every chapter, declared by the list in part one. */
 #define VIT__DECLARE_NAIVE(name, args) static void vit_naive_##name args;
+#define VIT__NAIVE_ENTRY(name, args)   vit_naive_##name,
 VIT_KERNELS(VIT__DECLARE_NAIVE)
 #ifdef VIT__HAS_SIMD
 #define VIT__DECLARE_SIMD(name, args) VIT__SIMD void vit_simd_##name args;
+#define VIT__SIMD_ENTRY(name, args)   vit_simd_##name,
+#define VIT__SIMD_TITLE               "simd"
 VIT_KERNELS(VIT__DECLARE_SIMD)
-#endif
-
-#ifdef VIT__HAS_SIMD
-#define VIT__SIMD_ENTRY(name, args) vit_simd_##name,
-#define VIT__SIMD_TITLE             "simd"
 #else /* nothing else was compiled */
-#define VIT__SIMD_ENTRY(name, args) vit_naive_##name,
-#define VIT__SIMD_TITLE             "naive"
+#define VIT__SIMD_ENTRY VIT__NAIVE_ENTRY
+#define VIT__SIMD_TITLE "naive"
 #endif
-#define VIT__NAIVE_ENTRY(name, args) vit_naive_##name,
 VIT__TABLE_BEGIN
 VIT__TABLE_DEFINE vit_kernels vit_naive = {
     "naive", VIT_KERNELS(VIT__NAIVE_ENTRY)};
@@ -2059,16 +2161,9 @@ static void vit_naive_softmax_backward(
 }
 
 #ifdef VIT__HAS_SIMD
-/* The last vector of a row may be short: its missing lanes must not win the
-   maximum (so they are -INFINITY) nor add to the sum (so they are 0). */
-VIT__OP vit_vec vit__load_or(const float *p, vit_idx n, float other) {
-  static const float lane[8] = {0, 1, 2, 3, 4, 5, 6, 7};
-  if (n >= VIT_LANES) return vit_load(p);
-  return vit_if_less(
-      vit_load(lane), vit_set((float)n), vit_load_n(p, n), vit_set(other));
-}
-
-/* Scores j, j + 1, ... of a row before the softmax: factor s + mask. */
+/* Scores j, j + 1, ... of a row before the softmax: factor s + mask. The last
+   vector may be short: its missing lanes must not win the maximum nor add to
+   the sum of exponentials, so they are -INFINITY. */
 VIT__OP vit_vec vit__scores(
     const float *s, const float *mask, float factor, vit_idx j, vit_idx cols) {
   vit_vec v =
@@ -2689,7 +2784,7 @@ VIT__SIMD void vit_simd_scale(float *y, const float *x, float factor, int n) {
 /* -- what a block is made of --------------------------------------------- */
 
 /* Which weights vit_model_pack rearranges. */
-static int vit__packs(int out) { return out % VIT_PANEL == 0; }
+static int vit__packs(int out) { return out % VIT__PANEL == 0; }
 
 /* y = x W^T + b on the rows of a view; W may be packed for inference. */
 static void vit__linear(const vit__view *v, float *y, const float *x,
@@ -2769,15 +2864,6 @@ static void vit__mlp_backward(const vit__view *r) {
   if (r->dropout) vit__drop(r, r->dfch, c->hidden_drop, VIT__SITE_HIDDEN, M);
   gelu(r->dfch, r->dfch, r->fch, n * M);
   r->k->linear_backward_input(r->dnorm, r->dfch, r->w.fc1_w, n, D, M);
-}
-
-/* The projection of all heads backward: dresidual -> datty */
-static void vit__attn_backward(const vit__view *r) {
-  vit__branch(r, VIT__SITE_PATH1, r->dattproj, NULL, r->dresidual);
-  if (r->dropout)
-    vit__drop(r, r->dattproj, r->m->config.proj_drop, VIT__SITE_PROJ, r->D);
-  r->k->linear_backward_input(
-      r->datty, r->dattproj, r->w.proj_w, r->rows, r->I, r->D);
 }
 
 /* Layer norm 1 or 2 of a block backward, dx +=. Each part of the rows adds up a
@@ -2873,13 +2959,17 @@ static void vit__pre_norm_forward(const void *block, int i) {
 static void vit__pre_norm_backward(const void *block, int i) {
   const vit__view *b = (const vit__view *)block;
   const vit__view r = vit__rows(b, b->parts, i);
+  const vit_config *c = &r.m->config;
   if (r.rows == 0) return;
   if (r.stage == VIT__AFTER_HEADS) {
     if (r.dropout)
-      vit__drop(&r, r.dresidual, r.m->config.block_drop, VIT__SITE_BLOCK, r.D);
+      vit__drop(&r, r.dresidual, c->block_drop, VIT__SITE_BLOCK, r.D);
     vit__mlp_backward(&r);
     vit__norm_backward(&r, i, 2, r.dresidual, r.dnorm, r.residual2);
-    vit__attn_backward(&r);
+    vit__branch(&r, VIT__SITE_PATH1, r.dattproj, NULL, r.dresidual);
+    if (r.dropout) vit__drop(&r, r.dattproj, c->proj_drop, VIT__SITE_PROJ, r.D);
+    r.k->linear_backward_input(
+        r.datty, r.dattproj, r.w.proj_w, r.rows, r.I, r.D);
   } else {
     r.k->linear_backward_input(
         r.dnorm, r.dqkv, r.w.qkv_w, r.rows, r.D, 3 * r.I);
@@ -2915,16 +3005,19 @@ static void vit__post_norm_forward(const void *block, int i) {
 static void vit__post_norm_backward(const void *block, int i) {
   const vit__view *b = (const vit__view *)block;
   const vit__view r = vit__rows(b, b->parts, i);
+  const vit_config *c = &r.m->config;
   float *dx = r.dresidual;
   if (r.rows == 0) return;
   if (r.stage == VIT__AFTER_HEADS) {
-    if (r.dropout)
-      vit__drop(&r, dx, r.m->config.block_drop, VIT__SITE_BLOCK, r.D);
+    if (r.dropout) vit__drop(&r, dx, c->block_drop, VIT__SITE_BLOCK, r.D);
     vit__norm_replace(&r, i, 2, dx, r.residual3);
     vit__mlp_backward(&r);
     r.k->residual_forward(dx, dx, r.dnorm, 1, r.rows * r.D);
     vit__norm_replace(&r, i, 1, dx, r.residual2);
-    vit__attn_backward(&r);
+    vit__branch(&r, VIT__SITE_PATH1, r.dattproj, NULL, r.dresidual);
+    if (r.dropout) vit__drop(&r, r.dattproj, c->proj_drop, VIT__SITE_PROJ, r.D);
+    r.k->linear_backward_input(
+        r.datty, r.dattproj, r.w.proj_w, r.rows, r.I, r.D);
   } else {
     r.k->linear_backward_input(
         r.dnorm, r.dqkv, r.w.qkv_w, r.rows, r.D, 3 * r.I);
@@ -2975,34 +3068,6 @@ static void vit__norm_gradients(
       db[d] += from[D + d];
     }
   }
-}
-
-/* A whole block in three loops over its parts: each is a fork of the threads,
-   which costs some microseconds. */
-static void vit__block_forward(const vit__view *v, int l) {
-  vit__view b = vit__block_at(v, l);
-  vit__task *rows = v->m->config.norm == VIT_NORM_PRE ? vit__pre_norm_forward
-                                                      : vit__post_norm_forward;
-  b.stage = VIT__BEFORE_HEADS;
-  vit__each(b.threads, b.threads, rows, &b);
-  vit__each(b.threads, b.threads, vit__heads_forward, &b);
-  b.stage = VIT__AFTER_HEADS;
-  vit__each(b.threads, b.threads, rows, &b);
-}
-
-static void vit__block_backward(const vit__view *v, int l) {
-  vit__view b = vit__block_at(v, l);
-  vit__task *rows = v->m->config.norm == VIT_NORM_PRE ? vit__pre_norm_backward
-                                                      : vit__post_norm_backward;
-  memset(b.norm_sums, 0, (size_t)(4 * b.parts * b.D) * sizeof(float));
-  b.stage = VIT__AFTER_HEADS;
-  vit__each(b.threads, b.parts, rows, &b);
-  vit__each(b.threads, b.B * b.H, vit__heads_backward, &b);
-  b.stage = VIT__BEFORE_HEADS;
-  vit__each(b.threads, b.parts, rows, &b);
-  vit__each(b.threads, 4 * b.threads, vit__block_weights, &b);
-  vit__norm_gradients(&b, 1, b.g.norm1_w, b.g.norm1_b);
-  vit__norm_gradients(&b, 2, b.g.norm2_w, b.g.norm2_b);
 }
 
 /* ------------------------------------------------------------------------ */
@@ -3233,26 +3298,22 @@ static vit_result vit__check_int(const char *what, double floats) {
 
 /* Is a field in its range? */
 static vit_result vit__check_field(const char *name, double v, int range) {
-  const double low = range == VIT_SIZE, high = range >= 0          ? range
-                                               : range == VIT_SIZE ? VIT__MOST
-                                                                   : 1;
-  if (range == VIT_ODD) {
-    if (v == 0 || (VIT__IS_WITHIN(v, 1, VIT__MOST) && fmod(v, 2) == 1))
-      return VIT_OK;
-    return vit__fail(VIT_ERR_CONFIG,
-        "%s is %.0f; it must be an odd number (or 0 for no mask), so that each "
-        "patch is the centre of its window",
-        name, v);
+  const double low = range == VIT_SIZE;
+  const double high = range >= 0 ? range : range == VIT_SIZE ? VIT__MOST : 1;
+  int good = VIT__IS_WITHIN(v, low, high);
+  const char *must = NULL;
+  if (range == VIT_RATE) must = "a dropout rate must be from 0 to 1";
+  if (range == VIT_EPSILON) {
+    good = v > 0 && v < 1;
+    must = "it must be above 0 and below 1";
   }
-  if (range == VIT_EPSILON)
-    return v > 0 && v < 1
-               ? VIT_OK
-               : vit__fail(VIT_ERR_CONFIG,
-                     "%s is %g; it must be above 0 and below 1", name, v);
-  if (VIT__IS_WITHIN(v, low, high)) return VIT_OK;
-  if (range == VIT_RATE)
-    return vit__fail(VIT_ERR_CONFIG,
-        "%s is %g; a dropout rate must be from 0 to 1", name, v);
+  if (range == VIT_ODD) {
+    good = v == 0 || (VIT__IS_WITHIN(v, 1, VIT__MOST) && fmod(v, 2) == 1);
+    must = "it must be an odd number (or 0 for no mask), so that each patch is "
+           "the centre of its window";
+  }
+  if (good) return VIT_OK;
+  if (must) return vit__fail(VIT_ERR_CONFIG, "%s is %g; %s", name, v, must);
   return vit__fail(VIT_ERR_CONFIG, "%s is %.0f; it must be from %.0f to %.0f",
       name, v, low, high);
 }
@@ -3590,35 +3651,32 @@ static vit_result vit__check_batch(int batch) {
 
 VIT_DEF vit_result vit_memory_plan(
     const vit_config *config, int batch, vit_memory *out) {
-  vit_config c = *config;
-  vit_arena params, model, states[2];
-  vit_state s;
+  vit_arena a[4]; /* parameters, the model, states without and with backward */
   vit_model m;
-  vit_result r = vit_config_resolve(&c);
+  vit_state s;
+  vit_result r;
   memset(out, 0, sizeof *out);
-  memset(&params, 0, sizeof params);
-  memset(&model, 0, sizeof model);
-  memset(states, 0, sizeof states);
+  memset(a, 0, sizeof a);
+  m.config = *config;
+  r = vit_config_resolve(&m.config);
   if (!r) r = vit__check_batch(batch);
-  if (r) return r;
-  m.config = c;
-  vit__take_tensors(&m.params, &c, &params);
-  vit__plan_model(&m, &model);
-  for (int trains = 0; trains < 2; trains++) {
+  if (!r) vit__take_tensors(&m.params, &m.config, &a[0]);
+  if (!r) vit__plan_model(&m, &a[1]);
+  for (int trains = 0; !r && trains < 2; trains++) {
     memset(&s, 0, sizeof s);
     s.capacity = batch;
     s.trains = trains;
-    r = vit__plan_state(&s, &c, &states[trains]);
-    if (r) return r;
+    r = vit__plan_state(&s, &m.config, &a[2 + trains]);
   }
-  if (model.overflow || states[0].overflow || states[1].overflow)
-    return vit__fail(VIT_ERR_OVERFLOW,
+  if (!r && (a[1].overflow || a[2].overflow || a[3].overflow))
+    r = vit__fail(VIT_ERR_OVERFLOW,
         "this model needs more bytes than a size_t can count; make it smaller");
-  out->parameters = out->gradients = params.used;
-  out->moments = 2 * params.used;
-  out->constants = model.used - params.used;
-  out->inference = states[0].used;
-  out->training = states[1].used - params.used;
+  if (r) return r;
+  out->parameters = out->gradients = a[0].used;
+  out->moments = 2 * a[0].used;
+  out->constants = a[1].used - a[0].used;
+  out->inference = a[2].used;
+  out->training = a[3].used - a[0].used;
   return VIT_OK;
 }
 
@@ -3689,48 +3747,8 @@ VIT_DEF int vit_model_threads(const vit_model *m) {
   return vit__threads(vit__parts(m));
 }
 
-/* A panel of packed weights takes the place of the rows that it is made of, so
-   one panel at a time is copied out and written back. */
-static void vit__repack_tensor(
-    float *w, const vit_tensor *t, float *copy, int pack) {
-  const int out = t->shape[0], in = (int)(t->count / (size_t)out);
-  const vit_idx panel = (vit_idx)VIT_PANEL * in;
-  if (!t->is_matrix || !vit__packs(out)) return;
-  for (vit_idx at = 0; at < (vit_idx)t->count; at += panel) {
-    memcpy(copy, w + at, (size_t)panel * sizeof *w);
-    if (pack)
-      vit_pack_linear(w + at, copy, in, VIT_PANEL);
-    else
-      vit_unpack_linear(w + at, copy, in, VIT_PANEL);
-  }
-}
-
-static vit_result vit__repack(vit_model *m, int pack) {
-  size_t longest = 0;
-  vit_tensor t;
-  float *copy;
-  vit_result r = vit__check_model(m);
-  if (r || m->packed == pack) return r;
-  for (int i = 0; vit_tensor_at(&m->config, i, &t); i++) {
-    size_t in = t.count / (size_t)t.shape[0];
-    if (t.is_matrix && in > longest) longest = in;
-  }
-  copy = (float *)vit__allocate(
-      longest * VIT_PANEL, sizeof *copy, "repacking the weights");
-  if (!copy) return VIT_ERR_NO_MEMORY;
-  for (int i = 0; vit_tensor_at(&m->config, i, &t); i++)
-    vit__repack_tensor(m->params.block + t.offset, &t, copy, pack);
-  VIT_FREE(copy);
-  m->packed = pack;
-  return VIT_OK;
-}
-
-VIT_DEF vit_result vit_model_pack(vit_model *m) { return vit__repack(m, 1); }
-VIT_DEF vit_result vit_model_unpack(vit_model *m) { return vit__repack(m, 0); }
-
-/* What needs the weights as they are in the table of tensors. */
-static vit_result vit__check_unpacked(const vit_model *m) {
-  if (!m->packed) return VIT_OK;
+/* For what needs the weights as they are in the table of tensors. */
+static vit_result vit__refuse_packed(void) {
   return vit__fail(VIT_ERR_STATE,
       "this model is packed for inference; call vit_model_unpack first");
 }
@@ -3740,7 +3758,7 @@ VIT_DEF vit_result vit_state_create(
   vit_result r = vit__check_batch(batch);
   memset(s, 0, sizeof *s);
   if (!r) r = vit__check_model(m);
-  if (!r && (flags & VIT_FOR_TRAINING)) r = vit__check_unpacked(m);
+  if (!r && m->packed && (flags & VIT_FOR_TRAINING)) r = vit__refuse_packed();
   if (r) return r;
   s->config = m->config;
   s->capacity = batch;
@@ -3748,7 +3766,7 @@ VIT_DEF vit_result vit_state_create(
   s->input_gradient = (flags & VIT_INPUT_GRADIENT) != 0;
   s->keep_attn = (flags & VIT_KEEP_ATTENTION) != 0;
   s->dropout = s->trains;
-  s->key = vit__key(seed ^ VIT__SALT_DROPOUT);
+  s->key = vit_rng_create(seed ^ VIT__SALT_DROPOUT, 0).key;
   r = vit__plan_state(s, &m->config, &s->arena);
   if (!r)
     r = vit_arena_allocate(
@@ -3834,7 +3852,16 @@ static void vit__forward(vit__view v) {
     vit__each(
         v.threads, v.stage == 1 ? v.threads : v.B, vit__embed_forward, &v);
   if (v.dropout) vit__drop(&v, v.tokens, c->pos_drop, VIT__SITE_POS, v.D);
-  for (int l = 0; l < c->depth; l++) vit__block_forward(&v, l);
+  for (int l = 0; l < c->depth; l++) { /* three forks of the threads a block */
+    vit__view b = vit__block_at(&v, l);
+    vit__task *rows = c->norm == VIT_NORM_PRE ? vit__pre_norm_forward
+                                              : vit__post_norm_forward;
+    b.stage = VIT__BEFORE_HEADS;
+    vit__each(b.threads, b.threads, rows, &b);
+    vit__each(b.threads, b.threads, vit__heads_forward, &b);
+    b.stage = VIT__AFTER_HEADS;
+    vit__each(b.threads, b.threads, rows, &b);
+  }
   v.x = v.out + (size_t)(c->depth - 1) * v.s->out_stride;
   if (c->final_norm) {
     v.k->layernorm_forward(v.norm, v.norm_mean, v.norm_rstd, v.x, v.w.norm_w,
@@ -4037,29 +4064,26 @@ VIT__SIMD void vit_simd_crossentropy_backward(float *dlogits, const float *p,
 }
 #endif
 
-static vit_result vit__check_loss_call(const vit_model *m, const vit_state *s) {
-  vit_result r = vit__check_state(m, s);
-  if (!r && s->batch < 1)
-    r = vit__fail(VIT_ERR_STATE,
-        "there is no forward pass to take the loss of; call vit_forward first");
-  return r;
-}
-
 /* The loss for s->targets. */
-static double vit__take_loss(const vit_model *m, vit_state *s) {
+static vit_result vit__take_loss(
+    const vit_model *m, vit_state *s, double *loss) {
   const float *z = m->config.softmax_before_loss ? s->probs : s->logits;
   double sum = 0;
+  if (s->batch < 1)
+    return vit__fail(VIT_ERR_STATE,
+        "there is no forward pass to take the loss of; call vit_forward first");
   m->kernels->crossentropy_forward(
       s->losses, s->loss_softmax, z, s->targets, s->batch, m->config.classes);
   for (int b = 0; b < s->batch; b++) sum += s->losses[b];
   s->loss_known = 1;
-  return s->loss = sum / s->batch;
+  *loss = s->loss = sum / s->batch;
+  return VIT_OK;
 }
 
 VIT_DEF vit_result vit_loss_targets(
     const vit_model *m, vit_state *s, const float *targets, double *loss) {
   const int K = m->config.classes;
-  vit_result r = vit__check_loss_call(m, s);
+  vit_result r = vit__check_state(m, s);
   for (vit_idx b = 0; !r && b < s->batch; b++) {
     double sum = 0;
     for (vit_idx k = 0; k < K; k++) sum += (double)targets[b * K + k];
@@ -4071,8 +4095,7 @@ VIT_DEF vit_result vit_loss_targets(
   }
   if (r) return r;
   memcpy(s->targets, targets, (size_t)s->batch * (size_t)K * sizeof *targets);
-  *loss = vit__take_loss(m, s);
-  return VIT_OK;
+  return vit__take_loss(m, s, loss);
 }
 
 /* What a label asks for, with smoothing e (Szegedy et al. 2016, section 7):
@@ -4092,7 +4115,7 @@ static vit_result vit__check_smoothing(float smoothing) {
 VIT_DEF vit_result vit_loss(const vit_model *m, vit_state *s, const int *labels,
     float smoothing, double *loss) {
   const int K = m->config.classes;
-  vit_result r = vit__check_loss_call(m, s);
+  vit_result r = vit__check_state(m, s);
   if (!r) r = vit__check_smoothing(smoothing);
   for (int b = 0; !r && b < s->batch; b++)
     if (labels[b] < 0 || labels[b] >= K)
@@ -4102,8 +4125,7 @@ VIT_DEF vit_result vit_loss(const vit_model *m, vit_state *s, const int *labels,
   if (r) return r;
   for (vit_idx b = 0; b < s->batch; b++)
     vit__set_targets(s->targets + b * K, labels[b], smoothing, K);
-  *loss = vit__take_loss(m, s);
-  return VIT_OK;
+  return vit__take_loss(m, s, loss);
 }
 
 VIT_DEF void vit_zero_gradients(vit_state *s) {
@@ -4168,11 +4190,27 @@ static void vit__embed_weights(const void *view, int i) {
       c->image_height, c->image_width, c->patch_height, c->patch_width);
 }
 
-/* Positions, class token, projection (and the images) backward. */
-static void vit__embed_backward(vit__view v) {
+/* The whole model, from the loss to the first weights: head, blocks from the
+   last to the first, then positions, class token, projection (and images). */
+static void vit__backward(vit__view v) {
+  const vit_config *c = &v.m->config;
   const vit_idx TD = (vit_idx)v.T * v.D, ND = (vit_idx)v.N * v.D;
-  if (v.dropout)
-    vit__drop(&v, v.dresidual, v.m->config.pos_drop, VIT__SITE_POS, v.D);
+  vit__classify_backward(v);
+  for (int l = c->depth - 1; l >= 0; l--) {
+    vit__view b = vit__block_at(&v, l);
+    vit__task *rows = c->norm == VIT_NORM_PRE ? vit__pre_norm_backward
+                                              : vit__post_norm_backward;
+    memset(b.norm_sums, 0, (size_t)(4 * b.parts * b.D) * sizeof(float));
+    b.stage = VIT__AFTER_HEADS;
+    vit__each(b.threads, b.parts, rows, &b);
+    vit__each(b.threads, b.B * b.H, vit__heads_backward, &b);
+    b.stage = VIT__BEFORE_HEADS;
+    vit__each(b.threads, b.parts, rows, &b);
+    vit__each(b.threads, 4 * b.threads, vit__block_weights, &b);
+    vit__norm_gradients(&b, 1, b.g.norm1_w, b.g.norm1_b);
+    vit__norm_gradients(&b, 2, b.g.norm2_w, b.g.norm2_b);
+  }
+  if (v.dropout) vit__drop(&v, v.dresidual, c->pos_drop, VIT__SITE_POS, v.D);
   for (int b = 0; b < v.B; b++)
     v.k->tokens_backward(v.dpatch_embed + b * ND, v.g.cls_token, v.g.pos_embed,
         v.dresidual + b * TD, v.N, v.D);
@@ -4180,13 +4218,6 @@ static void vit__embed_backward(vit__view v) {
   vit__each(v.threads, v.threads, vit__embed_weights, &v);
   v.stage = 1;
   if (v.s->input_gradient) vit__each(v.threads, v.B, vit__embed_weights, &v);
-}
-
-/* The whole model, from the loss to the first weights. */
-static void vit__backward(const vit__view *v) {
-  vit__classify_backward(*v);
-  for (int l = v->m->config.depth - 1; l >= 0; l--) vit__block_backward(v, l);
-  vit__embed_backward(*v);
 }
 
 /* Small models: part i of the images adds up its own gradients, so one thread
@@ -4205,7 +4236,7 @@ static void vit__backward_part(const void *whole, int i) {
   v.norm_sums += (vit_idx)i * 4 * v.D;
   v.factor = all->factor;
   v.threads = v.parts = 1;
-  vit__backward(&v);
+  vit__backward(v);
 }
 
 /* Part i of the parameters: add up the sixteen parts of the images as a binary
@@ -4233,7 +4264,7 @@ VIT_DEF vit_result vit_backward(
     const vit_model *m, vit_state *s, float factor) {
   vit__view v;
   vit_result r = vit__check_state(m, s);
-  if (!r) r = vit__check_unpacked(m);
+  if (!r && m->packed) r = vit__refuse_packed();
   if (r) return r;
   if (!s->trains)
     return vit__fail(VIT_ERR_STATE,
@@ -4246,7 +4277,7 @@ VIT_DEF vit_result vit_backward(
   v = vit__view_of(m, s, NULL, 0, s->batch);
   v.factor = factor;
   if (!s->part_grads) {
-    vit__backward(&v);
+    vit__backward(v);
     return VIT_OK;
   }
   vit__each(v.threads, VIT__PARTS, vit__backward_part, &v);
@@ -4256,8 +4287,7 @@ VIT_DEF vit_result vit_backward(
 
 /* -- gradient check ------------------------------------------------------ */
 
-/* What a check works on: a model with random parameters of healthy size (the
-   usual initial values are so small that rounding would hide the gradient). */
+/* What a check works on. */
 typedef struct {
   vit_model m;
   vit_state s;
@@ -4273,42 +4303,22 @@ static double vit__gradcheck_loss(vit__gradcheck *k) {
   return loss;
 }
 
-static void vit__gradcheck_free(vit__gradcheck *k) {
-  if (k->images) VIT_FREE(k->images);
-  if (k->labels) VIT_FREE(k->labels);
-  vit_state_free(&k->s);
-  vit_model_free(&k->m);
-}
-
-static vit_result vit__gradcheck_create(vit__gradcheck *k, const vit_config *c,
-    const vit_kernels *kernels, int batch, uint64_t seed) {
+/* Random images, labels and parameters of healthy size: the usual initial
+   values are so small that rounding would hide the gradient. */
+static void vit__gradcheck_fill(
+    vit__gradcheck *k, size_t pixels, uint64_t seed) {
   vit_rng rng = vit_rng_create(seed, 1000000);
   vit_tensor t;
-  size_t pixels;
-  vit_result r;
-  memset(k, 0, sizeof *k);
-  k->batch = batch;
-  r = vit_model_create(&k->m, c, seed);
-  if (!r) r = vit_state_create(&k->s, &k->m, batch, VIT_FOR_TRAINING, seed);
-  if (r) return r;
-  pixels = (size_t)batch * (size_t)c->channels * (size_t)c->image_height *
-           (size_t)c->image_width;
-  k->m.kernels = kernels;
-  k->images = (float *)vit__allocate(pixels, sizeof(float), "test images");
-  k->labels = (int *)vit__allocate((size_t)batch, sizeof(int), "test labels");
-  if (!k->images || !k->labels) return VIT_ERR_NO_MEMORY;
   vit__fill_normal(k->images, pixels, 1, &rng);
-  for (int b = 0; b < batch; b++)
-    k->labels[b] = (int)vit_random_below(&rng, (uint32_t)c->classes);
+  for (int b = 0; b < k->batch; b++)
+    k->labels[b] = (int)vit_random_below(&rng, (uint32_t)k->m.config.classes);
   for (int i = 0; vit_tensor_at(&k->m.config, i, &t); i++) {
     float *w = k->m.params.block + t.offset, in = 1, std;
     for (int d = 1; d < t.dims; d++) in *= (float)t.shape[d];
     std = t.dims < 2 ? 0.1f : t.dims == 3 ? 0.5f : 1 / sqrtf(in);
-    for (size_t j = 0; j < t.count; j++)
-      w[j] = (t.init == VIT__INIT_ONE ? 1.0f : 0.0f) +
-             std * vit_random_normal(&rng);
+    vit__fill_normal(w, t.count, std, &rng);
+    for (size_t j = 0; t.init == VIT__INIT_ONE && j < t.count; j++) w[j] += 1;
   }
-  return VIT_OK;
 }
 
 /* d loss / d w from four losses: the error is of fourth order in h. */
@@ -4329,43 +4339,55 @@ static double vit__numeric_gradient(vit__gradcheck *k, float *w) {
 static void vit__gradcheck_tensor(
     vit__gradcheck *k, const vit_tensor *t, vit_gradient_report *r) {
   const float *g = k->s.grads.block + t->offset;
+  float *w = k->m.params.block + t->offset;
   const size_t step = t->count / 24 + 1;
   double largest = 0;
   for (size_t i = 0; i < t->count; i++)
-    largest = fabs((double)g[i]) > largest ? fabs((double)g[i]) : largest;
+    largest = fmax(largest, fabs((double)g[i]));
   for (size_t i = t->count % step / 2; i < t->count; i += step) {
-    double numeric =
-        vit__numeric_gradient(k, k->m.params.block + t->offset + i);
-    double error = fabs((double)g[i] - numeric) / (largest + 1e-3);
+    const double numeric = vit__numeric_gradient(k, w + i);
+    const double error = fabs((double)g[i] - numeric) / (largest + 1e-3);
     r->elements++;
     if (error <= r->worst || r->worst != r->worst) continue; /* NaN stays */
-    r->worst = error;
-    r->index = (int)i;
-    r->analytic = (double)g[i];
-    r->numeric = numeric;
+    r->worst = error, r->index = (int)i;
+    r->analytic = (double)g[i], r->numeric = numeric;
     memcpy(r->name, t->name, sizeof r->name);
   }
   r->tensors++;
 }
 
-VIT_DEF vit_result vit_gradient_check(const vit_config *config,
+VIT_DEF vit_result vit_gradient_check(const vit_config *c,
     const vit_kernels *kernels, int batch, uint64_t seed,
-    vit_gradient_report *r) {
-  vit_config c = *config;
+    vit_gradient_report *report) {
   vit__gradcheck k;
   vit_tensor t;
-  vit_result result = vit_config_resolve(&c);
-  memset(r, 0, sizeof *r);
-  if (result) return result;
-  result = vit__gradcheck_create(&k, &c, kernels, batch, seed);
-  if (!result) {
-    vit__gradcheck_loss(&k);
-    result = vit_backward(&k.m, &k.s, 1);
-    for (int i = 0; !result && vit_tensor_at(&c, i, &t); i++)
-      vit__gradcheck_tensor(&k, &t, r);
+  vit_result r;
+  size_t pixels;
+  memset(report, 0, sizeof *report);
+  memset(&k, 0, sizeof k);
+  r = vit_model_create(&k.m, c, seed);
+  if (!r) r = vit_state_create(&k.s, &k.m, batch, VIT_FOR_TRAINING, seed);
+  if (!r) {
+    pixels = (size_t)batch * (size_t)c->channels * (size_t)c->image_height *
+             (size_t)c->image_width;
+    k.batch = batch;
+    k.m.kernels = kernels;
+    k.images = (float *)vit__allocate(pixels, sizeof(float), "test images");
+    k.labels = (int *)vit__allocate((size_t)batch, sizeof(int), "test labels");
+    if (!k.images || !k.labels) r = VIT_ERR_NO_MEMORY;
   }
-  vit__gradcheck_free(&k);
-  return result;
+  if (!r) {
+    vit__gradcheck_fill(&k, pixels, seed);
+    vit__gradcheck_loss(&k);
+    r = vit_backward(&k.m, &k.s, 1);
+  }
+  for (int i = 0; !r && vit_tensor_at(&k.m.config, i, &t); i++)
+    vit__gradcheck_tensor(&k, &t, report);
+  if (k.images) VIT_FREE(k.images);
+  if (k.labels) VIT_FREE(k.labels);
+  vit_state_free(&k.s);
+  vit_model_free(&k.m);
+  return r;
 }
 
 /* ======================================================================== */
@@ -4579,7 +4601,7 @@ VIT_DEF vit_result vit_optimizer_step(
       (float)(1 - pow((double)c->beta1, step)),
       (float)(1 - pow((double)c->beta2, step)), c->algorithm == VIT_ADAMW};
   vit_result r = vit__check_model(m);
-  if (!r) r = vit__check_unpacked(m);
+  if (!r && m->packed) r = vit__refuse_packed();
   if (r) return r;
   if (!s->trains || s->grads.count != o->m.count ||
       m->params.count != o->m.count)
@@ -5790,7 +5812,7 @@ static vit_result vit__judge(vit_judged *j, const vit_model *m, vit_state *s,
   const uint32_t forwards = s->forwards;
   const size_t size = (size_t)B * (size_t)K * sizeof(float);
   int order[VIT__JUDGE_BATCH], labels[VIT__JUDGE_BATCH];
-  double mean;
+  double mean = 0;
   vit_result r;
   for (int b = 0; b < B; b++) order[b] = at + b;
   vit_dataset_batch(d, order, B, images, labels);
@@ -6640,6 +6662,7 @@ VIT_DEF vit_result vit_plot_begin(
   return VIT_OK;
 }
 
+#ifndef _WIN32
 /* 'text' for a shell, with the quotes inside made safe. */
 static void vit__shell_quote(char *to, size_t size, const char *text) {
   size_t n = 1;
@@ -6649,6 +6672,7 @@ static void vit__shell_quote(char *to, size_t size, const char *text) {
         to + n, size - n, "%s%c", *text == '\'' ? "'\\'" : "", *text);
   snprintf(to + n, size - n, "'");
 }
+#endif
 
 VIT_DEF vit_result vit_plot_end(vit_plot *p) {
   char dir[1100], command[1400];
@@ -6909,30 +6933,32 @@ VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
 /*  >>11 speed                                                              */
 /* ------------------------------------------------------------------------ */
 
-/* The same with packed weights: output o's weights stand VIT_PANEL apart. */
+/* The same with packed weights: output o's weights stand VIT__PANEL apart. */
 static void vit_naive_linear_packed_forward(float *y, const float *x,
     const float *packed, const float *b, int rows, int in, int out) {
   for (vit_idx r = 0; r < rows; r++)
     for (vit_idx o = 0; o < out; o++) {
-      const float *w = packed + (o - o % VIT_PANEL) * in + o % VIT_PANEL;
+      const float *w = packed + (o - o % VIT__PANEL) * in + o % VIT__PANEL;
       double sum = b ? (double)b[o] : 0.0;
       for (vit_idx i = 0; i < in; i++)
-        sum += (double)x[r * in + i] * (double)w[i * VIT_PANEL];
+        sum += (double)x[r * in + i] * (double)w[i * VIT__PANEL];
       y[r * out + o] = (float)sum;
     }
 }
 
+VIT_DEF int vit_panel(void) { return VIT__PANEL; }
+
 VIT_DEF void vit_pack_linear(float *packed, const float *w, int in, int out) {
-  for (vit_idx first = 0; first < out; first += VIT_PANEL)
+  for (vit_idx first = 0; first < out; first += VIT__PANEL)
     for (vit_idx i = 0; i < in; i++)
-      for (vit_idx o = first; o < first + VIT_PANEL; o++)
+      for (vit_idx o = first; o < first + VIT__PANEL; o++)
         *packed++ = w[o * in + i];
 }
 
 VIT_DEF void vit_unpack_linear(float *w, const float *packed, int in, int out) {
-  for (vit_idx first = 0; first < out; first += VIT_PANEL)
+  for (vit_idx first = 0; first < out; first += VIT__PANEL)
     for (vit_idx i = 0; i < in; i++)
-      for (vit_idx o = first; o < first + VIT_PANEL; o++)
+      for (vit_idx o = first; o < first + VIT__PANEL; o++)
         w[o * in + i] = *packed++;
 }
 
@@ -6948,11 +6974,11 @@ VIT_DEF void vit_unpack_linear(float *w, const float *packed, int in, int out) {
    tile   VIT_TILE_ROWS x VIT_TILE_COLS numbers of C stay in registers while k
           runs: a number of A serves VIT_TILE_COLS products, one of B serves
           VIT_TILE_ROWS. A multiply-add takes about 4 cycles and 2 start in
-          each, so at least 8 vectors of C must be under way; AVX2 has 12 here,
-          NEON 24.
+          each, so at least 8 vectors of C must be under way, and all must fit
+          in registers: AVX2 has 12 here, AVX-512 28, NEON 24, WebAssembly 8.
    panel  The VIT_TILE_COLS columns of B that a tile reads are copied side by
-          side ("packed"), VIT__DEPTH rows at a time: 16 KB, which stay in the
-          first-level cache while VIT__HEIGHT rows of A pass by.
+          side ("packed"), VIT__DEPTH rows at a time: 16 KB, or 32 with AVX-512,
+          which stay in the first-level cache while VIT__HEIGHT rows of A pass.
    block  Those rows of A, 96 KB, stay in the second-level cache while the
           panels of VIT__WIDTH columns of B, 256 KB in vit__packed_b, pass by.
           They are read where they are, unless k runs across the rows (dy^T x):
@@ -6964,23 +6990,23 @@ VIT_DEF void vit_unpack_linear(float *w, const float *packed, int in, int out) {
    A[m,k] and B[k,n] are, so that one function does x W^T, dy W and dy^T x;
    examples/11_speed.c climbs up to it step by step. */
 enum {
-  VIT_TILE_COLS = VIT_PANEL,
-  VIT_TILE_VECS = VIT_TILE_COLS / VIT_LANES,
+  VIT_TILE_COLS = VIT__PANEL,
+  VIT_TILE_VECS = VIT_TILE_COLS / (int)VIT_LANES,
   VIT__DEPTH = 256,
-  VIT__HEIGHT = 16 * VIT_TILE_ROWS,
-  VIT__WIDTH = 16 * VIT_TILE_COLS,
-  VIT__SKINNY =
-      2 * VIT_TILE_COLS, /* so few columns that packing A costs more */
+  VIT__WIDTH = 256,
+  VIT__A_TILES = 96 / VIT_TILE_ROWS,
+  VIT__HEIGHT = VIT__A_TILES * VIT_TILE_ROWS,
+  VIT__SKINNY = 32, /* so few columns that packing A costs more */
   VIT__A_TILE = VIT_TILE_ROWS * VIT__DEPTH + VIT_LANES
 };
 
-/* Where a thread packs, 360 KB. With glibc they are taken from the stack of each
-   thread of the program, which has 8 MB unless it asks for less. */
+/* Where a thread packs, 360 KB. With glibc they are taken from the stack of
+   each thread of the program, which has 8 MB unless it asks for less. */
 static VIT__THREAD_LOCAL float vit__packed_b[VIT__DEPTH * VIT__WIDTH];
-static VIT__THREAD_LOCAL float
-    vit__packed_a[VIT__HEIGHT / VIT_TILE_ROWS * VIT__A_TILE];
+static VIT__THREAD_LOCAL float vit__packed_a[VIT__A_TILES * VIT__A_TILE];
+
 static vit__matrix vit__panels(const float *packed, vit_idx in) {
-  vit__matrix m = vit__at(packed, VIT_PANEL, in);
+  vit__matrix m = vit__at(packed, VIT__PANEL, in);
   m.packed = 1;
   return m;
 }
@@ -7026,7 +7052,7 @@ VIT__OP void vit__tile(float *c, vit_idx c_row, vit__matrix a,
   }
   VIT__UNROLL
   for (int r = 0; r < VIT_TILE_ROWS; r++) {
-    if (r >= rows) break;
+    if (r >= rows) continue;
     VIT__UNROLL
     for (int v = 0; v < vecs; v++) {
       const vit_idx n = cols - v * VIT_LANES;
@@ -7184,6 +7210,47 @@ VIT__SIMD void vit_simd_linear_backward_weight(float *dw, float *db,
       vit__add_columns(db + o, dy + o, dy_stride, rows, out - o);
 }
 #endif
+
+/* -- packed models -------------------------------------------------------- */
+
+/* A panel of packed weights takes the place of the rows that it is made of, so
+   one panel at a time is copied out and written back. */
+static void vit__repack_tensor(
+    float *w, const vit_tensor *t, float *copy, int pack) {
+  const int out = t->shape[0], in = (int)(t->count / (size_t)out);
+  const vit_idx panel = (vit_idx)VIT__PANEL * in;
+  if (!t->is_matrix || !vit__packs(out)) return;
+  for (vit_idx at = 0; at < (vit_idx)t->count; at += panel) {
+    memcpy(copy, w + at, (size_t)panel * sizeof *w);
+    if (pack)
+      vit_pack_linear(w + at, copy, in, VIT__PANEL);
+    else
+      vit_unpack_linear(w + at, copy, in, VIT__PANEL);
+  }
+}
+
+static vit_result vit__repack(vit_model *m, int pack) {
+  size_t longest = 0;
+  vit_tensor t;
+  float *copy;
+  vit_result r = vit__check_model(m);
+  if (r || m->packed == pack) return r;
+  for (int i = 0; vit_tensor_at(&m->config, i, &t); i++) {
+    size_t in = t.count / (size_t)t.shape[0];
+    if (t.is_matrix && in > longest) longest = in;
+  }
+  copy = (float *)vit__allocate(
+      longest * VIT__PANEL, sizeof *copy, "repacking the weights");
+  if (!copy) return VIT_ERR_NO_MEMORY;
+  for (int i = 0; vit_tensor_at(&m->config, i, &t); i++)
+    vit__repack_tensor(m->params.block + t.offset, &t, copy, pack);
+  VIT_FREE(copy);
+  m->packed = pack;
+  return VIT_OK;
+}
+
+VIT_DEF vit_result vit_model_pack(vit_model *m) { return vit__repack(m, 1); }
+VIT_DEF vit_result vit_model_unpack(vit_model *m) { return vit__repack(m, 0); }
 
 /* ------------------------------------------------------------------------ */
 /*  >>12 photos                                                             */
@@ -8571,7 +8638,7 @@ static vit_result vit__read_weights(const vit_config *c, float *block,
 VIT_DEF vit_result vit_model_load(
     vit_model *m, const vit_safetensors *f, const char *prefix) {
   vit_result r = vit__check_model(m);
-  if (!r) r = vit__check_unpacked(m);
+  if (!r && m->packed) r = vit__refuse_packed();
   if (!r) r = vit__read_weights(&m->config, NULL, f, prefix);
   if (!r) r = vit__read_weights(&m->config, m->params.block, f, prefix);
   return r;
@@ -8599,7 +8666,7 @@ VIT_DEF vit_result vit_model_save(
   vit__setting s;
   vit__text notes = {NULL, 0, 0, 0};
   vit_result r = vit__check_model(m);
-  if (!r) r = vit__check_unpacked(m);
+  if (!r && m->packed) r = vit__refuse_packed();
   if (!r) r = vit__check_point();
   for (int i = 0; !r && vit_config_field(&m->config, i, &name, &text, &value);
        i++) {

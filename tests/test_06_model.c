@@ -383,9 +383,12 @@ static void test_overflow(void) {
   /* the model is small, its batch is not */
   c = vit_config_tutorial();
   CHECK(!vit_model_create(&m, &c, 1), "%s", vit_error());
-  fails(vit_memory_plan(&c, 1 << 20, &plan), VIT_OK, "");
-  CHECK(plan.training > 1000000000u, "planned %lu bytes", (unsigned long)plan.training);
-  CHECK(vit_state_create(&s, &m, 1 << 20, VIT_FOR_TRAINING, 1) == VIT_ERR_NO_MEMORY,
+  if (sizeof(size_t) > 4) {
+    fails(vit_memory_plan(&c, 1 << 20, &plan), VIT_OK, "");
+    CHECK(plan.training > 1000000000u, "planned %lu bytes", (unsigned long)plan.training);
+  }
+  CHECK(vit_state_create(&s, &m, 1 << 20, VIT_FOR_TRAINING, 1) ==
+            (sizeof(size_t) > 4 ? VIT_ERR_NO_MEMORY : VIT_ERR_OVERFLOW),
         "%s", vit_error());
   vit_model_free(&m);
   c = changed(vit_config_tutorial(), "image_height=128 image_width=128");
