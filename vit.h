@@ -8292,34 +8292,29 @@ static size_t vit__type_bits(const char *type) {
 /* {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]} in any order, each
    once; other fields do no harm. */
 static void vit__json_tensor(vit__json *j, vit_safetensor *t) {
+  static const char *const fields[] = {"dtype", "shape", "data_offsets"};
   const size_t data = j->f->size - j->f->data;
   size_t list[8], place[8], bits, product;
   double bytes;
-  int found = 0;
+  int found = 0; /* bit i: fields[i] */
   const char *key;
   memset(t->shape, 0, sizeof t->shape);
   for (int n = 0; (key = vit__json_next(j, "{}", n)) != NULL; n++) {
-    int field = 0;
-    if (!strcmp(key, "dtype")) {
-      field = 1;
+    int i = 0;
+    while (i < 3 && strcmp(key, fields[i])) i++;
+    vit__json_must(j, i == 3 || !(found >> i & 1));
+    found |= 1 << i;
+    if (i == 0)
       snprintf(t->type, sizeof t->type, "%s", vit__json_string(j, ""));
-    } else if (!strcmp(key, "shape")) {
-      field = 2;
-      t->dims = vit__json_sizes(j, list, &t->count);
-      for (int d = 0; d < t->dims; d++) {
-        if (t->dims > 8 || list[d] > INT_MAX) t->dims = -1;
-        if (t->dims > 0) t->shape[d] = (int)list[d];
-      }
-    } else if (!strcmp(key, "data_offsets")) {
-      field = 4;
-      vit__json_must(j, vit__json_sizes(j, place, &product) == 2);
-    } else {
-      vit__json_any(j, 125); /* as serde_json: 127 in all */
+    if (i == 1) t->dims = vit__json_sizes(j, list, &t->count);
+    if (i == 2) vit__json_must(j, vit__json_sizes(j, place, &product) == 2);
+    if (i == 3) vit__json_any(j, 125); /* as serde_json: 127 in all */
+    for (int d = 0; i == 1 && d < t->dims; d++) {
+      if (t->dims > 8 || list[d] > INT_MAX) t->dims = -1;
+      if (t->dims > 0) t->shape[d] = (int)list[d];
     }
-    vit__json_must(j, !(found & field));
-    found |= field;
   }
-  if (!vit__json_must(j, found == 7) || j->r) return;
+  if (!vit__json_must(j, (found & 7) == 7) || j->r) return;
   bits = vit__type_bits(t->type);
   bytes = (double)t->count * (double)bits / 8;
   t->data = j->f->bytes + j->f->data + VIT__MIN(place[0], data);
