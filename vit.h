@@ -1162,21 +1162,21 @@ VIT_DEF vit_result vit_dataset_folder(
    Do not write into a file that is open: replace it, by renaming another.
    Machines that store the big end of a number first cannot open any. */
 typedef struct {
-  unsigned char *bytes;
-  size_t size;
-  int file;         /* the open file while it is mapped, or -1 */
-  size_t data;      /* where the tensors' bytes begin */
-  int count, notes; /* tensors, and pairs of the metadata */
-  struct vit__entry *entries;
-  struct vit__name *names;
-} vit_safetensors;
-typedef struct {
   const char *name;   /* UTF-8; U+0000 in it stands as C0 80 */
   int dims, shape[8]; /* dims -1: more than 8, or a size above INT_MAX */
   size_t count;
   const void *data; /* little-endian; not aligned */
   char type[16];    /* "F32", "I64", "F8_E4M3", ... */
 } vit_safetensor;
+typedef struct {
+  unsigned char *bytes; /* all of the file */
+  size_t size, data;    /* its bytes, and where those of the tensors begin */
+  int file;             /* the open file while it is mapped, or -1 */
+  int count, notes;     /* tensors, and pairs of the metadata */
+  char *header;         /* its strings */
+  vit_safetensor *entries;
+  struct vit__name *names;
+} vit_safetensors;
 VIT_DEF vit_result vit_safetensors_open(vit_safetensors *f, const char *path);
 /* Tensor i in the header's order; 0 if there is none. */
 VIT_DEF int vit_safetensors_at(
@@ -1379,8 +1379,8 @@ VIT_DEF void vit_arena_free(vit_arena *a) {
 }
 
 static void *vit__allocate(size_t count, size_t size, const char *what) {
-  size_t bytes;
-  void *p = vit_checked_mul(count, size, &bytes) ? VIT_MALLOC(bytes + 1) : NULL;
+  const int fits = !size || count <= (SIZE_MAX - 1) / size;
+  void *p = fits ? VIT_MALLOC(count * size + 1) : NULL;
   if (!p)
     vit__fail(VIT_ERR_NO_MEMORY, "out of memory: no room for %s (%.1f MB)",
         what, (double)count * (double)size / 1e6);
@@ -6053,10 +6053,7 @@ static const char *vit__run_path(
   return path;
 }
 
-static void vit__note_text(
-    vit__text *notes, const char *key, const char *value);
-static void vit__note(
-    vit__text *notes, const char *key, const char *format, ...);
+static void vit__note(vit__text *notes, const char *key, const char *value);
 static void vit__note_dataset(vit__text *notes, const vit_dataset *d);
 static vit_result vit__write_model(const char *path, const vit_model *m,
     vit__text *notes, const vit_safetensor *extra, int extras);
@@ -6069,15 +6066,16 @@ static vit_result vit__save(vit_trainer *t) {
   const int settings = vit__recipe(t, list);
   vit_safetensor extra[VIT__RUN_TENSORS];
   vit__text notes = {NULL, 0, 0, 0};
-  char path[512];
+  char path[512], number[32];
   vit_result r;
   for (int i = 0; i < settings; i++)
-    if (*list[i].value) vit__note_text(&notes, list[i].name, list[i].value);
+    if (*list[i].value) vit__note(&notes, list[i].name, list[i].value);
 #define VIT__FIELD(type, name, place)                                          \
-  vit__note(&notes, name, "%.17g", (double)(place));
+  snprintf(number, sizeof number, "%.17g", (double)(place));                   \
+  vit__note(&notes, name, number);
   VIT__RUN_NUMBERS(VIT__FIELD)
 #undef VIT__FIELD
-  vit__note_text(&notes, "training.kernels", t->history->kernels);
+  vit__note(&notes, "training.kernels", t->history->kernels);
   vit__note_dataset(&notes, t->train);
   for (int i = 0; i < t->epoch; i++)
     t->table[i] = t->history->epoch[i], t->table[i].seconds = 0;
@@ -8075,101 +8073,74 @@ VIT_DEF vit_result vit_dataset_folder(
 /*  >>13 pretrained                                                         */
 /* ------------------------------------------------------------------------ */
 
-static int vit__is_finite(double v) { return v >= -DBL_MAX && v <= DBL_MAX; }
+/* A name for "%.60s%s", which says whether it was cut. */
+#define VIT__CUT(name) name, strlen(name) > 60 ? "..." : ""
 
-/* Behind a name that a sentence shows 60 characters of. */
-#define VIT__DOTS(name) (strlen(name) > 60 ? "..." : "")
-
-/* A tensor of an open file; it begins with the first byte of its data and the
-   one behind it. */
-typedef struct vit__entry {
-  size_t place[2], bits; /* bits of an element */
-  vit_safetensor t;
-} vit__entry;
-
-/* A pair of the metadata, or a tensor's name and its entry. */
+/* A pair of the metadata, or a tensor's name and the tensor. */
 typedef struct vit__name {
-  const char *name;
-  const void *what;
+  const char *name, *text;
+  const vit_safetensor *tensor;
 } vit__name;
 
 /* -- reading JSON (RFC 8259) --------------------------------------------- */
 
-/* `at` walks over the text; `bad` is set at the first error. */
+/* `at` walks over a header that a zero ends. */
 typedef struct {
-  char *at, *end;
-  int bad;
+  char *at;
+  const vit_safetensors *f;
+  const char *path;
+  vit_result r;
 } vit__json;
 
-/* Pass over a character of `set`: its place there, from 1 on, or 0. */
-static int vit__json_one(vit__json *j, const char *set) {
-  const char *c = j->at < j->end && *j->at ? strchr(set, *j->at) : NULL;
-  if (c) j->at++;
-  return c ? (int)(c - set) + 1 : 0;
-}
-
-static int vit__json_digits(vit__json *j) {
-  int n = 0;
-  while (vit__json_one(j, "0123456789")) n++;
-  return n;
+/* After the first error nothing follows any more: no other call has to ask. */
+static int vit__json_must(vit__json *j, int good) {
+  if (!good && !j->r)
+    j->r = vit__fail(VIT_ERR_FORMAT,
+        "%.200s: its header is not the JSON of safetensors near byte %.0f",
+        j->path, (double)(j->at - j->f->header) + 8);
+  if (!good) j->at += strlen(j->at);
+  return good;
 }
 
 /* Pass over blanks, and over `text` if it follows. */
 static int vit__json_is(vit__json *j, const char *text) {
   const size_t n = strlen(text);
-  while (vit__json_one(j, " \n\r\t")) continue;
-  if ((size_t)(j->end - j->at) < n || memcmp(j->at, text, n)) return 0;
+  j->at += strspn(j->at, " \n\r\t");
+  if (strncmp(j->at, text, n)) return 0;
   j->at += n;
   return 1;
 }
 
-static void vit__json_expect(vit__json *j, const char *text) {
-  if (!j->bad && !vit__json_is(j, text)) j->bad = 1;
-}
-
-/* Before member n of an array or object: is there one, or does it end here? */
-static int vit__json_more(vit__json *j, const char *close, int n) {
-  if (j->bad || vit__json_is(j, close)) return 0;
-  if (n) vit__json_expect(j, ",");
-  return !j->bad;
-}
-
 /* Bytes of the UTF-8 character at s (RFC 3629), 0 if it is none: cut off,
    longer than it must be, half of a pair of surrogates, past the last one. */
-static size_t vit__utf8(const char *s, const char *end) {
+static size_t vit__utf8(const char *s) {
   static const unsigned least[] = {0, 0, 0x80, 0x800, 0x10000};
-  const unsigned first = s < end ? (unsigned char)*s : 0x80;
+  const unsigned first = (unsigned char)*s;
   const size_t n = (size_t) "\1\1\1\1\1\1\1\1\0\0\0\0\2\2\3\4"[first >> 4];
   unsigned code = first & 0xFFu >> n;
-  if ((size_t)(end - s) < n) return 0;
   for (size_t i = 1; i < n; i++) {
-    if (((unsigned char)s[i] & 0xC0) != 0x80) return 0;
-    code = code << 6 | ((unsigned char)s[i] & 63);
+    if ((s[i] & 0xC0) != 0x80) return 0;
+    code = code << 6 | (unsigned)(s[i] & 63);
   }
   return code < least[n] || code > 0x10FFFF || code >> 11 == 27 ? 0 : n;
 }
 
-static unsigned vit__json_hex(vit__json *j) {
-  unsigned code = 0;
-  for (int i = 0; i < 4; i++) {
-    const int digit = vit__json_one(j, "0123456789abcdef0123456789ABCDEF");
-    if (!digit) j->bad = 1;
-    code = code * 16 + (unsigned)((digit - 1) & 15);
-  }
-  return code;
-}
-
-/* What follows \u as UTF-8; a pair of surrogates is one character. A string
-   ends with a zero, so that U+0000 is put as C0 80, which nothing else is. */
+/* \u1234 as UTF-8; two of a pair of surrogates are one character. A string ends
+   with a zero, so that U+0000 is put as C0 80, which nothing else is. */
 static char *vit__json_unicode(vit__json *j, char *to) {
-  unsigned code = vit__json_hex(j);
+  unsigned code = 0, high;
   int more; /* bytes after the first */
-  if (code >> 11 == 27) {
-    const int pair = vit__json_one(j, "\\") && vit__json_one(j, "u");
-    const unsigned low = pair ? vit__json_hex(j) - 0xDC00 : 0x400;
-    if (code >= 0xDC00 || low >= 0x400) j->bad = 1;
-    code = 0x10000 + (code & 0x3FF) * 0x400 + (low & 0x3FF);
-  }
+  do {
+    char digits[5] = "";
+    if (!strncmp(j->at, "\\u", 2)) snprintf(digits, 5, "%.4s", j->at + 2);
+    vit__json_must(j, strspn(digits, "0123456789abcdefABCDEF") == 4);
+    high = code;
+    code = (unsigned)strtoul(digits, NULL, 16);
+    if (!vit__json_must(j, !j->r && (code >> 10 == 55) == (high > 0)))
+      return to;
+    if (high) code = 0x10000 + ((high & 0x3FF) << 10 | (code & 0x3FF));
+    j->at += 6;
+  } while (code >> 10 == 54);
   more = code - 1 < 0x7F ? 0 : code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
   *to++ = (char)(more ? 0xFF00u >> (more + 1) | code >> 6 * more : code);
   while (more-- > 0) *to++ = (char)(0x80 | (code >> 6 * more & 63));
@@ -8178,69 +8149,78 @@ static char *vit__json_unicode(vit__json *j, char *to) {
 
 /* A string, unescaped in its place and ended with a zero; `then` follows it. */
 static const char *vit__json_string(vit__json *j, const char *then) {
+  static const char letters[] = "nrtbf\"\\/", meant[] = "\n\r\t\b\f\"\\/";
+  const char *letter;
   char *start, *to;
-  vit__json_expect(j, "\"");
-  start = to = j->at;
-  while (!j->bad) {
-    const size_t n = vit__utf8(j->at, j->end);
-    if (n == 0 || (unsigned char)*j->at < ' ') {
-      j->bad = 1;
-    } else if (vit__json_one(j, "\"")) {
-      *to = '\0';
-      vit__json_expect(j, then);
-      return start;
-    } else if (!vit__json_one(j, "\\")) {
-      for (size_t i = 0; i < n; i++) *to++ = *j->at++;
-    } else if (vit__json_one(j, "u")) {
-      to = vit__json_unicode(j, to);
+  vit__json_must(j, vit__json_is(j, "\""));
+  for (start = to = j->at; *j->at != '"';) {
+    size_t n = vit__utf8(j->at);
+    if (!vit__json_must(j, n && (unsigned char)*j->at >= ' ')) return "";
+    if (*j->at != '\\') {
+      while (n-- > 0) *to++ = *j->at++;
+    } else if ((letter = strchr(letters, j->at[1])) != NULL && *letter) {
+      *to++ = meant[letter - letters];
+      j->at += 2;
     } else {
-      const int c = vit__json_one(j, "nrtbf\"\\/");
-      if (c) *to++ = "\n\r\t\b\f\"\\/"[c - 1];
-      if (!c) j->bad = 1;
+      to = vit__json_unicode(j, to);
     }
   }
-  return "";
+  j->at++;
+  *to = '\0';
+  vit__json_must(j, vit__json_is(j, then));
+  return start;
 }
 
-/* A number that a double can hold; as a size, it is whole and not negative. */
-static size_t vit__json_number(vit__json *j, int is_size) {
-  size_t value = 0;
-  const char *c;
-  vit__json_is(j, "");
-  c = j->at;
-  vit__json_one(j, "-");
-  if (!vit__json_one(j, "0") && !vit__json_digits(j)) j->bad = 1;
-  if (vit__json_one(j, ".") && !vit__json_digits(j)) j->bad = 1;
-  if (vit__json_one(j, "eE")) {
-    vit__json_one(j, "+-");
-    if (!vit__json_digits(j)) j->bad = 1;
-  }
-  /* strtod ends where the number does, as one of these must follow */
-  if (j->at == j->end || !strchr(",]} \n\r\t", *j->at)) j->bad = 1;
-  if (!j->bad && !vit__is_finite(strtod(c, NULL))) j->bad = 1;
-  for (; is_size && c < j->at; c++) {
-    const size_t digit = (size_t)(*c - '0');
-    if (digit > 9 || value > (SIZE_MAX - digit) / 10) j->bad = 1;
-    value = value * 10 + digit;
-  }
-  return value;
+/* Member n of an array "[]" or an object "{}": its name, "" in an array; NULL
+   where it ends instead. */
+static const char *vit__json_next(vit__json *j, const char *brackets, int n) {
+  const char open[] = {brackets[0], 0}, close[] = {brackets[1], 0};
+  const char *name = "";
+  if (n == 0) vit__json_must(j, vit__json_is(j, open));
+  if (vit__json_is(j, close)) return NULL;
+  if (n > 0) vit__json_must(j, vit__json_is(j, ","));
+  if (*open == '{') name = vit__json_string(j, ":");
+  vit__json_is(j, ""); /* the value comes next */
+  return j->r ? NULL : name;
 }
 
 /* Any value is passed over; `depth` more arrays and objects may begin in it. */
 static void vit__json_any(vit__json *j, int depth) {
-  const int object = vit__json_is(j, "{");
-  if (object || vit__json_is(j, "[")) {
-    if (depth == 0) j->bad = 1;
-    for (int n = 0; vit__json_more(j, object ? "}" : "]", n); n++) {
-      if (object) vit__json_string(j, ":");
+  if (*j->at == '[' || *j->at == '{') {
+    const char *brackets = *j->at == '[' ? "[]" : "{}";
+    vit__json_must(j, depth > 0);
+    for (int n = 0; vit__json_next(j, brackets, n); n++)
       vit__json_any(j, depth - 1);
-    }
-  } else if (j->at < j->end && *j->at == '"') {
+  } else if (*j->at == '"') {
     vit__json_string(j, "");
   } else if (!vit__json_is(j, "null") && !vit__json_is(j, "true") &&
              !vit__json_is(j, "false")) {
-    vit__json_number(j, 0);
+    /* strtod takes more than JSON has: 01, 0x1, .5, 1., inf */
+    const char *c = j->at + (*j->at == '-'), *digits = "0123456789";
+    const size_t n = strspn(c, digits);
+    if (vit__json_must(j, n && (n == 1 || *c != '0') && !strchr("xX", c[n])) &&
+        vit__json_must(j, c[n] != '.' || strspn(c + n + 1, digits)))
+      vit__json_must(j, VIT__IS_FINITE(strtod(j->at, &j->at)));
   }
+}
+
+/* Whole numbers [2, 3]: how many, the first eight of them, and their product,
+   SIZE_MAX if it is too large. */
+static int vit__json_sizes(vit__json *j, size_t list[8], size_t *product) {
+  int n = 0, fits = 1;
+  *product = 1;
+  for (; vit__json_next(j, "[]", n); n++) {
+    const char *c = j->at;
+    unsigned long long size;
+    errno = 0;
+    size = strtoull(c, &j->at, 10);
+    vit__json_must(j, *c >= '0' && *c <= '9' && (*c != '0' || j->at == c + 1) &&
+                          !errno && (size_t)size == size);
+    fits &= vit_checked_mul(*product, (size_t)size, product);
+    if (n < 8) list[n] = (size_t)size;
+  }
+  if (!fits) *product = SIZE_MAX;
+  return n;
 }
 
 /* -- the header of a file ------------------------------------------------ */
@@ -8257,213 +8237,154 @@ static size_t vit__type_bits(const char *type) {
   return 0;
 }
 
-/* Numbers [2, 3]: how many, the first eight of them, and their product,
-   SIZE_MAX if it is too large. */
-static int vit__json_sizes(vit__json *j, size_t list[8], size_t *product) {
-  int n = 0, fits = 1;
-  *product = 1;
-  vit__json_expect(j, "[");
-  for (; vit__json_more(j, "]", n); n++) {
-    const size_t size = vit__json_number(j, 1);
-    fits &= vit_checked_mul(*product, size, product);
-    if (n < 8) list[n] = size;
-  }
-  if (!fits) *product = SIZE_MAX;
-  return n;
-}
-
 /* {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]} in any order, each
    once; other fields do no harm. */
-static void vit__json_tensor(vit__json *j, vit__entry *e) {
-  int found = 0;
-  vit__json_expect(j, "{");
-  for (int n = 0; vit__json_more(j, "}", n); n++) {
-    const char *key = vit__json_string(j, ":");
-    const int field = !strcmp(key, "dtype")          ? 1
-                      : !strcmp(key, "shape")        ? 2
-                      : !strcmp(key, "data_offsets") ? 4
-                                                     : 0;
-    size_t list[8] = {0}, product;
-    if (found & field) j->bad = 1;
-    found |= field;
-    if (field == 0) vit__json_any(j, 125); /* as serde_json: 127 in all */
-    if (field == 1) {
-      const char *type = vit__json_string(j, "");
-      e->bits = vit__type_bits(type);
-      snprintf(e->t.type, sizeof e->t.type, "%s", type);
-    } else if (field == 2) {
-      e->t.dims = vit__json_sizes(j, list, &e->t.count);
-      for (int d = 0; d < e->t.dims; d++) {
-        if (e->t.dims > 8 || list[d] > INT_MAX) e->t.dims = -1;
-        if (e->t.dims > 0) e->t.shape[d] = (int)list[d];
-      }
-    } else if (field == 4) {
-      if (vit__json_sizes(j, list, &product) != 2) j->bad = 1;
-      memcpy(e->place, list, sizeof e->place);
+static void vit__json_tensor(vit__json *j, vit_safetensor *t) {
+  static const char *const fields[] = {"dtype", "shape", "data_offsets"};
+  const size_t data = j->f->size - j->f->data;
+  size_t list[8], place[8], bits, product;
+  double bytes;
+  int found = 0; /* bit i: fields[i] */
+  const char *key;
+  memset(t->shape, 0, sizeof t->shape);
+  for (int n = 0; (key = vit__json_next(j, "{}", n)) != NULL; n++) {
+    int i = 0;
+    while (i < 3 && strcmp(key, fields[i])) i++;
+    vit__json_must(j, i == 3 || !(found >> i & 1));
+    found |= 1 << i;
+    if (i == 0)
+      snprintf(t->type, sizeof t->type, "%s", vit__json_string(j, ""));
+    if (i == 1) t->dims = vit__json_sizes(j, list, &t->count);
+    if (i == 2) vit__json_must(j, vit__json_sizes(j, place, &product) == 2);
+    if (i == 3) vit__json_any(j, 125); /* as serde_json: 127 in all */
+    for (int d = 0; i == 1 && d < t->dims; d++) {
+      if (t->dims > 8 || list[d] > INT_MAX) t->dims = -1;
+      if (t->dims > 0) t->shape[d] = (int)list[d];
     }
   }
-  if (found != 7) j->bad = 1;
+  if (!vit__json_must(j, (found & 7) == 7) || j->r) return;
+  bits = vit__type_bits(t->type);
+  bytes = (double)t->count * (double)bits / 8;
+  t->data = j->f->bytes + j->f->data + VIT__MIN(place[0], data);
+  if (!bits)
+    j->r = vit__fail(VIT_ERR_FORMAT,
+        "%.150s: tensor %.60s%s has type %s, which is not known", j->path,
+        VIT__CUT(t->name), t->type);
+  else if (place[0] > place[1] || place[1] > data ||
+           (double)(place[1] - place[0]) != bytes)
+    j->r = vit__fail(VIT_ERR_FORMAT,
+        "%.150s: tensor %.60s%s needs %.15g bytes, but is said to be at %.0f "
+        "to %.0f of %.0f",
+        j->path, VIT__CUT(t->name), bytes, (double)place[0], (double)place[1],
+        (double)data);
 }
 
-/* The header: a vit__entry for each tensor, a vit__name for each pair. */
-static void vit__json_header(
-    vit__json *j, vit__text *tensors, vit__text *pairs) {
-  int metadata = 0;
-  vit__json_expect(j, "{");
-  for (int n = 0; vit__json_more(j, "}", n); n++) {
-    vit__entry e;
-    memset(&e, 0, sizeof e);
-    e.t.name = vit__json_string(j, ":");
-    if (strcmp(e.t.name, "__metadata__")) {
-      vit__json_tensor(j, &e);
-      vit__text_add(tensors, (const char *)&e, sizeof e);
-    } else if (metadata++) {
-      j->bad = 1;
-    } else if (!vit__json_is(j, "null")) {
-      vit__json_expect(j, "{");
-      for (int i = 0; vit__json_more(j, "}", i); i++) {
-        const char *key = vit__json_string(j, ":");
-        const vit__name pair = {key, vit__json_string(j, "")};
-        vit__text_add(pairs, (const char *)&pair, sizeof pair);
-      }
-    }
-  }
-  vit__json_is(j, "");
-  if (j->at != j->end) j->bad = 1;
-}
-
+/* By the first field, which is all that bsearch gives. */
 static int vit__by_name(const void *a, const void *b) {
-  return strcmp(((const vit__name *)a)->name, ((const vit__name *)b)->name);
+  return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
+/* Of tensors that begin at the same byte, the empty ones come first. */
 static int vit__by_place(const void *a, const void *b) {
-  const size_t *x = (const size_t *)((const vit__name *)a)->what;
-  const size_t *y = (const size_t *)((const vit__name *)b)->what;
-  const int i = x[0] == y[0];
-  return (x[i] > y[i]) - (x[i] < y[i]);
+  const vit_safetensor *x = ((const vit__name *)a)->tensor;
+  const vit_safetensor *y = ((const vit__name *)b)->tensor;
+  const ptrdiff_t apart = (const char *)x->data - (const char *)y->data;
+  return apart ? (apart > 0) - (apart < 0) : (x->count > 0) - (y->count > 0);
 }
 
-/* Each byte of the data must belong to one tensor. */
-static vit_result vit__place_tensors(
-    const vit_safetensors *f, vit__name *list, const char *path) {
-  const size_t data = f->size - f->data;
-  size_t at = 0, next = 0; /* what is placed ends, what follows begins */
+/* Sort the lists of names. Each byte of the data must belong to one tensor, and
+   no name may be there twice. */
+static vit_result vit__sort_names(const vit_safetensors *f, const char *path) {
+  vit__name *list = f->names + f->notes;
+  const unsigned char *start = f->bytes + f->data;
+  double at = 0; /* where the tensor before ends */
   qsort(list, (size_t)f->count, sizeof *list, vit__by_place);
-  for (int i = 0; at == next && i < f->count; i++) {
-    vit__entry *e = (vit__entry *)list[i].what;
-    const char *name = e->t.name;
-    const size_t begin = e->place[0], end = e->place[1];
-    const double bytes = (double)e->t.count * (double)e->bits / 8;
-    if (!e->bits)
+  for (int i = 0; i <= f->count; i++) {
+    const vit_safetensor *t = i < f->count ? list[i].tensor : NULL;
+    const void *begin = t ? t->data : f->bytes + f->size;
+    const double next = (double)((const unsigned char *)begin - start);
+    if (at != next)
       return vit__fail(VIT_ERR_FORMAT,
-          "%.150s: tensor %.60s%s has type %s, which is not known", path, name,
-          VIT__DOTS(name), e->t.type);
-    if (begin > end || end > data || (double)(end - begin) != bytes)
-      return vit__fail(VIT_ERR_FORMAT,
-          "%.150s: tensor %.60s%s needs %.15g bytes, but is said to be at %.0f "
-          "to %.0f of %.0f",
-          path, name, VIT__DOTS(name), bytes, (double)begin, (double)end,
-          (double)data);
-    next = begin;
-    e->t.data = f->bytes + f->data + begin;
-    if (next == at) at = next = end;
+          "%.200s: bytes %.0f to %.0f of its data belong to %s", path,
+          fmin(at, next), fmax(at, next),
+          at < next ? "no tensor" : "two tensors");
+    if (t) at += (double)t->count * (double)vit__type_bits(t->type) / 8;
   }
-  if (at == next) next = data;
-  if (at == next) return VIT_OK;
-  return vit__fail(VIT_ERR_FORMAT,
-      "%.200s: bytes %.0f to %.0f of its data belong to %s", path,
-      (double)VIT__MIN(at, next), (double)(at + next - VIT__MIN(at, next)),
-      at < next ? "no tensor" : "two tensors");
+  qsort(f->names, (size_t)f->notes, sizeof *list, vit__by_name);
+  qsort(list, (size_t)f->count, sizeof *list, vit__by_name);
+  for (int i = 1; i < f->notes + f->count; i++)
+    if (i != f->notes && !vit__by_name(f->names + i - 1, f->names + i))
+      return vit__fail(VIT_ERR_FORMAT, "%.200s: \"%.60s%s\" is there twice",
+          path, VIT__CUT(f->names[i].name));
+  return VIT_OK;
 }
 
-/* Read the header of the bytes, which are in memory or mapped. */
+/* Read the header of a file whose bytes are in memory or mapped. */
 static vit_result vit__read_header(vit_safetensors *f, const char *path) {
   vit__text tensors = {NULL, 0, 0, 0}, names = tensors;
   const uint16_t one = 1;
-  vit__json j = {NULL, NULL, 0};
-  vit_result r;
-  double header = 0;
+  vit__json j = {NULL, f, path, VIT_OK};
+  uint64_t n = 0;
+  int metadata = 0;
+  vit_safetensor t;
   if (*(const unsigned char *)&one == 0) /* numbers are used as they are */
     return vit__fail(VIT_ERR_FILE,
         "cannot read or write %.200s: safetensors files have the small end of "
         "a number first, this machine has its big end first",
         path);
-  for (int i = 7; i >= 0 && f->size >= 8; i--)
-    header = header * 256 + f->bytes[i];
-  if (f->size < 8 || header > (double)f->size - 8 || header > 1e8)
+  for (int i = 7; i >= 0 && f->size >= 8; i--) n = n << 8 | f->bytes[i];
+  if (f->size < 8 || n > f->size - 8 || n > 100000000)
     return vit__fail(VIT_ERR_FORMAT,
         "%.200s is not a safetensors file, or is cut off: its header should "
         "have %.0f bytes (at most 1e8), the file has %.0f",
-        path, header, (double)f->size);
-  f->data = 8 + (size_t)header;
-  j.at = (char *)f->bytes + 8;
-  j.end = (char *)f->bytes + f->data;
+        path, (double)n, (double)f->size);
+  f->data = 8 + (size_t)n;
+  f->header = j.at = (char *)vit__allocate(f->data, 1, path);
+  if (!j.at) return VIT_ERR_NO_MEMORY;
+  memcpy(j.at, f->bytes + 8, (size_t)n);
+  j.at[n] = '\0';
   vit__text_add(&names, "", 0); /* a list of nothing has an address, too */
-  vit__json_header(&j, &tensors, &names);
-  f->entries = (vit__entry *)(void *)tensors.at;
-  f->count = (int)(tensors.used / sizeof *f->entries);
+  for (int i = 0; (t.name = vit__json_next(&j, "{}", i)) != NULL; i++) {
+    if (strcmp(t.name, "__metadata__")) {
+      vit__json_tensor(&j, &t);
+      if (!j.r) vit__text_add(&tensors, (const char *)&t, sizeof t);
+    } else if (vit__json_must(&j, !metadata++) && !vit__json_is(&j, "null")) {
+      vit__name pair = {NULL, NULL, NULL};
+      for (int k = 0; (pair.name = vit__json_next(&j, "{}", k)) != NULL; k++) {
+        pair.text = vit__json_string(&j, "");
+        if (!j.r) vit__text_add(&names, (const char *)&pair, sizeof pair);
+      }
+    }
+  }
+  vit__json_must(&j, vit__json_is(&j, "") && j.at == f->header + n);
+  f->entries = (vit_safetensor *)(void *)tensors.at;
+  f->count = (int)(tensors.used / sizeof t);
   f->notes = (int)(names.used / sizeof *f->names);
   for (int i = 0; i < f->count; i++) {
-    const vit__name pair = {f->entries[i].t.name, f->entries + i};
+    const vit__name pair = {f->entries[i].name, NULL, f->entries + i};
     vit__text_add(&names, (const char *)&pair, sizeof pair);
   }
   f->names = (vit__name *)(void *)names.at;
-  if (tensors.failed || names.failed) return VIT_ERR_NO_MEMORY;
-  if (j.bad)
-    return vit__fail(VIT_ERR_FORMAT,
-        "%.200s: its header is not the JSON of safetensors near byte %.0f",
-        path, (double)(j.at - (char *)f->bytes));
-  r = vit__place_tensors(f, f->names + f->notes, path);
-  qsort(f->names, (size_t)f->notes, sizeof *f->names, vit__by_name);
-  qsort(f->names + f->notes, (size_t)f->count, sizeof *f->names, vit__by_name);
-  for (int i = 1; !r && i < f->notes + f->count; i++)
-    if (i != f->notes && !vit__by_name(f->names + i - 1, f->names + i))
-      r = vit__fail(VIT_ERR_FORMAT, "%.200s: \"%.60s%s\" is there twice", path,
-          f->names[i].name, VIT__DOTS(f->names[i].name));
-  return r;
-}
-
-/* Map the file, or else read it. The mapping is private, because the strings of
-   the header are cut out in place. */
-static vit_result vit__map_file(vit_safetensors *f, const char *path) {
-#ifndef _WIN32
-  struct stat info;
-  f->file = open(path, O_RDONLY);
-  if (f->file >= 0 && !fstat(f->file, &info) && S_ISREG(info.st_mode) &&
-      info.st_size > 0 && (uintmax_t)info.st_size < SIZE_MAX) {
-    void *at = mmap(NULL, (size_t)info.st_size, PROT_READ | PROT_WRITE,
-        MAP_PRIVATE, f->file, 0);
-    f->size = (size_t)info.st_size;
-    f->bytes = (unsigned char *)at;
-    if (at != MAP_FAILED) return VIT_OK;
-  }
-  if (f->file >= 0) close(f->file);
-#endif
-  f->file = -1;
-  return vit__read_file(path, &f->bytes, &f->size);
-}
-
-/* Give the pages of a tensor back to the system: a loaded model should not be
-   in memory twice. Whoever looks at it again has it read again. */
-static void vit__forget(
-    const vit_safetensors *f, const void *data, size_t bytes) {
-#ifndef _WIN32
-  const size_t page = (size_t)sysconf(_SC_PAGESIZE);
-  size_t first = (size_t)((const unsigned char *)data - f->bytes);
-  size_t end = (first + bytes) / page * page;
-  first = (first + page - 1) / page * page;
-  if (f->file >= 0 && first < end)
-    (void)!mmap(f->bytes + first, end - first, PROT_READ | PROT_WRITE,
-        MAP_PRIVATE | MAP_FIXED, f->file, (off_t)first);
-#else
-  (void)f, (void)data, (void)bytes;
-#endif
+  if (!j.r && (tensors.failed || names.failed)) j.r = VIT_ERR_NO_MEMORY;
+  return j.r ? j.r : vit__sort_names(f, path);
 }
 
 VIT_DEF vit_result vit_safetensors_open(vit_safetensors *f, const char *path) {
-  vit_result r;
+  vit_result r = VIT_OK;
   memset(f, 0, sizeof *f);
-  r = vit__map_file(f, path);
+  f->file = -1;
+#ifndef _WIN32
+  struct stat info;
+  f->file = open(path, O_RDONLY);
+  if (f->file >= 0 && !fstat(f->file, &info) &&
+      (uintmax_t)info.st_size < SIZE_MAX) {
+    const size_t size = (size_t)info.st_size;
+    void *at = mmap(NULL, size, PROT_READ, MAP_PRIVATE, f->file, 0);
+    if (at != MAP_FAILED) f->bytes = (unsigned char *)at, f->size = size;
+  }
+  if (f->file >= 0 && !f->bytes) close(f->file), f->file = -1;
+#endif
+  if (!f->bytes) r = vit__read_file(path, &f->bytes, &f->size);
   if (!r) r = vit__read_header(f, path);
   if (r) vit_safetensors_close(f);
   return r;
@@ -8471,13 +8392,11 @@ VIT_DEF vit_result vit_safetensors_open(vit_safetensors *f, const char *path) {
 
 VIT_DEF void vit_safetensors_close(vit_safetensors *f) {
 #ifndef _WIN32
-  if (f->bytes && f->file >= 0) {
-    munmap(f->bytes, f->size);
-    close(f->file);
-    f->bytes = NULL;
-  }
+  if (f->bytes && f->file >= 0)
+    munmap(f->bytes, f->size), close(f->file), f->bytes = NULL;
 #endif
   if (f->bytes) VIT_FREE(f->bytes);
+  if (f->header) VIT_FREE(f->header);
   if (f->entries) VIT_FREE(f->entries);
   if (f->names) VIT_FREE(f->names);
   memset(f, 0, sizeof *f);
@@ -8486,74 +8405,48 @@ VIT_DEF void vit_safetensors_close(vit_safetensors *f) {
 VIT_DEF int vit_safetensors_at(
     const vit_safetensors *f, int i, vit_safetensor *t) {
   if (i < 0 || i >= f->count) return 0;
-  *t = f->entries[i].t;
+  *t = f->entries[i];
   return 1;
-}
-
-static const void *vit__named(const vit__name *list, int n, const char *name) {
-  const vit__name wanted = {name, NULL};
-  const void *at =
-      bsearch(&wanted, list, (size_t)n, sizeof *list, vit__by_name);
-  return at ? ((const vit__name *)at)->what : NULL;
 }
 
 VIT_DEF vit_result vit_safetensors_find(
     const vit_safetensors *f, const char *name, vit_safetensor *t) {
-  const void *e = vit__named(f->names + f->notes, f->count, name);
-  if (e) *t = ((const vit__entry *)e)->t;
-  if (e) return VIT_OK;
-  return vit__fail(VIT_ERR_FORMAT, "the file has no tensor \"%.60s%s\"", name,
-      VIT__DOTS(name));
+  const void *found = bsearch(&name, f->names + f->notes, (size_t)f->count,
+      sizeof *f->names, vit__by_name);
+  if (found) return *t = *((const vit__name *)found)->tensor, VIT_OK;
+  return vit__fail(
+      VIT_ERR_FORMAT, "the file has no tensor \"%.60s%s\"", VIT__CUT(name));
 }
 
 VIT_DEF const char *vit_safetensors_metadata(
     const vit_safetensors *f, const char *key) {
-  return (const char *)vit__named(f->names, f->notes, key);
+  const void *found =
+      bsearch(&key, f->names, (size_t)f->notes, sizeof *f->names, vit__by_name);
+  return found ? ((const vit__name *)found)->text : NULL;
 }
 
 /* -- writing ------------------------------------------------------------- */
 
-/* A string of JSON: quoted, with what must be escaped. A byte that is no UTF-8,
-   as in the names of old files, becomes the sign for that. */
-static void vit__text_string(vit__text *t, const char *s) {
-  const char *end = s + strlen(s);
-  vit__text_add(t, "\"", 1);
-  for (size_t n; s < end; s += n ? n : 1) {
-    n = vit__utf8(s, end);
-    if (n == 0)
-      vit__text_print(t, "\\ufffd");
-    else if (*s == '"' || *s == '\\' || (unsigned char)*s < ' ')
-      vit__text_print(t, "\\u%04x", (unsigned)*s);
+/* `before` and a string of JSON: quoted, with what must be escaped. A byte that
+   is no UTF-8, as in the names of old files, becomes the sign for that. */
+static void vit__text_string(vit__text *t, const char *before, const char *s) {
+  vit__text_print(t, "%s\"", before);
+  for (size_t n; *s; s += n ? n : 1) {
+    n = vit__utf8(s);
+    if (n == 0 || *s == '"' || *s == '\\' || (unsigned char)*s < ' ')
+      vit__text_print(t, "\\u%04x", n ? (unsigned)*s : 0xFFFD);
     else
       vit__text_add(t, s, n);
   }
   vit__text_add(t, "\"", 1);
 }
 
-/* A pair of the metadata. The first one begins the file: room for the length of
-   the header, then the header. */
-static const char vit__start[] = "\0\0\0\0\0\0\0\0{\"__metadata__\":{";
-static void vit__note_text(
-    vit__text *notes, const char *key, const char *value) {
-  if (notes->used) vit__text_add(notes, ",", 1);
-  if (!notes->used) vit__text_add(notes, vit__start, sizeof vit__start - 1);
-  vit__text_string(notes, key);
-  vit__text_add(notes, ":", 1);
-  vit__text_string(notes, value);
-}
-
-/* The same with numbers, at most 100 characters. */
-#if defined(__GNUC__)
-__attribute__((format(printf, 3, 4)))
-#endif
-static void
-vit__note(vit__text *notes, const char *key, const char *format, ...) {
-  char value[104];
-  va_list args;
-  va_start(args, format);
-  vsnprintf(value, sizeof value, format, args);
-  va_end(args);
-  vit__note_text(notes, key, value);
+/* A pair of the metadata. The first one begins the file: eight characters where
+   the length of the header will stand, then the header. */
+#define VIT__START "(length){\"__metadata__\":{"
+static void vit__note(vit__text *notes, const char *key, const char *value) {
+  vit__text_string(notes, notes->used ? "," : VIT__START, key);
+  vit__text_string(notes, ":", value);
 }
 
 /* ,"w":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]} for the header, and
@@ -8569,10 +8462,9 @@ static vit_result vit__add_tensor(const char *path, const vit_safetensor *t,
     return vit__fail(VIT_ERR_CONFIG,
         "cannot write %.150s: tensor %.60s%s holds %.0f elements of type "
         "%.15s, its shape says %.0f",
-        path, t->name, VIT__DOTS(t->name), (double)t->count, t->type, elements);
+        path, VIT__CUT(t->name), (double)t->count, t->type, elements);
   vit__text_add(pieces, (const char *)&piece, sizeof piece);
-  vit__text_add(header, ",", 1);
-  vit__text_string(header, t->name);
+  vit__text_string(header, ",", t->name);
   vit__text_print(header, ":{\"dtype\":\"%s\",\"shape\":[", t->type);
   for (int d = 0; d < t->dims; d++)
     vit__text_print(header, "%s%d", d ? "," : "", t->shape[d]);
@@ -8586,11 +8478,11 @@ static vit_result vit__check_weights(vit_result r, const vit_safetensor *t) {
   for (size_t i = 0; i < t->count; i++) {
     float w;
     memcpy(&w, (const char *)t->data + i * sizeof w, sizeof w);
-    if (!vit__is_finite((double)w))
+    if (!VIT__IS_FINITE(w))
       return vit__fail(r,
           "tensor %.60s%s: number %.0f of %.0f is %g; a model is saved and "
           "loaded with finite numbers alone",
-          t->name, VIT__DOTS(t->name), (double)i, (double)t->count, (double)w);
+          VIT__CUT(t->name), (double)i, (double)t->count, (double)w);
   }
   return VIT_OK;
 }
@@ -8605,9 +8497,8 @@ static vit_result vit__write_model(const char *path, const vit_model *m,
   vit_safetensors f;
   vit_result r = VIT_OK;
   double data = 0;
-  if (m) vit__note_text(notes, "format", "pt"); /* transformers asks for it */
-  if (!notes->used) vit__text_add(notes, vit__start, sizeof vit__start - 1);
-  vit__text_add(notes, "}", 1);
+  if (m) vit__note(notes, "format", "pt"); /* transformers asks for it */
+  vit__text_print(notes, notes->used ? "}" : VIT__START "}");
   vit__text_add(&pieces, (const char *)&first, sizeof first);
   for (int i = 0; !r && m && vit_tensor_at(&m->config, i, &p); i++) {
     vit_safetensor t =
@@ -8619,26 +8510,21 @@ static vit_result vit__write_model(const char *path, const vit_model *m,
   }
   for (int i = 0; !r && i < count; i++)
     r = vit__add_tensor(path, more + i, notes, &pieces, &data);
-  vit__text_add(notes, "}", 1);
-  while (notes->used % 8 && !notes->failed) /* the data begins even */
-    vit__text_add(notes, " ", 1);
+  /* the data begins even */
+  vit__text_add(notes, "}       ", 8 - notes->used % 8);
+  if (!r && (notes->failed || pieces.failed)) r = VIT_ERR_NO_MEMORY;
   memset(&f, 0, sizeof f);
-  f.file = -1;
-  f.size = notes->used + (size_t)data;
-  if (!r && !notes->failed && !pieces.failed)
-    f.bytes = (unsigned char *)vit__allocate(notes->used, 1, "a header");
-  if (!r && !f.bytes) r = VIT_ERR_NO_MEMORY;
-  if (!r) { /* it must open again: with a name twice it would not */
+  if (!r) {
     for (int i = 0; i < 8; i++)
       notes->at[i] = (char)((uint64_t)(notes->used - 8) >> 8 * i);
-    memcpy(f.bytes, notes->at, notes->used);
-    r = vit__read_header(&f, path);
-  }
-  all = (vit__piece *)(void *)pieces.at;
-  if (!r) {
+    f.bytes = (unsigned char *)notes->at;
+    f.size = notes->used + (size_t)data;
+    all = (vit__piece *)(void *)pieces.at;
     all->data = notes->at;
     all->size = notes->used;
-    r = vit__replace_file(path, all, (int)(pieces.used / sizeof *all));
+    r = vit__read_header(&f, path); /* with a name twice it would not open */
+    if (!r) r = vit__replace_file(path, all, (int)(pieces.used / sizeof *all));
+    f.bytes = NULL; /* the notes' own */
   }
   vit_safetensors_close(&f);
   vit__text_free(&pieces);
@@ -8653,7 +8539,7 @@ VIT_DEF vit_result vit_safetensors_write(const char *path,
     return vit__fail(VIT_ERR_CONFIG,
         "cannot write %.150s: it would hold %d tensors", path, count);
   for (int i = 0; metadata && metadata[i] && metadata[i + 1]; i += 2)
-    vit__note_text(&notes, metadata[i], metadata[i + 1]);
+    vit__note(&notes, metadata[i], metadata[i + 1]);
   return vit__write_model(path, NULL, &notes, tensors, count);
 }
 
@@ -8666,9 +8552,9 @@ static vit_result vit__read_weights(const vit_config *c, float *block,
   vit_tensor want;
   vit_safetensor have;
   const int *y = want.shape, *x = have.shape;
-  for (int i = 0; vit_tensor_at(c, i, &want); i++) {
+  vit_result r = VIT_OK;
+  for (int i = 0; !r && vit_tensor_at(c, i, &want); i++) {
     char name[512];
-    vit_result r;
     snprintf(name, sizeof name, "%.440s%s", prefix, want.name);
     r = vit_safetensors_find(f, name, &have);
     if (r) return r;
@@ -8677,16 +8563,19 @@ static vit_result vit__read_weights(const vit_config *c, float *block,
       return vit__fail(VIT_ERR_FORMAT,
           "tensor %.60s%s is %s [%d,%d,%d,%d] in the file, the model wants F32 "
           "[%d,%d,%d,%d]",
-          name, VIT__DOTS(name), have.type, x[0], x[1], x[2], x[3], y[0], y[1],
-          y[2], y[3]);
+          VIT__CUT(name), have.type, x[0], x[1], x[2], x[3], y[0], y[1], y[2],
+          y[3]);
     if (block)
       memcpy(block + want.offset, have.data, want.count * sizeof(float));
     else
       r = vit__check_weights(VIT_ERR_FORMAT, &have);
-    vit__forget(f, have.data, want.count * sizeof(float));
-    if (r) return r;
+#ifndef _WIN32 /* mapped anew, no page of it is in memory beside the model */
+    if (f->file >= 0)
+      (void)!mmap(
+          f->bytes, f->size, PROT_READ, MAP_PRIVATE | MAP_FIXED, f->file, 0);
+#endif
   }
-  return VIT_OK;
+  return r;
 }
 
 VIT_DEF vit_result vit_model_load(
@@ -8700,15 +8589,16 @@ VIT_DEF vit_result vit_model_load(
 
 /* What the model was trained on: normalisation and names of the classes. */
 static void vit__note_dataset(vit__text *notes, const vit_dataset *d) {
+  char key[24], value[64];
   for (int std = 0; std < 2; std++) {
     const float *v = std ? d->std : d->mean;
-    vit__note(notes, std ? "std" : "mean", "%.9g %.9g %.9g", (double)v[0],
-        (double)v[1], (double)v[2]);
+    snprintf(value, sizeof value, "%.9g %.9g %.9g", (double)v[0], (double)v[1],
+        (double)v[2]);
+    vit__note(notes, std ? "std" : "mean", value);
   }
   for (int k = 0; d->names && k < d->classes; k++) {
-    char key[24];
     snprintf(key, sizeof key, "class.%d", k);
-    vit__note_text(notes, key, d->names[k]);
+    vit__note(notes, key, d->names[k]);
   }
 }
 
@@ -8716,25 +8606,24 @@ VIT_DEF vit_result vit_model_save(
     const vit_model *m, const vit_dataset *d, const char *path) {
   const char *name, *text;
   double value;
+  vit__setting s;
   vit__text notes = {NULL, 0, 0, 0};
   vit_result r = vit__check_model(m);
   if (!r && m->packed) r = vit__refuse_packed();
   if (!r) r = vit__check_point();
-  if (r) return r;
-  for (int i = 0; vit_config_field(&m->config, i, &name, &text, &value); i++) {
-    char key[64];
-    snprintf(key, sizeof key, "config.%s", name);
-    vit__note(&notes, key, "%.9g", value);
+  for (int i = 0; !r && vit_config_field(&m->config, i, &name, &text, &value);
+       i++) {
+    vit__set(&s, "config", name, value);
+    vit__note(&notes, s.name, s.value);
   }
-  if (d) vit__note_dataset(&notes, d);
-  return vit__write_model(path, m, &notes, NULL, 0);
+  if (!r && d) vit__note_dataset(&notes, d);
+  return r ? r : vit__write_model(path, m, &notes, NULL, 0);
 }
 
 /* Size `dim` of a tensor, 0 if it is not there. */
 static int vit__told(const vit_safetensors *f, const char *name, int dim) {
-  const vit__entry *e =
-      (const vit__entry *)vit__named(f->names + f->notes, f->count, name);
-  return e ? e->t.shape[dim] : 0;
+  vit_safetensor t;
+  return vit_safetensors_find(f, name, &t) ? 0 : t.shape[dim];
 }
 
 /* The config of a model's file: what its tensors tell, then what it says. */
@@ -8762,14 +8651,12 @@ static vit_result vit__read_config(
   c->final_norm = vit__told(f, "norm.weight", 0) > 0;
   if (vit__told(f, "pos_embed", 0)) c->positions = VIT_POSITIONS_LEARNED;
   if (!c->class_token) c->pool = VIT_POOL_MEAN;
-  for (c->depth = 0;; c->depth++) {
-    snprintf(block, sizeof block, "blocks.%d.norm1.weight", c->depth);
-    if (!vit__told(f, block, 0)) break;
-  }
+  c->depth = -1;
+  do snprintf(block, sizeof block, "blocks.%d.norm1.weight", ++c->depth);
+  while (vit__told(f, block, 0));
   for (int i = 0; !r && i < f->notes; i++)
     if (!strncmp(f->names[i].name, "config.", 7))
-      r = vit_config_set(
-          c, f->names[i].name + 7, (const char *)f->names[i].what);
+      r = vit_config_set(c, f->names[i].name + 7, f->names[i].text);
   if (c->head_dim == 0 && c->heads > 0)
     c->head_dim = vit__told(f, "blocks.0.attn.qkv.weight", 0) / 3 / c->heads;
   return r ? r : vit_config_resolve(c);
@@ -8778,6 +8665,7 @@ static vit_result vit__read_config(
 /* What vit__note_dataset wrote. */
 static vit_result vit__read_dataset(vit_dataset *d, const vit_config *m,
     const vit_safetensors *f, const char *path) {
+  vit_result r;
   d->channels = m->channels;
   d->height = m->image_height;
   d->width = m->image_width;
@@ -8787,33 +8675,30 @@ static vit_result vit__read_dataset(vit_dataset *d, const vit_config *m,
     const char *key = std ? "std" : "mean";
     const char *text = vit_safetensors_metadata(f, key);
     float *v = std ? d->std : d->mean;
-    int n = 0, at = 0;
-    if (text)
-      n = sscanf(text, "%f%n %f%n %f%n", v, &at, v + 1, &at, v + 2, &at);
-    if (text && (text[at] || (n != 3 && (n != 1 || d->channels != 1))))
+    int n, at = 0;
+    if (!text) text = std ? "1 1 1" : "0 0 0";
+    n = sscanf(text, "%f%n %f%n %f%n", v, &at, v + 1, &at, v + 2, &at);
+    if (n == 1 && d->channels == 1) v[1] = v[2] = v[0], n = 3;
+    if (text[at] || n != 3)
       return vit__fail(VIT_ERR_FORMAT,
           "%.200s: its %s is \"%.60s\"; it must be three numbers, or one for a "
           "grey model",
           path, key, text);
-    for (int c = 0; c < 3; c++) {
-      if (!text) v[c] = (float)std;
-      if (n == 1) v[c] = v[0];
-      if (!vit__is_finite((double)v[c]) || (std && v[c] <= 0))
+    for (int c = 0; c < 3; c++)
+      if (!VIT__IS_FINITE(v[c]) || (std && v[c] <= 0))
         return vit__fail(VIT_ERR_FORMAT, "%.200s: its %s of channel %d is %g",
             path, key, c, (double)v[c]);
-    }
   }
   if (!vit_safetensors_metadata(f, "class.0")) return VIT_OK;
-  d->names = (char(*)[VIT_NAME_SIZE])vit__allocate(
-      (size_t)d->classes, VIT_NAME_SIZE, "the names of the classes");
-  for (int k = 0; d->names && k < d->classes; k++) {
+  r = vit__allocate_names(d);
+  for (int k = 0; !r && k < d->classes; k++) {
     char key[24];
     const char *name;
     snprintf(key, sizeof key, "class.%d", k);
     name = vit_safetensors_metadata(f, key);
     snprintf(d->names[k], VIT_NAME_SIZE, "%.63s", name ? name : key + 6);
   }
-  return d->names ? VIT_OK : VIT_ERR_NO_MEMORY;
+  return r;
 }
 
 VIT_DEF vit_result vit_model_open(

@@ -630,7 +630,7 @@ static void with_metadata(const char *from, const char *to, int keep, const char
     if (skip && !strcmp(f.names[i].name, skip)) continue;
     if (key && !strcmp(f.names[i].name, key)) continue;
     notes[n++] = f.names[i].name;
-    notes[n++] = (const char *)f.names[i].what;
+    notes[n++] = f.names[i].text;
   }
   for (int i = 0; !keep && i < 3; i++) {
     static const char *const musts[] = {"config.image_height", "config.image_width", "config.heads"};

@@ -1252,6 +1252,32 @@ static void test_safetensors_cut_off(void) {
   }
 }
 
+/* A header that ends inside an escape, at the last byte of a page behind which
+   nothing may be touched: as UTF-8 the escape would be longer than it is here. */
+static void test_safetensors_last_byte(void) {
+#ifndef _WIN32
+  const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+  void *guards[64];
+  int file;
+  vit_safetensors f;
+  char *at = (char *)malloc(page);
+  if (!at) exit(1);
+  memset(at, ' ', page);
+  for (int i = 0; i < 8; i++) at[i] = (char)((uint64_t)(page - 8) >> 8 * i);
+  at[8] = '{';
+  memcpy(at + page - 3, "\"\\u", 3);
+  write_file("file.safetensors", at, page);
+  free(at);
+  file = open(path_of("file.safetensors"), O_RDONLY);
+  for (int i = 0; i < 64; i++) guards[i] = mmap(NULL, page, PROT_NONE, MAP_PRIVATE, file, 0);
+  CHECK(vit_safetensors_open(&f, path_of("file.safetensors")) == VIT_ERR_FORMAT && !f.bytes, "%s", vit_error());
+  for (int i = 0; i < 64; i++)
+    if (guards[i] != MAP_FAILED) munmap(guards[i], page);
+  close(file);
+  no_leak("the last byte");
+#endif
+}
+
 static void test_safetensors_fuzz(void) {
   static const char alphabet[] = "{}[]\":,\\u0019 a";
   const int rounds = test_quick() ? 1000 : 5000;
@@ -1506,6 +1532,7 @@ int main(void) {
   RUN(test_safetensors_many);
   RUN(test_safetensors_errors);
   RUN(test_safetensors_cut_off);
+  RUN(test_safetensors_last_byte);
   RUN(test_safetensors_fuzz);
   RUN(test_safetensors_verdicts);
   RUN(test_model_load);

@@ -20,10 +20,10 @@ static void read_all(const vit_safetensors *f) {
     if (t.dims >= 0 && kept < 8 && !strstr(t.name, "\xC0\x80")) list[kept++] = t;
   }
   must(n == f->count && sum <= 255 * f->size);
-  for (n = 0; n < f->notes; n++) must(vit_safetensors_metadata(f, f->names[n].name) == f->names[n].what);
+  for (n = 0; n < f->notes; n++) must(vit_safetensors_metadata(f, f->names[n].name) == f->names[n].text);
   for (n = 0; n < f->notes && n < 8; n++) {
     notes[2 * n] = f->names[n].name;
-    notes[2 * n + 1] = (const char *)f->names[n].what;
+    notes[2 * n + 1] = f->names[n].text;
     plain &= !strstr(notes[2 * n], "\xC0\x80");
   }
   notes[2 * n] = NULL;
@@ -87,7 +87,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   if (!vit_safetensors_open(&f, path)) read_all(&f);
   vit_safetensors_close(&f);
   if (!vit_model_open(&m, path, &about)) {
-    must(m.params.block && about.classes == m.config.classes && vit__is_finite((double)about.mean[0]));
+    must(m.params.block && about.classes == m.config.classes && VIT__IS_FINITE(about.mean[0]));
     for (int k = 0; about.names && k < about.classes; k++) must(strlen(about.names[k]) < VIT_NAME_SIZE);
     vit_dataset_free(&about);
     vit_model_free(&m);
