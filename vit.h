@@ -8443,9 +8443,9 @@ static void vit__text_string(vit__text *t, const char *before, const char *s) {
 
 /* A pair of the metadata. The first one begins the file: eight characters where
    the length of the header will stand, then the header. */
-#define VIT__START "(length){\"__metadata__\":{"
+#define VIT__HEAD "(length){\"__metadata__\":{"
 static void vit__note(vit__text *notes, const char *key, const char *value) {
-  vit__text_string(notes, notes->used ? "," : VIT__START, key);
+  vit__text_string(notes, notes->used ? "," : VIT__HEAD, key);
   vit__text_string(notes, ":", value);
 }
 
@@ -8498,7 +8498,7 @@ static vit_result vit__write_model(const char *path, const vit_model *m,
   vit_result r = VIT_OK;
   double data = 0;
   if (m) vit__note(notes, "format", "pt"); /* transformers asks for it */
-  vit__text_print(notes, notes->used ? "}" : VIT__START "}");
+  vit__text_print(notes, notes->used ? "}" : VIT__HEAD "}");
   vit__text_add(&pieces, (const char *)&first, sizeof first);
   for (int i = 0; !r && m && vit_tensor_at(&m->config, i, &p); i++) {
     vit_safetensor t =
@@ -8606,15 +8606,16 @@ VIT_DEF vit_result vit_model_save(
     const vit_model *m, const vit_dataset *d, const char *path) {
   const char *name, *text;
   double value;
-  vit__setting s;
+  vit__compared one, *s;
   vit__text notes = {NULL, 0, 0, 0};
   vit_result r = vit__check_model(m);
   if (!r && m->packed) r = vit__refuse_packed();
   if (!r) r = vit__check_point();
   for (int i = 0; !r && vit_config_field(&m->config, i, &name, &text, &value);
        i++) {
+    s = &one;
     vit__set(&s, "config", name, value);
-    vit__note(&notes, s.name, s.value);
+    vit__note(&notes, one.name, one.value);
   }
   if (!r && d) vit__note_dataset(&notes, d);
   return r ? r : vit__write_model(path, m, &notes, NULL, 0);
