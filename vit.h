@@ -8443,9 +8443,9 @@ static void vit__text_string(vit__text *t, const char *before, const char *s) {
 
 /* A pair of the metadata. The first one begins the file: eight characters where
    the length of the header will stand, then the header. */
-#define VIT__HEAD "(length){\"__metadata__\":{"
+#define VIT__OPENING "(length){\"__metadata__\":{"
 static void vit__note(vit__text *notes, const char *key, const char *value) {
-  vit__text_string(notes, notes->used ? "," : VIT__HEAD, key);
+  vit__text_string(notes, notes->used ? "," : VIT__OPENING, key);
   vit__text_string(notes, ":", value);
 }
 
@@ -8498,7 +8498,7 @@ static vit_result vit__write_model(const char *path, const vit_model *m,
   vit_result r = VIT_OK;
   double data = 0;
   if (m) vit__note(notes, "format", "pt"); /* transformers asks for it */
-  vit__text_print(notes, notes->used ? "}" : VIT__HEAD "}");
+  vit__text_print(notes, notes->used ? "}" : VIT__OPENING "}");
   vit__text_add(&pieces, (const char *)&first, sizeof first);
   for (int i = 0; !r && m && vit_tensor_at(&m->config, i, &p); i++) {
     vit_safetensor t =
