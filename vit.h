@@ -6440,97 +6440,74 @@ VIT_DEF double vit_top_accuracy(
 /*  >>10 inside                                                             */
 /* ------------------------------------------------------------------------ */
 
-static FILE *vit__plot_open(const vit_plot *p, const char *ending) {
-  char path[340];
-  FILE *f;
-  snprintf(path, sizeof path, "%s/%s.%s", p->dir, p->name, ending);
-  f = fopen(path, "w");
-  if (!f)
-    vit__fail(
-        VIT_ERR_FILE, "cannot write %.300s: %.100s", path, strerror(errno));
-  return f;
-}
-
 VIT_DEF vit_result vit_plot_begin(
     vit_plot *p, const char *dir, const char *name, int width, int height) {
-  /* colours that also differ for the colour-blind (Okabe and Ito 2008), and
-     points that differ in grey */
-  static const char *const lines[] = {"0072B2' pt 7", "D55E00' pt 5",
-      "009E73' pt 9", "CC79A7' pt 11", "E69F00' pt 13", "56B4E9' pt 4",
-      "000000' pt 6"};
+  static const char *const letters =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-";
   vit_result r = vit__check_point();
   memset(p, 0, sizeof *p);
   if (!r) r = vit_make_dir(dir);
-  if (r) return r;
-  if (name[strspn(name,
-          "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")])
-    return vit__fail(VIT_ERR_FILE,
+  if (!r && name[strspn(name, letters)])
+    r = vit__fail(VIT_ERR_FILE,
         "the name of a figure may hold letters, digits, - and _, but it is "
         "\"%.60s\"",
         name);
-  if (strlen(dir) >= sizeof p->dir || strlen(name) >= sizeof p->name)
-    return vit__fail(VIT_ERR_FILE,
+  if (!r && (strlen(dir) >= sizeof p->dir || strlen(name) >= sizeof p->name))
+    r = vit__fail(VIT_ERR_FILE,
         "the name of figure %.60s in %.200s is too long", name, dir);
+  for (int i = 0; !r && i < 2; i++) {
+    char path[340];
+    FILE **f = i ? &p->data : &p->script;
+    snprintf(path, sizeof path, "%s/%s.%s", dir, name, i ? "dat" : "gp");
+    if ((*f = fopen(path, "w")) == NULL)
+      r = vit__fail(
+          VIT_ERR_FILE, "cannot write %.300s: %.100s", path, strerror(errno));
+  }
+  if (r && p->script) fclose(p->script), p->script = NULL;
+  if (r) return r;
   snprintf(p->dir, sizeof p->dir, "%s", dir);
   snprintf(p->name, sizeof p->name, "%s", name);
-  p->script = vit__plot_open(p, "gp");
-  p->data = p->script ? vit__plot_open(p, "dat") : NULL;
-  if (!p->data) {
-    if (p->script) fclose(p->script);
-    p->script = NULL;
-    return VIT_ERR_FILE;
-  }
   fprintf(p->script,
       "# Draw again with: gnuplot -d %s.gp\n"
       "set terminal pngcairo size %d,%d font 'sans,11' background 'white'\n"
-      "set output '%s.png'\nset encoding utf8\nset border lw 0.8\n"
-      "set tics nomirror\nset key noenhanced\nset linetype cycle 7\n",
+      "set output '%s.png'; set encoding utf8; set border lw 0.8\n"
+      "set tics nomirror; set key noenhanced; set linetype cycle 7\n"
+      "# colours that differ for the colour-blind, too (Okabe and Ito 2008)\n"
+      "colors = '0072B2 D55E00 009E73 CC79A7 E69F00 56B4E9 000000'\n"
+      "do for [i=1:7] { set linetype i lw 2.5 ps 0.8 \\\n"
+      "  lc rgb '#'.word(colors, i) pt int(word('7 5 9 11 13 4 6', i)) }\n",
       name, width, height, name);
-  for (int i = 0; i < 7; i++)
-    fprintf(p->script, "set linetype %d lc rgb '#%s lw 2.5 ps 0.8\n", i + 1,
-        lines[i]);
   return VIT_OK;
 }
 
-/* 'text' for a shell, with the quotes inside made safe. */
-static void vit__shell_quote(char *to, size_t size, const char *text) {
-  size_t n = 1;
-  *to = '\'';
-  for (; *text && n + 6 < size; text++)
-    n += (size_t)snprintf(
-        to + n, size - n, "%s%c", *text == '\'' ? "'\\'" : "", *text);
-  snprintf(to + n, size - n, "'");
-}
-
 VIT_DEF vit_result vit_plot_end(vit_plot *p) {
-  char dir[1100], command[1400];
+  char command[1400];
   int status, bad;
   if (!p->script)
     return vit__fail(VIT_ERR_STATE,
         "there is no figure: vit_plot_begin failed or was not called");
   bad = ferror(p->script) || ferror(p->data);
-  bad |= fclose(p->script) != 0;
-  bad |= fclose(p->data) != 0;
+  bad |= (fclose(p->script) | fclose(p->data)) != 0;
   p->script = p->data = NULL;
   if (bad)
     return vit__fail(VIT_ERR_FILE,
         "cannot write the figure %s in %s; is the disk full?", p->name, p->dir);
 #ifdef _WIN32
-  snprintf(dir, sizeof dir, "\"%s\"", p->dir);
-  snprintf(command, sizeof command, "cd /d %s && gnuplot -d %s.gp 2>NUL", dir,
-      p->name);
-#else
-  vit__shell_quote(dir, sizeof dir, p->dir);
-  snprintf(command, sizeof command,
-      "CDPATH= cd -- %s && gnuplot -d %s.gp 2>/dev/null", dir, p->name);
-#endif
+  snprintf(command, sizeof command, "cd /d \"%s\" && gnuplot -d %s.gp 2>NUL",
+      p->dir, p->name);
   status = system(command);
-  if (status == 0) return VIT_OK;
-#ifndef _WIN32
-  if (status == 2 ||
-      status == 130 << 8) /* SIGINT, which system() ignores here */
+#else
+  char dir[4 * sizeof p->dir] = "", *to = dir; /* a quote in it becomes '\'' */
+  for (const char *from = p->dir; *from; from++)
+    to += snprintf(to, 5, "%s%c", *from == '\'' ? "'\\'" : "", *from);
+  snprintf(command, sizeof command,
+      "CDPATH= cd -- '%s' && gnuplot -d %s.gp 2>/dev/null", dir, p->name);
+  status =
+      system(command); /* which ignores SIGINT; the shell or gnuplot tell */
+  if (status == 2 || status == 130 << 8)
     return vit__fail(VIT_STOPPED, "stopped while gnuplot drew %s", p->name);
 #endif
+  if (status == 0) return VIT_OK;
   return vit__fail(VIT_ERR_GNUPLOT,
       "no picture: gnuplot %s `gnuplot -d %s.gp` in %s",
       status == 127 << 8 || status == 127 ? "is missing; install it, then run"
@@ -6543,43 +6520,43 @@ static void vit__plot_text(FILE *f, const char *command, const char *text) {
   fprintf(f, "%s \"", command);
   for (; *text; text++) /* in quotes, gnuplot runs what backquotes enclose */
     if (*text == '\n')
-      fprintf(f, "\\n");
+      fputs("\\n", f);
     else
       fputc(strchr("\"\\`", *text) ? '\'' : *text, f);
-  fprintf(f, "\"");
+  fputc('"', f);
 }
 
 /* What gnuplot draws of histories, run i at index i - 1 of the data. One run
    has a colour for each curve, several have a colour for each run. */
 static const char vit__runs_script[] =
-    "set termoption noenhanced\n"
+    "set termoption noenhanced; set style data linespoints\n"
     "set multiplot layout 1, judged ? 3 : 2\n"
     "color(i, curve) = runs > 1 ? i : curve\n"
     "first(i, text) = i > 1 ? '' : text\n"
+    "mark(i, epoch, y) = epoch == best[i] ? y : NaN\n"
     "set grid ytics lt 1 lw 1 lc rgb '#dddddd'; set key tmargin center\n"
     "stats data using 1 nooutput; epochs = STATS_max\n"
     "set xrange [0.8-epochs/50.0:1.02*epochs+0.2]; set xlabel 'epoch'\n"
     "set xtics int(epochs + 9) / 10; set offsets 0, 0, graph 0.05, 0\n"
     "set title 'Loss'; set ylabel 'cross entropy (nats)'\n"
     "if (runs == 1) set yrange [floor(10 * least) / 10.0:*]\n"
-    "plot for [i=1:runs] data index i-1 using 1:2 with linespoints dt 2 \\\n"
-    "       lt color(i, 1) title first(i, 'training (mean of the epoch)'), \\\n"
-    "     for [i=1:runs] data index i-1 using 1:3 with linespoints \\\n"
-    "       lt color(i, 2) title best[i] ? name[i] : '', \\\n"
-    "     for [i=1:runs] data index i-1 using 1:($1 == best[i] ? $3 : NaN) \\\n"
+    "plot for [i=1:runs] data index i-1 using 1:2 dt 2 lt color(i, 1) \\\n"
+    "       title first(i, 'training (mean of the epoch)'), \\\n"
+    "     for [i=1:runs] data index i-1 using 1:3 lt color(i, 2) \\\n"
+    "       title best[i] ? name[i] : '', \\\n"
+    "     for [i=1:runs] data index i-1 using 1:(mark(i, $1, $3)) \\\n"
     "       with points lt 7 ps 2.2 title first(i, judged ? 'best' : ''), \\\n"
     "     least > 0 ? least : NaN with lines lt 7 lw 1 dt 3 \\\n"
     "       title least > 0 ? sprintf('least possible: %.3f', least) : ''\n"
     "set title judge; set ylabel 'right answers (%)'; set yrange [*:*<100]\n"
     "if (judged) plot for [i=1:runs] data index i-1 using 1:4 \\\n"
-    "       with linespoints lt color(i, 3) title best[i] ? \\\n"
-    "       sprintf('%s: best %.2f %%', name[i], top[i]) : '', \\\n"
-    "     for [i=1:runs] data index i-1 using 1:($1 == best[i] ? $4 : NaN) \\\n"
+    "       lt color(i, 3) title !best[i] ? '' : \\\n"
+    "       sprintf('%s: best %.2f %%', name[i], top[i]), \\\n"
+    "     for [i=1:runs] data index i-1 using 1:(mark(i, $1, $4)) \\\n"
     "       with points lt 7 ps 2.2 title first(i, 'best')\n"
     "set title 'Learning rate'; set ylabel 'last step'; set yrange [0:*]\n"
-    "plot for [i=1:runs] data index i-1 using 1:5 with linespoints \\\n"
-    "       lt color(i, 4) title runs > 1 ? name[i] : ''\n"
-    "unset multiplot\n";
+    "plot for [i=1:runs] data index i-1 using 1:5 lt color(i, 4) \\\n"
+    "       title runs > 1 ? name[i] : ''; unset multiplot\n";
 
 static vit_result vit__plot_runs(const char *dir, const char *name,
     const vit_history *const *h, const char *const *names, int count,
@@ -6587,6 +6564,8 @@ static vit_result vit__plot_runs(const char *dir, const char *name,
   vit_plot p;
   vit_result r;
   int judged = 0;
+  if (count < 1)
+    return vit__fail(VIT_ERR_CONFIG, "there are %d runs to draw", count);
   for (int i = 0; i < count; i++) {
     if (h[i]->epochs < 1)
       return vit__fail(VIT_ERR_CONFIG, "there is no finished epoch to draw");
@@ -6604,15 +6583,14 @@ static vit_result vit__plot_runs(const char *dir, const char *name,
       "# epoch  train_loss  val_loss  val_accuracy_percent  rate  seconds\n");
   for (int i = 0; i < count; i++) {
     const int best = h[i]->best;
+    const vit_epoch *x = h[i]->epoch;
     fprintf(p.script, "\nbest[%d] = %d\ntop[%d] = %.3f\nname[%d]", i + 1, best,
-        i + 1, best ? 100 * h[i]->epoch[best - 1].val_accuracy : 0, i + 1);
+        i + 1, best ? 100 * x[best - 1].val_accuracy : 0, i + 1);
     vit__plot_text(p.script, " =", names ? names[i] : judge);
-    for (int e = 0; e < h[i]->epochs; e++) {
-      const vit_epoch *x = h[i]->epoch + e;
-      fprintf(p.data, "%d %.6f %.6f %.3f %g %.2f\n", e + 1, x->train_loss,
+    for (int e = 1; e <= h[i]->epochs; e++, x++)
+      fprintf(p.data, "%d %.6f %.6f %.3f %g %.2f\n", e, x->train_loss,
           x->val_loss, 100 * x->val_accuracy, x->rate, x->seconds);
-    }
-    fprintf(p.data, "\n\n"); /* gnuplot: the next index */
+    fputs("\n\n", p.data); /* gnuplot: the next index */
   }
   fprintf(p.script, "\n%s", vit__runs_script);
   return vit_plot_end(&p);
@@ -6627,47 +6605,44 @@ VIT_DEF vit_result vit_plot_history(const char *dir, const char *name,
 VIT_DEF vit_result vit_plot_histories(const char *dir, const char *name,
     const vit_history *const *h, const char *const *names, int count,
     const char *judge) {
-  if (count < 1)
-    return vit__fail(VIT_ERR_CONFIG, "there are %d runs to draw", count);
   return vit__plot_runs(dir, name, h, names, count, judge, 0);
 }
 
 VIT_DEF vit_result vit_plot_confusion(const char *dir, const char *name,
     const int *counts, int K, const vit_dataset *d) {
-  vit_plot p;
   const int few = K <= 100; /* there is room for names and numbers */
   const int size = K < 6 ? 480 : few ? 150 + 55 * K : 1200;
   int all = 0, wrong = 0;
   double most = 0; /* the largest part of a class that is one mistake, in % */
+  vit_plot p;
   vit_result r = vit_plot_begin(&p, dir, name, size + 60, size);
   if (r) return r;
-  fprintf(p.data, "# predicted  true  count  percent_of_true_class\n");
-  for (int t = 0; t < K; t++) {
+  fputs("# predicted  true  count  percent_of_true_class\n", p.data);
+  for (int t = 0; t < K; t++, counts += K) {
     int sum = 0;
-    for (int k = 0; k < K; k++) sum += counts[t * K + k];
+    for (int k = 0; k < K; k++) sum += counts[k];
     for (int k = 0; k < K; k++) {
-      const double percent = sum ? 100.0 * counts[t * K + k] / sum : 0;
-      fprintf(p.data, "%d %d %d %.2f\n", k, t, counts[t * K + k], percent);
+      const double percent = sum ? 100.0 * counts[k] / sum : 0;
+      fprintf(p.data, "%d %d %d %.2f\n", k, t, counts[k], percent);
       if (k != t) most = fmax(most, percent);
     }
-    wrong += sum - counts[t * K + t];
-    all += sum;
+    wrong += sum - counts[t], all += sum;
   }
   fprintf(p.script,
-      "K = %d\nstep = %d\nset termoption noenhanced\nset title 'Which class is "
-      "taken for which? %d of %d images are wrong'\n"
+      "K = %d; step = %d; set termoption noenhanced; unset key\n"
+      "set title 'Which class is taken for which? %d of %d images are wrong'\n"
       "set xlabel 'predicted class (blue: right answers)'\n"
-      "set ylabel 'true class'\nset cblabel 'mistakes, %% of the true class'\n"
-      "set xrange [-0.5:K-0.5]\nset yrange [K-0.5:-0.5]\n"
-      "set xtics step scale 0\nset ytics step scale 0\nset cbrange [0:%g]\n"
+      "set ylabel 'true class'; set cblabel 'mistakes, %% of the true class'\n"
+      "set xrange [-0.5:K-0.5]; set yrange [K-0.5:-0.5]; set size ratio 1\n"
+      "set xtics step scale 0; set ytics step scale 0\nset cbrange [0:%g]\n"
       "set palette defined (0 '#ffffff', 1 '#fdebd8', 30 '#f0a860', 100 "
-      "'#d55e00')\nset size ratio 1\nunset key\n",
+      "'#d55e00')\n",
       K, few ? 1 : K / 10, wrong, all, most > 0 ? most : 1);
   for (int k = 0; few && d && d->names && k < VIT__MIN(K, d->classes); k++)
-    for (int axis = 0; axis < 2; axis++) {
+    for (int y = 0; y < 2; y++) {
       vit__plot_text(
-          p.script, axis ? "set ytics add (" : "set xtics add (", d->names[k]);
-      fprintf(p.script, " %d)%s\n", k, axis ? "" : " rotate by 45 right");
+          p.script, y ? "set ytics add (" : "set xtics add (", d->names[k]);
+      fprintf(p.script, " %d)%s\n", k, y ? "" : " rotate by 45 right");
     }
   fprintf(p.script,
       "plot '%s.dat' using 1:2:($1 == $2 ? NaN : $4) with image, \\\n"
@@ -6680,69 +6655,48 @@ VIT_DEF vit_result vit_plot_confusion(const char *dir, const char *name,
   return vit_plot_end(&p);
 }
 
-/* A colour, 0..1, under a glow of orange: red, green and blue, 0..255. Weight 0
-   leaves it as it is, weight 1 lets a quarter of it through. */
-static void vit__glow(const double color[3], double weight, int rgb[3]) {
-  static const double orange[3] = {255, 170, 0};
-  const double w = 0.75 * fmin(fmax(weight, 0), 1);
-  for (int c = 0; c < 3; c++)
-    rgb[c] = (int)(0.5 + 255 * color[c] * (1 - w) + w * orange[c]);
-}
-
-/* Above the tiles the title, beside them the bar of the glow, if its largest
-   weight is above 0. */
-static void vit__plot_frame(
-    const vit_plot *p, const char *title, double most, int across, int down) {
-  vit__plot_text(p->script, "set title", title);
-  fprintf(p->script,
-      " noenhanced\nunset key\nunset tics\nunset border\nset xrange [-1:%d]\n"
-      "set yrange [%d:-1]\nset size ratio -1\nset lmargin 1\nset rmargin %d\n"
-      "set bmargin 0.5\nset cbrange [0:%g]\nset cbtics\n"
-      "set cblabel 'weight of a region'\n" /* grey, without and with glow */
-      "set palette defined (0 '#808080', 1 '#df9f20')\n"
-      "plot '%s.dat' using 1:2:3:4:5 with rgbimage%s\n",
-      across, down, most > 0 ? 12 : 1, most, p->name,
-      most > 0 ? ", NaN with lines lc palette" : "");
-}
-
 VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
     const char *title, const float *values, const float *glow, int glow_rows,
     int glow_cols, const char *const *titles, int rows, int cols, int channels,
     int height, int width, float black, float white) {
+  static const double orange[3] = {255, 170, 0};
   const vit_idx plane = (vit_idx)height * width, size = plane * channels;
   const int tiles = rows * cols, gap = 1 + width / 16;
-  double low = (double)black, high = (double)white, most = 0;
-  for (vit_idx i = 0; glow && i < (vit_idx)tiles * glow_rows * glow_cols; i++)
-    most = fmax(most, (double)glow[i]);
   const int band = titles ? 1 + height * 4 / 10 : gap; /* two lines */
   const int across = width + gap, down = height + band;
   const double scale = (cols > 6 ? 100.0 : 150.0) / width; /* screen pixels */
   const double wide = fmax(cols * across * scale, 8.0 * (double)strlen(title));
+  double low = (double)black, high = (double)white, most = 0;
   vit_plot p;
-  vit_result r = vit_plot_begin(&p, dir, name,
-      (int)wide + (most > 0 ? 130 : 30), (int)(rows * down * scale) + 60);
+  vit_result r;
+  for (vit_idx i = 0; glow && i < (vit_idx)tiles * glow_rows * glow_cols; i++)
+    most = fmax(most, (double)glow[i]);
+  r = vit_plot_begin(&p, dir, name, (int)wide + (most > 0 ? 130 : 30),
+      (int)(rows * down * scale) + 60);
   if (r) return r;
-  fprintf(p.data, "# x y red green blue\n");
+  fputs("# x y red green blue\n", p.data);
   for (int y = 0; y < rows * down; y++)
     for (int x = 0; x < cols * across; x++) {
       const vit_idx tile = (vit_idx)(y / down) * cols + x / across;
       const int row = y % down, col = x % across;
+      const int inside = row < height && col < width; /* else it is white */
       const float *v = values + tile * size;
-      vit_idx at;
-      int rgb[3] = {255, 255, 255}; /* what is not a tile is white */
-      double color[3] = {0, 0, 0};
-      if (row < height && col < width) {
-        for (vit_idx i = 0; black == white && col == 0 && i < size; i++) {
-          low = i ? fmin(low, (double)v[i]) : (double)v[i];
-          high = i ? fmax(high, (double)v[i]) : (double)v[i];
-        }
-        for (int c = 0; high > low && c < 3; c++) {
-          at = row * width + col + (channels == 3 ? c * plane : 0);
-          color[c] = fmin(fmax(((double)v[at] - low) / (high - low), 0), 1);
-        }
-        at = (tile * glow_rows + row * glow_rows / height) * glow_cols;
-        at += col * glow_cols / width;
-        vit__glow(color, most > 0 ? (double)glow[at] / most : 0, rgb);
+      int rgb[3] = {255, 255, 255};
+      double w = 0; /* of the glow: of 1, a quarter of the picture is left */
+      for (vit_idx i = 0; black == white && col == 0 && i < size; i++) {
+        low = i ? fmin(low, (double)v[i]) : (double)v[i];
+        high = i ? fmax(high, (double)v[i]) : (double)v[i];
+      }
+      if (inside && most > 0) {
+        const vit_idx at =
+            (tile * glow_rows + row * glow_rows / height) * glow_cols;
+        w = 0.75 * fmax((double)glow[at + col * glow_cols / width] / most, 0);
+      }
+      for (int c = 0; inside && c < 3; c++) {
+        const vit_idx at = row * width + col + (channels == 3 ? c * plane : 0);
+        double color = high > low ? ((double)v[at] - low) / (high - low) : 0;
+        color = 255 * fmin(fmax(color, 0), 1);
+        rgb[c] = (int)(0.5 + color * (1 - w) + w * orange[c]);
       }
       fprintf(p.data, "%d %d %d %d %d\n", x, y, rgb[0], rgb[1], rgb[2]);
     }
@@ -6753,7 +6707,16 @@ VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
         i % cols * across + (width - 1) / 2.0,
         i / cols * down + height + band * 0.3, cols > 6 ? 9 : 11);
   }
-  vit__plot_frame(&p, title, most, cols * across, rows * down);
+  vit__plot_text(p.script, "set title", title);
+  fprintf(p.script, /* with a glow its bar, grey without and with it */
+      " noenhanced\nunset key; unset tics; unset border\nset xrange [-1:%d]\n"
+      "set yrange [%d:-1]\nset size ratio -1\nset lmargin 1\nset rmargin %d\n"
+      "set bmargin 0.5\nset cbrange [0:%g]\nset cbtics\n"
+      "set cblabel 'weight of a region'\n"
+      "set palette defined (0 '#808080', 1 '#df9f20')\n"
+      "plot '%s.dat' using 1:2:3:4:5 with rgbimage%s\n",
+      cols * across, rows * down, most > 0 ? 12 : 1, most, name,
+      most > 0 ? ", NaN with lines lc palette" : "");
   return vit_plot_end(&p);
 }
 
