@@ -7004,17 +7004,10 @@ VIT__SIMD void vit_simd_linear_backward_weight(float *dw, float *db,
 /*  >>12 photos                                                             */
 /* ------------------------------------------------------------------------ */
 
-enum {
-  VIT__MOST_SIDE = 32768,     /* of a picture */
-  VIT__MOST_PIXELS = 1 << 27, /* in all */
-  VIT__MOST_CROP = 4096,      /* a side of a dataset's images */
-  VIT__RESIZE_BITS = 22,      /* Pillow's fixed-point weights: 32 - 8 - 2 */
-  VIT__LINES_AT_ONCE = 64,
-  VIT__MOST_PATH = 4096,
-  VIT__MOST_DEPTH = 8, /* folders inside a class */
-  VIT__CIFAR_IMAGE = 3 * 32 * 32,
-  VIT__CIFAR_RECORD = 1 + VIT__CIFAR_IMAGE /* the label comes first */
-};
+enum { VIT__MOST_SIDE = 32768, VIT__MOST_PIXELS = 1 << 27 }; /* of a picture */
+enum { VIT__MOST_CROP = 4096 }; /* a side of a dataset's images */
+enum { VIT__MOST_PATH = 4096, VIT__MOST_DEPTH = 8 /* folders in a class */ };
+enum { VIT__LINES_AT_ONCE = 64, VIT__RESIZE_BITS = 22 /* as in Pillow */ };
 
 /* -- data: Pillow's resize ----------------------------------------------- */
 
@@ -7028,11 +7021,10 @@ typedef struct {
 
 /* A triangle from -1 to 1, or the cubic of Keys 1981 from -2 to 2. */
 static double vit__filter_value(vit_filter filter, double x) {
-  const double a = -0.5;
   x = fabs(x);
   if (filter == VIT_BILINEAR) return x < 1 ? 1 - x : 0;
-  if (x < 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
-  return x < 2 ? (((x - 5) * x + 8) * x - 4) * a : 0;
+  if (x < 1) return (1.5 * x - 2.5) * x * x + 1;
+  return x < 2 ? (((x - 5) * x + 8) * x - 4) * -0.5 : 0;
 }
 
 /* The filter around the output's place in the input, which grows with the scale
@@ -7092,20 +7084,19 @@ static vit_result vit__resize(uint8_t *out, const uint8_t *in, vit_idx planes,
   const int down = sinks > 0 && sinks > 2 * (axis[1].in - axis[1].full);
   const vit__axis *first = axis + !down, *second = axis + down;
   const size_t between = (size_t)first->out * (size_t)second->in;
-  uint8_t *half =
-      (uint8_t *)vit__allocate(between, (size_t)threads, "resizing");
-  vit_result r = half ? VIT_OK : VIT_ERR_NO_MEMORY;
+  uint8_t *mid = (uint8_t *)vit__allocate(between, (size_t)threads, "resizing");
+  vit_result r = mid ? VIT_OK : VIT_ERR_NO_MEMORY;
   for (int i = 0; !r && i < 2; i++) r = vit__plan_axis(axis + i, filter);
   VIT__PARALLEL_FOR
   for (int t = 0; t < threads; t++)
     for (vit_idx i = t; !r && i < planes; i += threads) {
-      uint8_t *own = half + (size_t)t * between;
+      uint8_t *own = mid + (size_t)t * between;
       const uint8_t *from = in + i * axis[0].in * axis[1].in;
       uint8_t *to = out + i * axis[0].out * axis[1].out;
       vit__resize_lines(own, from, first, second->in, down);
       vit__resize_lines(to, own, second, first->out, !down);
     }
-  if (half) VIT_FREE(half);
+  if (mid) VIT_FREE(mid);
   for (int i = 0; i < 2; i++)
     if (axis[i].plan) VIT_FREE(axis[i].plan);
   return r;
@@ -7150,26 +7141,32 @@ VIT_DEF vit_result vit_dataset_resize(vit_dataset *d, int height, int width) {
 
 /* -- CIFAR-10 ------------------------------------------------------------ */
 
-/* Add the records of a file to those of others. */
-static vit_result vit__read_cifar(vit__text *records, const char *path) {
+enum { VIT__CIFAR_IMAGE = 3 * 32 * 32 };
+
+/* Add the records of a file: a label and an image each. */
+static vit_result vit__read_cifar(
+    vit__text *labels, vit__text *images, const char *path) {
+  const size_t record = 1 + VIT__CIFAR_IMAGE;
   unsigned char *bytes = NULL;
   size_t size = 0;
   vit_result r = vit__read_file(path, &bytes, &size);
   if (!r) r = vit__gunzip(path, &bytes, &size);
-  if (!r && (size % VIT__CIFAR_RECORD || size < 1 || size > INT_MAX))
+  if (!r && (size % record || size < 1 || size > INT_MAX))
     r = vit__fail(VIT_ERR_FORMAT,
         "%.200s has %.0f bytes; CIFAR-10 has %d for each image, and 10000 "
         "images in a file: get it again",
-        path, (double)size, VIT__CIFAR_RECORD);
-  for (size_t at = 0; !r && at < size; at += VIT__CIFAR_RECORD)
+        path, (double)size, (int)record);
+  for (size_t at = 0; !r && at < size; at += record) {
+    vit__text_add(labels, (const char *)bytes + at, 1);
+    vit__text_add(images, (const char *)bytes + at + 1, VIT__CIFAR_IMAGE);
     if (bytes[at] > 9)
       r = vit__fail(VIT_ERR_FORMAT,
           "label %d of image %d in %.200s is not a class from 0 to 9; is it "
           "the binary version of CIFAR-10?",
-          bytes[at], (int)(at / VIT__CIFAR_RECORD), path);
-  if (!r) vit__text_add(records, (const char *)bytes, size);
+          bytes[at], (int)(at / record), path);
+  }
   if (bytes) VIT_FREE(bytes);
-  return !r && records->failed ? VIT_ERR_NO_MEMORY : r;
+  return !r && (labels->failed || images->failed) ? VIT_ERR_NO_MEMORY : r;
 }
 
 VIT_DEF vit_result vit_dataset_cifar10(
@@ -7183,12 +7180,11 @@ VIT_DEF vit_result vit_dataset_cifar10(
       "data_batch_5.bin"};
   const int train = split == VIT_TRAIN, files = train ? 5 : 1;
   const char *const *names = batches + train;
-  vit__text records;
+  vit__text labels = {NULL, 0, 0, 0}, images = {NULL, 0, 0, 0};
   char path[300];
   int f = 0;
   vit_result r;
   memset(d, 0, sizeof *d);
-  memset(&records, 0, sizeof records);
   dir = vit__data_dir(dir);
   if (!dir) return VIT_ERR_FILE;
   while (f < 3 && !vit__find_data(path, sizeof path, dir, folders[f], *names))
@@ -7205,18 +7201,13 @@ VIT_DEF vit_result vit_dataset_cifar10(
     snprintf(d->names[k], VIT_NAME_SIZE, "%s", classes[k]);
   for (int i = 0; !r && i < files; i++)
     r = vit__find_data(path, sizeof path, dir, folders[f], names[i])
-            ? vit__read_cifar(&records, path)
+            ? vit__read_cifar(&labels, &images, path)
             : vit__fail(VIT_ERR_FILE,
                   "found %s, but not %s, in %.200s%s; unpack all of "
                   "cifar-10-binary.tar.gz there",
                   *names, names[i], dir, folders[f]);
-  if (!r) r = vit__allocate_images(d, (int)(records.used / VIT__CIFAR_RECORD));
-  for (size_t at = 0; !r && at < records.used; at += VIT__CIFAR_RECORD) {
-    uint8_t *image = d->pixels + (size_t)d->count * VIT__CIFAR_IMAGE;
-    memcpy(image, records.at + at + 1, VIT__CIFAR_IMAGE);
-    d->labels[d->count++] = (uint8_t)records.at[at];
-  }
-  vit__text_free(&records);
+  d->labels = (uint8_t *)labels.at, d->pixels = (uint8_t *)images.at;
+  d->count = (int)labels.used;
   snprintf(d->source, sizeof d->source,
       "CIFAR-10, %d %s images of 32 x 32 x 3, %.150s%s", d->count,
       train ? "training" : "test", dir, folders[f]);
@@ -7245,10 +7236,9 @@ static int vit__exif_orientation(const unsigned char *p, size_t size) {
   if (at > size - 2) return 1;
   entries = vit__number(p + at, 2, big);
   for (at += 2; entries-- > 0 && size - at >= 12; at += 12) {
-    const uint32_t type = vit__number(p + at + 2, 2, big);
+    const uint32_t type = vit__number(p + at + 2, 2, big); /* short, long */
     if (vit__number(p + at, 2, big) != 0x0112) continue;
-    if (type != 3 && type != 4) return 1; /* a short, or a long */
-    value = vit__number(p + at + 8, type == 3 ? 2 : 4, big);
+    value = vit__number(p + at + 8, type == 3 ? 2 : type == 4 ? 4 : 0, big);
     return value >= 1 && value <= 8 ? (int)value : 1;
   }
   return 1;
@@ -7312,7 +7302,7 @@ static const char *vit__scan_jpeg(
   size_t n = 0;
   for (p += 2;; p += n) {
     while (end - p >= 2 && (p[0] != 0xFF || p[1] == 0xFF || p[1] == 0 ||
-                               p[1] >> 3 == 0xD0 >> 3))
+                               (p[1] >= 0xD0 && p[1] <= 0xD7)))
       p++;
     if (end - p >= 2 && p[1] == 0xD9) break;
     n = end - p >= 4 ? vit__number(p + 2, 2, 1) : 0;
@@ -7329,8 +7319,7 @@ static const char *vit__scan_jpeg(
       begun |= found = vit__jpeg_scan(p, n, frame, tables);
       if (found == ~0u) return "a table in it is missing";
     } else if (p[-3] == 0xE1 && n >= 6 && !turned && !memcmp(p, "Exif\0", 6)) {
-      *orientation = vit__exif_orientation(p + 6, n - 6);
-      turned = 1;
+      *orientation = vit__exif_orientation(p + 6, n - 6), turned = 1;
     } else if (p[-3] == 0xEE && n >= 12 && !memcmp(p, "Adobe", 6)) {
       inks = p[11];
     }
@@ -7483,11 +7472,9 @@ static vit_result vit__decode(const char *path, const unsigned char *bytes,
   } else if (!wrong) {
     wrong = stbi_failure_reason();
   }
-  if (!wrong) {
-    image = stbi_load_from_callbacks(&io, &b, &w, &h, &parts, 0);
-    if (!image) wrong = stbi_failure_reason();
-    if (b.beyond) wrong = "end before the picture does";
-  }
+  if (!wrong) image = stbi_load_from_callbacks(&io, &b, &w, &h, &parts, 0);
+  if (!wrong && !image) wrong = stbi_failure_reason();
+  if (b.beyond) wrong = "end before the picture does";
   if (!wrong)
     *pixels =
         (uint8_t *)vit__allocate((size_t)h * (size_t)w, (size_t)channels, path);
@@ -7514,8 +7501,7 @@ static vit_result vit__decode(const char *path, const unsigned char *bytes,
 
 VIT_DEF vit_result vit_image_load(
     const char *path, int channels, uint8_t **pixels, int *height, int *width) {
-  *pixels = NULL;
-  *height = *width = 0;
+  *pixels = NULL, *height = *width = 0;
   if (channels != 1 && channels != 3)
     return vit__fail(VIT_ERR_CONFIG,
         "channels is %d; a picture has 1 (grey) or 3 (RGB)", channels);
@@ -7547,22 +7533,6 @@ VIT_DEF vit_folder_config vit_folder_defaults(void) {
 
 #if !defined(_WIN32) && defined(STBI_INCLUDE_STB_IMAGE_H)
 #include <strings.h>
-
-static vit_result vit__check_folder_config(const vit_folder_config *c) {
-  const int side = c->height > c->width ? c->height : c->width;
-  if ((c->channels != 1 && c->channels != 3) || c->height < 1 || c->width < 1 ||
-      side > VIT__MOST_CROP)
-    return vit__fail(VIT_ERR_CONFIG,
-        "cannot make images of %d x %d x %d (height, width, channels); there "
-        "are 1 or 3 channels, and sides from 1 to %d",
-        c->height, c->width, c->channels, VIT__MOST_CROP);
-  if (c->resize && (c->resize < side || c->resize > VIT__MOST_CROP))
-    return vit__fail(VIT_ERR_CONFIG,
-        "resize is %d, but %d x %d pixels are cut out; it must be from %d to "
-        "%d, or 0 for the smallest that will do",
-        c->resize, c->height, c->width, side, VIT__MOST_CROP);
-  return vit_resize(NULL, NULL, 0, 1, 1, 1, 1, c->filter); /* of no picture */
-}
 
 /* What is below a folder: CLASS/ and CLASS/FILE, with a slash behind the names
    of folders. First as it comes, each with its 0, then the files in order. */
@@ -7645,24 +7615,6 @@ static int vit__compare_paths(const void *a, const void *b) {
   return *x == '/' ? -1 : 1;
 }
 
-/* Class k is called as its folder; n characters. */
-static vit_result vit__name_class(
-    vit_dataset *d, int k, const char *folder, int n, const char *dir) {
-  if (n >= VIT_NAME_SIZE)
-    return vit__fail(VIT_ERR_CONFIG,
-        "the name of class %.*s in %.200s has %d characters; rename the folder "
-        "to at most %d",
-        VIT__MIN(n, 100), folder, dir, n, VIT_NAME_SIZE - 1);
-  snprintf(d->names[k], VIT_NAME_SIZE, "%.*s", n, folder);
-  for (int j = 0; j < k; j++)
-    if (!strcasecmp(d->names[j], d->names[k]))
-      return vit__fail(VIT_ERR_CONFIG,
-          "the classes %s and %s in %.200s differ only in upper and lower "
-          "case; rename one, or put them together",
-          d->names[j], d->names[k], dir);
-  return VIT_OK;
-}
-
 /* Sort what was found: names of classes, and the list of files, each with its
    label, as if all could be read. */
 static vit_result vit__sort_tree(vit__tree *t, vit_dataset *d) {
@@ -7678,7 +7630,19 @@ static vit_result vit__sort_tree(vit__tree *t, vit_dataset *d) {
   for (int i = 0; !r && i < n; i++) {
     const char *path = t->path[i], *slash = strchr(path, '/');
     if (!slash[1]) {
-      r = vit__name_class(d, ++k, path, (int)(slash - path), t->dir);
+      const int length = (int)(slash - path);
+      snprintf(d->names[++k], VIT_NAME_SIZE, "%.*s", length, path);
+      if (length >= VIT_NAME_SIZE)
+        r = vit__fail(VIT_ERR_CONFIG,
+            "the name of class %.*s in %.200s has %d characters; rename the "
+            "folder to at most %d",
+            VIT__MIN(length, 100), path, t->dir, length, VIT_NAME_SIZE - 1);
+      for (int j = 0; !r && j < k; j++)
+        if (!strcasecmp(d->names[j], d->names[k]))
+          r = vit__fail(VIT_ERR_CONFIG,
+              "the classes %s and %s in %.200s differ only in upper and lower "
+              "case; rename one, or put them together",
+              d->names[j], d->names[k], t->dir);
     } else if (path[strlen(path) - 1] != '/') {
       t->in_class[k]++;
       d->labels[t->files] = (uint8_t)k;
@@ -7694,10 +7658,8 @@ static vit_result vit__sort_tree(vit__tree *t, vit_dataset *d) {
   return r;
 }
 
-enum { VIT__ENLARGED = -1 }; /* a picture that is smaller than it should be */
-
-/* A file as an image. Returns 0, VIT__ENLARGED, or why it cannot be read. As
-   torchvision's Resize and CenterCrop: the shorter side becomes `side` (resize
+/* A file as an image. Returns 0, -1 if it had to grow, or why it failed. As in
+   torchvision's Resize and CenterCrop, the shorter side becomes `side` (resize
    0: the smallest for which side * long / short covers what is cut out), the
    longer one is rounded down; halves are rounded to the even number. */
 static int vit__read_photo(uint8_t *out, const char *dir, const char *file,
@@ -7725,8 +7687,7 @@ static int vit__read_photo(uint8_t *out, const char *dir, const char *file,
   }
   r = vit__resize(out, pixels, c->channels, axis, c->filter, 1);
   vit_image_free(pixels);
-  if (r) return (int)r;
-  return side > shorter->in ? (int)VIT__ENLARGED : 0;
+  return r ? (int)r : -(side > shorter->in);
 }
 
 /* Decode in parallel, each file to where it will stay if all can be read; then,
@@ -7760,7 +7721,7 @@ static vit_result vit__read_photos(
     } else {
       memmove(d->pixels + (size_t)d->count * image, pixels, image);
       d->labels[d->count++] = label;
-      d->enlarged += state[i] == VIT__ENLARGED;
+      d->enlarged += state[i] < 0;
       read[label]++;
     }
   }
@@ -7791,10 +7752,24 @@ VIT_DEF vit_result vit_dataset_folder(
       "STB_IMAGE_IMPLEMENTATION and include stb_image.h before vit.h",
       dir);
 #else
+  const int side = c->height > c->width ? c->height : c->width;
   vit__tree t;
-  vit_result r = vit__check_folder_config(c);
+  vit_result r = VIT_OK;
   memset(&t, 0, sizeof t);
   t.dir = dir;
+  if ((c->channels != 1 && c->channels != 3) || c->height < 1 || c->width < 1 ||
+      side > VIT__MOST_CROP)
+    r = vit__fail(VIT_ERR_CONFIG,
+        "cannot make images of %d x %d x %d (height, width, channels); there "
+        "are 1 or 3 channels, and sides from 1 to %d",
+        c->height, c->width, c->channels, VIT__MOST_CROP);
+  else if (c->resize && (c->resize < side || c->resize > VIT__MOST_CROP))
+    r = vit__fail(VIT_ERR_CONFIG,
+        "resize is %d, but %d x %d pixels are cut out; it must be from %d to "
+        "%d, or 0 for the smallest that will do",
+        c->resize, c->height, c->width, side, VIT__MOST_CROP);
+  else /* of no picture: is the filter known? */
+    r = vit_resize(NULL, NULL, 0, 1, 1, 1, 1, c->filter);
   d->channels = c->channels, d->height = c->height, d->width = c->width;
   for (int i = 0; i < 3; i++) d->std[i] = 1;
   if (!r) r = vit__walk(&t, d);
