@@ -7007,7 +7007,7 @@ VIT__SIMD void vit_simd_linear_backward_weight(float *dw, float *db,
 enum { VIT__MOST_SIDE = 32768, VIT__MOST_PIXELS = 1 << 27 }; /* of a picture */
 enum { VIT__MOST_CROP = 4096 }; /* a side of a dataset's images */
 enum { VIT__MOST_PATH = 4096, VIT__MOST_DEPTH = 8 /* folders in a class */ };
-enum { VIT__LINES_AT_ONCE = 64, VIT__RESIZE_BITS = 22 /* as in Pillow */ };
+enum { VIT__RESIZE_BITS = 22 }; /* of Pillow's fixed-point weights */
 
 /* -- data: Pillow's resize ----------------------------------------------- */
 
@@ -7054,23 +7054,20 @@ static vit_result vit__plan_axis(vit__axis *f, vit_filter filter) {
   return f->plan ? VIT_OK : VIT_ERR_NO_MEMORY;
 }
 
-/* Resize all `lines`: columns if `down`, else rows. Some at a time, so that
-   what they read stays in the cache. */
-static void vit__resize_lines(
+/* Resize one axis: the columns if `down`, else the rows; `lines` of them. */
+static void vit__resize_axis(
     uint8_t *to, const uint8_t *from, const vit__axis *f, int lines, int down) {
-  const vit_idx step = down ? lines : 1; /* to the next pixel of a line */
-  for (vit_idx first = 0; first < lines; first += VIT__LINES_AT_ONCE)
-    for (vit_idx x = 0; x < f->out; x++) {
-      const vit_idx end = VIT__MIN(lines, first + VIT__LINES_AT_ONCE);
-      const int32_t *row = f->plan + x * f->row, *weights = row + 2;
-      for (vit_idx l = first; l < end; l++) {
-        const uint8_t *p = from + l * (down ? 1 : f->in) + row[0] * step;
-        int32_t sum = 1 << (VIT__RESIZE_BITS - 1);
-        for (vit_idx i = 0; i < row[1]; i++)
-          sum += (int32_t)p[i * step] * weights[i];
-        sum = sum < 0 ? 0 : sum >> VIT__RESIZE_BITS;
-        to[l * (down ? 1 : f->out) + x * step] = (uint8_t)VIT__MIN(sum, 255);
-      }
+  const vit_idx rows = down ? f->out : lines, columns = down ? lines : f->out;
+  const vit_idx step = down ? columns : 1; /* from one input to the next */
+  for (vit_idx y = 0; y < rows; y++)
+    for (vit_idx x = 0; x < columns; x++) {
+      const int32_t *plan = f->plan + (down ? y : x) * f->row;
+      const uint8_t *p = from + plan[0] * step + (down ? x : y * f->in);
+      int32_t sum = 1 << (VIT__RESIZE_BITS - 1);
+      for (vit_idx i = 0; i < plan[1]; i++)
+        sum += (int32_t)p[i * step] * plan[2 + i];
+      sum = sum < 0 ? 0 : sum >> VIT__RESIZE_BITS;
+      *to++ = (uint8_t)VIT__MIN(sum, 255);
     }
 }
 
@@ -7093,8 +7090,8 @@ static vit_result vit__resize(uint8_t *out, const uint8_t *in, vit_idx planes,
       uint8_t *own = mid + (size_t)t * between;
       const uint8_t *from = in + i * axis[0].in * axis[1].in;
       uint8_t *to = out + i * axis[0].out * axis[1].out;
-      vit__resize_lines(own, from, first, second->in, down);
-      vit__resize_lines(to, own, second, first->out, !down);
+      vit__resize_axis(own, from, first, second->in, down);
+      vit__resize_axis(to, own, second, first->out, !down);
     }
   if (mid) VIT_FREE(mid);
   for (int i = 0; i < 2; i++)
