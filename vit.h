@@ -7531,75 +7531,74 @@ VIT_DEF vit_folder_config vit_folder_defaults(void) {
 #if !defined(_WIN32) && defined(STBI_INCLUDE_STB_IMAGE_H)
 #include <strings.h>
 
-/* What is below a folder: CLASS/ and CLASS/FILE, with a slash behind the names
-   of folders. First as it comes, each with its 0, then the files in order. */
+/* What is below a folder: CLASS and CLASS/FILE. First as it comes, each with its
+   0, then the files in order. */
 typedef struct {
   const char *dir;
   vit__text names;
-  int entries, files;
-  const char **path;               /* [files] */
+  int count;                       /* of both, then files */
+  const char **path;               /* [count] */
   int in_class[VIT__MOST_CLASSES]; /* files */
 } vit__tree;
 
-/* Add what is in one folder below dir: "", "CLASS/", ... What is neither file
-   nor folder, such as a socket, is left out: to open it may block. */
-static vit_result vit__list_folder(vit__tree *t, const char *inside) {
-  const size_t base = strlen(t->dir) + 1; /* of a path: CLASS/FILE */
-  char path[VIT__MOST_PATH];
+/* Add what is in a folder: of dir itself (depth 0) the folders, else the files
+   and those of its folders. What is neither file nor folder, such as a socket,
+   is left out: to open it may block. */
+static vit_result vit__list_folder(vit__tree *t, char *path, int depth) {
+  const size_t end = strlen(path), room = VIT__MOST_PATH - end;
+  const size_t base = strlen(t->dir) + 1; /* where CLASS/FILE begins */
   struct dirent *entry;
   struct stat info;
   vit_result r = VIT_OK;
-  int depth = 0;
-  DIR *folder;
-  for (const char *p = inside; *p; p++) depth += *p == '/';
-  snprintf(path, sizeof path, "%s%s%s", t->dir, depth ? "/" : "", inside);
-  folder = opendir(path);
+  DIR *folder = opendir(path);
   if (!folder)
     return vit__fail(VIT_ERR_FILE, "cannot open the folder %.200s: %.100s",
         path, strerror(errno));
   while (!r && (entry = readdir(folder)) != NULL) {
-    const int n =
-        snprintf(path, sizeof path, "%s/%s%s", t->dir, inside, entry->d_name);
+    const int n = snprintf(path + end, room, "/%s", entry->d_name);
     const int known = !stat(path, &info); /* else it will not open either */
     const int is_folder = known && S_ISDIR(info.st_mode);
     const int is_file = depth > 0 && (!known || S_ISREG(info.st_mode));
     if (entry->d_name[0] == '.' || !(is_folder || is_file)) continue;
-    if (n > VIT__MOST_PATH - 2) { /* a slash must fit */
+    if ((size_t)n >= room)
       r = vit__fail(VIT_ERR_FILE,
           "a path in %.200s is longer than %d characters", t->dir,
-          VIT__MOST_PATH - 2);
-    } else if (is_folder && depth > VIT__MOST_DEPTH) {
+          VIT__MOST_PATH - 1);
+    else if (is_folder && depth > VIT__MOST_DEPTH)
       r = vit__fail(VIT_ERR_FILE,
           "%.200s is more than %d folders inside its class; is there a link "
           "back to a folder above?",
           path, VIT__MOST_DEPTH);
-    } else if (t->entries == INT_MAX) {
+    else if (is_folder && depth > 0)
+      r = vit__list_folder(t, path, depth + 1);
+    else if (t->count == INT_MAX)
       r = vit__fail(VIT_ERR_OVERFLOW, "there are more than %d files", INT_MAX);
-    } else {
-      if (is_folder) strcat(path, "/");
-      vit__text_add(&t->names, path + base, strlen(path + base) + 1);
-      t->entries++, t->files += is_file;
-      if (t->names.failed) r = VIT_ERR_NO_MEMORY;
-    }
+    else
+      vit__text_add(&t->names, path + base, strlen(path + base) + 1),
+          t->count++;
+    if (t->names.failed) r = VIT_ERR_NO_MEMORY;
   }
   closedir(folder);
+  path[end] = '\0';
   return r;
 }
 
-/* The folders in dir are the classes; then each folder in its turn. */
+/* The folders in dir are the classes; then what is in each. */
 static vit_result vit__walk(vit__tree *t, vit_dataset *d) {
-  char inside[VIT__MOST_PATH];
-  vit_result r = vit__list_folder(t, "");
-  d->classes = t->entries;
+  char path[VIT__MOST_PATH];
+  size_t at = 0; /* in the names, which move when they grow */
+  vit_result r;
+  snprintf(path, sizeof path, "%s", t->dir);
+  r = vit__list_folder(t, path, 0);
+  d->classes = t->count;
   if (!r && (d->classes < 2 || d->classes > VIT__MOST_CLASSES))
-    r = vit__fail(VIT_ERR_CONFIG, "%.200s holds %d folders%s %d", t->dir,
-        d->classes,
-        d->classes < 2 ? "; it needs one for each class, at least"
-                       : ", one for each class; there may be at most",
-        d->classes < 2 ? 2 : VIT__MOST_CLASSES);
-  for (size_t at = 0; !r && at < t->names.used; at += strlen(inside) + 1) {
-    strcpy(inside, t->names.at + at); /* which moves when it grows */
-    if (inside[strlen(inside) - 1] == '/') r = vit__list_folder(t, inside);
+    r = vit__fail(VIT_ERR_CONFIG, "%.200s holds %d folders%s", t->dir, t->count,
+        t->count < 2 ? "; it needs one for each class, at least 2"
+                     : ", one for each class; there may be at most 256");
+  for (int k = 0; !r && k < d->classes; k++) {
+    snprintf(path, sizeof path, "%s/%s", t->dir, t->names.at + at);
+    at += strlen(t->names.at + at) + 1;
+    r = vit__list_folder(t, path, 1);
   }
   return r;
 }
@@ -7607,8 +7606,8 @@ static vit_result vit__walk(vit__tree *t, vit_dataset *d) {
 /* By class, then by path, each as strcmp does: a slash ends the class. */
 static int vit__compare_paths(const void *a, const void *b) {
   const char *x = *(const char *const *)a, *y = *(const char *const *)b;
-  while (*x == *y && *x != '/') x++, y++;
-  if ((*x == '/') == (*y == '/')) return strcmp(x, y);
+  while (*x == *y && *x && *x != '/') x++, y++;
+  if (!*x || !*y || (*x == '/') == (*y == '/')) return strcmp(x, y);
   return *x == '/' ? -1 : 1;
 }
 
@@ -7616,34 +7615,35 @@ static int vit__compare_paths(const void *a, const void *b) {
    label, as if all could be read. */
 static vit_result vit__sort_tree(vit__tree *t, vit_dataset *d) {
   const char *at = t->names.at;
-  int k = -1, n = t->entries;
+  const int n = t->count;
+  int k = -1;
   vit_result r = VIT_OK;
   t->path = (const char **)vit__allocate(
       (size_t)n, sizeof *t->path, "the list of files");
   if (!t->path) return VIT_ERR_NO_MEMORY;
   for (int i = 0; i < n; i++, at += strlen(at) + 1) t->path[i] = at;
   qsort((void *)t->path, (size_t)n, sizeof *t->path, vit__compare_paths);
-  t->files = 0;
+  t->count = 0;
   for (int i = 0; !r && i < n; i++) {
-    const char *path = t->path[i], *slash = strchr(path, '/');
-    if (!slash[1]) {
-      const int length = (int)(slash - path);
-      snprintf(d->names[++k], VIT_NAME_SIZE, "%.*s", length, path);
+    const char *path = t->path[i];
+    if (!strchr(path, '/')) {
+      const int length = (int)strlen(path);
+      snprintf(d->names[++k], VIT_NAME_SIZE, "%s", path);
       if (length >= VIT_NAME_SIZE)
         r = vit__fail(VIT_ERR_CONFIG,
-            "the name of class %.*s in %.200s has %d characters; rename the "
+            "the name of class %.100s in %.200s has %d characters; rename the "
             "folder to at most %d",
-            VIT__MIN(length, 100), path, t->dir, length, VIT_NAME_SIZE - 1);
+            path, t->dir, length, VIT_NAME_SIZE - 1);
       for (int j = 0; !r && j < k; j++)
         if (!strcasecmp(d->names[j], d->names[k]))
           r = vit__fail(VIT_ERR_CONFIG,
               "the classes %s and %s in %.200s differ only in upper and lower "
               "case; rename one, or put them together",
               d->names[j], d->names[k], t->dir);
-    } else if (path[strlen(path) - 1] != '/') {
+    } else {
       t->in_class[k]++;
-      d->labels[t->files] = (uint8_t)k;
-      t->path[t->files++] = path;
+      d->labels[t->count] = (uint8_t)k;
+      t->path[t->count++] = path;
     }
   }
   for (k = 0; !r && k < d->classes; k++)
@@ -7692,19 +7692,19 @@ static int vit__read_photo(uint8_t *out, const char *dir, const char *file,
    which is with the thread that failed. */
 static vit_result vit__read_photos(
     vit_dataset *d, const vit__tree *t, const vit_folder_config *c) {
-  const int threads = vit__threads(VIT__MIN(vit_max_threads(), t->files));
+  const int threads = vit__threads(VIT__MIN(vit_max_threads(), t->count));
   const size_t image = vit__image_size(d);
   int read[VIT__MOST_CLASSES] = {0};
   vit_result r = VIT_OK;
   int *state = (int *)vit__allocate(
-      (size_t)t->files, sizeof *state, "the list of pictures");
+      (size_t)t->count, sizeof *state, "the list of pictures");
   if (!state) return VIT_ERR_NO_MEMORY;
   VIT__PARALLEL_FOR
   for (int own = 0; own < threads; own++)
-    for (int i = own; i < t->files; i += threads)
+    for (int i = own; i < t->count; i += threads)
       state[i] =
           vit__read_photo(d->pixels + (size_t)i * image, t->dir, t->path[i], c);
-  for (int i = 0; !r && i < t->files; i++) {
+  for (int i = 0; !r && i < t->count; i++) {
     uint8_t *pixels = d->pixels + (size_t)i * image;
     const uint8_t label = d->labels[i];
     if (state[i] > 0 && state[i] != VIT_ERR_NO_MEMORY)
@@ -7771,7 +7771,7 @@ VIT_DEF vit_result vit_dataset_folder(
   for (int i = 0; i < 3; i++) d->std[i] = 1;
   if (!r) r = vit__walk(&t, d);
   if (!r) r = vit__allocate_names(d);
-  if (!r) r = vit__allocate_images(d, t.files);
+  if (!r) r = vit__allocate_images(d, t.count - d->classes);
   if (!r) r = vit__sort_tree(&t, d);
   if (!r) r = vit__read_photos(d, &t, c);
   snprintf(d->source, sizeof d->source,
