@@ -6,8 +6,9 @@
        #include "vit.h"
 
    and only #include "vit.h" in the others. Build with `cc -O2 lab.c -lm`.
-   No other flag is needed: the fast path (AVX2+FMA or NEON) is chosen when the
-   program runs. Add -fopenmp to use all cores.
+   No other flag is needed: the fast path (AVX2+FMA, NEON) is chosen when the
+   program runs. Add -fopenmp to use all cores; -march=native may bring AVX-512,
+   emcc's -msimd128 the SIMD of WebAssembly.
 
    QUICK START
 
@@ -35,6 +36,7 @@
        #include "stb_image.h"    to read pictures and .gz files
        #define VIT_STATIC        every function private to this file
        #define VIT_NO_SIMD       compile the plain loops alone
+       #define VIT_SIMD_AVX2     AVX2 where -march=native would bring AVX-512
        #define VIT_MALLOC(n), VIT_FREE(p)    your own allocator: both or none
 
    HOW TO READ IT
@@ -189,7 +191,9 @@ VIT_DEF void vit_shuffle(int *order, int n, vit_rng *rng);   /* 0..n-1, mixed */
 /* Wall clock in seconds, and how many threads OpenMP would use (1 without). */
 VIT_DEF double vit_seconds(void);
 VIT_DEF int vit_max_threads(void);
-/* "AVX2+FMA", "NEON" or "none": what the SIMD kernels were compiled for. */
+/* "AVX2+FMA", "AVX-512", "NEON", "WebAssembly SIMD128" or "none": what the SIMD
+   kernels were compiled for. Their results differ in the last bits, since they
+   add in other orders, and WebAssembly has no fused multiply-add. */
 VIT_DEF const char *vit_simd_name(void);
 /* Floats in one SIMD vector; 1 when SIMD was not compiled. */
 VIT_DEF int vit_simd_lanes(void);
@@ -293,7 +297,7 @@ typedef struct vit_kernels {
 } vit_kernels;
 #undef VIT__FIELD
 
-/* The two tables. On a machine without AVX2+FMA or NEON, or with VIT_NO_SIMD,
+/* The two tables. On a machine without such vectors, or with VIT_NO_SIMD,
    vit_simd must not be called: ask vit_best_kernels(), which asks the CPU. */
 VIT__TABLE_BEGIN VIT__TABLE_DECLARE vit_kernels vit_naive, vit_simd;
 VIT__TABLE_END
@@ -656,13 +660,28 @@ VIT_DEF vit_result vit_gradient_check(const vit_config *c, const vit_kernels *k,
 /* ---- 08 training ------------------------------------------------------- */
 
 typedef enum { VIT_SGD, VIT_ADAM, VIT_ADAMW } vit_algorithm;
+
+/* The settings of an optimiser, once: type, field, default (of algorithm a),
+   the name under which a resume compares it, smallest and largest value, this
+   range in words (NULL: "from .. to .."). SGD has the momentum; Adam and AdamW
+   have beta1, beta2 and eps; clip_norm 0 means no clipping. */
+#define VIT_OPTIMIZER_FIELDS(X)                                                \
+  X(vit_algorithm, algorithm, a, "optimizer", 0, VIT_ADAMW,                    \
+      "VIT_SGD, VIT_ADAM or VIT_ADAMW")                                        \
+  X(float, momentum, 0.9f, "momentum", 0, VIT__BELOW(1), VIT__BELOW_1)         \
+  X(float, beta1, 0.9f, "beta1", 0, VIT__BELOW(1), VIT__BELOW_1)               \
+  X(float, beta2, 0.999f, "beta2", 0, VIT__BELOW(1), VIT__BELOW_1)             \
+  X(float, eps, 1e-8f, "eps", 1e-45, FLT_MAX, "above 0 and finite")            \
+  X(float, weight_decay, a == VIT_ADAMW ? 0.01f : 0, "weight_decay", 0,        \
+      VIT__BELOW(1e6), "at least 0 and below 1e+06")                           \
+  /* 1: decay every tensor, as AdamW(parameters()) */                          \
+  X(int, decay_all, 0, "decay_all", 0, 1, NULL)                                \
+  X(float, clip_norm, 0, "clip_norm", 0, VIT__BELOW(1e30),                     \
+      "at least 0 and below 1e+30")
+
+#define VIT__MEMBER(type, field, ...) type field;
 typedef struct {
-  vit_algorithm algorithm;
-  float momentum;          /* SGD */
-  float beta1, beta2, eps; /* Adam, AdamW */
-  float weight_decay;
-  int decay_all;   /* 1: decay every tensor, as AdamW(parameters()) */
-  float clip_norm; /* 0 = no clipping */
+  VIT_OPTIMIZER_FIELDS(VIT__MEMBER)
 } vit_optimizer_config;
 VIT_DEF vit_optimizer_config vit_optimizer_defaults(vit_algorithm a);
 
@@ -690,26 +709,42 @@ typedef enum {
   VIT_STEP,   /* times `factor` every `every` steps */
   VIT_PLATEAU /* times `factor` when the loss has not sunk for `patience` */
 } vit_schedule_kind;
+
+/* The settings of a schedule, once: type, field, default, the name under which
+   a resume compares it, meaning. */
+#define VIT_SCHEDULE_FIELDS(X)                                                 \
+  X(vit_schedule_kind, kind, VIT_CONSTANT, "schedule", "see above")            \
+  X(float, rate, highest, "rate", "the highest learning rate")                 \
+  X(float, floor, 0, "rate_floor", "the lowest")                               \
+  X(float, factor, 0.1f, "rate_factor", "of VIT_STEP and VIT_PLATEAU")         \
+  X(int, warmup, 0, "warmup_steps", "steps from 0 to the highest rate")        \
+  X(int, every, 1, "rate_every", "steps")                                      \
+  X(int, patience, 1, "rate_patience", "epochs")                               \
+  X(int, total, 0, "", "steps; compared where the rate falls until then")
+
 typedef struct {
-  vit_schedule_kind kind;
-  float rate, floor, factor;
-  int warmup, total, every, patience; /* steps, steps, steps, epochs */
-  /* memory of the plateau */
-  double best;
-  int started, waited;
-  float scale;
+  VIT_SCHEDULE_FIELDS(VIT__MEMBER)
 } vit_schedule;
-VIT_DEF vit_schedule vit_schedule_constant(float rate);
+VIT_DEF vit_schedule vit_schedule_constant(float highest);
 /* Others start from a constant one:
      vit_schedule s = vit_schedule_constant(3e-4f);
      s.kind = VIT_COSINE; s.warmup = 500; s.total = 0;
    total 0 is the whole run of vit_fit; in a loop of your own the rate then does
-   not fall. With a warm-up the rate of step 0 is 0. Only VIT_LINEAR and VIT_COSINE
-   know a warm-up; VIT_CONSTANT and VIT_STEP know no floor. */
-/* Rate of step 0, 1, 2, ... */
-VIT_DEF float vit_schedule_rate(const vit_schedule *s, int step);
+   not fall. With a warm-up the rate of step 0 is 0. Only VIT_LINEAR and
+   VIT_COSINE know a warm-up; VIT_CONSTANT and VIT_STEP know no floor. */
+
+/* What VIT_PLATEAU remembers; all zero at the start. */
+typedef struct {
+  double best;         /* the lowest loss so far, once `started` */
+  int started, waited; /* waited: epochs since then, or since it was lowered */
+  int lowered;         /* how often the rate was */
+} vit_plateau;
+/* Rate of step 0, 1, 2, ...; p may be NULL: nothing was lowered. */
+VIT_DEF float vit_schedule_rate(
+    const vit_schedule *s, const vit_plateau *p, int step);
 /* Tell the plateau the loss of an epoch; 1 if that lowered the rate. */
-VIT_DEF int vit_schedule_observe(vit_schedule *s, double loss);
+VIT_DEF int vit_plateau_observe(
+    vit_plateau *p, const vit_schedule *s, double loss);
 
 /* ---- 09 mnist ---------------------------------------------------------- */
 
@@ -833,87 +868,10 @@ VIT_DEF void vit_loader_epoch(vit_loader *l, int epoch); /* shuffle */
 VIT_DEF vit_result vit_loader_batch(vit_loader *l, int first, int n);
 VIT_DEF void vit_loader_free(vit_loader *l);
 
-/* What is known of each epoch, once: field and meaning. */
-#define VIT_EPOCH_FIELDS(X)                                                    \
-  X(train_loss, "mean over the epoch's batches, with their augmentation")      \
-  X(val_loss, "on the images that judge the epochs, after the epoch")          \
-  X(val_accuracy, "the same: part of them that is right, 0..1")                \
-  X(val_top5, "the same: the true class is among the five most probable")      \
-  X(rate, "learning rate of the last step")                                    \
-  X(seconds, "since the training began, less what was cut off")
-
-#define VIT__FIELD(name, text) double name;
-typedef struct vit_epoch {
-  VIT_EPOCH_FIELDS(VIT__FIELD)
-} vit_epoch;
-#undef VIT__FIELD
-typedef struct {
-  int epochs;       /* finished */
-  int best;         /* the epoch, from 1, with the best accuracy; 0: none */
-  vit_epoch *epoch; /* [epochs] */
-} vit_history;
-VIT_DEF void vit_history_free(vit_history *h);
-/* As a table: a line of names, then a line per epoch with commas between. */
-VIT_DEF vit_result vit_history_write(const vit_history *h, const char *path);
-
-typedef struct {
-  int epoch, epochs, step, steps; /* 1-based epoch; step and steps of it */
-  int epoch_done;                 /* 1: last call of this epoch */
-  double loss;                    /* mean training loss of this epoch so far */
-  double rate, images_per_second, seconds, seconds_left;
-  const vit_epoch *result; /* when epoch_done, else NULL */
-  const vit_history *history;
-  const vit_model *model; /* as of now; averaged when epoch_done */
-} vit_progress;
-
-typedef struct {
-  int epochs, batch;
-  int accumulate;      /* batches per optimiser step */
-  float smoothing;     /* label smoothing */
-  float ema;           /* decay of the averaged weights; 0 = no average */
-  int keep_best;       /* 1: end with the weights of the best epoch */
-  int early_stop;      /* end after so many epochs without a better one; 0 */
-  uint64_t seed;       /* of the shuffling, the dropout, the augmentation */
-  vit_augment augment; /* of the training images */
-  vit_optimizer_config optimizer;
-  vit_schedule schedule;
-  const char *dir; /* of the checkpoints; NULL: none are written */
-  int resume;      /* 1: go on from dir/last.safetensors, if it is there */
-  int (*callback)(const vit_progress *p, void *user); /* not 0: stop */
-  void *user;
-} vit_fit_config;
-/* The tutorial's recipe: 5 epochs, batch 128, Adam, rate 0.005. Two numbers are
-   not the published ones. beta2 is 0.95 instead of 0.999: the tutorial's softmax
-   lets a class die early, and Adam's long memory of its first, large gradients
-   then keeps it dead; with the shorter memory it comes back. And the rate sinks
-   to its half during the run, which steadies the last epochs: if you change
-   schedule.rate, change schedule.floor, 0.0025, too. */
-VIT_DEF vit_fit_config vit_fit_defaults(void);
-/* Are the settings possible? Asks what can be known before there are a model and
-   images; vit_fit asks it as well. */
-VIT_DEF vit_result vit_fit_check(const vit_fit_config *c);
-/* Train. `val` holds the images that judge each epoch; if it is NULL, their
-   losses and accuracies are NAN. To choose among epochs or settings (keep_best,
-   early_stop, VIT_PLATEAU) hold back training images for it with
-   vit_dataset_split, and look at the real test set once, at the end.
-
-   The best epoch has the highest accuracy, of equals the lowest loss. With `ema`
-   it is the averaged weights that are judged, and with which the model ends.
-
-   With `dir` three files are kept up to date after each epoch and when the
-   callback stops it: last.safetensors, from which `resume` goes on as if it had
-   never stopped, history.csv, and, with `val`, best.safetensors, the model of
-   the best epoch. Each is replaced as a whole: a crash leaves the old one.
-
-   The history (its old content is not freed) holds the finished epochs, also
-   when the callback stopped it (VIT_STOPPED) or the loss went bad. */
-VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
-    const vit_dataset *train, const vit_dataset *val, vit_history *h);
-/* Loss and accuracy (0..1) over a dataset; classes [count] and p [count,K] may
-   be NULL. Where a logit is not a number, the image counts as wrong. */
+/* Loss and accuracy (0..1) over a dataset; classes [count], p [count,K] and
+   logits [count,K] may be NULL. VIT_ERR_DIVERGED: a logit is not finite. */
 VIT_DEF vit_result vit_evaluate(const vit_model *m, const vit_dataset *d,
-    double *loss, double *accuracy, int *classes, float *p);
-
+    double *loss, double *accuracy, int *classes, float *p, float *logits);
 /* counts [K,K] += 1 at row true class, column predicted class; both are below
    K, the classes of the model. */
 VIT_DEF void vit_confusion(
@@ -929,6 +887,164 @@ VIT_DEF vit_class_score vit_score_class(const int *counts, int K, int k);
    p [n,K]. */
 VIT_DEF double vit_top_accuracy(
     const float *p, const uint8_t *labels, int n, int K, int n_best);
+
+/* What is known of each epoch, once: field and meaning. */
+#define VIT_EPOCH_FIELDS(X)                                                    \
+  X(train_loss, "mean over the epoch's batches, with their augmentation")      \
+  X(val_loss, "on the images that judge the epochs, after the epoch")          \
+  X(val_accuracy, "the same: part of them that is right, 0..1")                \
+  X(val_top5, "the same: the true class is among the five most probable")      \
+  X(rate, "learning rate of the last step")                                    \
+  X(seconds, "since the training began, less what was cut off")
+
+#define VIT__FIELD(name, text) double name;
+typedef struct vit_epoch {
+  VIT_EPOCH_FIELDS(VIT__FIELD)
+} vit_epoch;
+#undef VIT__FIELD
+typedef struct {
+  int epochs;        /* finished */
+  int best;          /* the epoch, from 1, with the best accuracy; 0: none */
+  vit_epoch *epoch;  /* [epochs] */
+  char kernels[128]; /* that computed it: see vit_fit */
+} vit_history;
+VIT_DEF void vit_history_free(vit_history *h);
+/* As a table: a line of names, then a line per epoch with commas between. */
+VIT_DEF vit_result vit_history_write(const vit_history *h, const char *path);
+/* Read what vit_history_write has written. */
+VIT_DEF vit_result vit_history_read(vit_history *h, const char *path);
+
+typedef struct {
+  int epoch, epochs, step, steps; /* 1-based epoch; step and steps of it */
+  int epoch_done;                 /* 1: last call of this epoch */
+  double loss;                    /* mean training loss of this epoch so far */
+  double rate, images_per_second, seconds, seconds_left;
+  const vit_epoch *result; /* when epoch_done, else NULL */
+  const vit_history *history;
+  const vit_model *model; /* as of now; averaged when epoch_done */
+} vit_progress;
+
+/* The settings of a run that are numbers, once: type, field, default, the name
+   under which a resume compares it ("": it may change; the seed is compared in
+   three parts), smallest and largest value, what a message calls it, its range
+   in words (NULL: "from .. to .."). */
+#define VIT_FIT_FIELDS(X)                                                      \
+  X(int, epochs, 5, "", 1, VIT__MOST, "epochs", NULL)                          \
+  X(int, batch, 128, "batch", 1, VIT__MOST, "batch", NULL)                     \
+  /* batches per optimiser step */                                             \
+  X(int, accumulate, 1, "accumulate", 1, VIT__MOST, "accumulate", NULL)        \
+  X(float, smoothing, 0, "smoothing", 0, 1, "label smoothing", NULL)           \
+  /* decay of the averaged weights; 0 = no average */                          \
+  X(float, ema, 0, "ema", 0, VIT__BELOW(1),                                    \
+      "the decay of the averaged weights", "from 0 to below 1")                \
+  /* 1: end with the weights of the best epoch */                              \
+  X(int, keep_best, 0, "keep_best", 0, 1, "keep_best", NULL)                   \
+  /* end after so many epochs without a better one */                          \
+  X(int, early_stop, 0, "", 0, INT_MAX, "early_stop",                          \
+      "0, never, or the epochs to wait for a better one")                      \
+  /* of the shuffling, the dropout, the augmentation */                        \
+  X(uint64_t, seed, 1, "", 0, 2e19, "seed", NULL)                              \
+  /* a cluster shares out each batch: this program computes part `part` */     \
+  X(int, parts, 1, "", 1, VIT__MOST, "parts", NULL)                            \
+  X(int, part, 0, "", 0, c->parts - 1, "part", NULL)                           \
+  /* 1: go on from dir/last.safetensors, if it is there */                     \
+  X(int, resume, 0, "", 0, 1, "resume", NULL)
+
+typedef struct {
+  VIT_FIT_FIELDS(VIT__MEMBER)
+  vit_augment augment; /* of the training images */
+  vit_optimizer_config optimizer;
+  vit_schedule schedule;
+  const char *dir; /* of the checkpoints; NULL: none are written */
+  int (*callback)(const vit_progress *p, void *user); /* not 0: stop */
+  /* The hook between gradients and optimiser: may change all count numbers of
+     g, which lie in memory as the parameters do. An error ends the run. */
+  vit_result (*gradients)(float *g, size_t count, void *user);
+  void *user; /* of both */
+} vit_fit_config;
+#undef VIT__MEMBER
+/* The tutorial's recipe: 5 epochs, batch 128, Adam, rate 0.005. Two numbers are
+   not the published ones. beta2 is 0.95 instead of 0.999: with the tutorial's
+   softmax a class dies early, and Adam's long memory of its first, large
+   gradients keeps it dead; with the shorter memory it comes back. And the rate
+   sinks to its half during the run, which steadies the last epochs: if you
+   change schedule.rate, change schedule.floor, 0.0025, too. */
+VIT_DEF vit_fit_config vit_fit_defaults(void);
+/* Are the settings possible? Asks what can be known before there are a model
+   and images; vit_fit asks it as well. */
+VIT_DEF vit_result vit_fit_check(const vit_fit_config *c);
+/* Train. `val` holds the images that judge each epoch; if it is NULL, their
+   losses and accuracies are NAN. To choose among epochs or settings (keep_best,
+   early_stop, VIT_PLATEAU) hold back training images for it with
+   vit_dataset_split, and look at the real test set once, at the end.
+
+   The best epoch has the highest accuracy, of equals the lowest loss. With
+   `ema` it is the averaged weights that are judged, and with which the model
+   ends.
+
+   With `dir` three files are kept up to date after each epoch and when the
+   callback stops it: last.safetensors, from which `resume` goes on as if it had
+   never stopped, history.csv, and, with `val`, best.safetensors, the model of
+   the best epoch. Each is replaced as a whole: a crash leaves the old one.
+   While one run is at work in `dir`, another is refused. Resumed runs have the
+   bits of runs that never stopped if the kernels are the same: history.kernels
+   names them, "simd AVX2+FMA", in order and with commas where they changed.
+
+   The history (its old content is not freed) holds the finished epochs, also
+   when the callback stopped it (VIT_STOPPED) or the loss went bad. */
+VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
+    const vit_dataset *train, const vit_dataset *val, vit_history *h);
+
+/* The same in steps, so that a page can train in slices of time:
+
+     r = vit_trainer_create(&t, &model, &f, &train, &val, &history);
+     while (!r && !t.done) r = vit_trainer_step(&t);
+     vit_trainer_free(&t);
+
+   A step is one batch of training or, after an epoch's last one, one batch of
+   judging; `done` is set by the first step that finds nothing to do. Between
+   two steps everything may be read; what was given has to stay where it is.
+   After VIT_STOPPED it can go on, after an error it cannot.
+
+   On a cluster all programs have the same seed, images and settings, but each
+   its `part` of so many `parts` and a `dir` of its own: it computes its part of
+   the images of each batch, and the hook adds up g over all programs, such as
+   with MPI_Allreduce. So all have the same weights after each step. Mixup and
+   cutmix then make pairs within a part; the losses in training are those of the
+   part, so that VIT_PLATEAU needs `val`. */
+typedef struct {
+  int images, right, top5; /* how many were judged, how many are right */
+  double loss;             /* sum over them */
+} vit_judged;
+typedef struct {
+  vit_model *model;
+  vit_fit_config config; /* a copy */
+  vit_schedule schedule; /* its schedule, with the total known */
+  const vit_dataset *train, *val;
+  vit_history *history;
+  vit_progress progress; /* what the callback was told last */
+  int done, failed;      /* 1: nothing is left to do; a step has failed */
+  int stop;         /* 1: the callback said so: after the optimiser's step */
+  int epoch, batch; /* epochs finished; batches done of the next one */
+  double loss, loss_sum; /* of the last batch; over the images of the epoch */
+  vit_judged judged;     /* after its last batch */
+  double images;         /* shown since this start */
+  double start, before;  /* clock; seconds of finished epochs before a resume */
+  vit_state state;
+  vit_optimizer optimizer;
+  vit_plateau plateau;
+  vit_loader loader;
+  float *average, *best; /* weights, or NULL: averaged; of the best epoch */
+  vit_epoch *table;      /* the history as it stands in a checkpoint */
+  int locked, lock;      /* 1: the folder is ours, by this file */
+} vit_trainer;
+VIT_DEF vit_result vit_trainer_create(vit_trainer *t, vit_model *m,
+    const vit_fit_config *c, const vit_dataset *train, const vit_dataset *val,
+    vit_history *h);
+VIT_DEF vit_result vit_trainer_step(vit_trainer *t);
+/* The model ends with the averaged weights, or those of the best epoch, if the
+   settings say so. */
+VIT_DEF void vit_trainer_free(vit_trainer *t);
 
 /* ---- 10 inside: plots -------------------------------------------------- */
 
@@ -976,14 +1092,15 @@ VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
 
 /* ---- 11 speed ---------------------------------------------------------- */
 
-/* Rearrange w [out,in] for linear_packed_forward: VIT_PANEL outputs at a time,
-   packed [out / VIT_PANEL, in, VIT_PANEL]; out % VIT_PANEL == 0. */
-enum { VIT_PANEL = 16 };
+/* Rearrange w [out,in] for linear_packed_forward: vit_panel() outputs at a
+   time, packed [out / vit_panel(), in, vit_panel()]; `out` is a multiple of it.
+   It is 16, or 32 with AVX-512. */
+VIT_DEF int vit_panel(void);
 VIT_DEF void vit_pack_linear(float *packed, const float *w, int in, int out);
 VIT_DEF void vit_unpack_linear(float *w, const float *packed, int in, int out);
 /* For inference alone: rearrange the weights of the linear layers, in place, as
    the matrix product reads them. The results are the same to the bit, and come
-   sooner; layers whose outputs are no multiple of VIT_PANEL stay as they are.
+   sooner; layers whose outputs are no multiple of vit_panel() stay as they are.
    What trains, loads or saves refuses a packed model. */
 VIT_DEF vit_result vit_model_pack(vit_model *m);
 VIT_DEF vit_result vit_model_unpack(vit_model *m);
@@ -1106,6 +1223,11 @@ VIT_DEF vit_result vit_model_open(
 #if defined(VIT_IMPLEMENTATION) && !defined(VIT_IMPLEMENTED)
 #define VIT_IMPLEMENTED
 
+/* Guards against a diverging run compare with NaN, which must stay one. */
+#if defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__
+#error "vit.h needs NaN and infinity: use -O2 or -O3, not -Ofast or -ffast-math"
+#endif
+
 #include <errno.h>
 #include <float.h>
 #include <limits.h>
@@ -1120,11 +1242,15 @@ VIT_DEF vit_result vit_model_open(
 #include <fcntl.h>
 #include <io.h>
 #include <process.h>
+#include <share.h>
 #include <time.h>
+#ifndef S_ISDIR /* MinGW has it, Microsoft has not */
 #define S_ISDIR(mode) (((mode)&_S_IFMT) == _S_IFDIR)
+#endif
 #else
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -1160,16 +1286,14 @@ enum {
   VIT__QUERIES_AT_ONCE = 128
 };
 
-/* Rows are shared in whole tiles of the matrix product. */
-enum { VIT__ROW_MULTIPLE = 6 };
-
 /* Floats that can be counted in bytes; the rest of a plan is done in double. */
 #define VIT__MOST_FLOATS ((double)(SIZE_MAX / 8))
 
-#define VIT__MIN(a, b) ((a) < (b) ? (a) : (b))
+/* The + makes an int of an enum: C++ has no arithmetic of two enums. */
+#define VIT__MIN(a, b) ((a) < (b) ? +(a) : +(b))
 /* Is x a number, and not infinite? Within low .. high? Both say no to NaN. */
 #define VIT__IS_FINITE(x)            (fabs((double)(x)) <= DBL_MAX)
-#define VIT__IS_WITHIN(x, low, high) ((x) >= (low) && (x) <= (high))
+#define VIT__IS_WITHIN(x, low, high) ((x) >= +(low) && (x) <= +(high))
 
 /* -- errors: a code and one sentence ------------------------------------- */
 
@@ -1177,6 +1301,8 @@ enum { VIT__ROW_MULTIPLE = 6 };
 #define VIT__THREAD_LOCAL thread_local
 #elif defined(_MSC_VER)
 #define VIT__THREAD_LOCAL __declspec(thread)
+#elif defined(__TINYC__)
+#define VIT__THREAD_LOCAL /* tcc has no such thing, nor OpenMP */
 #else
 #define VIT__THREAD_LOCAL __thread
 #endif
@@ -1289,13 +1415,9 @@ static float vit__unit(uint32_t bits) {
 #define VIT__SALT_MIX     0x4D495855u
 #define VIT__SALT_SPLIT   0x53504C49u
 
-static uint32_t vit__key(uint64_t seed) {
-  return vit_philox((uint32_t)seed, (uint32_t)(seed >> 32), 0);
-}
-
 VIT_DEF vit_rng vit_rng_create(uint64_t seed, uint32_t stream) {
   vit_rng rng;
-  rng.key = vit__key(seed);
+  rng.key = vit_philox((uint32_t)seed, (uint32_t)(seed >> 32), 0);
   rng.stream = stream;
   rng.index = 0;
   return rng;
@@ -1306,7 +1428,8 @@ VIT_DEF uint32_t vit_random_u32(vit_rng *rng) {
 }
 
 VIT_DEF uint32_t vit_random_below(vit_rng *rng, uint32_t n) {
-  return (uint32_t)(((uint64_t)vit_random_u32(rng) * n) >> 32);
+  const uint64_t bits = vit_philox(rng->key, rng->stream, rng->index++);
+  return (uint32_t)((bits * n) >> 32);
 }
 
 VIT_DEF float vit_random_uniform(vit_rng *rng) {
@@ -1345,33 +1468,28 @@ VIT_DEF double vit_seconds(void) {
 #endif
 }
 
-VIT_DEF int vit_max_threads(void) {
-#ifdef _OPENMP
-  return omp_get_max_threads();
-#else
-  return 1;
-#endif
-}
-
-/* Threads that are worth starting for this many shares of work: with more than
-   there are cores, the ones that run would wait for those that do not. */
-static int vit__threads(int shares) {
-#ifdef _OPENMP
-  return shares > 1 ? VIT__MIN(shares, omp_get_num_procs()) : 1;
-#else
-  (void)shares;
-  return 1;
-#endif
-}
-
-/* In front of a loop whose turns are independent. `threads` is a variable of
-   the surrounding function. Without OpenMP the loop runs as it stands. */
+/* VIT__PARALLEL_FOR stands in front of a loop whose turns are independent.
+   `threads` is a variable of the surrounding function. Without OpenMP the loop
+   runs as it stands. */
 #ifdef _OPENMP
 #define VIT__PARALLEL_FOR                                                      \
   _Pragma("omp parallel for schedule(static) num_threads(threads)")
+static int vit__cores(void) { return omp_get_num_procs(); }
+VIT_DEF int vit_max_threads(void) {
+  const int threads = omp_get_max_threads();   /* an OMP_NUM_THREADS of 2^31 */
+  return threads > 0 ? threads : vit__cores(); /* and more wraps round */
+}
 #else
 #define VIT__PARALLEL_FOR (void)threads;
+static int vit__cores(void) { return 1; }
+VIT_DEF int vit_max_threads(void) { return 1; }
 #endif
+
+/* Threads that are worth starting for this many parts of work: with more than
+   there are cores, the ones that run would wait for those that do not. */
+static int vit__threads(int parts) {
+  return parts > 1 ? VIT__MIN(parts, vit__cores()) : 1;
+}
 
 VIT_DEF double vit_max_difference(const float *a, const float *b, size_t n) {
   double most = 0;
@@ -1413,188 +1531,313 @@ static void vit__each(int parts, int count, vit__task *task, const void *work) {
 
 /* -- the SIMD vocabulary ------------------------------------------------- */
 
-/* One vector type and its operations: AVX2+FMA on the left, NEON on the right.
-   Every SIMD kernel is written in these words, so one page teaches both. */
-#if defined(VIT_NO_SIMD)
-#elif defined(__x86_64__) && defined(__GNUC__)
-#include <immintrin.h>
-#define VIT__HAS_SIMD        1
-#define VIT__SIMD            __attribute__((target("avx2,fma"))) static
-#define VIT__PICK(avx, neon) avx
-typedef __m256 vit_vec;   /* 8 floats */
-typedef __m256i vit_ivec; /* 8 unsigned 32-bit integers */
-enum { VIT_LANES = 8, VIT_TILE_ROWS = 6 };
-#elif defined(__aarch64__) && defined(__GNUC__)
-#include <arm_neon.h>
-#define VIT__HAS_SIMD        1
-#define VIT__SIMD            static
-#define VIT__PICK(avx, neon) neon
-typedef float32x4_t vit_vec;
-typedef uint32x4_t vit_ivec;
-enum { VIT_LANES = 4, VIT_TILE_ROWS = 6 };
+/* A vector of floats (vit_vec), one of unsigned 32-bit integers (vit_ivec), and
+   about thirty-five words: what can be done with them. Every SIMD kernel of the
+   file is written once, in these words. A dialect says them, in this order, in
+   the intrinsics of one instruction set:
+
+   vit_set, load, store   x in all lanes; from and to memory, of any alignment
+   add sub mul div sqrt
+   fma                    a * b + c, rounded once (WebAssembly: twice)
+   max, min               a NaN in b comes through
+   if_less                lane by lane: a < b ? x : y
+   round                  to the nearest whole number, halves to the even one
+   pow2                   2^a for a whole number a: put in the exponent bits
+   iset iadd ixor imul    of integers, for the random numbers
+   imulhi, ihigh24        high half of each 32 x 32 bit product; 24 high bits
+   zip_low, zip_high      of each four lanes: a0 b0 a1 b1, and a2 b2 a3 b3
+   fours_even, fours_odd  every second group of four lanes, of a and then of b
+   load_part, store_part  n lanes, 0 < n < VIT_LANES, the others are 0; no byte
+                          past the n-th lane is touched
+   sum, top               sum and maximum of the lanes, always in one order
+
+   One more dialect is one more column: #elif, constants, words; nothing else in
+   the file knows of it. VIT__HAS_SIMD says whether this CPU can run it, and
+   chapter 11 what the tile and the panel are.
+
+   AVX-512 is taken where the compiler was told that the CPU has it, as by
+   -march=native. VIT_SIMD_AVX2 keeps AVX2 there, VIT_SIMD_AVX512 forces the
+   other, and VIT_SIMD_HEADER says who has its intrinsics: tests emulate them.
+
+   On Windows, gcc keeps vectors of 32 bytes on a stack that is aligned to 16
+   (GCC bug 54412), and crashes. There the plain loops run, until VIT_SIMD_AVX2
+   says that -Wa,-muse-unaligned-vector-move was given. clang is right. */
+#ifndef VIT_SIMD_HEADER
+#define VIT_SIMD_HEADER <immintrin.h>
+#endif
+#if defined(__AVX512F__) && !defined(VIT_SIMD_AVX2)
+#define VIT_SIMD_AVX512
 #endif
 
-#ifdef VIT__HAS_SIMD
-#define VIT__OP VIT__SIMD inline __attribute__((always_inline))
+/* Short loops over arrays that shall live in registers, written out. */
+#if defined(__clang__)
+#define VIT__UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define VIT__UNROLL _Pragma("GCC unroll 16")
+#endif
+
 /* clang-format off */
-VIT__OP vit_vec vit_set(float a)                   { return VIT__PICK(_mm256_set1_ps(a), vdupq_n_f32(a)); }
-VIT__OP vit_vec vit_load(const float *p)           { return VIT__PICK(_mm256_loadu_ps(p), vld1q_f32(p)); }
-VIT__OP void vit_store(float *p, vit_vec a)        { VIT__PICK(_mm256_storeu_ps(p, a), vst1q_f32(p, a)); }
-VIT__OP vit_vec vit_add(vit_vec a, vit_vec b)      { return VIT__PICK(_mm256_add_ps(a, b), vaddq_f32(a, b)); }
-VIT__OP vit_vec vit_sub(vit_vec a, vit_vec b)      { return VIT__PICK(_mm256_sub_ps(a, b), vsubq_f32(a, b)); }
-VIT__OP vit_vec vit_mul(vit_vec a, vit_vec b)      { return VIT__PICK(_mm256_mul_ps(a, b), vmulq_f32(a, b)); }
-VIT__OP vit_vec vit_div(vit_vec a, vit_vec b)      { return VIT__PICK(_mm256_div_ps(a, b), vdivq_f32(a, b)); }
-VIT__OP vit_vec vit_sqrt(vit_vec a)                { return VIT__PICK(_mm256_sqrt_ps(a), vsqrtq_f32(a)); }
-/* a hint: what stands there will be needed soon */
-VIT__OP void vit_prefetch(const float *p)          { __builtin_prefetch(p); }
-/* a * b + c, rounded once */
-VIT__OP vit_vec vit_fma(vit_vec a, vit_vec b, vit_vec c) { return VIT__PICK(_mm256_fmadd_ps(a, b, c), vfmaq_f32(c, a, b)); }
-/* a NaN in b comes through */
-VIT__OP vit_vec vit_max(vit_vec a, vit_vec b)      { return VIT__PICK(_mm256_max_ps(a, b), vmaxq_f32(a, b)); }
-VIT__OP vit_vec vit_min(vit_vec a, vit_vec b)      { return VIT__PICK(_mm256_min_ps(a, b), vminq_f32(a, b)); }
-/* lane by lane: a < b ? x : y */
-VIT__OP vit_vec vit_if_less(vit_vec a, vit_vec b, vit_vec x, vit_vec y) { return VIT__PICK(_mm256_blendv_ps(y, x, _mm256_cmp_ps(a, b, _CMP_LT_OQ)), vbslq_f32(vcltq_f32(a, b), x, y)); }
-VIT__OP vit_vec vit_round(vit_vec a)               { return VIT__PICK(_mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), vrndnq_f32(a)); }
-/* 2^a for a whole number a: put it into the exponent bits */
-VIT__OP vit_vec vit_pow2(vit_vec a)                { return VIT__PICK(_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(a), _mm256_set1_epi32(127)), 23)), vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtq_s32_f32(a), vdupq_n_s32(127)), 23))); }
-/* unsigned integers, for the random numbers */
-VIT__OP vit_ivec vit_iset(uint32_t a)              { return VIT__PICK(_mm256_set1_epi32((int)a), vdupq_n_u32(a)); }
-VIT__OP vit_ivec vit_iadd(vit_ivec a, vit_ivec b)  { return VIT__PICK(_mm256_add_epi32(a, b), vaddq_u32(a, b)); }
-VIT__OP vit_ivec vit_ixor(vit_ivec a, vit_ivec b)  { return VIT__PICK(_mm256_xor_si256(a, b), veorq_u32(a, b)); }
-VIT__OP vit_ivec vit_imul(vit_ivec a, vit_ivec b)  { return VIT__PICK(_mm256_mullo_epi32(a, b), vmulq_u32(a, b)); }
-/* 24 high bits of each lane as a float in [0, 1) */
-VIT__OP vit_vec vit_iunit(vit_ivec a)              { return vit_mul(VIT__PICK(_mm256_cvtepi32_ps(_mm256_srli_epi32(a, 8)), vcvtq_f32_u32(vshrq_n_u32(a, 8))), vit_set(1.0f / 16777216.0f)); }
+/* Words of the usual kinds in one line: the name, and what is returned. */
+#define VIT__OP VIT__SIMD inline __attribute__((always_inline))
+#define VIT__V(word, is) VIT__OP vit_vec vit_##word(vit_vec a) { return is; }
+#define VIT__VV(word, is)                                                      \
+  VIT__OP vit_vec vit_##word(vit_vec a, vit_vec b) { return is; }
+#define VIT__VVV(word, is)                                                     \
+  VIT__OP vit_vec vit_##word(vit_vec a, vit_vec b, vit_vec c) { return is; }
+#define VIT__VVVV(word, is) VIT__OP vit_vec                                    \
+  vit_##word(vit_vec a, vit_vec b, vit_vec x, vit_vec y) { return is; }
+#define VIT__I(word, is) VIT__OP vit_vec vit_##word(vit_ivec a) { return is; }
+#define VIT__II(word, is)                                                      \
+  VIT__OP vit_ivec vit_##word(vit_ivec a, vit_ivec b) { return is; }
+
+/* Over the lanes by the words: groups of four, then pairs; lane 0 has it. */
+#define VIT__ACROSS(word, add, first)                                          \
+  VIT__OP float vit_##word(vit_vec a) {                                        \
+    for (int i = 4; i < VIT_LANES; i *= 2)                                     \
+      a = vit_##add(vit_fours_even(a, a), vit_fours_odd(a, a));                \
+    a = vit_##add(vit_zip_low(a, a), vit_zip_high(a, a));                      \
+    return first(vit_##add(vit_zip_low(a, a), vit_zip_high(a, a)));            \
+  }
+
+#if defined(VIT_NO_SIMD) || !defined(__GNUC__) ||                              \
+    (defined(_WIN32) && !defined(__clang__) && !defined(VIT_SIMD_AVX2))
+#elif defined(__x86_64__) && !defined(VIT_SIMD_AVX512)
+#include VIT_SIMD_HEADER
+#define VIT__SIMD_NAME "AVX2+FMA"
+#define VIT__HAS_SIMD                                                          \
+  (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+#define VIT__SIMD __attribute__((target("avx2,fma"))) static
+typedef __m256 vit_vec; typedef __m256i vit_ivec;
+enum { VIT_LANES = 8, VIT_TILE_ROWS = 6, VIT__PANEL = 16 };
+#define VIT__LANE_NUMBERS 0, 1, 2, 3, 4, 5, 6, 7
+VIT__OP vit_vec vit_set(float a) { return _mm256_set1_ps(a); }
+VIT__OP vit_vec vit_load(const float *p) { return _mm256_loadu_ps(p); }
+VIT__OP void vit_store(float *p, vit_vec a) { _mm256_storeu_ps(p, a); }
+VIT__VV(add, _mm256_add_ps(a, b)) VIT__VV(sub, _mm256_sub_ps(a, b))
+VIT__VV(mul, _mm256_mul_ps(a, b)) VIT__VV(div, _mm256_div_ps(a, b))
+VIT__V(sqrt, _mm256_sqrt_ps(a)) VIT__VVV(fma, _mm256_fmadd_ps(a, b, c))
+VIT__VV(max, _mm256_max_ps(a, b)) VIT__VV(min, _mm256_min_ps(a, b))
+VIT__VVVV(if_less, _mm256_blendv_ps(y, x, _mm256_cmp_ps(a, b, _CMP_LT_OQ)))
+VIT__V(round, _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT))
+VIT__V(pow2, _mm256_castsi256_ps(_mm256_slli_epi32(
+    _mm256_add_epi32(_mm256_cvtps_epi32(a), _mm256_set1_epi32(127)), 23)))
+VIT__OP vit_ivec vit_iset(uint32_t a) { return _mm256_set1_epi32((int)a); }
+VIT__II(iadd, _mm256_add_epi32(a, b)) VIT__II(ixor, _mm256_xor_si256(a, b))
+VIT__II(imul, _mm256_mullo_epi32(a, b))
+VIT__II(imulhi, _mm256_blend_epi32(
+    _mm256_srli_epi64(_mm256_mul_epu32(a, b), 32),
+    _mm256_mul_epu32(_mm256_srli_epi64(a, 32), _mm256_srli_epi64(b, 32)), 0xAA))
+VIT__I(ihigh24, _mm256_cvtepi32_ps(_mm256_srli_epi32(a, 8)))
+VIT__VV(zip_low, _mm256_unpacklo_ps(a, b))
+VIT__VV(zip_high, _mm256_unpackhi_ps(a, b))
+VIT__VV(fours_even, _mm256_permute2f128_ps(a, b, 0x20))
+VIT__VV(fours_odd, _mm256_permute2f128_ps(a, b, 0x31))
+VIT__OP vit_vec vit_load_part(const float *p, vit_idx n) {
+  static const int mask[2 * VIT_LANES] = {-1, -1, -1, -1, -1, -1, -1, -1};
+  const void *m = mask + VIT_LANES - n;
+  return _mm256_maskload_ps(p, _mm256_loadu_si256((const __m256i *)m));
+}
+VIT__OP void vit_store_part(float *p, vit_vec a, vit_idx n) {
+  __m128 h = _mm256_castps256_ps128(a); /* n in binary: 4 lanes, 2, 1 */
+  if (n & 4) _mm_storeu_ps(p, h), p += 4, h = _mm256_extractf128_ps(a, 1);
+  if (n & 2) _mm_storel_pi((__m64 *)p, h), p += 2, h = _mm_movehl_ps(h, h);
+  if (n & 1) _mm_store_ss(p, h);
+}
+#define VIT__FOLD(word, op) /* halves, then quarters, then the last two */     \
+  VIT__OP float vit_##word(vit_vec a) {                                        \
+    __m128 h = _mm256_extractf128_ps(a, 1);                                    \
+    h = _mm_##op##_ps(_mm256_castps256_ps128(a), h);                           \
+    h = _mm_##op##_ps(h, _mm_movehl_ps(h, h));                                 \
+    return _mm_cvtss_f32(_mm_##op##_ss(h, _mm_movehdup_ps(h)));                \
+  }
+VIT__FOLD(sum, add) VIT__FOLD(top, max)
+
+#elif defined(VIT_SIMD_AVX512)
+#include VIT_SIMD_HEADER
+#define VIT__SIMD_NAME "AVX-512"
+#define VIT__HAS_SIMD  1
+#define VIT__SIMD      static
+typedef __m512 vit_vec; typedef __m512i vit_ivec;
+enum { VIT_LANES = 16, VIT_TILE_ROWS = 14, VIT__PANEL = 32 };
+#define VIT__LANE_NUMBERS 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+VIT__OP vit_vec vit_set(float a) { return _mm512_set1_ps(a); }
+VIT__OP vit_vec vit_load(const float *p) { return _mm512_loadu_ps(p); }
+VIT__OP void vit_store(float *p, vit_vec a) { _mm512_storeu_ps(p, a); }
+VIT__VV(add, _mm512_add_ps(a, b)) VIT__VV(sub, _mm512_sub_ps(a, b))
+VIT__VV(mul, _mm512_mul_ps(a, b)) VIT__VV(div, _mm512_div_ps(a, b))
+VIT__V(sqrt, _mm512_sqrt_ps(a)) VIT__VVV(fma, _mm512_fmadd_ps(a, b, c))
+VIT__VV(max, _mm512_max_ps(a, b)) VIT__VV(min, _mm512_min_ps(a, b))
+VIT__VVVV(if_less, _mm512_mask_blend_ps(_mm512_cmplt_ps_mask(a, b), y, x))
+VIT__V(round, _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT))
+VIT__V(pow2, _mm512_castsi512_ps(_mm512_slli_epi32(
+    _mm512_add_epi32(_mm512_cvtps_epi32(a), _mm512_set1_epi32(127)), 23)))
+VIT__OP vit_ivec vit_iset(uint32_t a) { return _mm512_set1_epi32((int)a); }
+VIT__II(iadd, _mm512_add_epi32(a, b)) VIT__II(ixor, _mm512_xor_si512(a, b))
+VIT__II(imul, _mm512_mullo_epi32(a, b))
+VIT__II(imulhi, _mm512_mask_blend_epi32(0xAAAA,
+    _mm512_srli_epi64(_mm512_mul_epu32(a, b), 32),
+    _mm512_mul_epu32(_mm512_srli_epi64(a, 32), _mm512_srli_epi64(b, 32))))
+VIT__I(ihigh24, _mm512_cvtepi32_ps(_mm512_srli_epi32(a, 8)))
+VIT__VV(zip_low, _mm512_unpacklo_ps(a, b))
+VIT__VV(zip_high, _mm512_unpackhi_ps(a, b))
+VIT__VV(fours_even, _mm512_shuffle_f32x4(a, b, 0x88))
+VIT__VV(fours_odd, _mm512_shuffle_f32x4(a, b, 0xDD))
+VIT__OP vit_vec vit_load_part(const float *p, vit_idx n) {
+  return _mm512_maskz_loadu_ps((__mmask16)((1 << n) - 1), p);
+}
+VIT__OP void vit_store_part(float *p, vit_vec a, vit_idx n) {
+  _mm512_mask_storeu_ps(p, (__mmask16)((1 << n) - 1), a);
+}
+VIT__ACROSS(sum, add, _mm512_cvtss_f32) VIT__ACROSS(top, max, _mm512_cvtss_f32)
+
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#define VIT__SIMD_NAME "NEON"
+#define VIT__HAS_SIMD  1
+#define VIT__SIMD      static
+typedef float32x4_t vit_vec; typedef uint32x4_t vit_ivec;
+enum { VIT_LANES = 4, VIT_TILE_ROWS = 6, VIT__PANEL = 16 };
+#define VIT__LANE_NUMBERS 0, 1, 2, 3
+VIT__OP vit_vec vit_set(float a) { return vdupq_n_f32(a); }
+VIT__OP vit_vec vit_load(const float *p) { return vld1q_f32(p); }
+VIT__OP void vit_store(float *p, vit_vec a) { vst1q_f32(p, a); }
+VIT__VV(add, vaddq_f32(a, b)) VIT__VV(sub, vsubq_f32(a, b))
+VIT__VV(mul, vmulq_f32(a, b)) VIT__VV(div, vdivq_f32(a, b))
+VIT__V(sqrt, vsqrtq_f32(a)) VIT__VVV(fma, vfmaq_f32(c, a, b))
+VIT__VV(max, vmaxq_f32(a, b)) VIT__VV(min, vminq_f32(a, b))
+VIT__VVVV(if_less, vbslq_f32(vcltq_f32(a, b), x, y))
+VIT__V(round, vrndnq_f32(a))
+VIT__V(pow2, vreinterpretq_f32_s32(
+    vshlq_n_s32(vaddq_s32(vcvtq_s32_f32(a), vdupq_n_s32(127)), 23)))
+VIT__OP vit_ivec vit_iset(uint32_t a) { return vdupq_n_u32(a); }
+VIT__II(iadd, vaddq_u32(a, b)) VIT__II(ixor, veorq_u32(a, b))
+VIT__II(imul, vmulq_u32(a, b))
+VIT__II(imulhi, vuzp2q_u32(
+    vreinterpretq_u32_u64(vmull_u32(vget_low_u32(a), vget_low_u32(b))),
+    vreinterpretq_u32_u64(vmull_high_u32(a, b))))
+VIT__I(ihigh24, vcvtq_f32_u32(vshrq_n_u32(a, 8)))
+VIT__VV(zip_low, vzip1q_f32(a, b)) VIT__VV(zip_high, vzip2q_f32(a, b))
+VIT__VV(fours_even, ((void)b, a)) VIT__VV(fours_odd, ((void)a, b))
+VIT__OP vit_vec vit_load_part(const float *p, vit_idx n) {
+  const float lane[] = {p[0], n > 1 ? p[1] : 0, n > 2 ? p[2] : 0, 0};
+  return vit_load(lane);
+}
+VIT__OP void vit_store_part(float *p, vit_vec a, vit_idx n) {
+  if (n & 2) vst1_f32(p, vget_low_f32(a)), p += 2, a = vit_zip_high(a, a);
+  if (n & 1) vst1q_lane_f32(p, a, 0);
+}
+VIT__OP float vit_sum(vit_vec a) { return vaddvq_f32(a); }
+VIT__OP float vit_top(vit_vec a) { return vmaxvq_f32(a); }
+
+#elif defined(__wasm_simd128__)
+#include <wasm_simd128.h>
+#define VIT__SIMD_NAME "WebAssembly SIMD128"
+#define VIT__HAS_SIMD  1
+#define VIT__SIMD      static
+typedef v128_t vit_vec; typedef v128_t vit_ivec;
+enum { VIT_LANES = 4, VIT_TILE_ROWS = 2, VIT__PANEL = 16 }; /* 16 registers */
+#define VIT__LANE_NUMBERS 0, 1, 2, 3
+VIT__OP vit_vec vit_set(float a) { return wasm_f32x4_splat(a); }
+VIT__OP vit_vec vit_load(const float *p) { return wasm_v128_load(p); }
+VIT__OP void vit_store(float *p, vit_vec a) { wasm_v128_store(p, a); }
+VIT__VV(add, wasm_f32x4_add(a, b)) VIT__VV(sub, wasm_f32x4_sub(a, b))
+VIT__VV(mul, wasm_f32x4_mul(a, b)) VIT__VV(div, wasm_f32x4_div(a, b))
+VIT__V(sqrt, wasm_f32x4_sqrt(a)) VIT__VVV(fma, vit_add(vit_mul(a, b), c))
+VIT__VV(max, wasm_f32x4_pmax(b, a)) VIT__VV(min, wasm_f32x4_pmin(b, a))
+VIT__VVVV(if_less, wasm_v128_bitselect(x, y, wasm_f32x4_lt(a, b)))
+VIT__V(round, wasm_f32x4_nearest(a))
+VIT__V(pow2, wasm_i32x4_shl(
+    wasm_i32x4_add(wasm_i32x4_trunc_sat_f32x4(a), wasm_i32x4_splat(127)), 23))
+VIT__OP vit_ivec vit_iset(uint32_t a) { return wasm_u32x4_splat(a); }
+VIT__II(iadd, wasm_i32x4_add(a, b)) VIT__II(ixor, wasm_v128_xor(a, b))
+VIT__II(imul, wasm_i32x4_mul(a, b))
+VIT__II(imulhi, wasm_i32x4_shuffle(wasm_u64x2_extmul_low_u32x4(a, b),
+    wasm_u64x2_extmul_high_u32x4(a, b), 1, 3, 5, 7))
+VIT__I(ihigh24, wasm_f32x4_convert_u32x4(wasm_u32x4_shr(a, 8)))
+VIT__VV(zip_low, wasm_i32x4_shuffle(a, b, 0, 4, 1, 5))
+VIT__VV(zip_high, wasm_i32x4_shuffle(a, b, 2, 6, 3, 7))
+VIT__VV(fours_even, ((void)b, a)) VIT__VV(fours_odd, ((void)a, b))
+VIT__OP vit_vec vit_load_part(const float *p, vit_idx n) {
+  return wasm_f32x4_make(p[0], n > 1 ? p[1] : 0, n > 2 ? p[2] : 0, 0);
+}
+VIT__OP void vit_store_part(float *p, vit_vec a, vit_idx n) {
+  if (n & 2) wasm_v128_store64_lane(p, a, 0), p += 2, a = vit_zip_high(a, a);
+  if (n & 1) wasm_v128_store32_lane(p, a, 0);
+}
+#define VIT__FIRST(a) wasm_f32x4_extract_lane(a, 0)
+VIT__ACROSS(sum, add, VIT__FIRST) VIT__ACROSS(top, max, VIT__FIRST)
+#endif
 /* clang-format on */
 
-/* The high half of each 32 x 32 bit product. */
-VIT__OP vit_ivec vit_imulhi(vit_ivec a, vit_ivec b) {
-#ifdef __x86_64__
-  __m256i even = _mm256_mul_epu32(a, b);
-  __m256i odd =
-      _mm256_mul_epu32(_mm256_srli_epi64(a, 32), _mm256_srli_epi64(b, 32));
-  return _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xAA);
+#ifndef VIT__HAS_SIMD /* the plain loops alone */
+#define VIT__SIMD_NAME "none"
+enum { VIT_LANES = 1, VIT_TILE_ROWS = 6, VIT__PANEL = 16 };
 #else
-  uint64x2_t low = vmull_u32(vget_low_u32(a), vget_low_u32(b));
-  uint64x2_t high = vmull_high_u32(a, b);
-  return vuzp2q_u32(vreinterpretq_u32_u64(low), vreinterpretq_u32_u64(high));
-#endif
+    /* a hint: what stands there will be needed soon */
+    VIT__OP void vit_prefetch(const float *p) {
+  __builtin_prefetch(p);
 }
 
-/* Turn a square of VIT_LANES rows round: row i becomes column i. Pairs of
-   numbers change places first, then pairs of pairs. */
-VIT__OP void vit_transpose(vit_vec v[VIT_LANES]) {
-#ifdef __x86_64__
-  vit_vec a[8];
-  for (int i = 0; i < 8; i += 2) {
-    a[i] = _mm256_unpacklo_ps(v[i], v[i + 1]);
-    a[i + 1] = _mm256_unpackhi_ps(v[i], v[i + 1]);
-  }
-  for (int i = 0; i < 8; i += 4) {
-    v[i] = _mm256_shuffle_ps(a[i], a[i + 2], 0x44);
-    v[i + 1] = _mm256_shuffle_ps(a[i], a[i + 2], 0xEE);
-    v[i + 2] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0x44);
-    v[i + 3] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0xEE);
-  }
-  for (int i = 0; i < 4; i++) {
-    a[i] = _mm256_permute2f128_ps(v[i], v[i + 4], 0x20);
-    a[i + 4] = _mm256_permute2f128_ps(v[i], v[i + 4], 0x31);
-  }
-  for (int i = 0; i < 8; i++) v[i] = a[i];
-#else
-  float32x4x2_t low = vzipq_f32(v[0], v[2]), high = vzipq_f32(v[1], v[3]);
-  float32x4x2_t first = vzipq_f32(low.val[0], high.val[0]);
-  float32x4x2_t second = vzipq_f32(low.val[1], high.val[1]);
-  v[0] = first.val[0], v[1] = first.val[1];
-  v[2] = second.val[0], v[3] = second.val[1];
-#endif
+/* a, a + 1, a + 2, ... */
+VIT__OP vit_ivec vit_icount(uint32_t a) {
+  static const uint32_t lane[VIT_LANES] = {VIT__LANE_NUMBERS};
+  vit_ivec count;
+  memcpy(&count, lane, sizeof count);
+  return vit_iadd(vit_iset(a), count);
 }
 
-/* first, first + 1, first + 2, ... */
-VIT__OP vit_ivec vit_icount(uint32_t first) {
-  static const uint32_t lane[8] = {0, 1, 2, 3, 4, 5, 6, 7};
-  return vit_iadd(vit_iset(first),
-      VIT__PICK(_mm256_loadu_si256((const __m256i *)(const void *)lane),
-          vld1q_u32(lane)));
+/* The 24 high bits of each lane as a float in [0, 1). */
+VIT__OP vit_vec vit_iunit(vit_ivec a) {
+  return vit_mul(vit_ihigh24(a), vit_set(1.0f / 16777216.0f));
 }
 
-/* The end of a row: load or store the first n lanes only. Lanes past n read as
-   zero and no byte past the end is touched. n >= VIT_LANES means all, n <= 0
-   none. */
-#ifdef __x86_64__
-VIT__OP __m256i vit__mask(int n) {
-  static const int mask[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
-  return _mm256_loadu_si256((const __m256i *)(const void *)(mask + 8 - n));
-}
-#endif
+/* The end of a row: the first n lanes only, all of them from VIT_LANES on, and
+   none below 1. Lanes past n read as zero, or as `other`, where n >= 1. */
 VIT__OP vit_vec vit_load_n(const float *p, vit_idx n) {
   if (n >= VIT_LANES) return vit_load(p);
-  if (n <= 0) return vit_set(0);
-#ifdef __x86_64__
-  return _mm256_maskload_ps(p, vit__mask((int)n));
-#else
-  float lane[VIT_LANES] = {0, 0, 0, 0};
-  memcpy(lane, p, (size_t)n * sizeof *p);
-  return vit_load(lane);
-#endif
+  return n > 0 ? vit_load_part(p, n) : vit_set(0);
 }
 VIT__OP void vit_store_n(float *p, vit_vec a, vit_idx n) {
-  if (n >= VIT_LANES) {
+  if (n >= VIT_LANES)
     vit_store(p, a);
-    return;
-  }
-  if (n <= 0) return;
-#ifdef __x86_64__
-  { /* n in binary: 4 lanes, 2 lanes, 1 lane */
-    __m128 part = _mm256_castps256_ps128(a);
-    if (n & 4) {
-      _mm_storeu_ps(p, part);
-      part = _mm256_extractf128_ps(a, 1);
-      p += 4;
-    }
-    if (n & 2) {
-      _mm_storel_pi((__m64 *)(void *)p, part);
-      part = _mm_movehl_ps(part, part);
-      p += 2;
-    }
-    if (n & 1) _mm_store_ss(p, part);
-  }
-#else
-  if (n & 2) {
-    vst1_f32(p, vget_low_f32(a));
-    a = vcombine_f32(vget_high_f32(a), vget_high_f32(a));
-    p += 2;
-  }
-  if (n & 1) vst1q_lane_f32(p, a, 0);
-#endif
+  else if (n > 0)
+    vit_store_part(p, a, n);
+}
+VIT__OP vit_vec vit__load_or(const float *p, vit_idx n, float other) {
+  static const float lane[VIT_LANES] = {VIT__LANE_NUMBERS};
+  if (n >= VIT_LANES) return vit_load(p);
+  return vit_if_less(
+      vit_load(lane), vit_set((float)n), vit_load_part(p, n), vit_set(other));
 }
 
-/* Sum and maximum over the lanes, always in the same order. */
-VIT__OP float vit_sum(vit_vec a) {
-#ifdef __x86_64__
-  __m128 half =
-      _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
-  half = _mm_add_ps(half, _mm_movehl_ps(half, half));
-  return _mm_cvtss_f32(_mm_add_ss(half, _mm_movehdup_ps(half)));
-#else
-  return vaddvq_f32(a);
-#endif
-}
-VIT__OP float vit_top(vit_vec a) {
-#ifdef __x86_64__
-  __m128 half =
-      _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
-  half = _mm_max_ps(half, _mm_movehl_ps(half, half));
-  return _mm_cvtss_f32(_mm_max_ss(half, _mm_movehdup_ps(half)));
-#else
-  return vmaxvq_f32(a);
-#endif
+/* Turn a square of VIT_LANES rows round: row i becomes column i. First squares
+   of four by four change places, then pairs of numbers in each, then pairs of
+   pairs. */
+VIT__OP void vit_transpose(vit_vec v[VIT_LANES]) {
+  VIT__UNROLL
+  for (int far = 4; far < VIT_LANES; far *= 2)
+    for (int first = 0; first < VIT_LANES; first += 2 * far)
+      for (int i = first; i < first + far; i++) {
+        const vit_vec a = v[i], b = v[i + far];
+        v[i] = vit_fours_even(a, b), v[i + far] = vit_fours_odd(a, b);
+      }
+  VIT__UNROLL
+  for (int i = 0; i < VIT_LANES; i += 4) {
+    const vit_vec a = vit_zip_low(v[i], v[i + 2]);
+    const vit_vec b = vit_zip_high(v[i], v[i + 2]);
+    const vit_vec c = vit_zip_low(v[i + 1], v[i + 3]);
+    const vit_vec d = vit_zip_high(v[i + 1], v[i + 3]);
+    v[i] = vit_zip_low(a, c), v[i + 1] = vit_zip_high(a, c);
+    v[i + 2] = vit_zip_low(b, d), v[i + 3] = vit_zip_high(b, d);
+  }
 }
 
-/* e^x for x <= 88, to about 2 units in the last place. x = n ln 2 + r with whole
-   n, so that e^x = 2^n e^r with |r| <= 0.35, where eight terms of the Taylor
-   series are enough. They are added up in pairs, which need not wait for each
-   other: (1 + r) + r^2 ((1/2 + r/6) + r^2 (...)). Below -88 the exponent bits of
-   2^n are 0, and so is the result, which a mask of -INFINITY relies on. */
+/* e^x for x <= 88, to about 2 units in the last place. x = n ln 2 + r with n a
+   whole number, so that e^x = 2^n e^r with |r| <= 0.35, where eight terms of
+   the Taylor series are enough. They are added up in pairs, which need not wait
+   for each other: (1 + r) + r^2 ((1/2 + r/6) + r^2 (...)). Below -88 the
+   exponent bits of 2^n are 0, and so is the result, which a mask of -INFINITY
+   relies on. */
 VIT__OP vit_vec vit_exp(vit_vec x) {
   vit_vec y = vit_max(vit_set(-88.03f), x); /* n >= -127 */
   vit_vec n = vit_round(vit_mul(y, vit_set(1.44269504f)));
@@ -1613,50 +1856,26 @@ VIT__OP vit_vec vit_exp(vit_vec x) {
 }
 #endif /* VIT__HAS_SIMD */
 
-VIT_DEF int vit_simd_lanes(void) {
-#ifdef VIT__HAS_SIMD
-  return VIT_LANES;
-#else
-  return 1;
-#endif
-}
+/* Rows are shared out in whole tiles of the matrix product. */
+enum { VIT__ROW_MULTIPLE = VIT_TILE_ROWS };
 
-VIT_DEF const char *vit_simd_name(void) {
-#ifdef VIT__HAS_SIMD
-  return VIT__PICK("AVX2+FMA", "NEON");
-#else
-  return "none";
-#endif
-}
+VIT_DEF int vit_simd_lanes(void) { return VIT_LANES; }
+VIT_DEF const char *vit_simd_name(void) { return VIT__SIMD_NAME; }
 
-/* May the SIMD kernels run here? The compiler's builtin also asks whether the
-   operating system saves the wide registers. */
-static int vit__cpu_has_simd(void) {
-#if !defined(VIT__HAS_SIMD)
-  return 0;
-#elif defined(__x86_64__)
-  __builtin_cpu_init();
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-#else
-  return 1;
-#endif
-}
-
+/* The compiler's builtin, which VIT__HAS_SIMD calls where the CPU may be too
+   old, also asks whether the operating system saves the wide registers. */
 VIT_DEF const vit_kernels *vit_best_kernels(void) {
-  return vit__cpu_has_simd() ? &vit_simd : &vit_naive;
-}
-
-#if defined(__clang__)
-#define VIT__UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define VIT__UNROLL _Pragma("GCC unroll 8")
+#ifdef VIT__HAS_SIMD
+  if (VIT__HAS_SIMD) return &vit_simd;
 #endif
+  return &vit_naive;
+}
 
 /* What the SIMD kernels of all chapters need of chapter 11: where a matrix is,
    and the product of two. Element (i, j) is at p[i * row + j * col], so `row`
    floats lead to the next row, `col` to the next column. Packed weights are
-   panels of VIT_PANEL columns, one after another: there it holds for the first
-   column of a panel only, j a multiple of VIT_PANEL. */
+   panels of VIT__PANEL columns, one after another: there it holds for the first
+   column of a panel only, j a multiple of VIT__PANEL. */
 typedef struct {
   const float *p;
   vit_idx row, col;
@@ -1682,20 +1901,17 @@ VIT__SIMD void vit__matmul(float *c, vit_idx c_row, vit__matrix a,
 
 /* Every kernel of every chapter, declared by the list in part one. */
 #define VIT__DECLARE_NAIVE(name, args) static void vit_naive_##name args;
+#define VIT__NAIVE_ENTRY(name, args)   vit_naive_##name,
 VIT_KERNELS(VIT__DECLARE_NAIVE)
 #ifdef VIT__HAS_SIMD
 #define VIT__DECLARE_SIMD(name, args) VIT__SIMD void vit_simd_##name args;
+#define VIT__SIMD_ENTRY(name, args)   vit_simd_##name,
+#define VIT__SIMD_TITLE               "simd"
 VIT_KERNELS(VIT__DECLARE_SIMD)
-#endif
-
-#ifdef VIT__HAS_SIMD
-#define VIT__SIMD_ENTRY(name, args) vit_simd_##name,
-#define VIT__SIMD_TITLE             "simd"
 #else /* nothing else was compiled */
-#define VIT__SIMD_ENTRY(name, args) vit_naive_##name,
-#define VIT__SIMD_TITLE             "naive"
+#define VIT__SIMD_ENTRY VIT__NAIVE_ENTRY
+#define VIT__SIMD_TITLE "naive"
 #endif
-#define VIT__NAIVE_ENTRY(name, args) vit_naive_##name,
 VIT__TABLE_BEGIN
 VIT__TABLE_DEFINE vit_kernels vit_naive = {
     "naive", VIT_KERNELS(VIT__NAIVE_ENTRY)};
@@ -1945,16 +2161,9 @@ static void vit_naive_softmax_backward(
 }
 
 #ifdef VIT__HAS_SIMD
-/* The last vector of a row may be short: its missing lanes must not win the
-   maximum (so they are -INFINITY) nor add to the sum (so they are 0). */
-VIT__OP vit_vec vit__load_or(const float *p, vit_idx n, float other) {
-  static const float lane[8] = {0, 1, 2, 3, 4, 5, 6, 7};
-  if (n >= VIT_LANES) return vit_load(p);
-  return vit_if_less(
-      vit_load(lane), vit_set((float)n), vit_load_n(p, n), vit_set(other));
-}
-
-/* Scores j, j + 1, ... of a row before the softmax: factor s + mask. */
+/* Scores j, j + 1, ... of a row before the softmax: factor s + mask. The last
+   vector may be short: its missing lanes must not win the maximum nor add to
+   the sum of exponentials, so they are -INFINITY. */
 VIT__OP vit_vec vit__scores(
     const float *s, const float *mask, float factor, vit_idx j, vit_idx cols) {
   vit_vec v =
@@ -2575,7 +2784,7 @@ VIT__SIMD void vit_simd_scale(float *y, const float *x, float factor, int n) {
 /* -- what a block is made of --------------------------------------------- */
 
 /* Which weights vit_model_pack rearranges. */
-static int vit__packs(int out) { return out % VIT_PANEL == 0; }
+static int vit__packs(int out) { return out % VIT__PANEL == 0; }
 
 /* y = x W^T + b on the rows of a view; W may be packed for inference. */
 static void vit__linear(const vit__view *v, float *y, const float *x,
@@ -2655,15 +2864,6 @@ static void vit__mlp_backward(const vit__view *r) {
   if (r->dropout) vit__drop(r, r->dfch, c->hidden_drop, VIT__SITE_HIDDEN, M);
   gelu(r->dfch, r->dfch, r->fch, n * M);
   r->k->linear_backward_input(r->dnorm, r->dfch, r->w.fc1_w, n, D, M);
-}
-
-/* The projection of all heads backward: dresidual -> datty */
-static void vit__attn_backward(const vit__view *r) {
-  vit__branch(r, VIT__SITE_PATH1, r->dattproj, NULL, r->dresidual);
-  if (r->dropout)
-    vit__drop(r, r->dattproj, r->m->config.proj_drop, VIT__SITE_PROJ, r->D);
-  r->k->linear_backward_input(
-      r->datty, r->dattproj, r->w.proj_w, r->rows, r->I, r->D);
 }
 
 /* Layer norm 1 or 2 of a block backward, dx +=. Each part of the rows adds up a
@@ -2759,13 +2959,17 @@ static void vit__pre_norm_forward(const void *block, int i) {
 static void vit__pre_norm_backward(const void *block, int i) {
   const vit__view *b = (const vit__view *)block;
   const vit__view r = vit__rows(b, b->parts, i);
+  const vit_config *c = &r.m->config;
   if (r.rows == 0) return;
   if (r.stage == VIT__AFTER_HEADS) {
     if (r.dropout)
-      vit__drop(&r, r.dresidual, r.m->config.block_drop, VIT__SITE_BLOCK, r.D);
+      vit__drop(&r, r.dresidual, c->block_drop, VIT__SITE_BLOCK, r.D);
     vit__mlp_backward(&r);
     vit__norm_backward(&r, i, 2, r.dresidual, r.dnorm, r.residual2);
-    vit__attn_backward(&r);
+    vit__branch(&r, VIT__SITE_PATH1, r.dattproj, NULL, r.dresidual);
+    if (r.dropout) vit__drop(&r, r.dattproj, c->proj_drop, VIT__SITE_PROJ, r.D);
+    r.k->linear_backward_input(
+        r.datty, r.dattproj, r.w.proj_w, r.rows, r.I, r.D);
   } else {
     r.k->linear_backward_input(
         r.dnorm, r.dqkv, r.w.qkv_w, r.rows, r.D, 3 * r.I);
@@ -2801,16 +3005,19 @@ static void vit__post_norm_forward(const void *block, int i) {
 static void vit__post_norm_backward(const void *block, int i) {
   const vit__view *b = (const vit__view *)block;
   const vit__view r = vit__rows(b, b->parts, i);
+  const vit_config *c = &r.m->config;
   float *dx = r.dresidual;
   if (r.rows == 0) return;
   if (r.stage == VIT__AFTER_HEADS) {
-    if (r.dropout)
-      vit__drop(&r, dx, r.m->config.block_drop, VIT__SITE_BLOCK, r.D);
+    if (r.dropout) vit__drop(&r, dx, c->block_drop, VIT__SITE_BLOCK, r.D);
     vit__norm_replace(&r, i, 2, dx, r.residual3);
     vit__mlp_backward(&r);
     r.k->residual_forward(dx, dx, r.dnorm, 1, r.rows * r.D);
     vit__norm_replace(&r, i, 1, dx, r.residual2);
-    vit__attn_backward(&r);
+    vit__branch(&r, VIT__SITE_PATH1, r.dattproj, NULL, r.dresidual);
+    if (r.dropout) vit__drop(&r, r.dattproj, c->proj_drop, VIT__SITE_PROJ, r.D);
+    r.k->linear_backward_input(
+        r.datty, r.dattproj, r.w.proj_w, r.rows, r.I, r.D);
   } else {
     r.k->linear_backward_input(
         r.dnorm, r.dqkv, r.w.qkv_w, r.rows, r.D, 3 * r.I);
@@ -2861,34 +3068,6 @@ static void vit__norm_gradients(
       db[d] += from[D + d];
     }
   }
-}
-
-/* A whole block in three loops over its parts: each is a fork of the threads,
-   which costs some microseconds. */
-static void vit__block_forward(const vit__view *v, int l) {
-  vit__view b = vit__block_at(v, l);
-  vit__task *rows = v->m->config.norm == VIT_NORM_PRE ? vit__pre_norm_forward
-                                                      : vit__post_norm_forward;
-  b.stage = VIT__BEFORE_HEADS;
-  vit__each(b.threads, b.threads, rows, &b);
-  vit__each(b.threads, b.threads, vit__heads_forward, &b);
-  b.stage = VIT__AFTER_HEADS;
-  vit__each(b.threads, b.threads, rows, &b);
-}
-
-static void vit__block_backward(const vit__view *v, int l) {
-  vit__view b = vit__block_at(v, l);
-  vit__task *rows = v->m->config.norm == VIT_NORM_PRE ? vit__pre_norm_backward
-                                                      : vit__post_norm_backward;
-  memset(b.norm_sums, 0, (size_t)(4 * b.parts * b.D) * sizeof(float));
-  b.stage = VIT__AFTER_HEADS;
-  vit__each(b.threads, b.parts, rows, &b);
-  vit__each(b.threads, b.B * b.H, vit__heads_backward, &b);
-  b.stage = VIT__BEFORE_HEADS;
-  vit__each(b.threads, b.parts, rows, &b);
-  vit__each(b.threads, 4 * b.threads, vit__block_weights, &b);
-  vit__norm_gradients(&b, 1, b.g.norm1_w, b.g.norm1_b);
-  vit__norm_gradients(&b, 2, b.g.norm2_w, b.g.norm2_b);
 }
 
 /* ------------------------------------------------------------------------ */
@@ -3119,26 +3298,22 @@ static vit_result vit__check_int(const char *what, double floats) {
 
 /* Is a field in its range? */
 static vit_result vit__check_field(const char *name, double v, int range) {
-  const double low = range == VIT_SIZE, high = range >= 0          ? range
-                                               : range == VIT_SIZE ? VIT__MOST
-                                                                   : 1;
-  if (range == VIT_ODD) {
-    if (v == 0 || (VIT__IS_WITHIN(v, 1, VIT__MOST) && fmod(v, 2) == 1))
-      return VIT_OK;
-    return vit__fail(VIT_ERR_CONFIG,
-        "%s is %.0f; it must be an odd number (or 0 for no mask), so that each "
-        "patch is the centre of its window",
-        name, v);
+  const double low = range == VIT_SIZE;
+  const double high = range >= 0 ? range : range == VIT_SIZE ? VIT__MOST : 1;
+  int good = VIT__IS_WITHIN(v, low, high);
+  const char *must = NULL;
+  if (range == VIT_RATE) must = "a dropout rate must be from 0 to 1";
+  if (range == VIT_EPSILON) {
+    good = v > 0 && v < 1;
+    must = "it must be above 0 and below 1";
   }
-  if (range == VIT_EPSILON)
-    return v > 0 && v < 1
-               ? VIT_OK
-               : vit__fail(VIT_ERR_CONFIG,
-                     "%s is %g; it must be above 0 and below 1", name, v);
-  if (VIT__IS_WITHIN(v, low, high)) return VIT_OK;
-  if (range == VIT_RATE)
-    return vit__fail(VIT_ERR_CONFIG,
-        "%s is %g; a dropout rate must be from 0 to 1", name, v);
+  if (range == VIT_ODD) {
+    good = v == 0 || (VIT__IS_WITHIN(v, 1, VIT__MOST) && fmod(v, 2) == 1);
+    must = "it must be an odd number (or 0 for no mask), so that each patch is "
+           "the centre of its window";
+  }
+  if (good) return VIT_OK;
+  if (must) return vit__fail(VIT_ERR_CONFIG, "%s is %g; %s", name, v, must);
   return vit__fail(VIT_ERR_CONFIG, "%s is %.0f; it must be from %.0f to %.0f",
       name, v, low, high);
 }
@@ -3476,35 +3651,32 @@ static vit_result vit__check_batch(int batch) {
 
 VIT_DEF vit_result vit_memory_plan(
     const vit_config *config, int batch, vit_memory *out) {
-  vit_config c = *config;
-  vit_arena params, model, states[2];
-  vit_state s;
+  vit_arena a[4]; /* parameters, the model, states without and with backward */
   vit_model m;
-  vit_result r = vit_config_resolve(&c);
+  vit_state s;
+  vit_result r;
   memset(out, 0, sizeof *out);
-  memset(&params, 0, sizeof params);
-  memset(&model, 0, sizeof model);
-  memset(states, 0, sizeof states);
+  memset(a, 0, sizeof a);
+  m.config = *config;
+  r = vit_config_resolve(&m.config);
   if (!r) r = vit__check_batch(batch);
-  if (r) return r;
-  m.config = c;
-  vit__take_tensors(&m.params, &c, &params);
-  vit__plan_model(&m, &model);
-  for (int trains = 0; trains < 2; trains++) {
+  if (!r) vit__take_tensors(&m.params, &m.config, &a[0]);
+  if (!r) vit__plan_model(&m, &a[1]);
+  for (int trains = 0; !r && trains < 2; trains++) {
     memset(&s, 0, sizeof s);
     s.capacity = batch;
     s.trains = trains;
-    r = vit__plan_state(&s, &c, &states[trains]);
-    if (r) return r;
+    r = vit__plan_state(&s, &m.config, &a[2 + trains]);
   }
-  if (model.overflow || states[0].overflow || states[1].overflow)
-    return vit__fail(VIT_ERR_OVERFLOW,
+  if (!r && (a[1].overflow || a[2].overflow || a[3].overflow))
+    r = vit__fail(VIT_ERR_OVERFLOW,
         "this model needs more bytes than a size_t can count; make it smaller");
-  out->parameters = out->gradients = params.used;
-  out->moments = 2 * params.used;
-  out->constants = model.used - params.used;
-  out->inference = states[0].used;
-  out->training = states[1].used - params.used;
+  if (r) return r;
+  out->parameters = out->gradients = a[0].used;
+  out->moments = 2 * a[0].used;
+  out->constants = a[1].used - a[0].used;
+  out->inference = a[2].used;
+  out->training = a[3].used - a[0].used;
   return VIT_OK;
 }
 
@@ -3575,48 +3747,8 @@ VIT_DEF int vit_model_threads(const vit_model *m) {
   return vit__threads(vit__parts(m));
 }
 
-/* A panel of packed weights takes the place of the rows that it is made of, so
-   one panel at a time is copied out and written back. */
-static void vit__repack_tensor(
-    float *w, const vit_tensor *t, float *copy, int pack) {
-  const int out = t->shape[0], in = (int)(t->count / (size_t)out);
-  const vit_idx panel = (vit_idx)VIT_PANEL * in;
-  if (!t->is_matrix || !vit__packs(out)) return;
-  for (vit_idx at = 0; at < (vit_idx)t->count; at += panel) {
-    memcpy(copy, w + at, (size_t)panel * sizeof *w);
-    if (pack)
-      vit_pack_linear(w + at, copy, in, VIT_PANEL);
-    else
-      vit_unpack_linear(w + at, copy, in, VIT_PANEL);
-  }
-}
-
-static vit_result vit__repack(vit_model *m, int pack) {
-  size_t longest = 0;
-  vit_tensor t;
-  float *copy;
-  vit_result r = vit__check_model(m);
-  if (r || m->packed == pack) return r;
-  for (int i = 0; vit_tensor_at(&m->config, i, &t); i++) {
-    size_t in = t.count / (size_t)t.shape[0];
-    if (t.is_matrix && in > longest) longest = in;
-  }
-  copy = (float *)vit__allocate(
-      longest * VIT_PANEL, sizeof *copy, "repacking the weights");
-  if (!copy) return VIT_ERR_NO_MEMORY;
-  for (int i = 0; vit_tensor_at(&m->config, i, &t); i++)
-    vit__repack_tensor(m->params.block + t.offset, &t, copy, pack);
-  VIT_FREE(copy);
-  m->packed = pack;
-  return VIT_OK;
-}
-
-VIT_DEF vit_result vit_model_pack(vit_model *m) { return vit__repack(m, 1); }
-VIT_DEF vit_result vit_model_unpack(vit_model *m) { return vit__repack(m, 0); }
-
-/* What needs the weights as they are in the table of tensors. */
-static vit_result vit__check_unpacked(const vit_model *m) {
-  if (!m->packed) return VIT_OK;
+/* For what needs the weights as they are in the table of tensors. */
+static vit_result vit__refuse_packed(void) {
   return vit__fail(VIT_ERR_STATE,
       "this model is packed for inference; call vit_model_unpack first");
 }
@@ -3626,7 +3758,7 @@ VIT_DEF vit_result vit_state_create(
   vit_result r = vit__check_batch(batch);
   memset(s, 0, sizeof *s);
   if (!r) r = vit__check_model(m);
-  if (!r && (flags & VIT_FOR_TRAINING)) r = vit__check_unpacked(m);
+  if (!r && m->packed && (flags & VIT_FOR_TRAINING)) r = vit__refuse_packed();
   if (r) return r;
   s->config = m->config;
   s->capacity = batch;
@@ -3634,7 +3766,7 @@ VIT_DEF vit_result vit_state_create(
   s->input_gradient = (flags & VIT_INPUT_GRADIENT) != 0;
   s->keep_attn = (flags & VIT_KEEP_ATTENTION) != 0;
   s->dropout = s->trains;
-  s->key = vit__key(seed ^ VIT__SALT_DROPOUT);
+  s->key = vit_rng_create(seed ^ VIT__SALT_DROPOUT, 0).key;
   r = vit__plan_state(s, &m->config, &s->arena);
   if (!r)
     r = vit_arena_allocate(
@@ -3720,7 +3852,16 @@ static void vit__forward(vit__view v) {
     vit__each(
         v.threads, v.stage == 1 ? v.threads : v.B, vit__embed_forward, &v);
   if (v.dropout) vit__drop(&v, v.tokens, c->pos_drop, VIT__SITE_POS, v.D);
-  for (int l = 0; l < c->depth; l++) vit__block_forward(&v, l);
+  for (int l = 0; l < c->depth; l++) { /* three forks of the threads a block */
+    vit__view b = vit__block_at(&v, l);
+    vit__task *rows = c->norm == VIT_NORM_PRE ? vit__pre_norm_forward
+                                              : vit__post_norm_forward;
+    b.stage = VIT__BEFORE_HEADS;
+    vit__each(b.threads, b.threads, rows, &b);
+    vit__each(b.threads, b.threads, vit__heads_forward, &b);
+    b.stage = VIT__AFTER_HEADS;
+    vit__each(b.threads, b.threads, rows, &b);
+  }
   v.x = v.out + (size_t)(c->depth - 1) * v.s->out_stride;
   if (c->final_norm) {
     v.k->layernorm_forward(v.norm, v.norm_mean, v.norm_rstd, v.x, v.w.norm_w,
@@ -3923,29 +4064,26 @@ VIT__SIMD void vit_simd_crossentropy_backward(float *dlogits, const float *p,
 }
 #endif
 
-static vit_result vit__check_loss_call(const vit_model *m, const vit_state *s) {
-  vit_result r = vit__check_state(m, s);
-  if (!r && s->batch < 1)
-    r = vit__fail(VIT_ERR_STATE,
-        "there is no forward pass to take the loss of; call vit_forward first");
-  return r;
-}
-
 /* The loss for s->targets. */
-static double vit__take_loss(const vit_model *m, vit_state *s) {
+static vit_result vit__take_loss(
+    const vit_model *m, vit_state *s, double *loss) {
   const float *z = m->config.softmax_before_loss ? s->probs : s->logits;
   double sum = 0;
+  if (s->batch < 1)
+    return vit__fail(VIT_ERR_STATE,
+        "there is no forward pass to take the loss of; call vit_forward first");
   m->kernels->crossentropy_forward(
       s->losses, s->loss_softmax, z, s->targets, s->batch, m->config.classes);
   for (int b = 0; b < s->batch; b++) sum += s->losses[b];
   s->loss_known = 1;
-  return s->loss = sum / s->batch;
+  *loss = s->loss = sum / s->batch;
+  return VIT_OK;
 }
 
 VIT_DEF vit_result vit_loss_targets(
     const vit_model *m, vit_state *s, const float *targets, double *loss) {
   const int K = m->config.classes;
-  vit_result r = vit__check_loss_call(m, s);
+  vit_result r = vit__check_state(m, s);
   for (vit_idx b = 0; !r && b < s->batch; b++) {
     double sum = 0;
     for (vit_idx k = 0; k < K; k++) sum += (double)targets[b * K + k];
@@ -3957,8 +4095,7 @@ VIT_DEF vit_result vit_loss_targets(
   }
   if (r) return r;
   memcpy(s->targets, targets, (size_t)s->batch * (size_t)K * sizeof *targets);
-  *loss = vit__take_loss(m, s);
-  return VIT_OK;
+  return vit__take_loss(m, s, loss);
 }
 
 /* What a label asks for, with smoothing e (Szegedy et al. 2016, section 7):
@@ -3978,7 +4115,7 @@ static vit_result vit__check_smoothing(float smoothing) {
 VIT_DEF vit_result vit_loss(const vit_model *m, vit_state *s, const int *labels,
     float smoothing, double *loss) {
   const int K = m->config.classes;
-  vit_result r = vit__check_loss_call(m, s);
+  vit_result r = vit__check_state(m, s);
   if (!r) r = vit__check_smoothing(smoothing);
   for (int b = 0; !r && b < s->batch; b++)
     if (labels[b] < 0 || labels[b] >= K)
@@ -3988,8 +4125,7 @@ VIT_DEF vit_result vit_loss(const vit_model *m, vit_state *s, const int *labels,
   if (r) return r;
   for (vit_idx b = 0; b < s->batch; b++)
     vit__set_targets(s->targets + b * K, labels[b], smoothing, K);
-  *loss = vit__take_loss(m, s);
-  return VIT_OK;
+  return vit__take_loss(m, s, loss);
 }
 
 VIT_DEF void vit_zero_gradients(vit_state *s) {
@@ -4054,11 +4190,27 @@ static void vit__embed_weights(const void *view, int i) {
       c->image_height, c->image_width, c->patch_height, c->patch_width);
 }
 
-/* Positions, class token, projection (and the images) backward. */
-static void vit__embed_backward(vit__view v) {
+/* The whole model, from the loss to the first weights: head, blocks from the
+   last to the first, then positions, class token, projection (and images). */
+static void vit__backward(vit__view v) {
+  const vit_config *c = &v.m->config;
   const vit_idx TD = (vit_idx)v.T * v.D, ND = (vit_idx)v.N * v.D;
-  if (v.dropout)
-    vit__drop(&v, v.dresidual, v.m->config.pos_drop, VIT__SITE_POS, v.D);
+  vit__classify_backward(v);
+  for (int l = c->depth - 1; l >= 0; l--) {
+    vit__view b = vit__block_at(&v, l);
+    vit__task *rows = c->norm == VIT_NORM_PRE ? vit__pre_norm_backward
+                                              : vit__post_norm_backward;
+    memset(b.norm_sums, 0, (size_t)(4 * b.parts * b.D) * sizeof(float));
+    b.stage = VIT__AFTER_HEADS;
+    vit__each(b.threads, b.parts, rows, &b);
+    vit__each(b.threads, b.B * b.H, vit__heads_backward, &b);
+    b.stage = VIT__BEFORE_HEADS;
+    vit__each(b.threads, b.parts, rows, &b);
+    vit__each(b.threads, 4 * b.threads, vit__block_weights, &b);
+    vit__norm_gradients(&b, 1, b.g.norm1_w, b.g.norm1_b);
+    vit__norm_gradients(&b, 2, b.g.norm2_w, b.g.norm2_b);
+  }
+  if (v.dropout) vit__drop(&v, v.dresidual, c->pos_drop, VIT__SITE_POS, v.D);
   for (int b = 0; b < v.B; b++)
     v.k->tokens_backward(v.dpatch_embed + b * ND, v.g.cls_token, v.g.pos_embed,
         v.dresidual + b * TD, v.N, v.D);
@@ -4066,13 +4218,6 @@ static void vit__embed_backward(vit__view v) {
   vit__each(v.threads, v.threads, vit__embed_weights, &v);
   v.stage = 1;
   if (v.s->input_gradient) vit__each(v.threads, v.B, vit__embed_weights, &v);
-}
-
-/* The whole model, from the loss to the first weights. */
-static void vit__backward(const vit__view *v) {
-  vit__classify_backward(*v);
-  for (int l = v->m->config.depth - 1; l >= 0; l--) vit__block_backward(v, l);
-  vit__embed_backward(*v);
 }
 
 /* Small models: part i of the images adds up its own gradients, so one thread
@@ -4091,7 +4236,7 @@ static void vit__backward_part(const void *whole, int i) {
   v.norm_sums += (vit_idx)i * 4 * v.D;
   v.factor = all->factor;
   v.threads = v.parts = 1;
-  vit__backward(&v);
+  vit__backward(v);
 }
 
 /* Part i of the parameters: add up the sixteen parts of the images as a binary
@@ -4119,7 +4264,7 @@ VIT_DEF vit_result vit_backward(
     const vit_model *m, vit_state *s, float factor) {
   vit__view v;
   vit_result r = vit__check_state(m, s);
-  if (!r) r = vit__check_unpacked(m);
+  if (!r && m->packed) r = vit__refuse_packed();
   if (r) return r;
   if (!s->trains)
     return vit__fail(VIT_ERR_STATE,
@@ -4132,7 +4277,7 @@ VIT_DEF vit_result vit_backward(
   v = vit__view_of(m, s, NULL, 0, s->batch);
   v.factor = factor;
   if (!s->part_grads) {
-    vit__backward(&v);
+    vit__backward(v);
     return VIT_OK;
   }
   vit__each(v.threads, VIT__PARTS, vit__backward_part, &v);
@@ -4142,8 +4287,7 @@ VIT_DEF vit_result vit_backward(
 
 /* -- gradient check ------------------------------------------------------ */
 
-/* What a check works on: a model with random parameters of healthy size (the
-   usual initial values are so small that rounding would hide the gradient). */
+/* What a check works on. */
 typedef struct {
   vit_model m;
   vit_state s;
@@ -4159,42 +4303,22 @@ static double vit__gradcheck_loss(vit__gradcheck *k) {
   return loss;
 }
 
-static void vit__gradcheck_free(vit__gradcheck *k) {
-  if (k->images) VIT_FREE(k->images);
-  if (k->labels) VIT_FREE(k->labels);
-  vit_state_free(&k->s);
-  vit_model_free(&k->m);
-}
-
-static vit_result vit__gradcheck_create(vit__gradcheck *k, const vit_config *c,
-    const vit_kernels *kernels, int batch, uint64_t seed) {
+/* Random images, labels and parameters of healthy size: the usual initial
+   values are so small that rounding would hide the gradient. */
+static void vit__gradcheck_fill(
+    vit__gradcheck *k, size_t pixels, uint64_t seed) {
   vit_rng rng = vit_rng_create(seed, 1000000);
   vit_tensor t;
-  size_t pixels;
-  vit_result r;
-  memset(k, 0, sizeof *k);
-  k->batch = batch;
-  r = vit_model_create(&k->m, c, seed);
-  if (!r) r = vit_state_create(&k->s, &k->m, batch, VIT_FOR_TRAINING, seed);
-  if (r) return r;
-  pixels = (size_t)batch * (size_t)c->channels * (size_t)c->image_height *
-           (size_t)c->image_width;
-  k->m.kernels = kernels;
-  k->images = (float *)vit__allocate(pixels, sizeof(float), "test images");
-  k->labels = (int *)vit__allocate((size_t)batch, sizeof(int), "test labels");
-  if (!k->images || !k->labels) return VIT_ERR_NO_MEMORY;
   vit__fill_normal(k->images, pixels, 1, &rng);
-  for (int b = 0; b < batch; b++)
-    k->labels[b] = (int)vit_random_below(&rng, (uint32_t)c->classes);
+  for (int b = 0; b < k->batch; b++)
+    k->labels[b] = (int)vit_random_below(&rng, (uint32_t)k->m.config.classes);
   for (int i = 0; vit_tensor_at(&k->m.config, i, &t); i++) {
     float *w = k->m.params.block + t.offset, in = 1, std;
     for (int d = 1; d < t.dims; d++) in *= (float)t.shape[d];
     std = t.dims < 2 ? 0.1f : t.dims == 3 ? 0.5f : 1 / sqrtf(in);
-    for (size_t j = 0; j < t.count; j++)
-      w[j] = (t.init == VIT__INIT_ONE ? 1.0f : 0.0f) +
-             std * vit_random_normal(&rng);
+    vit__fill_normal(w, t.count, std, &rng);
+    for (size_t j = 0; t.init == VIT__INIT_ONE && j < t.count; j++) w[j] += 1;
   }
-  return VIT_OK;
 }
 
 /* d loss / d w from four losses: the error is of fourth order in h. */
@@ -4215,43 +4339,55 @@ static double vit__numeric_gradient(vit__gradcheck *k, float *w) {
 static void vit__gradcheck_tensor(
     vit__gradcheck *k, const vit_tensor *t, vit_gradient_report *r) {
   const float *g = k->s.grads.block + t->offset;
+  float *w = k->m.params.block + t->offset;
   const size_t step = t->count / 24 + 1;
   double largest = 0;
   for (size_t i = 0; i < t->count; i++)
-    largest = fabs((double)g[i]) > largest ? fabs((double)g[i]) : largest;
+    largest = fmax(largest, fabs((double)g[i]));
   for (size_t i = t->count % step / 2; i < t->count; i += step) {
-    double numeric =
-        vit__numeric_gradient(k, k->m.params.block + t->offset + i);
-    double error = fabs((double)g[i] - numeric) / (largest + 1e-3);
+    const double numeric = vit__numeric_gradient(k, w + i);
+    const double error = fabs((double)g[i] - numeric) / (largest + 1e-3);
     r->elements++;
     if (error <= r->worst || r->worst != r->worst) continue; /* NaN stays */
-    r->worst = error;
-    r->index = (int)i;
-    r->analytic = (double)g[i];
-    r->numeric = numeric;
+    r->worst = error, r->index = (int)i;
+    r->analytic = (double)g[i], r->numeric = numeric;
     memcpy(r->name, t->name, sizeof r->name);
   }
   r->tensors++;
 }
 
-VIT_DEF vit_result vit_gradient_check(const vit_config *config,
+VIT_DEF vit_result vit_gradient_check(const vit_config *c,
     const vit_kernels *kernels, int batch, uint64_t seed,
-    vit_gradient_report *r) {
-  vit_config c = *config;
+    vit_gradient_report *report) {
   vit__gradcheck k;
   vit_tensor t;
-  vit_result result = vit_config_resolve(&c);
-  memset(r, 0, sizeof *r);
-  if (result) return result;
-  result = vit__gradcheck_create(&k, &c, kernels, batch, seed);
-  if (!result) {
-    vit__gradcheck_loss(&k);
-    result = vit_backward(&k.m, &k.s, 1);
-    for (int i = 0; !result && vit_tensor_at(&c, i, &t); i++)
-      vit__gradcheck_tensor(&k, &t, r);
+  vit_result r;
+  size_t pixels;
+  memset(report, 0, sizeof *report);
+  memset(&k, 0, sizeof k);
+  r = vit_model_create(&k.m, c, seed);
+  if (!r) r = vit_state_create(&k.s, &k.m, batch, VIT_FOR_TRAINING, seed);
+  if (!r) {
+    pixels = (size_t)batch * (size_t)c->channels * (size_t)c->image_height *
+             (size_t)c->image_width;
+    k.batch = batch;
+    k.m.kernels = kernels;
+    k.images = (float *)vit__allocate(pixels, sizeof(float), "test images");
+    k.labels = (int *)vit__allocate((size_t)batch, sizeof(int), "test labels");
+    if (!k.images || !k.labels) r = VIT_ERR_NO_MEMORY;
   }
-  vit__gradcheck_free(&k);
-  return result;
+  if (!r) {
+    vit__gradcheck_fill(&k, pixels, seed);
+    vit__gradcheck_loss(&k);
+    r = vit_backward(&k.m, &k.s, 1);
+  }
+  for (int i = 0; !r && vit_tensor_at(&k.m.config, i, &t); i++)
+    vit__gradcheck_tensor(&k, &t, report);
+  if (k.images) VIT_FREE(k.images);
+  if (k.labels) VIT_FREE(k.labels);
+  vit_state_free(&k.s);
+  vit_model_free(&k.m);
+  return r;
 }
 
 /* ======================================================================== */
@@ -4351,42 +4487,36 @@ VIT__SIMD void vit_simd_sum_squares(double *sum, const float *x, int n) {
 
 /* -- optimisers ---------------------------------------------------------- */
 
+#define VIT__BELOW(x) ((x) * (1 - DBL_EPSILON)) /* the last before x */
+#define VIT__BELOW_1  "at least 0 and below 1"
+
 VIT_DEF vit_optimizer_config vit_optimizer_defaults(vit_algorithm a) {
   vit_optimizer_config c;
-  c.algorithm = a;
-  c.momentum = 0.9f;
-  c.beta1 = 0.9f;
-  c.beta2 = 0.999f;
-  c.eps = 1e-8f;
-  c.weight_decay = a == VIT_ADAMW ? 0.01f : 0;
-  c.decay_all = 0;
-  c.clip_norm = 0;
+#define VIT__START(type, field, start, ...) c.field = start;
+  VIT_OPTIMIZER_FIELDS(VIT__START)
   return c;
 }
 
+/* Is a setting in its range? A whole number is written with all its digits. */
+static vit_result vit__check_setting(const char *what, double value, double low,
+    double high, int whole, const char *range) {
+  char from_to[64];
+  if (VIT__IS_WITHIN(value, low, high)) return VIT_OK;
+  snprintf(from_to, sizeof from_to, "from %.10g to %.10g", low, high);
+  return vit__fail(VIT_ERR_CONFIG, "%s is %.*g; it must be %s", what,
+      whole ? 10 : 6, value, range ? range : from_to);
+}
+
 static vit_result vit__check_optimizer(const vit_optimizer_config *c) {
-  const struct {
-    const char *name;
-    float value, limit;
-  } values[] = {{"momentum", c->momentum, 1},
-      {"beta1", c->beta1, 1}, /* at 1 the average would never move */
-      {"beta2", c->beta2, 1}, {"weight_decay", c->weight_decay, 1e6f},
-      {"clip_norm", c->clip_norm, 1e30f}};
-  if ((int)c->algorithm < 0 || c->algorithm > VIT_ADAMW)
-    return vit__fail(VIT_ERR_CONFIG,
-        "the optimiser's algorithm is %d; it must be VIT_SGD, VIT_ADAM or "
-        "VIT_ADAMW",
-        (int)c->algorithm);
-  for (size_t i = 0; i < sizeof values / sizeof *values; i++)
-    if (!(values[i].value >= 0 && values[i].value < values[i].limit))
-      return vit__fail(VIT_ERR_CONFIG,
-          "the optimiser's %s is %g; it must be at least 0 and below %g",
-          values[i].name, (double)values[i].value, (double)values[i].limit);
-  if (!(c->eps > 0 && c->eps <= FLT_MAX))
-    return vit__fail(VIT_ERR_CONFIG,
-        "the optimiser's eps is %g; it must be above 0 and finite",
-        (double)c->eps);
-  return VIT_OK;
+  vit_result r = VIT_OK;
+#define VIT__CHECK(type, field, start, same, low, high, range)                 \
+  if (!r)                                                                      \
+    r = vit__check_setting("the optimiser's " #field,                          \
+        (type)0.5f == 0 ? (int)c->field : (double)c->field, low, high,         \
+        (type)0.5f == 0, range);
+  VIT_OPTIMIZER_FIELDS(VIT__CHECK)
+#undef VIT__CHECK
+  return r;
 }
 
 static void vit__plan_optimizer(
@@ -4417,57 +4547,48 @@ VIT_DEF void vit_optimizer_free(vit_optimizer *o) {
 /* Sums over fixed parts, so that the norm does not depend on the threads. */
 VIT_DEF double vit_clip_gradients(
     const vit_model *m, vit_state *s, float limit) {
-  const int parts = vit__parts(m), threads = vit__threads(parts);
+  const int threads = vit_model_threads(m);
+  float *g = s->grads.block;
   double sums[VIT__PARTS], total = 0;
-  if (vit__check_model(m) || !s->grads.block) return 0;
+  if (vit__check_model(m) || !g) return 0;
   VIT__PARALLEL_FOR
   for (int i = 0; i < VIT__PARTS; i++) {
     int first, n;
     vit__part((int)s->grads.count, VIT__PARTS, i, 64, &first, &n);
-    m->kernels->sum_squares(&sums[i], s->grads.block + first, n);
+    m->kernels->sum_squares(&sums[i], g + first, n);
   }
   for (int i = 0; i < VIT__PARTS; i++) total += sums[i];
   total = sqrt(total);
   if (limit >= 0 && total > (double)limit) {
     float factor = (float)((double)limit / (total + 1e-6)); /* as PyTorch */
-    VIT__PARALLEL_FOR
-    for (int i = 0; i < parts; i++) {
-      int first, n;
-      vit__part((int)s->grads.count, parts, i, 64, &first, &n);
-      m->kernels->scale(
-          s->grads.block + first, s->grads.block + first, factor, n);
-    }
+    m->kernels->scale(g, g, factor, (int)s->grads.count);
   }
   return total;
 }
 
-/* One step on parameters first .. first + n - 1, which part one decay. */
-static void vit__step_range(const vit_optimizer *o, vit_model *m,
-    const vit_state *s, vit_adam_constants a, int decay, vit_idx first, int n) {
-  const vit_optimizer_config *c = &o->config;
-  float *w = m->params.block + first, *mean = o->m.block + first;
-  const float *g = s->grads.block + first;
-  a.decay = decay || c->decay_all ? c->weight_decay : 0;
-  if (c->algorithm == VIT_SGD)
-    m->kernels->sgd_step(w, mean, g, n, a.rate, c->momentum, a.decay);
-  else
-    m->kernels->adam_step(w, mean, o->v.block + first, g, n, &a);
-}
-
 /* The table's rows, tensor after tensor; each thread does its part of each. */
 static void vit__step_part(const vit_optimizer *o, vit_model *m,
-    const vit_state *s, const vit_adam_constants *a, int part, int parts) {
+    const vit_state *s, vit_adam_constants a, int part, int parts) {
+  const vit_optimizer_config *c = &o->config;
   vit__row rows[VIT__ROWS];
-  vit_idx at = 0;
+  vit_idx tensor = 0;
   vit__table(&m->config, rows);
   for (int where = VIT__STEM; where <= VIT__TAIL; where++)
     for (int l = 0; l < (where == VIT__BLOCK ? m->config.depth : 1); l++)
       for (int i = 0; i < VIT__ROWS; i++) {
         int first, n;
+        vit_idx at;
         if (rows[i].where != where || rows[i].count == 0) continue;
         vit__part((int)rows[i].count, parts, part, 64, &first, &n);
-        if (n > 0) vit__step_range(o, m, s, *a, rows[i].decay, at + first, n);
-        at += (vit_idx)rows[i].count;
+        at = tensor + first;
+        tensor += (vit_idx)rows[i].count;
+        a.decay = rows[i].decay || c->decay_all ? c->weight_decay : 0;
+        if (n > 0 && c->algorithm == VIT_SGD)
+          m->kernels->sgd_step(m->params.block + at, o->m.block + at,
+              s->grads.block + at, n, a.rate, c->momentum, a.decay);
+        else if (n > 0)
+          m->kernels->adam_step(m->params.block + at, o->m.block + at,
+              o->v.block + at, s->grads.block + at, n, &a);
       }
 }
 
@@ -4475,9 +4596,12 @@ VIT_DEF vit_result vit_optimizer_step(
     vit_optimizer *o, vit_model *m, vit_state *s, float rate) {
   const int parts = vit__parts(m), threads = vit__threads(parts);
   const vit_optimizer_config *c = &o->config;
-  vit_adam_constants a;
+  const int step = o->step + 1;
+  const vit_adam_constants a = {rate, c->beta1, c->beta2, c->eps, 0,
+      (float)(1 - pow((double)c->beta1, step)),
+      (float)(1 - pow((double)c->beta2, step)), c->algorithm == VIT_ADAMW};
   vit_result r = vit__check_model(m);
-  if (!r) r = vit__check_unpacked(m);
+  if (!r && m->packed) r = vit__refuse_packed();
   if (r) return r;
   if (!s->trains || s->grads.count != o->m.count ||
       m->params.count != o->m.count)
@@ -4491,45 +4615,31 @@ VIT_DEF vit_result vit_optimizer_step(
     return vit__fail(VIT_ERR_STATE,
         "this optimiser was made for %s; to change that, make another",
         o->v.block ? "Adam or AdamW" : "SGD");
-  if (!(rate >= 0 && rate <= FLT_MAX))
-    return vit__fail(VIT_ERR_CONFIG,
-        "the learning rate is %g; it must be finite and at least 0",
-        (double)rate);
+  r = vit__check_setting("the learning rate", (double)rate, 0, (double)FLT_MAX,
+      0, "finite and at least 0");
+  if (r) return r;
   o->norm = vit_clip_gradients(m, s, c->clip_norm > 0 ? c->clip_norm : FLT_MAX);
-  if (!(o->norm <= (double)FLT_MAX)) /* before it reaches the weights */
+  if (!VIT__IS_WITHIN(o->norm, 0, (double)FLT_MAX)) /* the weights wait */
     return vit__fail(VIT_ERR_DIVERGED,
         "the gradient's norm in step %d is %g: training diverged; the weights "
         "are as before; a smaller learning rate may help",
-        o->step + 1, fabs(o->norm));
-  o->step++;
-  a.rate = rate;
-  a.beta1 = c->beta1;
-  a.beta2 = c->beta2;
-  a.eps = c->eps;
-  a.decay = 0;
-  a.correction1 = (float)(1 - pow((double)c->beta1, o->step));
-  a.correction2 = (float)(1 - pow((double)c->beta2, o->step));
-  a.decoupled = c->algorithm == VIT_ADAMW;
+        step, fabs(o->norm));
+  o->step = step;
   VIT__PARALLEL_FOR
-  for (int i = 0; i < parts; i++) vit__step_part(o, m, s, &a, i, parts);
+  for (int i = 0; i < parts; i++) vit__step_part(o, m, s, a, i, parts);
   return VIT_OK;
 }
 
 /* -- schedules ----------------------------------------------------------- */
 
-VIT_DEF vit_schedule vit_schedule_constant(float rate) {
-  vit_schedule s;
-  memset(&s, 0, sizeof s);
-  s.kind = VIT_CONSTANT;
-  s.rate = rate;
-  s.factor = 0.1f;
-  s.every = s.patience = 1;
-  s.scale = 1;
-  return s;
+VIT_DEF vit_schedule vit_schedule_constant(float highest) {
+  vit_schedule c;
+  VIT_SCHEDULE_FIELDS(VIT__START)
+  return c;
 }
 
 static vit_result vit__check_schedule(const vit_schedule *s) {
-  if (!(s->rate >= 0 && s->rate <= 1e6f && s->floor >= 0 && s->floor <= 1e6f))
+  if (!VIT__IS_WITHIN(s->rate, 0, 1e6f) || !VIT__IS_WITHIN(s->floor, 0, 1e6f))
     return vit__fail(VIT_ERR_CONFIG,
         "the learning rate is %g and its floor %g; both must be from 0 to 1e6",
         (double)s->rate, (double)s->floor);
@@ -4537,8 +4647,8 @@ static vit_result vit__check_schedule(const vit_schedule *s) {
     return vit__fail(VIT_ERR_CONFIG,
         "the learning rate is %g, below its floor %g; lower schedule.floor too",
         (double)s->rate, (double)s->floor);
-  if (!(s->factor >= 0 && s->factor <= 1) || (int)s->kind < VIT_CONSTANT ||
-      (int)s->kind > VIT_PLATEAU)
+  if (!VIT__IS_WITHIN(s->factor, 0, 1) ||
+      !VIT__IS_WITHIN((int)s->kind, VIT_CONSTANT, VIT_PLATEAU))
     return vit__fail(VIT_ERR_CONFIG,
         "the schedule's kind is %d and its factor %g; they must be from 0 to "
         "%d and from 0 to 1",
@@ -4558,12 +4668,20 @@ static vit_result vit__check_schedule(const vit_schedule *s) {
   return VIT_OK;
 }
 
+/* What the plateau has made of the rate: factor * factor * ... */
+static float vit__plateau_scale(const vit_schedule *s, int lowered) {
+  float scale = 1;
+  while (lowered-- > 0) scale *= s->factor;
+  return scale;
+}
+
 /* Warm-up as in Hugging Face's get_linear_schedule_with_warmup: step 0 has
    rate 0. */
-VIT_DEF float vit_schedule_rate(const vit_schedule *s, int step) {
+VIT_DEF float vit_schedule_rate(
+    const vit_schedule *s, const vit_plateau *p, int step) {
   double rate = (double)s->rate, floor = (double)s->floor, part;
   if (s->kind == VIT_PLATEAU) {
-    rate *= (double)s->scale;
+    if (p) rate *= (double)vit__plateau_scale(s, p->lowered);
     return (float)(rate > floor ? rate : floor);
   }
   if (s->kind == VIT_STEP)
@@ -4579,20 +4697,19 @@ VIT_DEF float vit_schedule_rate(const vit_schedule *s, int step) {
   return (float)(floor + (rate - floor) * 0.5 * (1 + cos(VIT_PI * part)));
 }
 
-VIT_DEF int vit_schedule_observe(vit_schedule *s, double loss) {
-  float was;
+VIT_DEF int vit_plateau_observe(
+    vit_plateau *p, const vit_schedule *s, double loss) {
+  const float was = vit_schedule_rate(s, p, 0);
   if (s->kind != VIT_PLATEAU) return 0;
-  if (loss == loss && (!s->started || loss < s->best)) { /* not NaN */
-    s->started = 1;
-    s->best = loss;
-    s->waited = 0;
-    return 0;
+  if (loss == loss && (!p->started || loss < p->best)) { /* not NaN */
+    p->started = 1;
+    p->best = loss;
+    p->waited = 0;
+  } else if (++p->waited >= s->patience) {
+    p->waited = 0;
+    p->lowered++;
   }
-  if (++s->waited < s->patience) return 0;
-  s->waited = 0;
-  was = vit_schedule_rate(s, 0);
-  s->scale *= s->factor;
-  return vit_schedule_rate(s, 0) < was;
+  return vit_schedule_rate(s, p, 0) < was;
 }
 
 /* ------------------------------------------------------------------------ */
@@ -5644,761 +5761,7 @@ VIT_DEF vit_result vit_loader_batch(vit_loader *l, int first, int n) {
   return VIT_OK;
 }
 
-/* -- evaluate and fit ---------------------------------------------------- */
-
-/* Room for one batch of images and labels, and the order of all images. */
-typedef struct {
-  float *images;
-  int *labels, *order;
-  vit_arena arena;
-} vit__batch;
-
-static void vit__plan_batch(
-    vit__batch *b, const vit_dataset *d, int n, vit_arena *a) {
-  size_t pixels = (size_t)d->channels * (size_t)d->height * (size_t)d->width;
-  b->images = (float *)vit_arena_take(a, (size_t)n * pixels, sizeof(float));
-  b->labels = (int *)vit_arena_take(a, (size_t)n, sizeof(int));
-  b->order = (int *)vit_arena_take(a, (size_t)d->count, sizeof(int));
-}
-
-enum { VIT__EVALUATE_BATCH = 128 };
-
-static vit_result vit__batch_create(
-    vit__batch *b, const vit_dataset *d, int n) {
-  vit_result r;
-  memset(b, 0, sizeof *b);
-  vit__plan_batch(b, d, n, &b->arena);
-  r = vit_arena_allocate(&b->arena, "batch");
-  if (r) return r;
-  vit__plan_batch(b, d, n, &b->arena);
-  for (int i = 0; i < d->count; i++) b->order[i] = i;
-  return VIT_OK;
-}
-
-/* What an evaluation holds: a state and a batch of the same size. */
-typedef struct {
-  int n;
-  vit_state s;
-  vit__batch batch;
-} vit__evaluation;
-
-static void vit__evaluation_free(vit__evaluation *t) {
-  vit_arena_free(&t->batch.arena);
-  vit_state_free(&t->s);
-}
-
-static vit_result vit__evaluation_create(
-    vit__evaluation *t, const vit_model *m, const vit_dataset *d, int batch) {
-  vit_result r;
-  memset(t, 0, sizeof *t);
-  t->n = VIT__MIN(batch, d->count);
-  r = vit__batch_create(&t->batch, d, t->n);
-  if (!r) r = vit_state_create(&t->s, m, t->n, VIT_FOR_INFERENCE, 0);
-  if (r) vit__evaluation_free(t);
-  return r;
-}
-
-static int vit__among_best(const float *p, int label, int K, int n_best);
-
-static vit_result vit__evaluation_run(vit__evaluation *t, const vit_model *m,
-    const vit_dataset *d, double *loss, double *accuracy, double *top5,
-    int *classes, float *p) {
-  const vit_idx K = m->config.classes;
-  double total = 0;
-  int right = 0, near = 0;
-  for (int i = 0; i < d->count; i += t->n) {
-    int B = VIT__MIN(t->n, d->count - i);
-    double mean = 0;
-    vit_result r;
-    vit_dataset_batch(
-        d, t->batch.order + i, B, t->batch.images, t->batch.labels);
-    r = vit_forward(m, &t->s, t->batch.images, B);
-    if (!r) r = vit_loss(m, &t->s, t->batch.labels, 0, &mean);
-    if (r) return r;
-    total += mean * B;
-    for (vit_idx b = 0; b < B; b++) {
-      const float *logits = t->s.logits + b * K;
-      right += vit__among_best(logits, t->batch.labels[b], (int)K, 1);
-      near += vit__among_best(logits, t->batch.labels[b], (int)K, 5);
-      if (classes) classes[i + b] = vit__class_of(logits, (int)K);
-    }
-    if (p) memcpy(p + i * K, t->s.probs, (size_t)(B * K) * sizeof *p);
-  }
-  *loss = total / d->count;
-  *accuracy = (double)right / d->count;
-  *top5 = (double)near / d->count;
-  return VIT_OK;
-}
-
-VIT_DEF vit_result vit_evaluate(const vit_model *m, const vit_dataset *d,
-    double *loss, double *accuracy, int *classes, float *p) {
-  vit__evaluation t;
-  double top5;
-  vit_result r = vit__check_dataset(m, d, "test");
-  if (!r) r = vit__evaluation_create(&t, m, d, VIT__EVALUATE_BATCH);
-  if (r) return r;
-  r = vit__evaluation_run(&t, m, d, loss, accuracy, &top5, classes, p);
-  vit__evaluation_free(&t);
-  return r;
-}
-
-VIT_DEF vit_fit_config vit_fit_defaults(void) {
-  vit_fit_config c;
-  memset(&c, 0, sizeof c);
-  c.epochs = 5;
-  c.batch = 128;
-  c.accumulate = 1;
-  c.seed = 1;
-  c.optimizer = vit_optimizer_defaults(VIT_ADAM);
-  c.optimizer.beta2 = 0.95f;
-  c.schedule = vit_schedule_constant(0.005f);
-  c.schedule.kind = VIT_LINEAR;
-  c.schedule.floor = 0.0025f;
-  return c;
-}
-
-VIT_DEF void vit_history_free(vit_history *h) {
-  if (h->epoch) VIT_FREE(h->epoch);
-  memset(h, 0, sizeof *h);
-}
-
-VIT_DEF vit_result vit_history_write(const vit_history *h, const char *path) {
-  vit__text t;
-  vit__piece piece;
-  vit_result r = vit__check_point();
-  if (r) return r;
-  memset(&t, 0, sizeof t);
-  vit__text_print(&t, "epoch");
-#define VIT__FIELD(name, text) vit__text_print(&t, "," #name);
-  VIT_EPOCH_FIELDS(VIT__FIELD)
-#undef VIT__FIELD
-  for (int i = 0; i < h->epochs; i++) {
-    vit__text_print(&t, "\n%d", i + 1);
-#define VIT__FIELD(name, text) vit__text_print(&t, ",%.9g", h->epoch[i].name);
-    VIT_EPOCH_FIELDS(VIT__FIELD)
-#undef VIT__FIELD
-  }
-  vit__text_print(&t, "\n");
-  piece.data = t.at;
-  piece.size = t.used;
-  r = t.failed ? VIT_ERR_NO_MEMORY : vit__replace_file(path, &piece, 1);
-  vit__text_free(&t);
-  return r;
-}
-
-/* Everything that a training run holds. */
-typedef struct {
-  vit_model *m;
-  const vit_fit_config *c;
-  const vit_dataset *train, *val;
-  vit_schedule schedule;
-  vit_state s;
-  vit_optimizer o;
-  vit_loader loader;
-  vit__evaluation t;
-  vit_history *h;
-  int epoch, batch;      /* epochs finished; batches done of the next one */
-  double total;          /* sum of the losses of those batches */
-  float *average, *best; /* weights, or NULL: averaged; of the best epoch */
-  double *table;         /* the history as it stands in a checkpoint */
-  double images;         /* shown since this start */
-  double start, before;  /* clock; seconds of finished epochs before a resume */
-  uint32_t train_sum, val_sum; /* of the images: a run goes on with the same */
-  vit_arena arena;
-} vit__run;
-
-static vit_result vit__save_run(vit__run *r);
-static vit_result vit__save_best(const vit__run *r);
-static vit_result vit__resume(vit__run *r);
-
-static int vit__batches(const vit__run *r) {
-  return (r->train->count + r->c->batch - 1) / r->c->batch;
-}
-
-static int vit__report(const vit__run *r, vit_progress *p) {
-  const double now = vit_seconds() - r->start;
-  double left = (double)r->c->epochs * r->train->count;
-  left -= (double)r->epoch * r->train->count + (double)r->batch * r->c->batch;
-  p->epochs = r->c->epochs;
-  p->steps = vit__batches(r);
-  p->model = r->m;
-  p->history = r->h;
-  p->seconds = r->before + now;
-  p->images_per_second = now > 0 ? r->images / now : 0;
-  p->seconds_left = r->images > 0 && left > 0 ? now * left / r->images : 0;
-  return r->c->callback ? r->c->callback(p, r->c->user) : 0;
-}
-
-/* Forward, loss and backward of images first .. first + B - 1 of the order. */
-static vit_result vit__fit_batch(
-    vit__run *r, int first, int B, float factor, double *loss) {
-  vit_result result;
-  vit_loader_batch(&r->loader, first, B);
-  result = vit_forward(r->m, &r->s, r->loader.images, B);
-  if (!result) result = vit_loss_targets(r->m, &r->s, r->loader.targets, loss);
-  if (result) return result;
-  if (!(fabs(*loss) <= 1e30))
-    return vit__fail(VIT_ERR_DIVERGED,
-        "the loss of step %.0f is %g: training diverged; a smaller learning "
-        "rate may help",
-        (double)r->epoch * vit__batches(r) + r->batch + 1, fabs(*loss));
-  return vit_backward(r->m, &r->s, factor);
-}
-
-/* average = decay average + (1 - decay) weights, after every step (Polyak and
-   Juditsky 1992). The first steps count more, as TensorFlow does it. */
-static void vit__average(vit__run *r) {
-  const double early = (1.0 + r->o.step) / (10.0 + r->o.step);
-  const float rest = 1 - (float)fmin((double)r->c->ema, early);
-  const float *w = r->m->params.block;
-  for (size_t i = 0; r->average && i < r->m->params.count; i++)
-    r->average[i] += rest * (w[i] - r->average[i]);
-}
-
-/* The averaged weights change places with the model's. */
-static void vit__swap_average(vit__run *r) {
-  float *w = r->m->params.block;
-  for (size_t i = 0; r->average && i < r->m->params.count; i++) {
-    float t = w[i];
-    w[i] = r->average[i];
-    r->average[i] = t;
-  }
-}
-
-/* The rest of an epoch: step after step. A step takes `accumulate` batches, and
-   a run can stop between two steps only. */
-static vit_result vit__fit_epoch(vit__run *r, vit_epoch *e) {
-  const int n = r->train->count, batch = r->c->batch, steps = vit__batches(r);
-  int stop = 0;
-  vit_loader_epoch(&r->loader, r->epoch);
-  for (int i = r->batch; i < steps; i++) {
-    const int B = VIT__MIN(batch, n - i * batch);
-    const int group = i / r->c->accumulate * r->c->accumulate;
-    const int members = VIT__MIN(r->c->accumulate, steps - group);
-    vit_progress p;
-    double loss = 0;
-    vit_result result;
-    if (i == group) vit_zero_gradients(&r->s);
-    result = vit__fit_batch(r, i * batch, B, 1.0f / (float)members, &loss);
-    if (result) return result;
-    r->batch = i + 1;
-    r->total += loss * B;
-    r->images += B;
-    e->rate = (double)vit_schedule_rate(&r->schedule, r->o.step);
-    if (i == group + members - 1) {
-      result = vit_optimizer_step(&r->o, r->m, &r->s, (float)e->rate);
-      if (result) return result;
-      vit__average(r);
-    }
-    memset(&p, 0, sizeof p);
-    p.epoch = r->epoch + 1;
-    p.step = i + 1;
-    p.loss = r->total / (i * (double)batch + B);
-    p.rate = e->rate;
-    stop |= vit__report(r, &p);
-    if (!stop || i != group + members - 1) continue;
-    result = vit__save_run(r);
-    return result ? result
-                  : vit__fail(VIT_STOPPED, "stopped at epoch %d, step %d",
-                        p.epoch, p.step);
-  }
-  e->train_loss = r->total / n; /* also where only this was left to do */
-  e->rate = (double)vit_schedule_rate(&r->schedule, r->o.step - 1);
-  return VIT_OK;
-}
-
-/* Judge the weights, averaged where they are, after an epoch. */
-static vit_result vit__judge(vit__run *r, vit_epoch *e) {
-  const vit_epoch *best = r->h->best ? r->h->epoch + r->h->best - 1 : NULL;
-  vit_result result = VIT_OK;
-  e->val_loss = e->val_accuracy = e->val_top5 = NAN;
-  if (!r->val) return VIT_OK;
-  vit__swap_average(r);
-  result = vit__evaluation_run(&r->t, r->m, r->val, &e->val_loss,
-      &e->val_accuracy, &e->val_top5, NULL, NULL);
-  if (!result && !(fabs(e->val_loss) <= 1e30))
-    result = vit__fail(VIT_ERR_DIVERGED,
-        "the loss on the images that judge epoch %d is %g: training diverged; "
-        "a smaller learning rate may help",
-        r->epoch + 1, fabs(e->val_loss));
-  if (!result && (!best || e->val_accuracy > best->val_accuracy ||
-                     (e->val_accuracy == best->val_accuracy &&
-                         e->val_loss < best->val_loss))) {
-    r->h->best = r->epoch + 1;
-    if (r->best)
-      memcpy(r->best, r->m->params.block, r->m->params.count * sizeof(float));
-    result = vit__save_best(r);
-  }
-  vit__swap_average(r);
-  return result;
-}
-
-static vit_result vit__finish_epoch(vit__run *r, vit_epoch *e) {
-  vit_progress p;
-  vit_result result = vit__judge(r, e);
-  if (result) return result;
-  e->seconds = r->before + vit_seconds() - r->start;
-  vit_schedule_observe(&r->schedule, r->val ? e->val_loss : e->train_loss);
-  memset(&p, 0, sizeof p);
-  p.epoch = r->h->epochs = ++r->epoch;
-  p.epoch_done = 1;
-  p.step = r->batch;
-  p.loss = e->train_loss;
-  p.rate = e->rate;
-  p.result = e;
-  r->batch = 0;
-  r->total = 0;
-  result = vit__save_run(r);
-  if (result) return result;
-  vit__swap_average(r);
-  if (vit__report(r, &p))
-    result = vit__fail(VIT_STOPPED, "stopped after epoch %d", r->epoch);
-  vit__swap_average(r);
-  return result;
-}
-
-static vit_result vit__fit_epochs(vit__run *r) {
-  const int patience = r->c->early_stop;
-  vit_result result = VIT_OK;
-  while (!result && r->epoch < r->c->epochs) {
-    vit_epoch *e = r->h->epoch + r->epoch;
-    if (patience && r->h->best && r->epoch - r->h->best >= patience) break;
-    result = vit__fit_epoch(r, e);
-    if (!result) result = vit__finish_epoch(r, e);
-  }
-  return result;
-}
-
-/* Steps of the optimiser in a whole run. */
-static int vit__optimizer_steps(const vit_fit_config *c, int images) {
-  int batches = (images + c->batch - 1) / c->batch;
-  double steps = (batches + c->accumulate - 1) / c->accumulate;
-  return (int)fmin(steps * c->epochs, INT_MAX);
-}
-
-enum { VIT__RUN_DIR = 440 }; /* characters; leaves room for the names in it */
-
-static vit_result vit__check_run(const vit_fit_config *c) {
-  const struct {
-    const char *name;
-    int value;
-  } counts[] = {{"epochs", c->epochs}, {"accumulate", c->accumulate}};
-  for (int i = 0; i < 2; i++)
-    if (counts[i].value < 1 || counts[i].value > VIT__MOST)
-      return vit__fail(VIT_ERR_CONFIG, "%s is %d; it must be from 1 to %d",
-          counts[i].name, counts[i].value, (int)VIT__MOST);
-  if (c->dir && strlen(c->dir) > VIT__RUN_DIR)
-    return vit__fail(VIT_ERR_CONFIG,
-        "the folder of the checkpoints has %.0f characters; it must have at "
-        "most %d",
-        (double)strlen(c->dir), VIT__RUN_DIR);
-  if (c->resume && !c->dir)
-    return vit__fail(VIT_ERR_CONFIG,
-        "resume is set, but not dir, the folder of the run to go on with");
-  if (!(c->ema >= 0 && c->ema < 1))
-    return vit__fail(VIT_ERR_CONFIG,
-        "the decay of the averaged weights is %g; it must be from 0 to below 1",
-        (double)c->ema);
-  if (c->early_stop < 0)
-    return vit__fail(VIT_ERR_CONFIG,
-        "early_stop is %d; it must be 0, never, or the epochs to wait for a "
-        "better one",
-        c->early_stop);
-  return VIT_OK;
-}
-
-VIT_DEF vit_result vit_fit_check(const vit_fit_config *c) {
-  vit_schedule schedule = c->schedule;
-  vit_result r = vit__check_batch(c->batch);
-  if (schedule.total == 0) schedule.total = INT_MAX; /* the images decide */
-  if (!r) r = vit__check_smoothing(c->smoothing);
-  if (!r) r = vit_augment_check(&c->augment);
-  if (!r) r = vit__check_optimizer(&c->optimizer);
-  if (!r) r = vit__check_schedule(&schedule);
-  if (!r && c->dir) r = vit__check_point();
-  return r ? r : vit__check_run(c);
-}
-
-static vit_result vit__check_fit(const vit_model *m, const vit_fit_config *c,
-    const vit_dataset *train, const vit_dataset *val) {
-  vit_result r = vit_fit_check(c);
-  if (!r) r = vit__check_dataset(m, train, "training");
-  if (!r && val) r = vit__check_dataset(m, val, "validation");
-  if (r) return r;
-  if ((c->early_stop || c->keep_best) && !val)
-    return vit__fail(VIT_ERR_CONFIG,
-        "early_stop is %d and keep_best %d, but there are no images that judge "
-        "an epoch; hold some back",
-        c->early_stop, c->keep_best);
-  return VIT_OK;
-}
-
-/* FNV-1a over bytes 0, step, 2 step, ... */
-static uint32_t vit__fnv(uint32_t sum, const void *bytes, vit_idx n, int step) {
-  const uint8_t *b = (const uint8_t *)bytes;
-  for (vit_idx i = 0; i < n; i += step) sum = (sum ^ b[i]) * 0x01000193u;
-  return sum;
-}
-
-/* A checksum of 24 bits that tells one set of images from another: the labels, the
-   normalisation, and about every 100th byte of the pixels, in all columns. */
-static uint32_t vit__checksum(const vit_dataset *d) {
-  const vit_idx bytes = (vit_idx)d->count * d->channels * d->height * d->width;
-  const int floats = d->channels * (int)sizeof(float);
-  uint32_t sum = vit__fnv(0x811C9DC5u, d->labels, d->count, 1);
-  sum = vit__fnv(sum, d->mean, floats, 1);
-  sum = vit__fnv(sum, d->std, floats, 1);
-  return vit__fnv(sum, d->pixels, bytes, d->width % 97 ? 97 : 101) >> 8;
-}
-
-static void vit__plan_run(vit__run *r, vit_arena *a) {
-  const size_t n = r->m->params.count;
-  if (r->c->ema > 0) r->average = (float *)vit_arena_take(a, n, sizeof(float));
-  if (r->c->keep_best) r->best = (float *)vit_arena_take(a, n, sizeof(float));
-  r->table =
-      (double *)vit_arena_take(a, (size_t)r->c->epochs, sizeof(vit_epoch));
-}
-
-static vit_result vit__run_create(vit__run *r) {
-  const vit_fit_config *c = r->c;
-  vit_result result = vit__check_schedule(&r->schedule);
-  if (!result)
-    result = vit_loader_create(&r->loader, r->train, r->m, &c->augment,
-        c->batch, c->smoothing, c->seed);
-  if (!result)
-    result = vit_state_create(&r->s, r->m, c->batch, VIT_FOR_TRAINING, c->seed);
-  if (!result) result = vit_optimizer_create(&r->o, r->m, &c->optimizer);
-  if (!result && r->val)
-    result = vit__evaluation_create(
-        &r->t, r->m, r->val, VIT__MIN(c->batch, VIT__EVALUATE_BATCH));
-  if (result) return result;
-  vit__plan_run(r, &r->arena);
-  result = vit_arena_allocate(&r->arena, "training run");
-  if (result) return result;
-  vit__plan_run(r, &r->arena);
-  if (r->average)
-    memcpy(r->average, r->m->params.block, r->m->params.count * sizeof(float));
-  r->h->epoch = (vit_epoch *)vit__allocate(
-      (size_t)c->epochs, sizeof *r->h->epoch, "the history");
-  if (!r->h->epoch) return VIT_ERR_NO_MEMORY;
-  memset(r->h->epoch, 0, (size_t)c->epochs * sizeof *r->h->epoch);
-  return c->dir ? vit_make_dir(c->dir) : VIT_OK;
-}
-
-/* The model ends with the weights that the run was for. */
-static void vit__run_free(vit__run *r) {
-  const float *end = r->best && r->h->best ? r->best : r->average;
-  if (end) memcpy(r->m->params.block, end, r->m->params.count * sizeof(float));
-  vit_loader_free(&r->loader);
-  vit_state_free(&r->s);
-  vit_optimizer_free(&r->o);
-  vit__evaluation_free(&r->t);
-  vit_arena_free(&r->arena);
-}
-
-VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
-    const vit_dataset *train, const vit_dataset *val, vit_history *h) {
-  vit__run r;
-  vit_result result = vit__check_fit(m, c, train, val);
-  memset(&r, 0, sizeof r);
-  memset(h, 0, sizeof *h);
-  if (result) return result;
-  r.m = m;
-  r.c = c;
-  r.train = train;
-  r.val = val;
-  r.h = h;
-  r.schedule = c->schedule;
-  if (c->dir) r.train_sum = vit__checksum(train);
-  if (c->dir && val) r.val_sum = vit__checksum(val);
-  if (r.schedule.total == 0)
-    r.schedule.total = vit__optimizer_steps(c, train->count);
-  result = vit__run_create(&r);
-  if (!result && c->dir && c->resume) result = vit__resume(&r);
-  r.start = vit_seconds();
-  if (!result) result = vit__fit_epochs(&r);
-  vit__run_free(&r);
-  return result;
-}
-
-/* -- checkpoints --------------------------------------------------------- */
-
-/* Numbers that say where a run stands: name and place. Together with the
-   tensors they are all that the rest of the run depends on. */
-#define VIT__RUN_NUMBERS(X)                                                    \
-  X(int, "training.epoch", r->epoch)                                           \
-  X(int, "training.batch", r->batch)                                           \
-  X(double, "training.loss_sum", r->total)                                     \
-  X(int, "training.step", r->o.step)                                           \
-  X(uint32_t, "training.forward_passes", r->s.forwards)                        \
-  X(int, "training.best_epoch", r->h->best)                                    \
-  X(int, "training.plateau_started", r->schedule.started)                      \
-  X(double, "training.plateau_best", r->schedule.best)                         \
-  X(int, "training.plateau_waited", r->schedule.waited)                        \
-  X(float, "training.plateau_scale", r->schedule.scale)
-
-/* What must be the same when a run goes on. */
-#define VIT__RECIPE(X)                                                         \
-  X("images", r->train->count)                                                 \
-  X("epochs", falls && !c->schedule.total ? c->epochs : 0)                     \
-  X("seed", c->seed & 0xFFFFFF) /* in three parts that "%.9g" can hold */      \
-  X("seed_middle", c->seed >> 24 & 0xFFFFFF)                                   \
-  X("seed_high", c->seed >> 48)                                                \
-  X("mean", r->train->mean[0])                                                 \
-  X("std", r->train->std[0])                                                   \
-  X("checksum", r->train_sum)                                                  \
-  X("val_images", r->val ? r->val->count : 0)                                  \
-  X("val_checksum", r->val_sum)                                                \
-  X("batch", c->batch)                                                         \
-  X("accumulate", c->accumulate)                                               \
-  X("smoothing", c->smoothing)                                                 \
-  X("ema", c->ema)                                                             \
-  X("keep_best", c->keep_best)                                                 \
-  X("optimizer", c->optimizer.algorithm)                                       \
-  X("momentum", c->optimizer.momentum)                                         \
-  X("beta1", c->optimizer.beta1)                                               \
-  X("beta2", c->optimizer.beta2)                                               \
-  X("eps", c->optimizer.eps)                                                   \
-  X("weight_decay", c->optimizer.weight_decay)                                 \
-  X("decay_all", c->optimizer.decay_all)                                       \
-  X("clip_norm", c->optimizer.clip_norm)                                       \
-  X("schedule", r->schedule.kind)                                              \
-  X("rate", r->schedule.rate)                                                  \
-  X("rate_floor", r->schedule.floor)                                           \
-  X("rate_factor", r->schedule.factor)                                         \
-  X("warmup_steps", r->schedule.warmup)                                        \
-  X("total_steps", falls ? r->schedule.total : 0)                              \
-  X("rate_every", r->schedule.every)                                           \
-  X("rate_patience", r->schedule.patience)
-
-/* Number i of the recipe, the config and the augmentation; 0 past the end. */
-static int vit__recipe_at(
-    const vit__run *r, int i, char name[64], double *value) {
-  const vit_fit_config *c = r->c;
-  const int falls =
-      r->schedule.kind == VIT_LINEAR || r->schedule.kind == VIT_COSINE;
-  vit_augment augment = c->augment;
-  const char *field, *text;
-  float *number;
-#define VIT__FIELD(key, place)                                                 \
-  if (i-- == 0) {                                                              \
-    snprintf(name, 64, "recipe." key);                                         \
-    *value = (double)(place);                                                  \
-    return 1;                                                                  \
-  }
-  VIT__RECIPE(VIT__FIELD)
-#undef VIT__FIELD
-  if (vit_augment_field(&augment, i, &field, &text, &number)) {
-    snprintf(name, 64, "augment.%s", field);
-    *value = (double)*number;
-    return 1;
-  }
-  i -= VIT__AUGMENT_COUNT;
-  if (!vit_config_field(&r->m->config, i, &field, &text, value)) return 0;
-  snprintf(name, 64, "config.%s", field);
-  return 1;
-}
-
-static void vit__note(
-    vit__text *notes, const char *key, const char *format, ...);
-static void vit__note_dataset(vit__text *notes, const vit_dataset *d);
-static vit_result vit__write_model(const char *path, const vit_model *m,
-    vit__text *notes, const vit_safetensor *extra, int extras);
-
-/* DIR/NAME, of a checkpoint. */
-static void vit__run_path(const vit__run *r, const char *name, char path[512]) {
-  snprintf(path, 512, "%.440s/%.60s", r->c->dir, name);
-}
-
-static vit_safetensor vit__block_tensor(
-    const char *name, const void *data, size_t count) {
-  vit_safetensor t;
-  memset(&t, 0, sizeof t);
-  t.name = name;
-  t.dims = 1;
-  t.shape[0] = (int)count;
-  t.count = count;
-  t.data = data;
-  snprintf(t.type, sizeof t.type, "F32");
-  return t;
-}
-
-/* The history without the clock: the same run makes the same file. */
-static vit_safetensor vit__history_tensor(vit__run *r) {
-  const size_t fields = sizeof(vit_epoch) / sizeof(double);
-  vit_safetensor t = vit__block_tensor("training.history", r->table, 0);
-  for (int i = 0; i < r->h->epochs; i++) {
-    vit_epoch e = r->h->epoch[i];
-    e.seconds = 0;
-    memcpy(r->table + (size_t)i * fields, &e, sizeof e);
-  }
-  t.dims = 2;
-  t.shape[0] = r->h->epochs;
-  t.shape[1] = (int)fields;
-  t.count = fields * (size_t)r->h->epochs;
-  snprintf(t.type, sizeof t.type, "F64");
-  return t;
-}
-
-/* Blocks of floats in a checkpoint, beside the parameters under their names. */
-enum { VIT__RUN_BLOCKS = 4 };
-static const char *vit__run_block(vit__run *r, int i, float **block) {
-  static const char *const names[] = {"training.first_moment",
-      "training.second_moment", "training.average", "training.best"};
-  float *const blocks[] = {r->o.m.block, r->o.v.block, r->average, r->best};
-  *block = blocks[i];
-  return names[i];
-}
-
-static vit_result vit__save_run(vit__run *r) {
-  vit_safetensor extra[VIT__RUN_BLOCKS + 1];
-  char path[512], name[64];
-  double value;
-  vit__text notes;
-  vit_result result;
-  int n = 0;
-  if (!r->c->dir) return VIT_OK;
-  memset(&notes, 0, sizeof notes);
-  for (int i = 0; vit__recipe_at(r, i, name, &value); i++)
-    vit__note(&notes, name, "%.9g", value);
-#define VIT__FIELD(type, key, place)                                           \
-  vit__note(&notes, key, "%.17g", (double)(place));
-  VIT__RUN_NUMBERS(VIT__FIELD)
-#undef VIT__FIELD
-  vit__note_dataset(&notes, r->train);
-  for (int i = 0; i < VIT__RUN_BLOCKS; i++) {
-    float *block;
-    const char *what = vit__run_block(r, i, &block);
-    if (block) extra[n++] = vit__block_tensor(what, block, r->m->params.count);
-  }
-  extra[n++] = vit__history_tensor(r);
-  vit__run_path(r, "history.csv", path); /* first: it may know an epoch more */
-  result = vit_history_write(r->h, path);
-  vit__run_path(r, "last.safetensors", path);
-  if (!result) return vit__write_model(path, r->m, &notes, extra, n);
-  vit__text_free(&notes);
-  return result;
-}
-
-static vit_result vit__save_best(const vit__run *r) {
-  char path[512];
-  if (!r->c->dir) return VIT_OK;
-  vit__run_path(r, "best.safetensors", path);
-  return vit_model_save(r->m, r->train, path);
-}
-
-/* Is the checkpoint of this recipe, and where does it stand? */
-static vit_result vit__read_numbers(
-    vit__run *r, const vit_safetensors *f, const char *path) {
-  char name[64], text[64], before[64];
-  double value = 0;
-  for (int i = 0; vit__recipe_at(r, i, name, &value); i++) {
-    const char *was = vit_safetensors_metadata(f, name);
-    snprintf(text, sizeof text, "%.9g", value);
-    if (was && !strcmp(was, text)) continue;
-    snprintf(before, sizeof before, "%.40s", was ? was : "not there");
-    for (int digits = 6; was && digits < 10; digits++) { /* as many as differ */
-      snprintf(before, sizeof before, "%.*g", digits, strtod(was, NULL));
-      snprintf(text, sizeof text, "%.*g", digits, value);
-      if (strcmp(before, text)) break;
-    }
-    return vit__fail(VIT_ERR_CONFIG,
-        "cannot resume from %.200s: its %s is %s, here it is %s; use the "
-        "settings and images that it was made with, or another folder",
-        path, name, before, text);
-  }
-#define VIT__FIELD(type, key, place)                                           \
-  {                                                                            \
-    const char *number = vit_safetensors_metadata(f, key);                     \
-    value = number ? strtod(number, NULL) : NAN;                               \
-    if (!(value >= 0 && value <= (sizeof(type) == 8 ? DBL_MAX : INT_MAX)) ||   \
-        ((type)0.5 == 0 && value != floor(value)))                             \
-      return vit__fail(VIT_ERR_FORMAT,                                         \
-          "cannot resume from %.200s: its %s is "                              \
-          "%.40s",                                                             \
-          path, key, number ? number : "not there");                           \
-    place = (type)value;                                                       \
-  }
-  VIT__RUN_NUMBERS(VIT__FIELD)
-#undef VIT__FIELD
-  if (r->epoch < 0 || r->epoch > r->c->epochs || r->batch < 0 ||
-      r->batch > vit__batches(r) || r->h->best < 0 || r->h->best > r->epoch ||
-      r->o.step > (double)r->c->epochs * vit__batches(r))
-    return vit__fail(VIT_ERR_FORMAT,
-        "cannot resume from %.200s: it stands at epoch %d, batch %d; this run "
-        "has %d epochs of %d batches",
-        path, r->epoch, r->batch, r->c->epochs, vit__batches(r));
-  return VIT_OK;
-}
-
-/* Copy tensor `name`, of this type and so many elements. */
-static vit_result vit__read_tensor(const vit_safetensors *f, const char *name,
-    const char *type, size_t count, void *to) {
-  vit_safetensor t;
-  vit_result r = vit_safetensors_find(f, name, &t);
-  if (r) return r;
-  if (strcmp(t.type, type) || t.count != count)
-    return vit__fail(VIT_ERR_FORMAT, "tensor %.60s holds %.0f %s, not %.0f %s",
-        name, (double)t.count, t.type, (double)count, type);
-  memcpy(to, t.data, count * (*type == 'F' && type[1] == '6' ? 8 : 4));
-  return VIT_OK;
-}
-
-/* The clock of the finished epochs stands in history.csv alone. */
-static void vit__read_seconds(vit__run *r, const char *path) {
-  FILE *f = fopen(path, "r");
-  char line[400];
-  for (int i = -1; f && i < r->epoch && fgets(line, sizeof line, f); i++) {
-    const char *last = strrchr(line, ',');
-    if (i >= 0 && last) r->h->epoch[i].seconds = strtod(last + 1, NULL);
-  }
-  if (f) fclose(f);
-  if (r->epoch) r->before = r->h->epoch[r->epoch - 1].seconds;
-}
-
-static vit_result vit__load_run(
-    vit__run *r, const vit_safetensors *f, const char *path) {
-  const size_t fields = sizeof(vit_epoch) / sizeof(double);
-  char other[512];
-  vit_result result = vit__read_numbers(r, f, path);
-  for (int i = 0; !result && i < VIT__RUN_BLOCKS; i++) {
-    float *block;
-    const char *name = vit__run_block(r, i, &block);
-    if (block)
-      result = vit__read_tensor(f, name, "F32", r->m->params.count, block);
-  }
-  if (!result)
-    result = vit__read_tensor(
-        f, "training.history", "F64", fields * (size_t)r->epoch, r->h->epoch);
-  if (!result && r->best && r->h->best) { /* the file may be another run's */
-    memcpy(r->m->params.block, r->best, r->m->params.count * sizeof(float));
-    result = vit__save_best(r);
-  }
-  if (!result) result = vit_model_load(r->m, f, "");
-  if (result) return result;
-  r->h->epochs = r->epoch;
-  vit__run_path(r, "history.csv", other);
-  vit__read_seconds(r, other);
-  return VIT_OK;
-}
-
-static vit_result vit__resume(vit__run *r) {
-  vit_safetensors f;
-  char path[512];
-  vit_result result;
-  FILE *there;
-  vit__run_path(r, "last.safetensors", path);
-  there = fopen(path, "rb");
-  if (!there && errno == ENOENT) return VIT_OK; /* nothing there: begin */
-  if (there) fclose(there);
-  result = vit_safetensors_open(&f, path);
-  if (!result) result = vit__load_run(r, &f, path);
-  vit_safetensors_close(&f);
-  if (result) r->h->epochs = r->h->best = 0;
-  return result;
-}
-
-/* -- what a trained model gets right ------------------------------------- */
+/* -- judging ------------------------------------------------------------- */
 
 VIT_DEF void vit_confusion(
     int *counts, const int *predicted, const uint8_t *labels, int n, int K) {
@@ -6434,6 +5797,815 @@ VIT_DEF double vit_top_accuracy(
   for (vit_idx i = 0; i < n; i++)
     right += vit__among_best(p + i * K, labels[i], K, n_best);
   return n > 0 ? (double)right / n : 0;
+}
+
+enum { VIT__JUDGE_BATCH = 128 };
+
+/* The next batch of d, in its order; `images` has room for one. A training
+   state judges without dropout, and as if it had not: no mask changes. */
+static vit_result vit__judge(vit_judged *j, const vit_model *m, vit_state *s,
+    float *images, const vit_dataset *d, int *classes, float *p,
+    float *logits) {
+  const int K = m->config.classes, dropout = s->dropout, at = j->images;
+  const int most = VIT__MIN(s->capacity, (int)VIT__JUDGE_BATCH);
+  const int B = VIT__MIN(most, d->count - at);
+  const uint32_t forwards = s->forwards;
+  const size_t size = (size_t)B * (size_t)K * sizeof(float);
+  int order[VIT__JUDGE_BATCH], labels[VIT__JUDGE_BATCH];
+  double mean = 0;
+  vit_result r;
+  for (int b = 0; b < B; b++) order[b] = at + b;
+  vit_dataset_batch(d, order, B, images, labels);
+  s->dropout = 0;
+  r = vit_forward(m, s, images, B);
+  if (!r) r = vit_loss(m, s, labels, 0, &mean);
+  s->dropout = dropout;
+  s->forwards = forwards;
+  for (vit_idx b = 0; !r && b < B; b++) {
+    const int k = vit__class_of(s->logits + b * K, K);
+    if (k < 0)
+      r = vit__fail(VIT_ERR_DIVERGED,
+          "a logit of image %.0f is not a finite number: are all pixels and "
+          "all weights finite?",
+          (double)(at + b));
+    j->right += k == labels[b];
+    j->top5 += vit__among_best(s->logits + b * K, labels[b], K, 5);
+    if (classes) classes[at + b] = k;
+  }
+  if (r) return r;
+  if (p) memcpy(p + (vit_idx)at * K, s->probs, size);
+  if (logits) memcpy(logits + (vit_idx)at * K, s->logits, size);
+  j->loss += mean * B;
+  j->images += B;
+  return VIT_OK;
+}
+
+VIT_DEF vit_result vit_evaluate(const vit_model *m, const vit_dataset *d,
+    double *loss, double *accuracy, int *classes, float *p, float *logits) {
+  const int batch = VIT__MIN((int)VIT__JUDGE_BATCH, d->count);
+  vit_judged j;
+  vit_state s;
+  float *images;
+  vit_result r = vit__check_dataset(m, d, "test");
+  if (!r) r = vit_state_create(&s, m, batch, VIT_FOR_INFERENCE, 0);
+  if (r) return r;
+  memset(&j, 0, sizeof j);
+  images = (float *)vit__allocate((size_t)batch * vit__image_size(d),
+      sizeof *images, "the images of a batch");
+  if (!images) r = VIT_ERR_NO_MEMORY;
+  while (!r && j.images < d->count)
+    r = vit__judge(&j, m, &s, images, d, classes, p, logits);
+  if (!r) *loss = j.loss / d->count;
+  if (!r) *accuracy = (double)j.right / d->count;
+  if (images) VIT_FREE(images);
+  vit_state_free(&s);
+  return r;
+}
+
+/* -- histories ----------------------------------------------------------- */
+
+enum { VIT__EPOCH_NUMBERS = sizeof(vit_epoch) / sizeof(double) };
+
+VIT_DEF void vit_history_free(vit_history *h) {
+  if (h->epoch) VIT_FREE(h->epoch);
+  memset(h, 0, sizeof *h);
+}
+
+static vit_result vit__history_create(vit_history *h, int epochs) {
+  const size_t size = (size_t)epochs * sizeof *h->epoch;
+  memset(h, 0, sizeof *h);
+  h->epoch = (vit_epoch *)vit__allocate(size, 1, "the history");
+  if (h->epoch) memset(h->epoch, 0, size);
+  return h->epoch ? VIT_OK : VIT_ERR_NO_MEMORY;
+}
+
+/* One more epoch has ended; 1: it is the best so far. */
+static int vit__history_add(vit_history *h) {
+  const vit_epoch *e = h->epoch + h->epochs++;
+  const vit_epoch *best = h->epoch + h->best - 1; /* where there is one */
+  const int better = h->best ? e->val_accuracy > best->val_accuracy ||
+                                   (e->val_accuracy == best->val_accuracy &&
+                                       e->val_loss < best->val_loss)
+                             : e->val_accuracy >= 0; /* NaN: not judged */
+  if (better) h->best = h->epochs;
+  return better;
+}
+
+#define VIT__FIELD(name, text) "," #name
+static const char vit__history_title[] =
+    "epoch" VIT_EPOCH_FIELDS(VIT__FIELD) "\n";
+#undef VIT__FIELD
+
+VIT_DEF vit_result vit_history_write(const vit_history *h, const char *path) {
+  vit__text t;
+  vit__piece piece;
+  vit_result r = vit__check_point();
+  if (r) return r;
+  memset(&t, 0, sizeof t);
+  vit__text_print(&t, "%s", vit__history_title);
+  for (int i = 0; i < h->epochs; i++) {
+    vit__text_print(&t, "%d", i + 1);
+#define VIT__FIELD(name, text) vit__text_print(&t, ",%.9g", h->epoch[i].name);
+    VIT_EPOCH_FIELDS(VIT__FIELD)
+#undef VIT__FIELD
+    vit__text_print(&t, "\n");
+  }
+  piece.data = t.at;
+  piece.size = t.used;
+  r = t.failed ? VIT_ERR_NO_MEMORY : vit__replace_file(path, &piece, 1);
+  vit__text_free(&t);
+  return r;
+}
+
+/* The line at *at, in a file whose last character ends a line: no number may
+   begin with a blank, which strtod would skip. */
+static int vit__read_epoch(vit_history *h, char **at) {
+  double *x = (double *)(h->epoch + h->epochs);
+  if (**at <= ' ' || strtol(*at, at, 10) != h->epochs + 1) return 0;
+  for (int i = 0; i < VIT__EPOCH_NUMBERS; i++) {
+    char *const start = *at + 1;
+    if (**at != ',' || *start <= ' ') return 0;
+    x[i] = strtod(start, at);
+    if (*at == start || fabs(x[i]) > DBL_MAX) return 0;
+  }
+  if (*(*at)++ != '\n') return 0;
+  vit__history_add(h);
+  return 1;
+}
+
+VIT_DEF vit_result vit_history_read(vit_history *h, const char *path) {
+  const size_t title = sizeof vit__history_title - 1;
+  unsigned char *bytes;
+  size_t size, lines = 0;
+  int good;
+  vit_result r = vit__check_point();
+  memset(h, 0, sizeof *h);
+  if (!r) r = vit__read_file(path, &bytes, &size);
+  if (r) return r;
+  for (size_t i = 0; i < size; i++) lines += bytes[i] == '\n';
+  good = size >= title && !memcmp(bytes, vit__history_title, title) &&
+         bytes[size - 1] == '\n' && lines <= (size_t)VIT__MOST;
+  if (good) r = vit__history_create(h, (int)lines);
+  for (char *at = (char *)bytes + title;
+       !r && good && at < (char *)bytes + size;)
+    good = vit__read_epoch(h, &at);
+  if (!good)
+    r = vit__fail(VIT_ERR_FORMAT,
+        "%.200s is not what vit_history_write writes: look at line %d", path,
+        h->epoch ? h->epochs + 2 : 1);
+  if (r) vit_history_free(h);
+  VIT_FREE(bytes);
+  return r;
+}
+
+/* -- the loop ------------------------------------------------------------ */
+
+VIT_DEF vit_fit_config vit_fit_defaults(void) {
+  vit_fit_config c;
+  memset(&c, 0, sizeof c);
+  VIT_FIT_FIELDS(VIT__START)
+#undef VIT__START
+  c.optimizer = vit_optimizer_defaults(VIT_ADAM);
+  c.optimizer.beta2 = 0.95f;
+  c.schedule = vit_schedule_constant(0.005f);
+  c.schedule.kind = VIT_LINEAR;
+  c.schedule.floor = 0.0025f;
+  return c;
+}
+
+enum { VIT__RUN_DIR = 440 }; /* characters; leaves room for the names in it */
+
+VIT_DEF vit_result vit_fit_check(const vit_fit_config *c) {
+  vit_schedule schedule = c->schedule;
+  vit_result r = vit_augment_check(&c->augment);
+  if (schedule.total == 0) schedule.total = INT_MAX; /* the images decide */
+#define VIT__CHECK(type, field, start, same, low, high, what, range)           \
+  if (!r)                                                                      \
+    r = vit__check_setting(                                                    \
+        what, (double)c->field, low, high, (double)(type)0.5f == 0, range);
+  VIT_FIT_FIELDS(VIT__CHECK)
+#undef VIT__CHECK
+  if (!r) r = vit__check_optimizer(&c->optimizer);
+  if (!r) r = vit__check_schedule(&schedule);
+  if (!r && c->dir) r = vit__check_point();
+  if (!r && c->dir && strlen(c->dir) > VIT__RUN_DIR)
+    r = vit__fail(VIT_ERR_CONFIG,
+        "the folder of the checkpoints has %.0f characters; it must have at "
+        "most %d",
+        (double)strlen(c->dir), VIT__RUN_DIR);
+  if (!r && c->resume && !c->dir)
+    r = vit__fail(VIT_ERR_CONFIG,
+        "resume is set, but not dir, the folder of the run to go on with");
+  return r;
+}
+
+static vit_result vit__save(vit_trainer *t);
+static vit_result vit__save_best(const vit_trainer *t);
+static vit_result vit__open_run(vit_trainer *t);
+
+/* Tell the callback of a batch, or of an epoch that has ended. */
+static int vit__report(vit_trainer *t, const vit_epoch *e, double rate) {
+  const vit_fit_config *c = &t->config;
+  const double now = vit_seconds() - t->start, all = t->train->count;
+  const double shown = fmin((double)t->batch * c->batch, all);
+  const double left = (c->epochs - t->epoch) * all - shown;
+  vit_progress *p = &t->progress;
+  p->epoch = e ? t->epoch : t->epoch + 1;
+  p->step = e ? p->steps : t->batch;
+  p->epoch_done = e != NULL;
+  p->result = e;
+  p->loss = e ? e->train_loss : t->loss_sum / shown;
+  p->rate = rate;
+  p->seconds = t->before + now;
+  p->images_per_second = now > 0 ? t->images / now : 0;
+  p->seconds_left = t->images > 0 && left > 0 ? now * left / t->images : 0;
+  return c->callback ? c->callback(p, c->user) : 0;
+}
+
+/* average = decay average + (1 - decay) weights, after every step (Polyak and
+   Juditsky 1992). The first steps count more, as TensorFlow does it. */
+static void vit__average(vit_trainer *t) {
+  const double step = t->optimizer.step, early = (1 + step) / (10 + step);
+  const float rest = 1 - (float)fmin((double)t->config.ema, early);
+  const float *w = t->model->params.block;
+  for (size_t i = 0; i < t->model->params.count; i++)
+    t->average[i] += rest * (w[i] - t->average[i]);
+}
+
+/* Other weights change places with the model's. */
+static void vit__swap(vit_model *m, float *other) {
+  float *w = m->params.block;
+  for (size_t i = 0; i < m->params.count; i++) {
+    const float t = w[i];
+    w[i] = other[i];
+    other[i] = t;
+  }
+}
+
+/* The step of the optimiser. Weights that are no numbers end the run at once:
+   they are neither judged nor saved. */
+static vit_result vit__update(vit_trainer *t, float rate) {
+  const vit_fit_config *c = &t->config;
+  const vit_model *m = t->model;
+  double squares;
+  vit_result r = VIT_OK;
+  if (c->gradients)
+    r = c->gradients(t->state.grads.block, t->state.grads.count, c->user);
+  if (!r) r = vit_optimizer_step(&t->optimizer, t->model, &t->state, rate);
+  if (r) return r;
+  m->kernels->sum_squares(&squares, m->params.block, (int)m->params.count);
+  if (!VIT__IS_FINITE(squares))
+    return vit__fail(VIT_ERR_DIVERGED,
+        "the weights after step %d of the optimiser are too large: training "
+        "diverged; a smaller learning rate may help",
+        t->optimizer.step);
+  if (t->average) vit__average(t);
+  return VIT_OK;
+}
+
+/* One batch: forward, loss, backward. `accumulate` of them are the group of an
+   optimiser's step, in which each image weighs the same; a run can stop between
+   two groups only. */
+static vit_result vit__train_step(vit_trainer *t) {
+  const vit_fit_config *c = &t->config;
+  const int count = t->train->count, first = t->batch * c->batch;
+  const int B = VIT__MIN(c->batch, count - first);
+  const vit_idx most = (vit_idx)c->batch * c->accumulate;
+  const vit_idx start = first / most * most;
+  const vit_idx group = VIT__MIN(most, count - start);
+  const int last = first + B == start + group;
+  const float rate =
+      vit_schedule_rate(&t->schedule, &t->plateau, t->optimizer.step);
+  int own, n; /* this program's part of the batch, if it shares */
+  vit_state *s = &t->state;
+  vit_result r = VIT_OK;
+  vit__part(B, c->parts, c->part, 1, &own, &n);
+  if (t->loader.epoch != t->epoch) vit_loader_epoch(&t->loader, t->epoch);
+  if (first == start) vit_zero_gradients(s);
+  if (n > 0) r = vit_loader_batch(&t->loader, first + own, n);
+  if (!r && n > 0) r = vit_forward(t->model, s, t->loader.images, n);
+  if (!r && n > 0)
+    r = vit_loss_targets(t->model, s, t->loader.targets, &t->loss);
+  if (!r && !VIT__IS_WITHIN(t->loss, -1e30, 1e30))
+    r = vit__fail(VIT_ERR_DIVERGED,
+        "the loss of step %.0f is %g: training diverged; a smaller learning "
+        "rate may help",
+        (double)t->epoch * t->progress.steps + t->batch + 1, fabs(t->loss));
+  if (!r && n > 0)
+    r = vit_backward(t->model, s, (float)((double)n / (double)group));
+  if (!r && last) r = vit__update(t, rate);
+  if (r) return r;
+  t->loss_sum += t->loss * B;
+  t->images += B;
+  t->batch++;
+  t->stop |= vit__report(t, NULL, (double)rate);
+  if (!t->stop || !last) return VIT_OK;
+  t->stop = 0;
+  if (c->dir) r = vit__save(t);
+  return r ? r
+           : vit__fail(VIT_STOPPED, "stopped at epoch %d, step %d",
+                 t->epoch + 1, t->batch);
+}
+
+/* One batch of the images that judge; where weights are averaged, by these. */
+static vit_result vit__judge_step(vit_trainer *t) {
+  vit_result r;
+  if (t->average) vit__swap(t->model, t->average);
+  r = vit__judge(&t->judged, t->model, &t->state, t->loader.images, t->val,
+      NULL, NULL, NULL);
+  if (t->average) vit__swap(t->model, t->average);
+  if (r && r != VIT_ERR_DIVERGED) return r;
+  if (!r && VIT__IS_WITHIN(t->judged.loss / t->val->count, -1e30, 1e30))
+    return VIT_OK;
+  return vit__fail(VIT_ERR_DIVERGED,
+      "the loss on the images that judge epoch %d is %g: training diverged; a "
+      "smaller learning rate may help",
+      t->epoch + 1, r ? (double)NAN : fabs(t->judged.loss) / t->val->count);
+}
+
+/* All batches are done, those that judge too. */
+static vit_result vit__finish_epoch(vit_trainer *t) {
+  const double n = t->val ? t->val->count : (double)NAN;
+  const size_t size = t->model->params.count * sizeof(float);
+  vit_epoch *e = t->history->epoch + t->epoch;
+  int better, stop;
+  vit_result r = VIT_OK;
+  e->train_loss = t->loss_sum / t->train->count;
+  e->val_loss = t->judged.loss / n;
+  e->val_accuracy = t->judged.right / n;
+  e->val_top5 = t->judged.top5 / n;
+  e->rate = (double)vit_schedule_rate(
+      &t->schedule, &t->plateau, t->optimizer.step - 1);
+  e->seconds = t->before + vit_seconds() - t->start;
+  better = vit__history_add(t->history);
+  if (t->average) vit__swap(t->model, t->average);
+  if (better && t->best) memcpy(t->best, t->model->params.block, size);
+  if (better && t->config.dir) r = vit__save_best(t);
+  if (t->average) vit__swap(t->model, t->average);
+  vit_plateau_observe(
+      &t->plateau, &t->schedule, t->val ? e->val_loss : e->train_loss);
+  t->epoch++;
+  t->batch = 0;
+  t->loss_sum = 0;
+  memset(&t->judged, 0, sizeof t->judged);
+  if (!r && t->config.dir) r = vit__save(t);
+  if (r) return r;
+  if (t->average) vit__swap(t->model, t->average);
+  stop = vit__report(t, e, e->rate);
+  if (t->average) vit__swap(t->model, t->average);
+  return stop ? vit__fail(VIT_STOPPED, "stopped after epoch %d", t->epoch)
+              : VIT_OK;
+}
+
+VIT_DEF vit_result vit_trainer_step(vit_trainer *t) {
+  const vit_history *h = t->history;
+  const int patience = t->config.early_stop;
+  const int val = t->val ? t->val->count : 0;
+  vit_result r = VIT_OK;
+  if (t->failed || !t->model)
+    return vit__fail(VIT_ERR_STATE,
+        "this training has failed, or was not begun; create another trainer");
+  t->done = t->epoch >= t->config.epochs ||
+            (patience && h->best && t->epoch - h->best >= patience);
+  if (t->done) return VIT_OK;
+  if (t->batch < t->progress.steps)
+    r = vit__train_step(t);
+  else if (t->judged.images < val)
+    r = vit__judge_step(t);
+  if (!r && t->batch == t->progress.steps && t->judged.images == val)
+    r = vit__finish_epoch(t);
+  t->failed = r && r != VIT_STOPPED;
+  return r;
+}
+
+static vit_result vit__allocate_run(vit_trainer *t) {
+  const vit_fit_config *c = &t->config;
+  const vit_model *m = t->model;
+  const size_t n = m->params.count, epochs = (size_t)c->epochs;
+  size_t size = epochs * sizeof(vit_epoch);
+  vit_result r = vit__check_schedule(&t->schedule);
+  if (!r)
+    r = vit_loader_create(
+        &t->loader, t->train, m, &c->augment, c->batch, c->smoothing, c->seed);
+  if (!r)
+    r = vit_state_create(&t->state, m, c->batch, VIT_FOR_TRAINING, c->seed);
+  if (!r) r = vit_optimizer_create(&t->optimizer, m, &c->optimizer);
+  if (!r) r = vit__history_create(t->history, c->epochs);
+  if (r) return r;
+  if (c->ema > 0) size += n * sizeof(float);
+  if (c->keep_best) size += n * sizeof(float);
+  t->table = (vit_epoch *)vit__allocate(size, 1, "the training run");
+  if (!t->table) return VIT_ERR_NO_MEMORY;
+  memset(t->table, 0, size);
+  if (c->keep_best) t->best = (float *)(t->table + epochs);
+  if (c->ema <= 0) return VIT_OK;
+  t->average = (float *)(t->table + epochs) + (c->keep_best ? n : 0);
+  memcpy(t->average, m->params.block, n * sizeof(float));
+  return VIT_OK;
+}
+
+VIT_DEF vit_result vit_trainer_create(vit_trainer *t, vit_model *m,
+    const vit_fit_config *c, const vit_dataset *train, const vit_dataset *val,
+    vit_history *h) {
+  double steps; /* of the optimiser, in the whole run */
+  vit_result r = vit_fit_check(c);
+  memset(t, 0, sizeof *t);
+  memset(h, 0, sizeof *h);
+  if (!r) r = vit__check_dataset(m, train, "training");
+  if (!r && val) r = vit__check_dataset(m, val, "validation");
+  if (!r && !val && (c->early_stop || c->keep_best))
+    r = vit__fail(VIT_ERR_CONFIG,
+        "early_stop is %d and keep_best %d, but there are no images that judge "
+        "an epoch; hold some back",
+        c->early_stop, c->keep_best);
+  if (r) return r;
+  t->model = m;
+  t->config = *c;
+  t->train = train;
+  t->val = val;
+  t->history = h;
+  t->progress.model = m;
+  t->progress.history = h;
+  t->progress.epochs = c->epochs;
+  t->progress.steps = (int)ceil((double)train->count / c->batch);
+  t->schedule = c->schedule;
+  steps = ceil((double)t->progress.steps / c->accumulate) * c->epochs;
+  if (t->schedule.total == 0) t->schedule.total = (int)fmin(steps, INT_MAX);
+  r = vit__allocate_run(t);
+  snprintf(h->kernels, sizeof h->kernels, "%.20s %s", m->kernels->name,
+      vit_simd_name());
+  if (!r && c->dir) r = vit__open_run(t);
+  t->start = vit_seconds();
+  if (!r) return VIT_OK;
+  t->average = t->best = NULL; /* the model stays as it was */
+  vit_trainer_free(t);
+  return r;
+}
+
+VIT_DEF void vit_trainer_free(vit_trainer *t) {
+  const float *end = t->best && t->history->best ? t->best : t->average;
+  if (end)
+    memcpy(t->model->params.block, end, t->model->params.count * sizeof *end);
+#ifdef _WIN32
+  if (t->locked) _close(t->lock); /* which removes it */
+#else
+  if (t->locked) close(t->lock);
+#endif
+  vit_loader_free(&t->loader);
+  vit_state_free(&t->state);
+  vit_optimizer_free(&t->optimizer);
+  if (t->table) VIT_FREE(t->table);
+  memset(t, 0, sizeof *t);
+}
+
+VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
+    const vit_dataset *train, const vit_dataset *val, vit_history *h) {
+  vit_trainer t;
+  vit_result r = vit_trainer_create(&t, m, c, train, val, h);
+  while (!r && !t.done) r = vit_trainer_step(&t);
+  vit_trainer_free(&t);
+  return r;
+}
+
+/* -- checkpoints --------------------------------------------------------- */
+
+/* A checksum of 24 bits (FNV-1a) that tells one set of images from another: the
+   labels, the normalisation, and about every 100th byte of the pixels, in all
+   columns. */
+static uint32_t vit__checksum(const vit_dataset *d) {
+  const vit_idx floats = d->channels * (vit_idx)sizeof(float);
+  const void *const bytes[] = {d->labels, d->mean, d->std, d->pixels};
+  const vit_idx size[] = {
+      d->count, floats, floats, d->count * (vit_idx)vit__image_size(d)};
+  uint32_t sum = 0x811C9DC5u;
+  for (int k = 0; k < 4; k++)
+    for (vit_idx i = 0; i < size[k]; i += k < 3 ? 1 : d->width % 97 ? 97 : 101)
+      sum = (sum ^ ((const uint8_t *)bytes[k])[i]) * 0x01000193u;
+  return sum >> 8;
+}
+
+/* What must be the same when a run goes on: name and value, as in the file. */
+typedef struct {
+  char name[48], value[64];
+} vit__setting;
+enum { VIT__SETTINGS = 100 }; /* more than there are */
+
+static void vit__set(
+    vit__setting *s, const char *group, const char *name, double value) {
+  snprintf(s->name, sizeof s->name, "%s.%s", group, name);
+  snprintf(s->value, sizeof s->value, "%.9g", value);
+}
+
+/* Images, settings, augmentation and config of a run; returns how many. */
+static int vit__recipe(const vit_trainer *t, vit__setting *list) {
+  const vit_fit_config *c = &t->config;
+  const int falls =
+      c->schedule.kind == VIT_LINEAR || c->schedule.kind == VIT_COSINE;
+  vit_augment augment = c->augment;
+  const char *name, *text;
+  float *number;
+  double value;
+  vit__setting *s = list;
+#define VIT__ADD(name, value)                                                  \
+  if (*name) vit__set(s++, "recipe", name, (double)(value));
+  VIT__ADD("images", t->train->count)
+  VIT__ADD("epochs", falls && !c->schedule.total ? c->epochs : 0)
+  VIT__ADD("seed", c->seed & 0xFFFFFF) /* three parts that "%.9g" can hold */
+  VIT__ADD("seed_middle", c->seed >> 24 & 0xFFFFFF)
+  VIT__ADD("seed_high", c->seed >> 48)
+  VIT__ADD("mean", t->train->mean[0])
+  VIT__ADD("std", t->train->std[0])
+  VIT__ADD("checksum", vit__checksum(t->train))
+  VIT__ADD("val_images", t->val ? t->val->count : 0)
+  VIT__ADD("val_checksum", t->val ? vit__checksum(t->val) : 0)
+#define VIT__ROW(type, field, start, same, ...) VIT__ADD(same, of->field)
+  {
+    const vit_fit_config *of = c;
+    VIT_FIT_FIELDS(VIT__ROW)
+  }
+  {
+    const vit_optimizer_config *of = &c->optimizer;
+    VIT_OPTIMIZER_FIELDS(VIT__ROW)
+  }
+  {
+    const vit_schedule *of = &c->schedule;
+    VIT_SCHEDULE_FIELDS(VIT__ROW)
+  }
+#undef VIT__ROW
+  VIT__ADD("total_steps", falls ? t->schedule.total : 0)
+#undef VIT__ADD
+  for (int i = 0; vit_augment_field(&augment, i, &name, &text, &number); i++)
+    vit__set(s++, "augment", name, (double)*number);
+  vit__set(s, "augment", "image", 0); /* a function of one's own has a name */
+  snprintf(s->value, sizeof s->value, "%.60s",
+      c->augment.image ? c->augment.name : "");
+  s++;
+  for (int i = 0; vit_config_field(&t->model->config, i, &name, &text, &value);
+       i++)
+    vit__set(s++, "config", name, value);
+  return (int)(s - list);
+}
+
+/* Numbers that say where a run stands: type, name and place. Together with the
+   tensors they are all that the rest of the run depends on. */
+#define VIT__RUN_NUMBERS(X)                                                    \
+  X(int, "training.epoch", t->epoch)                                           \
+  X(int, "training.batch", t->batch)                                           \
+  X(double, "training.loss_sum", t->loss_sum)                                  \
+  X(int, "training.step", t->optimizer.step)                                   \
+  X(uint32_t, "training.forward_passes", t->state.forwards)                    \
+  X(int, "training.best_epoch", t->history->best)                              \
+  X(int, "training.plateau_started", t->plateau.started)                       \
+  X(double, "training.plateau_best", t->plateau.best)                          \
+  X(int, "training.plateau_waited", t->plateau.waited)                         \
+  X(float, "training.plateau_scale", scale)
+
+static vit_safetensor vit__block_tensor(
+    const char *name, const void *data, size_t count) {
+  vit_safetensor t;
+  memset(&t, 0, sizeof t);
+  t.name = name;
+  t.dims = 1;
+  t.shape[0] = (int)count;
+  t.count = count;
+  t.data = data;
+  snprintf(t.type, sizeof t.type, "F32");
+  return t;
+}
+
+/* What a checkpoint holds beside the parameters; returns how many. */
+enum { VIT__RUN_TENSORS = 5 };
+static int vit__run_tensors(vit_trainer *t, vit_safetensor *list) {
+  static const char *const names[] = {"training.first_moment",
+      "training.second_moment", "training.average", "training.best"};
+  const float *const blocks[] = {
+      t->optimizer.m.block, t->optimizer.v.block, t->average, t->best};
+  vit_safetensor *s = list;
+  for (int i = 0; i < 4; i++)
+    if (blocks[i])
+      *s++ = vit__block_tensor(names[i], blocks[i], t->model->params.count);
+  *s = vit__block_tensor("training.history", t->table, 0);
+  s->dims = 2;
+  s->shape[0] = t->epoch;
+  s->shape[1] = VIT__EPOCH_NUMBERS;
+  s->count = (size_t)t->epoch * VIT__EPOCH_NUMBERS;
+  snprintf(s->type, sizeof s->type, "F64");
+  return (int)(s + 1 - list);
+}
+
+/* DIR/NAME, of a checkpoint. */
+static void vit__run_path(
+    const vit_trainer *t, const char *name, char path[512]) {
+  snprintf(path, 512, "%.440s/%.60s", t->config.dir, name);
+}
+
+static vit_result vit__save_best(const vit_trainer *t) {
+  char path[512];
+  vit__run_path(t, "best.safetensors", path);
+  return vit_model_save(t->model, t->train, path);
+}
+
+static void vit__note_text(
+    vit__text *notes, const char *key, const char *value);
+static void vit__note(
+    vit__text *notes, const char *key, const char *format, ...);
+static void vit__note_dataset(vit__text *notes, const vit_dataset *d);
+static vit_result vit__write_model(const char *path, const vit_model *m,
+    vit__text *notes, const vit_safetensor *extra, int extras);
+
+/* The history is saved without the clock: the same run makes the same file. */
+static vit_result vit__save(vit_trainer *t) {
+  const float scale = vit__plateau_scale(&t->schedule, t->plateau.lowered);
+  const size_t size = (size_t)t->epoch * sizeof *t->table;
+  vit__setting list[VIT__SETTINGS];
+  vit_safetensor extra[VIT__RUN_TENSORS];
+  char path[512];
+  vit__text notes;
+  vit_result r;
+  int settings;
+  memcpy(t->table, t->history->epoch, size);
+  for (int i = 0; i < t->epoch; i++) t->table[i].seconds = 0;
+  memset(&notes, 0, sizeof notes);
+  settings = vit__recipe(t, list);
+  for (int i = 0; i < settings; i++)
+    if (*list[i].value) vit__note_text(&notes, list[i].name, list[i].value);
+#define VIT__FIELD(type, name, place)                                          \
+  vit__note(&notes, name, "%.17g", (double)(place));
+  VIT__RUN_NUMBERS(VIT__FIELD)
+#undef VIT__FIELD
+  vit__note_text(&notes, "training.kernels", t->history->kernels);
+  vit__note_dataset(&notes, t->train);
+  vit__run_path(t, "history.csv", path); /* first: it may know an epoch more */
+  r = vit_history_write(t->history, path);
+  vit__run_path(t, "last.safetensors", path);
+  if (!r)
+    return vit__write_model(
+        path, t->model, &notes, extra, vit__run_tensors(t, extra));
+  vit__text_free(&notes);
+  return r;
+}
+
+/* A value of the recipe, or NULL, for a message. */
+static void vit__show(char text[64], const char *value, int digits) {
+  char *end;
+  const double number = value ? strtod(value, &end) : 0;
+  if (value && *value && !*end)
+    snprintf(text, 64, "%.*g", digits, number);
+  else
+    snprintf(text, 64, "%.60s", value && *value ? value : "not there");
+}
+
+/* Is the checkpoint of this recipe? */
+static vit_result vit__check_recipe(
+    const vit_trainer *t, const vit_safetensors *f, const char *path) {
+  vit__setting list[VIT__SETTINGS];
+  const int n = vit__recipe(t, list);
+  for (int i = 0; i < n; i++) {
+    const char *was = vit_safetensors_metadata(f, list[i].name);
+    const char *is = list[i].value;
+    char before[64] = "", now[64] = "", old[64];
+    for (int k = 0; !was && k < VIT__RENAMED; k++) {
+      if (strcmp(list[i].name + sizeof "config", vit__renamed[k][1])) continue;
+      snprintf(old, sizeof old, "config.%s", vit__renamed[k][0]);
+      was = vit_safetensors_metadata(f, old);
+    }
+    if (was ? !strcmp(was, is) : !*is) continue;
+    for (int digits = 6; !strcmp(before, now) && digits < 10; digits++) {
+      vit__show(before, was, digits); /* as many as differ */
+      vit__show(now, is, digits);
+    }
+    return vit__fail(VIT_ERR_CONFIG,
+        "cannot resume from %.200s: its %s is %s, here it is %s; use the "
+        "settings and images that it was made with, or another folder",
+        path, list[i].name, before, now);
+  }
+  return VIT_OK;
+}
+
+/* Where does the checkpoint stand? */
+static vit_result vit__read_numbers(
+    vit_trainer *t, const vit_safetensors *f, const char *path) {
+  float scale;
+#define VIT__FIELD(type, key, place)                                           \
+  {                                                                            \
+    const char *number = vit_safetensors_metadata(f, key);                     \
+    const double value = number ? strtod(number, NULL) : (double)NAN;          \
+    if (!(value >= 0 && value <= (sizeof(type) == 8 ? DBL_MAX : INT_MAX)) ||   \
+        ((type)0.5 == 0 && value != floor(value)))                             \
+      return vit__fail(VIT_ERR_FORMAT,                                         \
+          "cannot resume from %.200s: its %s is %.40s", path, key,             \
+          number ? number : "not there");                                      \
+    place = (type)value;                                                       \
+  }
+  VIT__RUN_NUMBERS(VIT__FIELD)
+#undef VIT__FIELD
+  if (t->epoch > t->config.epochs || t->batch > t->progress.steps ||
+      t->history->best > t->epoch ||
+      t->optimizer.step > (double)t->config.epochs * t->progress.steps)
+    return vit__fail(VIT_ERR_FORMAT,
+        "cannot resume from %.200s: it stands at epoch %d, batch %d; this run "
+        "has %d epochs of %d batches",
+        path, t->epoch, t->batch, t->config.epochs, t->progress.steps);
+  while (t->plateau.lowered < t->epoch &&
+         vit__plateau_scale(&t->schedule, t->plateau.lowered) > scale)
+    t->plateau.lowered++;
+  return VIT_OK;
+}
+
+/* Names of the kernels: those of before, and these where they are others. The
+   clock: what it was stands in history.csv alone. */
+static vit_result vit__join_history(vit_trainer *t, const char *kernels) {
+  vit_history *h = t->history, csv;
+  const char *last = strrchr(kernels, ',');
+  char path[512], now[64];
+  vit_result r;
+  snprintf(now, sizeof now, "%.60s", h->kernels);
+  snprintf(h->kernels, sizeof h->kernels, "%.62s", kernels);
+  if (strcmp(last ? last + 2 : kernels, now))
+    snprintf(h->kernels, sizeof h->kernels, "%.62s, %.60s", kernels, now);
+  memcpy(h->epoch, t->table, (size_t)t->epoch * sizeof *t->table);
+  h->epochs = t->epoch;
+  vit__run_path(t, "history.csv", path);
+  r = vit_history_read(&csv, path);
+  for (int i = 0; i < VIT__MIN(t->epoch, csv.epochs); i++)
+    t->before = h->epoch[i].seconds = csv.epoch[i].seconds;
+  vit_history_free(&csv);
+  return r == VIT_ERR_NO_MEMORY ? r : VIT_OK; /* it may be broken, or gone */
+}
+
+static vit_result vit__check_weights(vit_result r, const vit_safetensor *t);
+
+/* The model comes last: it changes only if all was good. */
+static vit_result vit__load_run(
+    vit_trainer *t, const vit_safetensors *f, const char *path) {
+  const char *kernels = vit_safetensors_metadata(f, "training.kernels");
+  vit_safetensor list[VIT__RUN_TENSORS], is;
+  int n;
+  vit_result r = vit__check_recipe(t, f, path);
+  if (!r) r = vit__read_numbers(t, f, path);
+  n = vit__run_tensors(t, list);
+  for (int i = 0; !r && i < n; i++) {
+    r = vit_safetensors_find(f, list[i].name, &is);
+    if (!r && (strcmp(is.type, list[i].type) || is.count != list[i].count))
+      r = vit__fail(VIT_ERR_FORMAT, "tensor %.60s holds %.0f %s, not %.0f %s",
+          is.name, (double)is.count, is.type, (double)list[i].count,
+          list[i].type);
+    if (!r && is.type[1] == '3') r = vit__check_weights(VIT_ERR_FORMAT, &is);
+    if (!r)
+      memcpy((void *)list[i].data, is.data,
+          is.count * (is.type[1] == '6' ? 8 : 4));
+  }
+  if (!r) r = vit__join_history(t, kernels ? kernels : "unknown");
+  if (!r && t->best && t->history->best) { /* the file may be another run's */
+    vit__swap(t->model, t->best);
+    r = vit__save_best(t);
+    vit__swap(t->model, t->best);
+  }
+  return r ? r : vit_model_load(t->model, f, "");
+}
+
+/* Take the folder for one run at a time: it holds DIR/lock, of which the system
+   lets go when the program ends, however it does. */
+static vit_result vit__lock_run(vit_trainer *t) {
+  char path[512];
+  int held;
+  vit__run_path(t, "lock", path);
+#ifdef _WIN32
+  t->lock = _sopen(path, _O_RDWR | _O_CREAT | _O_TEMPORARY, _SH_DENYRW,
+      _S_IREAD | _S_IWRITE);
+  held = t->lock < 0 && errno == EACCES;
+#else
+  t->lock = open(path, O_RDWR | O_CREAT, 0666);
+  if (t->lock >= 0) (void)fcntl(t->lock, F_SETFD, FD_CLOEXEC);
+  held =
+      t->lock >= 0 && flock(t->lock, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK;
+#endif
+  t->locked = t->lock >= 0;
+  if (!t->locked && !held)
+    return vit__fail(
+        VIT_ERR_FILE, "cannot write %.300s: %.100s", path, strerror(errno));
+  if (!held) return VIT_OK;
+  return vit__fail(VIT_ERR_FILE,
+      "another training run is at work in %.300s; wait until it has ended, or "
+      "choose another folder",
+      t->config.dir);
+}
+
+/* Take the folder, and go on from the checkpoint in it. */
+static vit_result vit__open_run(vit_trainer *t) {
+  vit_safetensors f;
+  struct stat info;
+  char path[512];
+  vit_result r = vit_make_dir(t->config.dir);
+  if (!r) r = vit__lock_run(t);
+  vit__run_path(t, "last.safetensors", path);
+  if (r || !t->config.resume || (stat(path, &info) && errno == ENOENT))
+    return r; /* nothing there: begin */
+  r = vit_safetensors_open(&f, path);
+  if (!r) r = vit__load_run(t, &f, path);
+  vit_safetensors_close(&f);
+  if (r) t->history->epochs = t->history->best = 0;
+  return r;
 }
 
 /* ------------------------------------------------------------------------ */
@@ -6724,30 +6896,32 @@ VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
 /*  >>11 speed                                                              */
 /* ------------------------------------------------------------------------ */
 
-/* The same with packed weights: output o's weights stand VIT_PANEL apart. */
+/* The same with packed weights: output o's weights stand VIT__PANEL apart. */
 static void vit_naive_linear_packed_forward(float *y, const float *x,
     const float *packed, const float *b, int rows, int in, int out) {
   for (vit_idx r = 0; r < rows; r++)
     for (vit_idx o = 0; o < out; o++) {
-      const float *w = packed + (o - o % VIT_PANEL) * in + o % VIT_PANEL;
+      const float *w = packed + (o - o % VIT__PANEL) * in + o % VIT__PANEL;
       double sum = b ? (double)b[o] : 0.0;
       for (vit_idx i = 0; i < in; i++)
-        sum += (double)x[r * in + i] * (double)w[i * VIT_PANEL];
+        sum += (double)x[r * in + i] * (double)w[i * VIT__PANEL];
       y[r * out + o] = (float)sum;
     }
 }
 
+VIT_DEF int vit_panel(void) { return VIT__PANEL; }
+
 VIT_DEF void vit_pack_linear(float *packed, const float *w, int in, int out) {
-  for (vit_idx first = 0; first < out; first += VIT_PANEL)
+  for (vit_idx first = 0; first < out; first += VIT__PANEL)
     for (vit_idx i = 0; i < in; i++)
-      for (vit_idx o = first; o < first + VIT_PANEL; o++)
+      for (vit_idx o = first; o < first + VIT__PANEL; o++)
         *packed++ = w[o * in + i];
 }
 
 VIT_DEF void vit_unpack_linear(float *w, const float *packed, int in, int out) {
-  for (vit_idx first = 0; first < out; first += VIT_PANEL)
+  for (vit_idx first = 0; first < out; first += VIT__PANEL)
     for (vit_idx i = 0; i < in; i++)
-      for (vit_idx o = first; o < first + VIT_PANEL; o++)
+      for (vit_idx o = first; o < first + VIT__PANEL; o++)
         w[o * in + i] = *packed++;
 }
 
@@ -6763,11 +6937,11 @@ VIT_DEF void vit_unpack_linear(float *w, const float *packed, int in, int out) {
    tile   VIT_TILE_ROWS x VIT_TILE_COLS numbers of C stay in registers while k
           runs: a number of A serves VIT_TILE_COLS products, one of B serves
           VIT_TILE_ROWS. A multiply-add takes about 4 cycles and 2 start in
-          each, so at least 8 vectors of C must be under way; AVX2 has 12 here,
-          NEON 24.
+          each, so at least 8 vectors of C must be under way, and all must fit
+          in registers: AVX2 has 12 here, AVX-512 28, NEON 24, WebAssembly 8.
    panel  The VIT_TILE_COLS columns of B that a tile reads are copied side by
-          side ("packed"), VIT__DEPTH rows at a time: 16 KB, which stay in the
-          first-level cache while VIT__HEIGHT rows of A pass by.
+          side ("packed"), VIT__DEPTH rows at a time: 16 KB, or 32 with AVX-512,
+          which stay in the first-level cache while VIT__HEIGHT rows of A pass.
    block  Those rows of A, 96 KB, stay in the second-level cache while the
           panels of VIT__WIDTH columns of B, 256 KB in vit__packed_b, pass by.
           They are read where they are, unless k runs across the rows (dy^T x):
@@ -6779,23 +6953,23 @@ VIT_DEF void vit_unpack_linear(float *w, const float *packed, int in, int out) {
    A[m,k] and B[k,n] are, so that one function does x W^T, dy W and dy^T x;
    examples/11_speed.c climbs up to it step by step. */
 enum {
-  VIT_TILE_COLS = VIT_PANEL,
-  VIT_TILE_VECS = VIT_TILE_COLS / VIT_LANES,
+  VIT_TILE_COLS = VIT__PANEL,
+  VIT_TILE_VECS = VIT_TILE_COLS / (int)VIT_LANES,
   VIT__DEPTH = 256,
-  VIT__HEIGHT = 16 * VIT_TILE_ROWS,
-  VIT__WIDTH = 16 * VIT_TILE_COLS,
-  VIT__SKINNY =
-      2 * VIT_TILE_COLS, /* so few columns that packing A costs more */
+  VIT__WIDTH = 256,
+  VIT__A_TILES = 96 / VIT_TILE_ROWS,
+  VIT__HEIGHT = VIT__A_TILES * VIT_TILE_ROWS,
+  VIT__SKINNY = 32, /* so few columns that packing A costs more */
   VIT__A_TILE = VIT_TILE_ROWS * VIT__DEPTH + VIT_LANES
 };
 
-/* Where a thread packs, 360 KB. With glibc they are taken from the stack of each
-   thread of the program, which has 8 MB unless it asks for less. */
+/* Where a thread packs, 360 KB. With glibc they are taken from the stack of
+   each thread of the program, which has 8 MB unless it asks for less. */
 static VIT__THREAD_LOCAL float vit__packed_b[VIT__DEPTH * VIT__WIDTH];
-static VIT__THREAD_LOCAL float
-    vit__packed_a[VIT__HEIGHT / VIT_TILE_ROWS * VIT__A_TILE];
+static VIT__THREAD_LOCAL float vit__packed_a[VIT__A_TILES * VIT__A_TILE];
+
 static vit__matrix vit__panels(const float *packed, vit_idx in) {
-  vit__matrix m = vit__at(packed, VIT_PANEL, in);
+  vit__matrix m = vit__at(packed, VIT__PANEL, in);
   m.packed = 1;
   return m;
 }
@@ -6841,7 +7015,7 @@ VIT__OP void vit__tile(float *c, vit_idx c_row, vit__matrix a,
   }
   VIT__UNROLL
   for (int r = 0; r < VIT_TILE_ROWS; r++) {
-    if (r >= rows) break;
+    if (r >= rows) continue;
     VIT__UNROLL
     for (int v = 0; v < vecs; v++) {
       const vit_idx n = cols - v * VIT_LANES;
@@ -6999,6 +7173,47 @@ VIT__SIMD void vit_simd_linear_backward_weight(float *dw, float *db,
       vit__add_columns(db + o, dy + o, dy_stride, rows, out - o);
 }
 #endif
+
+/* -- packed models -------------------------------------------------------- */
+
+/* A panel of packed weights takes the place of the rows that it is made of, so
+   one panel at a time is copied out and written back. */
+static void vit__repack_tensor(
+    float *w, const vit_tensor *t, float *copy, int pack) {
+  const int out = t->shape[0], in = (int)(t->count / (size_t)out);
+  const vit_idx panel = (vit_idx)VIT__PANEL * in;
+  if (!t->is_matrix || !vit__packs(out)) return;
+  for (vit_idx at = 0; at < (vit_idx)t->count; at += panel) {
+    memcpy(copy, w + at, (size_t)panel * sizeof *w);
+    if (pack)
+      vit_pack_linear(w + at, copy, in, VIT__PANEL);
+    else
+      vit_unpack_linear(w + at, copy, in, VIT__PANEL);
+  }
+}
+
+static vit_result vit__repack(vit_model *m, int pack) {
+  size_t longest = 0;
+  vit_tensor t;
+  float *copy;
+  vit_result r = vit__check_model(m);
+  if (r || m->packed == pack) return r;
+  for (int i = 0; vit_tensor_at(&m->config, i, &t); i++) {
+    size_t in = t.count / (size_t)t.shape[0];
+    if (t.is_matrix && in > longest) longest = in;
+  }
+  copy = (float *)vit__allocate(
+      longest * VIT__PANEL, sizeof *copy, "repacking the weights");
+  if (!copy) return VIT_ERR_NO_MEMORY;
+  for (int i = 0; vit_tensor_at(&m->config, i, &t); i++)
+    vit__repack_tensor(m->params.block + t.offset, &t, copy, pack);
+  VIT_FREE(copy);
+  m->packed = pack;
+  return VIT_OK;
+}
+
+VIT_DEF vit_result vit_model_pack(vit_model *m) { return vit__repack(m, 1); }
+VIT_DEF vit_result vit_model_unpack(vit_model *m) { return vit__repack(m, 0); }
 
 /* ------------------------------------------------------------------------ */
 /*  >>12 photos                                                             */
@@ -8405,7 +8620,7 @@ static vit_result vit__read_weights(const vit_config *c, float *block,
 VIT_DEF vit_result vit_model_load(
     vit_model *m, const vit_safetensors *f, const char *prefix) {
   vit_result r = vit__check_model(m);
-  if (!r) r = vit__check_unpacked(m);
+  if (!r && m->packed) r = vit__refuse_packed();
   if (!r) r = vit__read_weights(&m->config, NULL, f, prefix);
   if (!r) r = vit__read_weights(&m->config, m->params.block, f, prefix);
   return r;
@@ -8431,7 +8646,7 @@ VIT_DEF vit_result vit_model_save(
   double value;
   vit__text notes = {NULL, 0, 0, 0};
   vit_result r = vit__check_model(m);
-  if (!r) r = vit__check_unpacked(m);
+  if (!r && m->packed) r = vit__refuse_packed();
   if (!r) r = vit__check_point();
   if (r) return r;
   for (int i = 0; vit_config_field(&m->config, i, &name, &text, &value); i++) {
