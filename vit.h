@@ -6839,12 +6839,11 @@ VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
   const double scale = (cols > 6 ? 100.0 : 150.0) / width; /* screen pixels */
   const double wide = fmax(cols * across * scale, 8.0 * (double)strlen(title));
   double low = (double)black, high = (double)white, most = 0;
-  vit_plot p;
-  vit_result r;
   for (vit_idx i = 0; glow && i < (vit_idx)tiles * glow_rows * glow_cols; i++)
     most = fmax(most, (double)glow[i]);
-  r = vit_plot_begin(&p, dir, name, (int)wide + (most > 0 ? 130 : 30),
-      (int)(rows * down * scale) + 60);
+  vit_plot p;
+  vit_result r = vit_plot_begin(&p, dir, name,
+      (int)wide + (most > 0 ? 130 : 30), (int)(rows * down * scale) + 60);
   if (r) return r;
   fputs("# x y red green blue\n", p.data);
   for (int y = 0; y < rows * down; y++)
@@ -6853,16 +6852,16 @@ VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
       const int row = y % down, col = x % across;
       const int inside = row < height && col < width; /* else it is white */
       const float *v = values + tile * size;
+      const vit_idx region =
+          (tile * glow_rows + row * glow_rows / height) * glow_cols +
+          col * glow_cols / width;
+      /* of the largest glow, a quarter of the picture is left */
+      const double w =
+          inside && most > 0 ? 0.75 * fmax((double)glow[region] / most, 0) : 0;
       int rgb[3] = {255, 255, 255};
-      double w = 0; /* of the glow: of 1, a quarter of the picture is left */
       for (vit_idx i = 0; black == white && col == 0 && i < size; i++) {
         low = i ? fmin(low, (double)v[i]) : (double)v[i];
         high = i ? fmax(high, (double)v[i]) : (double)v[i];
-      }
-      if (inside && most > 0) {
-        const vit_idx at =
-            (tile * glow_rows + row * glow_rows / height) * glow_cols;
-        w = 0.75 * fmax((double)glow[at + col * glow_cols / width] / most, 0);
       }
       for (int c = 0; inside && c < 3; c++) {
         const vit_idx at = row * width + col + (channels == 3 ? c * plane : 0);
@@ -7644,13 +7643,12 @@ static void vit__planes(uint8_t *planes, const uint8_t *image, int h, int w,
   const int up = strchr("\3\4\6\7", orientation) != NULL; /* last row first */
   const int back = strchr("\2\3\7\b", orientation) != NULL;
   const int side = orientation >= 5; /* rows become columns */
-  const vit_idx plane = (vit_idx)h * w;
+  const vit_idx plane = (vit_idx)h * w, down = up ? -w : w, on = back ? -1 : 1;
+  const vit_idx dy = side ? on : down, dx = side ? down : on;
+  image += parts * ((up ? plane - w : 0) + (back ? w - 1 : 0));
   for (int y = 0; y < (side ? w : h); y++)
     for (int x = 0; x < (side ? h : w); x++, planes++) {
-      const vit_idx row = side ? x : y, col = side ? y : x;
-      const uint8_t *p =
-          image +
-          ((up ? h - 1 - row : row) * w + (back ? w - 1 - col : col)) * parts;
+      const uint8_t *p = image + parts * (y * dy + x * dx);
       uint32_t grey = p[0];
       if (parts > 2)
         grey = (19595u * p[0] + 38470u * p[1] + 7471u * p[2] + 0x8000u) >> 16;
@@ -7746,8 +7744,8 @@ VIT_DEF vit_folder_config vit_folder_defaults(void) {
 #if !defined(_WIN32) && defined(STBI_INCLUDE_STB_IMAGE_H)
 #include <strings.h>
 
-/* What is below a folder: CLASS and CLASS/FILE. First as it comes, each with its
-   0, then the files in order. */
+/* What is below a folder: CLASS and CLASS/FILE. First as it comes, each with
+   its 0, then the files in order. */
 typedef struct {
   const char *dir;
   vit__text names;
@@ -7830,8 +7828,7 @@ static int vit__compare_paths(const void *a, const void *b) {
    label, as if all could be read. */
 static vit_result vit__sort_tree(vit__tree *t, vit_dataset *d) {
   const char *at = t->names.at;
-  const int n = t->count;
-  int k = -1;
+  int k = -1, n = t->count;
   vit_result r = VIT_OK;
   t->path = (const char **)vit__allocate(
       (size_t)n, sizeof *t->path, "the list of files");
