@@ -1036,7 +1036,9 @@ typedef struct {
   vit_plateau plateau;
   vit_loader loader;
   float *average, *best; /* weights, or NULL: averaged; of the best epoch */
+  vit_model averaged;    /* the model as it is judged, with these weights */
   vit_epoch *table;      /* the history as it stands in a checkpoint */
+  vit_arena arena;       /* the memory of all these */
   int locked, lock;      /* 1: the folder is ours, by this file */
 } vit_trainer;
 VIT_DEF vit_result vit_trainer_create(vit_trainer *t, vit_model *m,
@@ -4522,9 +4524,9 @@ VIT__SIMD void vit_simd_sum_squares(double *sum, const float *x, int n) {
 #define VIT__BELOW(x) ((x) * (1 - DBL_EPSILON)) /* the last before x */
 #define VIT__BELOW_1  "at least 0 and below 1"
 
+#define VIT__START(type, field, start, ...) c.field = start;
 VIT_DEF vit_optimizer_config vit_optimizer_defaults(vit_algorithm a) {
   vit_optimizer_config c;
-#define VIT__START(type, field, start, ...) c.field = start;
   VIT_OPTIMIZER_FIELDS(VIT__START)
   return c;
 }
@@ -4539,34 +4541,21 @@ static vit_result vit__check_setting(const char *what, double value, double low,
       whole ? 10 : 6, value, range ? range : from_to);
 }
 
-static vit_result vit__check_optimizer(const vit_optimizer_config *c) {
-  vit_result r = VIT_OK;
-#define VIT__CHECK(type, field, start, same, low, high, range)                 \
-  if (!r)                                                                      \
-    r = vit__check_setting("the optimiser's " #field,                          \
-        (type)0.5f == 0 ? (int)c->field : (double)c->field, low, high,         \
-        (type)0.5f == 0, range);
-  VIT_OPTIMIZER_FIELDS(VIT__CHECK)
-#undef VIT__CHECK
-  return r;
-}
-
-static void vit__plan_optimizer(
-    vit_optimizer *o, const vit_config *c, vit_arena *a) {
-  vit__take_tensors(&o->m, c, a);
-  if (o->config.algorithm != VIT_SGD) vit__take_tensors(&o->v, c, a);
-}
-
 VIT_DEF vit_result vit_optimizer_create(
     vit_optimizer *o, const vit_model *m, const vit_optimizer_config *c) {
-  vit_result r = vit__check_optimizer(c);
+  vit_fit_config all = vit_fit_defaults();
+  vit_result r;
+  all.optimizer = *c;
   memset(o, 0, sizeof *o);
+  o->config = all.optimizer;
+  r = vit_fit_check(&all);
   if (!r) r = vit__check_model(m);
-  if (r) return r;
-  o->config = *c;
-  vit__plan_optimizer(o, &m->config, &o->arena);
-  r = vit_arena_allocate(&o->arena, "optimiser");
-  if (!r) vit__plan_optimizer(o, &m->config, &o->arena);
+  for (int walk = 0; !r && walk < 2; walk++) {
+    vit__take_tensors(&o->m, &m->config, &o->arena);
+    if (o->config.algorithm != VIT_SGD)
+      vit__take_tensors(&o->v, &m->config, &o->arena);
+    if (walk == 0) r = vit_arena_allocate(&o->arena, "optimiser");
+  }
   if (r) memset(o, 0, sizeof *o);
   return r;
 }
@@ -4579,61 +4568,43 @@ VIT_DEF void vit_optimizer_free(vit_optimizer *o) {
 /* Sums over fixed parts, so that the norm does not depend on the threads. */
 VIT_DEF double vit_clip_gradients(
     const vit_model *m, vit_state *s, float limit) {
-  const int threads = vit_model_threads(m);
+  const int threads = vit__threads(vit__parts(m));
+  const int count = (int)s->grads.count;
   float *g = s->grads.block;
-  double sums[VIT__PARTS], total = 0;
+  double sums[VIT__PARTS], norm = 0;
   if (vit__check_model(m) || !g) return 0;
   VIT__PARALLEL_FOR
   for (int i = 0; i < VIT__PARTS; i++) {
     int first, n;
-    vit__part((int)s->grads.count, VIT__PARTS, i, 64, &first, &n);
+    vit__part(count, VIT__PARTS, i, 64, &first, &n);
     m->kernels->sum_squares(&sums[i], g + first, n);
   }
-  for (int i = 0; i < VIT__PARTS; i++) total += sums[i];
-  total = sqrt(total);
-  if (limit >= 0 && total > (double)limit) {
-    float factor = (float)((double)limit / (total + 1e-6)); /* as PyTorch */
-    m->kernels->scale(g, g, factor, (int)s->grads.count);
-  }
-  return total;
-}
-
-/* The table's rows, tensor after tensor; each thread does its part of each. */
-static void vit__step_part(const vit_optimizer *o, vit_model *m,
-    const vit_state *s, vit_adam_constants a, int part, int parts) {
-  const vit_optimizer_config *c = &o->config;
-  vit__row rows[VIT__ROWS];
-  vit_idx tensor = 0;
-  vit__table(&m->config, rows);
-  for (int where = VIT__STEM; where <= VIT__TAIL; where++)
-    for (int l = 0; l < (where == VIT__BLOCK ? m->config.depth : 1); l++)
-      for (int i = 0; i < VIT__ROWS; i++) {
-        int first, n;
-        vit_idx at;
-        if (rows[i].where != where || rows[i].count == 0) continue;
-        vit__part((int)rows[i].count, parts, part, 64, &first, &n);
-        at = tensor + first;
-        tensor += (vit_idx)rows[i].count;
-        a.decay = rows[i].decay || c->decay_all ? c->weight_decay : 0;
-        if (n > 0 && c->algorithm == VIT_SGD)
-          m->kernels->sgd_step(m->params.block + at, o->m.block + at,
-              s->grads.block + at, n, a.rate, c->momentum, a.decay);
-        else if (n > 0)
-          m->kernels->adam_step(m->params.block + at, o->m.block + at,
-              o->v.block + at, s->grads.block + at, n, &a);
-      }
+  for (int i = 0; i < VIT__PARTS; i++) norm += sums[i];
+  norm = sqrt(norm);
+  if (limit >= 0 && norm > (double)limit) /* as PyTorch */
+    m->kernels->scale(g, g, (float)((double)limit / (norm + 1e-6)), count);
+  return norm;
 }
 
 VIT_DEF vit_result vit_optimizer_step(
     vit_optimizer *o, vit_model *m, vit_state *s, float rate) {
-  const int parts = vit__parts(m), threads = vit__threads(parts);
   const vit_optimizer_config *c = &o->config;
-  const int step = o->step + 1;
-  const vit_adam_constants a = {rate, c->beta1, c->beta2, c->eps, 0,
+  const int parts = vit__parts(m), threads = vit__threads(parts);
+  const int sgd = c->algorithm == VIT_SGD, step = o->step + 1;
+  const int depth = m->config.depth;
+  const vit_adam_constants constants = {rate, c->beta1, c->beta2, c->eps, 0,
       (float)(1 - pow((double)c->beta1, step)),
       (float)(1 - pow((double)c->beta2, step)), c->algorithm == VIT_ADAMW};
-  vit_result r = vit__check_model(m);
+  const vit_kernels *k = m->kernels;
+  const vit_idx stride = (vit_idx)m->params.layer_stride;
+  float *w = m->params.block, *g = s->grads.block;
+  float *mean = o->m.block, *square = o->v.block;
+  vit__row rows[VIT__ROWS];
+  vit_result r = vit__check_state(m, s);
   if (!r && m->packed) r = vit__refuse_packed();
+  if (!r)
+    r = vit__check_setting("the learning rate", (double)rate, 0,
+        (double)FLT_MAX, 0, "finite and at least 0");
   if (r) return r;
   if (!s->trains || s->grads.count != o->m.count ||
       m->params.count != o->m.count)
@@ -4641,15 +4612,10 @@ VIT_DEF vit_result vit_optimizer_step(
         "this optimiser was made for %.0f parameters, the model has %.0f, the "
         "state %.0f gradients",
         (double)o->m.count, (double)m->params.count, (double)s->grads.count);
-  r = vit__check_state(m, s);
-  if (r) return r;
-  if ((c->algorithm == VIT_SGD) != !o->v.block)
+  if (sgd != !square)
     return vit__fail(VIT_ERR_STATE,
         "this optimiser was made for %s; to change that, make another",
-        o->v.block ? "Adam or AdamW" : "SGD");
-  r = vit__check_setting("the learning rate", (double)rate, 0, (double)FLT_MAX,
-      0, "finite and at least 0");
-  if (r) return r;
+        square ? "Adam or AdamW" : "SGD");
   o->norm = vit_clip_gradients(m, s, c->clip_norm > 0 ? c->clip_norm : FLT_MAX);
   if (!VIT__IS_WITHIN(o->norm, 0, (double)FLT_MAX)) /* the weights wait */
     return vit__fail(VIT_ERR_DIVERGED,
@@ -4657,8 +4623,26 @@ VIT_DEF vit_result vit_optimizer_step(
         "are as before; a smaller learning rate may help",
         step, fabs(o->norm));
   o->step = step;
+  vit__table(&m->config, rows);
   VIT__PARALLEL_FOR
-  for (int i = 0; i < parts; i++) vit__step_part(o, m, s, a, i, parts);
+  for (int part = 0; part < parts; part++) { /* its part of each tensor */
+    vit_adam_constants a = constants;
+    vit_idx tensor = 0; /* where it stands, in layer 0 */
+    for (const vit__row *row = rows; row < rows + VIT__ROWS; row++) {
+      const int end = row->where == VIT__STEM ? 1 : depth; /* of its layers */
+      int first, n, l = row->where == VIT__TAIL ? depth - 1 : 0;
+      vit__part((int)row->count, parts, part, 64, &first, &n);
+      a.decay = row->decay || c->decay_all ? c->weight_decay : 0;
+      for (; n > 0 && l < end; l++) {
+        const vit_idx at = tensor + first + l * stride;
+        if (sgd)
+          k->sgd_step(w + at, mean + at, g + at, n, rate, c->momentum, a.decay);
+        else
+          k->adam_step(w + at, mean + at, square + at, g + at, n, &a);
+      }
+      tensor += (vit_idx)row->count;
+    }
+  }
   return VIT_OK;
 }
 
@@ -4668,36 +4652,6 @@ VIT_DEF vit_schedule vit_schedule_constant(float highest) {
   vit_schedule c;
   VIT_SCHEDULE_FIELDS(VIT__START)
   return c;
-}
-
-static vit_result vit__check_schedule(const vit_schedule *s) {
-  if (!VIT__IS_WITHIN(s->rate, 0, 1e6f) || !VIT__IS_WITHIN(s->floor, 0, 1e6f))
-    return vit__fail(VIT_ERR_CONFIG,
-        "the learning rate is %g and its floor %g; both must be from 0 to 1e6",
-        (double)s->rate, (double)s->floor);
-  if (s->kind != VIT_CONSTANT && s->kind != VIT_STEP && s->floor > s->rate)
-    return vit__fail(VIT_ERR_CONFIG,
-        "the learning rate is %g, below its floor %g; lower schedule.floor too",
-        (double)s->rate, (double)s->floor);
-  if (!VIT__IS_WITHIN(s->factor, 0, 1) ||
-      !VIT__IS_WITHIN((int)s->kind, VIT_CONSTANT, VIT_PLATEAU))
-    return vit__fail(VIT_ERR_CONFIG,
-        "the schedule's kind is %d and its factor %g; they must be from 0 to "
-        "%d and from 0 to 1",
-        (int)s->kind, (double)s->factor, VIT_PLATEAU);
-  if ((s->kind == VIT_LINEAR || s->kind == VIT_COSINE) &&
-      (s->warmup < 0 || s->total <= s->warmup))
-    return vit__fail(VIT_ERR_CONFIG,
-        "the schedule warms up for %d of %d steps; warmup must be from 0 to "
-        "total - 1",
-        s->warmup, s->total);
-  if ((s->kind == VIT_STEP && s->every < 1) ||
-      (s->kind == VIT_PLATEAU && s->patience < 1))
-    return vit__fail(VIT_ERR_CONFIG,
-        "the schedule lowers the rate every %d steps or after %d epochs; both "
-        "must be at least 1",
-        s->every, s->patience);
-  return VIT_OK;
 }
 
 /* What the plateau has made of the rate: factor * factor * ... */
@@ -4711,19 +4665,17 @@ static float vit__plateau_scale(const vit_schedule *s, int lowered) {
    rate 0. */
 VIT_DEF float vit_schedule_rate(
     const vit_schedule *s, const vit_plateau *p, int step) {
-  double rate = (double)s->rate, floor = (double)s->floor, part;
-  if (s->kind == VIT_PLATEAU) {
-    if (p) rate *= (double)vit__plateau_scale(s, p->lowered);
-    return (float)(rate > floor ? rate : floor);
-  }
-  if (s->kind == VIT_STEP)
-    return (float)(rate *
-                   pow((double)s->factor, s->every > 0 ? step / s->every : 0));
-  if (s->kind == VIT_CONSTANT) return s->rate;
-  if (step < s->warmup) return (float)(rate * step / s->warmup);
-  if (s->total <= s->warmup) return s->rate; /* no end is known */
-  part = (double)(step - s->warmup) / (double)(s->total - s->warmup);
-  if (part > 1) part = 1;
+  const double rate = (double)s->rate, floor = (double)s->floor;
+  const int falls = s->kind == VIT_LINEAR || s->kind == VIT_COSINE;
+  double part;
+  if (s->kind == VIT_PLATEAU)
+    return (float)fmax(
+        floor, p ? rate * (double)vit__plateau_scale(s, p->lowered) : rate);
+  if (s->kind == VIT_STEP && s->every > 0)
+    return (float)(rate * pow((double)s->factor, step / s->every));
+  if (falls && step < s->warmup) return (float)(rate * step / s->warmup);
+  if (!falls || s->total <= s->warmup) return s->rate; /* no end is known */
+  part = fmin((double)(step - s->warmup) / (double)(s->total - s->warmup), 1);
   if (s->kind == VIT_LINEAR)
     return (float)(floor + (rate - floor) * (1 - part));
   return (float)(floor + (rate - floor) * 0.5 * (1 + cos(VIT_PI * part)));
@@ -4734,12 +4686,9 @@ VIT_DEF int vit_plateau_observe(
   const float was = vit_schedule_rate(s, p, 0);
   if (s->kind != VIT_PLATEAU) return 0;
   if (loss == loss && (!p->started || loss < p->best)) { /* not NaN */
-    p->started = 1;
-    p->best = loss;
-    p->waited = 0;
+    p->started = 1, p->best = loss, p->waited = 0;
   } else if (++p->waited >= s->patience) {
-    p->waited = 0;
-    p->lowered++;
+    p->lowered++, p->waited = 0;
   }
   return vit_schedule_rate(s, p, 0) < was;
 }
@@ -5764,7 +5713,10 @@ VIT_DEF vit_result vit_loader_batch(vit_loader *l, int first, int n) {
   const int threads = l->threads;
   const vit_dataset *d = l->data;
   const vit_augment *a = &l->augment;
-  if (!l->arena.block)
+#define VIT__FIELD(field, largest, meaning) || a->field > 0
+  const int changes = a->image != NULL VIT_AUGMENT_FIELDS(VIT__FIELD);
+#undef VIT__FIELD
+  if (!l->order)
     return vit__fail(VIT_ERR_STATE,
         "there is no loader: vit_loader_create failed or was not called");
   if (first < 0 || n < 1 || n > l->batch || first > d->count - n)
@@ -5772,16 +5724,20 @@ VIT_DEF vit_result vit_loader_batch(vit_loader *l, int first, int n) {
         "images %d to %.0f are no batch: there are %d, and room for 1 to %d at "
         "a time",
         first, (double)first + n - 1, d->count, l->batch);
+  for (int i = 0; i < n; i++)
+    vit__set_targets(l->targets + (vit_idx)i * l->classes,
+        d->labels[l->order[first + i]], l->smoothing, l->classes);
+  if (!changes) {
+    vit_dataset_batch(d, l->order + first, n, l->images, NULL);
+    return VIT_OK;
+  }
   VIT__PARALLEL_FOR
   for (int t = 0; t < threads; t++)
     for (int i = t; i < n; i += threads) {
-      const int index = l->order[first + i];
       vit_rng rng = vit__place_rng(l, VIT__SALT_AUGMENT, first + i);
       (a->image ? a->image : vit_augment_image)(
-          l->images + (size_t)i * vit__image_size(d), d, index, a, &rng,
-          l->scratch + (size_t)t * vit_augment_scratch(d));
-      vit__set_targets(l->targets + (vit_idx)i * l->classes, d->labels[index],
-          l->smoothing, l->classes);
+          l->images + (size_t)i * vit__image_size(d), d, l->order[first + i], a,
+          &rng, l->scratch + (size_t)t * vit_augment_scratch(d));
     }
   if (!(a->mixup > 0) && !(a->cutmix > 0)) return VIT_OK;
   VIT__PARALLEL_FOR
@@ -5801,9 +5757,8 @@ VIT_DEF void vit_confusion(
 }
 
 VIT_DEF vit_class_score vit_score_class(const int *counts, int K, int k) {
-  vit_class_score s;
+  vit_class_score s = {0, 0, 0, 0};
   double called = 0, right = counts[k * (vit_idx)K + k];
-  memset(&s, 0, sizeof s);
   for (vit_idx j = 0; j < K; j++) {
     s.count += counts[k * (vit_idx)K + j];
     called += counts[j * K + k];
@@ -5867,28 +5822,25 @@ static vit_result vit__judge(vit_judged *j, const vit_model *m, vit_state *s,
   if (r) return r;
   if (p) memcpy(p + (vit_idx)at * K, s->probs, size);
   if (logits) memcpy(logits + (vit_idx)at * K, s->logits, size);
-  j->loss += mean * B;
-  j->images += B;
+  j->loss += mean * B, j->images += B;
   return VIT_OK;
 }
 
 VIT_DEF vit_result vit_evaluate(const vit_model *m, const vit_dataset *d,
     double *loss, double *accuracy, int *classes, float *p, float *logits) {
   const int batch = VIT__MIN((int)VIT__JUDGE_BATCH, d->count);
-  vit_judged j;
+  vit_judged j = {0, 0, 0, 0};
   vit_state s;
   float *images;
   vit_result r = vit__check_dataset(m, d, "test");
   if (!r) r = vit_state_create(&s, m, batch, VIT_FOR_INFERENCE, 0);
   if (r) return r;
-  memset(&j, 0, sizeof j);
   images = (float *)vit__allocate((size_t)batch * vit__image_size(d),
       sizeof *images, "the images of a batch");
   if (!images) r = VIT_ERR_NO_MEMORY;
   while (!r && j.images < d->count)
     r = vit__judge(&j, m, &s, images, d, classes, p, logits);
-  if (!r) *loss = j.loss / d->count;
-  if (!r) *accuracy = (double)j.right / d->count;
+  if (!r) *loss = j.loss / d->count, *accuracy = (double)j.right / d->count;
   if (images) VIT_FREE(images);
   vit_state_free(&s);
   return r;
@@ -5903,22 +5855,15 @@ VIT_DEF void vit_history_free(vit_history *h) {
   memset(h, 0, sizeof *h);
 }
 
-static vit_result vit__history_create(vit_history *h, int epochs) {
-  const size_t size = (size_t)epochs * sizeof *h->epoch;
-  memset(h, 0, sizeof *h);
-  h->epoch = (vit_epoch *)vit__allocate(size, 1, "the history");
-  if (h->epoch) memset(h->epoch, 0, size);
-  return h->epoch ? VIT_OK : VIT_ERR_NO_MEMORY;
-}
-
-/* One more epoch has ended; 1: it is the best so far. */
-static int vit__history_add(vit_history *h) {
-  const vit_epoch *e = h->epoch + h->epochs++;
-  const vit_epoch *best = h->epoch + h->best - 1; /* where there is one */
-  const int better = h->best ? e->val_accuracy > best->val_accuracy ||
-                                   (e->val_accuracy == best->val_accuracy &&
-                                       e->val_loss < best->val_loss)
-                             : e->val_accuracy >= 0; /* NaN: not judged */
+/* Is the last epoch the best so far? */
+static int vit__is_best(vit_history *h) {
+  const vit_epoch *e = h->epoch + h->epochs - 1;
+  const vit_epoch *best = h->epoch + (h->best ? h->best : 1) - 1;
+  const int better = h->best == 0
+                         ? e->val_accuracy >= 0 /* NaN: not judged */
+                         : e->val_accuracy > best->val_accuracy ||
+                               (e->val_accuracy == best->val_accuracy &&
+                                   e->val_loss < best->val_loss);
   if (better) h->best = h->epochs;
   return better;
 }
@@ -5929,46 +5874,31 @@ static const char vit__history_title[] =
 #undef VIT__FIELD
 
 VIT_DEF vit_result vit_history_write(const vit_history *h, const char *path) {
-  vit__text t;
+  vit__text t = {NULL, 0, 0, 0};
   vit__piece piece;
   vit_result r = vit__check_point();
   if (r) return r;
-  memset(&t, 0, sizeof t);
   vit__text_print(&t, "%s", vit__history_title);
   for (int i = 0; i < h->epochs; i++) {
+    const double *x = (const double *)(h->epoch + i);
     vit__text_print(&t, "%d", i + 1);
-#define VIT__FIELD(name, text) vit__text_print(&t, ",%.9g", h->epoch[i].name);
-    VIT_EPOCH_FIELDS(VIT__FIELD)
-#undef VIT__FIELD
+    for (int k = 0; k < VIT__EPOCH_NUMBERS; k++)
+      vit__text_print(&t, ",%.9g", x[k]);
     vit__text_print(&t, "\n");
   }
-  piece.data = t.at;
-  piece.size = t.used;
+  piece.data = t.at, piece.size = t.used;
   r = t.failed ? VIT_ERR_NO_MEMORY : vit__replace_file(path, &piece, 1);
   vit__text_free(&t);
   return r;
 }
 
-/* The line at *at, in a file whose last character ends a line: no number may
-   begin with a blank, which strtod would skip. */
-static int vit__read_epoch(vit_history *h, char **at) {
-  double *x = (double *)(h->epoch + h->epochs);
-  if (**at <= ' ' || strtol(*at, at, 10) != h->epochs + 1) return 0;
-  for (int i = 0; i < VIT__EPOCH_NUMBERS; i++) {
-    char *const start = *at + 1;
-    if (**at != ',' || *start <= ' ') return 0;
-    x[i] = strtod(start, at);
-    if (*at == start || fabs(x[i]) > DBL_MAX) return 0;
-  }
-  if (*(*at)++ != '\n') return 0;
-  vit__history_add(h);
-  return 1;
-}
-
+/* No number may begin with a blank, which strtol and strtod would skip; the
+   last character ends a line. */
 VIT_DEF vit_result vit_history_read(vit_history *h, const char *path) {
   const size_t title = sizeof vit__history_title - 1;
-  unsigned char *bytes;
-  size_t size, lines = 0;
+  unsigned char *bytes = NULL;
+  char *at, *start;
+  size_t size = 0, lines = 0;
   int good;
   vit_result r = vit__check_point();
   memset(h, 0, sizeof *h);
@@ -5977,325 +5907,29 @@ VIT_DEF vit_result vit_history_read(vit_history *h, const char *path) {
   for (size_t i = 0; i < size; i++) lines += bytes[i] == '\n';
   good = size >= title && !memcmp(bytes, vit__history_title, title) &&
          bytes[size - 1] == '\n' && lines <= (size_t)VIT__MOST;
-  if (good) r = vit__history_create(h, (int)lines);
-  for (char *at = (char *)bytes + title;
-       !r && good && at < (char *)bytes + size;)
-    good = vit__read_epoch(h, &at);
+  if (good) /* one too many */
+    h->epoch =
+        (vit_epoch *)vit__allocate(lines, sizeof *h->epoch, "the history");
+  if (good && !h->epoch) r = VIT_ERR_NO_MEMORY;
+  at = (char *)bytes + title;
+  while (!r && good && at < (char *)bytes + size) {
+    double *x = (double *)(h->epoch + h->epochs);
+    good = *at > ' ' && strtol(at, &at, 10) == h->epochs + 1;
+    for (int k = 0; good && k < VIT__EPOCH_NUMBERS; k++) {
+      good = *at == ',' && at[1] > ' ';
+      start = at + 1;
+      if (good) x[k] = strtod(start, &at);
+      good = good && at > start && !(fabs(x[k]) > DBL_MAX);
+    }
+    good = good && *at++ == '\n';
+    if (good) h->epochs++, vit__is_best(h);
+  }
   if (!good)
     r = vit__fail(VIT_ERR_FORMAT,
         "%.200s is not what vit_history_write writes: look at line %d", path,
         h->epoch ? h->epochs + 2 : 1);
   if (r) vit_history_free(h);
   VIT_FREE(bytes);
-  return r;
-}
-
-/* -- the loop ------------------------------------------------------------ */
-
-VIT_DEF vit_fit_config vit_fit_defaults(void) {
-  vit_fit_config c;
-  memset(&c, 0, sizeof c);
-  VIT_FIT_FIELDS(VIT__START)
-#undef VIT__START
-  c.optimizer = vit_optimizer_defaults(VIT_ADAM);
-  c.optimizer.beta2 = 0.95f;
-  c.schedule = vit_schedule_constant(0.005f);
-  c.schedule.kind = VIT_LINEAR;
-  c.schedule.floor = 0.0025f;
-  return c;
-}
-
-enum { VIT__RUN_DIR = 440 }; /* characters; leaves room for the names in it */
-
-VIT_DEF vit_result vit_fit_check(const vit_fit_config *c) {
-  vit_schedule schedule = c->schedule;
-  vit_result r = vit_augment_check(&c->augment);
-  if (schedule.total == 0) schedule.total = INT_MAX; /* the images decide */
-#define VIT__CHECK(type, field, start, same, low, high, what, range)           \
-  if (!r)                                                                      \
-    r = vit__check_setting(                                                    \
-        what, (double)c->field, low, high, (double)(type)0.5f == 0, range);
-  VIT_FIT_FIELDS(VIT__CHECK)
-#undef VIT__CHECK
-  if (!r) r = vit__check_optimizer(&c->optimizer);
-  if (!r) r = vit__check_schedule(&schedule);
-  if (!r && c->dir) r = vit__check_point();
-  if (!r && c->dir && strlen(c->dir) > VIT__RUN_DIR)
-    r = vit__fail(VIT_ERR_CONFIG,
-        "the folder of the checkpoints has %.0f characters; it must have at "
-        "most %d",
-        (double)strlen(c->dir), VIT__RUN_DIR);
-  if (!r && c->resume && !c->dir)
-    r = vit__fail(VIT_ERR_CONFIG,
-        "resume is set, but not dir, the folder of the run to go on with");
-  return r;
-}
-
-static vit_result vit__save(vit_trainer *t);
-static vit_result vit__save_best(const vit_trainer *t);
-static vit_result vit__open_run(vit_trainer *t);
-
-/* Tell the callback of a batch, or of an epoch that has ended. */
-static int vit__report(vit_trainer *t, const vit_epoch *e, double rate) {
-  const vit_fit_config *c = &t->config;
-  const double now = vit_seconds() - t->start, all = t->train->count;
-  const double shown = fmin((double)t->batch * c->batch, all);
-  const double left = (c->epochs - t->epoch) * all - shown;
-  vit_progress *p = &t->progress;
-  p->epoch = e ? t->epoch : t->epoch + 1;
-  p->step = e ? p->steps : t->batch;
-  p->epoch_done = e != NULL;
-  p->result = e;
-  p->loss = e ? e->train_loss : t->loss_sum / shown;
-  p->rate = rate;
-  p->seconds = t->before + now;
-  p->images_per_second = now > 0 ? t->images / now : 0;
-  p->seconds_left = t->images > 0 && left > 0 ? now * left / t->images : 0;
-  return c->callback ? c->callback(p, c->user) : 0;
-}
-
-/* average = decay average + (1 - decay) weights, after every step (Polyak and
-   Juditsky 1992). The first steps count more, as TensorFlow does it. */
-static void vit__average(vit_trainer *t) {
-  const double step = t->optimizer.step, early = (1 + step) / (10 + step);
-  const float rest = 1 - (float)fmin((double)t->config.ema, early);
-  const float *w = t->model->params.block;
-  for (size_t i = 0; i < t->model->params.count; i++)
-    t->average[i] += rest * (w[i] - t->average[i]);
-}
-
-/* Other weights change places with the model's. */
-static void vit__swap(vit_model *m, float *other) {
-  float *w = m->params.block;
-  for (size_t i = 0; i < m->params.count; i++) {
-    const float t = w[i];
-    w[i] = other[i];
-    other[i] = t;
-  }
-}
-
-/* The step of the optimiser. Weights that are no numbers end the run at once:
-   they are neither judged nor saved. */
-static vit_result vit__update(vit_trainer *t, float rate) {
-  const vit_fit_config *c = &t->config;
-  const vit_model *m = t->model;
-  double squares;
-  vit_result r = VIT_OK;
-  if (c->gradients)
-    r = c->gradients(t->state.grads.block, t->state.grads.count, c->user);
-  if (!r) r = vit_optimizer_step(&t->optimizer, t->model, &t->state, rate);
-  if (r) return r;
-  m->kernels->sum_squares(&squares, m->params.block, (int)m->params.count);
-  if (!VIT__IS_FINITE(squares))
-    return vit__fail(VIT_ERR_DIVERGED,
-        "the weights after step %d of the optimiser are too large: training "
-        "diverged; a smaller learning rate may help",
-        t->optimizer.step);
-  if (t->average) vit__average(t);
-  return VIT_OK;
-}
-
-/* One batch: forward, loss, backward. `accumulate` of them are the group of an
-   optimiser's step, in which each image weighs the same; a run can stop between
-   two groups only. */
-static vit_result vit__train_step(vit_trainer *t) {
-  const vit_fit_config *c = &t->config;
-  const int count = t->train->count, first = t->batch * c->batch;
-  const int B = VIT__MIN(c->batch, count - first);
-  const vit_idx most = (vit_idx)c->batch * c->accumulate;
-  const vit_idx start = first / most * most;
-  const vit_idx group = VIT__MIN(most, count - start);
-  const int last = first + B == start + group;
-  const float rate =
-      vit_schedule_rate(&t->schedule, &t->plateau, t->optimizer.step);
-  int own, n; /* this program's part of the batch, if it shares */
-  vit_state *s = &t->state;
-  vit_result r = VIT_OK;
-  vit__part(B, c->parts, c->part, 1, &own, &n);
-  if (t->loader.epoch != t->epoch) vit_loader_epoch(&t->loader, t->epoch);
-  if (first == start) vit_zero_gradients(s);
-  if (n > 0) r = vit_loader_batch(&t->loader, first + own, n);
-  if (!r && n > 0) r = vit_forward(t->model, s, t->loader.images, n);
-  if (!r && n > 0)
-    r = vit_loss_targets(t->model, s, t->loader.targets, &t->loss);
-  if (!r && !VIT__IS_WITHIN(t->loss, -1e30, 1e30))
-    r = vit__fail(VIT_ERR_DIVERGED,
-        "the loss of step %.0f is %g: training diverged; a smaller learning "
-        "rate may help",
-        (double)t->epoch * t->progress.steps + t->batch + 1, fabs(t->loss));
-  if (!r && n > 0)
-    r = vit_backward(t->model, s, (float)((double)n / (double)group));
-  if (!r && last) r = vit__update(t, rate);
-  if (r) return r;
-  t->loss_sum += t->loss * B;
-  t->images += B;
-  t->batch++;
-  t->stop |= vit__report(t, NULL, (double)rate);
-  if (!t->stop || !last) return VIT_OK;
-  t->stop = 0;
-  if (c->dir) r = vit__save(t);
-  return r ? r
-           : vit__fail(VIT_STOPPED, "stopped at epoch %d, step %d",
-                 t->epoch + 1, t->batch);
-}
-
-/* One batch of the images that judge; where weights are averaged, by these. */
-static vit_result vit__judge_step(vit_trainer *t) {
-  vit_result r;
-  if (t->average) vit__swap(t->model, t->average);
-  r = vit__judge(&t->judged, t->model, &t->state, t->loader.images, t->val,
-      NULL, NULL, NULL);
-  if (t->average) vit__swap(t->model, t->average);
-  if (r && r != VIT_ERR_DIVERGED) return r;
-  if (!r && VIT__IS_WITHIN(t->judged.loss / t->val->count, -1e30, 1e30))
-    return VIT_OK;
-  return vit__fail(VIT_ERR_DIVERGED,
-      "the loss on the images that judge epoch %d is %g: training diverged; a "
-      "smaller learning rate may help",
-      t->epoch + 1, r ? (double)NAN : fabs(t->judged.loss) / t->val->count);
-}
-
-/* All batches are done, those that judge too. */
-static vit_result vit__finish_epoch(vit_trainer *t) {
-  const double n = t->val ? t->val->count : (double)NAN;
-  const size_t size = t->model->params.count * sizeof(float);
-  vit_epoch *e = t->history->epoch + t->epoch;
-  int better, stop;
-  vit_result r = VIT_OK;
-  e->train_loss = t->loss_sum / t->train->count;
-  e->val_loss = t->judged.loss / n;
-  e->val_accuracy = t->judged.right / n;
-  e->val_top5 = t->judged.top5 / n;
-  e->rate = (double)vit_schedule_rate(
-      &t->schedule, &t->plateau, t->optimizer.step - 1);
-  e->seconds = t->before + vit_seconds() - t->start;
-  better = vit__history_add(t->history);
-  if (t->average) vit__swap(t->model, t->average);
-  if (better && t->best) memcpy(t->best, t->model->params.block, size);
-  if (better && t->config.dir) r = vit__save_best(t);
-  if (t->average) vit__swap(t->model, t->average);
-  vit_plateau_observe(
-      &t->plateau, &t->schedule, t->val ? e->val_loss : e->train_loss);
-  t->epoch++;
-  t->batch = 0;
-  t->loss_sum = 0;
-  memset(&t->judged, 0, sizeof t->judged);
-  if (!r && t->config.dir) r = vit__save(t);
-  if (r) return r;
-  if (t->average) vit__swap(t->model, t->average);
-  stop = vit__report(t, e, e->rate);
-  if (t->average) vit__swap(t->model, t->average);
-  return stop ? vit__fail(VIT_STOPPED, "stopped after epoch %d", t->epoch)
-              : VIT_OK;
-}
-
-VIT_DEF vit_result vit_trainer_step(vit_trainer *t) {
-  const vit_history *h = t->history;
-  const int patience = t->config.early_stop;
-  const int val = t->val ? t->val->count : 0;
-  vit_result r = VIT_OK;
-  if (t->failed || !t->model)
-    return vit__fail(VIT_ERR_STATE,
-        "this training has failed, or was not begun; create another trainer");
-  t->done = t->epoch >= t->config.epochs ||
-            (patience && h->best && t->epoch - h->best >= patience);
-  if (t->done) return VIT_OK;
-  if (t->batch < t->progress.steps)
-    r = vit__train_step(t);
-  else if (t->judged.images < val)
-    r = vit__judge_step(t);
-  if (!r && t->batch == t->progress.steps && t->judged.images == val)
-    r = vit__finish_epoch(t);
-  t->failed = r && r != VIT_STOPPED;
-  return r;
-}
-
-static vit_result vit__allocate_run(vit_trainer *t) {
-  const vit_fit_config *c = &t->config;
-  const vit_model *m = t->model;
-  const size_t n = m->params.count, epochs = (size_t)c->epochs;
-  size_t size = epochs * sizeof(vit_epoch);
-  vit_result r = vit__check_schedule(&t->schedule);
-  if (!r)
-    r = vit_loader_create(
-        &t->loader, t->train, m, &c->augment, c->batch, c->smoothing, c->seed);
-  if (!r)
-    r = vit_state_create(&t->state, m, c->batch, VIT_FOR_TRAINING, c->seed);
-  if (!r) r = vit_optimizer_create(&t->optimizer, m, &c->optimizer);
-  if (!r) r = vit__history_create(t->history, c->epochs);
-  if (r) return r;
-  if (c->ema > 0) size += n * sizeof(float);
-  if (c->keep_best) size += n * sizeof(float);
-  t->table = (vit_epoch *)vit__allocate(size, 1, "the training run");
-  if (!t->table) return VIT_ERR_NO_MEMORY;
-  memset(t->table, 0, size);
-  if (c->keep_best) t->best = (float *)(t->table + epochs);
-  if (c->ema <= 0) return VIT_OK;
-  t->average = (float *)(t->table + epochs) + (c->keep_best ? n : 0);
-  memcpy(t->average, m->params.block, n * sizeof(float));
-  return VIT_OK;
-}
-
-VIT_DEF vit_result vit_trainer_create(vit_trainer *t, vit_model *m,
-    const vit_fit_config *c, const vit_dataset *train, const vit_dataset *val,
-    vit_history *h) {
-  double steps; /* of the optimiser, in the whole run */
-  vit_result r = vit_fit_check(c);
-  memset(t, 0, sizeof *t);
-  memset(h, 0, sizeof *h);
-  if (!r) r = vit__check_dataset(m, train, "training");
-  if (!r && val) r = vit__check_dataset(m, val, "validation");
-  if (!r && !val && (c->early_stop || c->keep_best))
-    r = vit__fail(VIT_ERR_CONFIG,
-        "early_stop is %d and keep_best %d, but there are no images that judge "
-        "an epoch; hold some back",
-        c->early_stop, c->keep_best);
-  if (r) return r;
-  t->model = m;
-  t->config = *c;
-  t->train = train;
-  t->val = val;
-  t->history = h;
-  t->progress.model = m;
-  t->progress.history = h;
-  t->progress.epochs = c->epochs;
-  t->progress.steps = (int)ceil((double)train->count / c->batch);
-  t->schedule = c->schedule;
-  steps = ceil((double)t->progress.steps / c->accumulate) * c->epochs;
-  if (t->schedule.total == 0) t->schedule.total = (int)fmin(steps, INT_MAX);
-  r = vit__allocate_run(t);
-  snprintf(h->kernels, sizeof h->kernels, "%.20s %s", m->kernels->name,
-      vit_simd_name());
-  if (!r && c->dir) r = vit__open_run(t);
-  t->start = vit_seconds();
-  if (!r) return VIT_OK;
-  t->average = t->best = NULL; /* the model stays as it was */
-  vit_trainer_free(t);
-  return r;
-}
-
-VIT_DEF void vit_trainer_free(vit_trainer *t) {
-  const float *end = t->best && t->history->best ? t->best : t->average;
-  if (end)
-    memcpy(t->model->params.block, end, t->model->params.count * sizeof *end);
-#ifdef _WIN32
-  if (t->locked) _close(t->lock); /* which removes it */
-#else
-  if (t->locked) close(t->lock);
-#endif
-  vit_loader_free(&t->loader);
-  vit_state_free(&t->state);
-  vit_optimizer_free(&t->optimizer);
-  if (t->table) VIT_FREE(t->table);
-  memset(t, 0, sizeof *t);
-}
-
-VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
-    const vit_dataset *train, const vit_dataset *val, vit_history *h) {
-  vit_trainer t;
-  vit_result r = vit_trainer_create(&t, m, c, train, val, h);
-  while (!r && !t.done) r = vit_trainer_step(&t);
-  vit_trainer_free(&t);
   return r;
 }
 
@@ -6319,62 +5953,58 @@ static uint32_t vit__checksum(const vit_dataset *d) {
 /* What must be the same when a run goes on: name and value, as in the file. */
 typedef struct {
   char name[48], value[64];
-} vit__setting;
-enum { VIT__SETTINGS = 100 }; /* more than there are */
+} vit__compared;
+enum { VIT__COMPARED = 100 }; /* more than there are */
 
 static void vit__set(
-    vit__setting *s, const char *group, const char *name, double value) {
-  snprintf(s->name, sizeof s->name, "%s.%s", group, name);
-  snprintf(s->value, sizeof s->value, "%.9g", value);
+    vit__compared **s, const char *group, const char *name, double value) {
+  if (!*name) return; /* it may change */
+  snprintf((*s)->name, sizeof(*s)->name, "%s.%s", group, name);
+  snprintf((*s)->value, sizeof(*s)->value, "%.9g", value);
+  ++*s;
 }
 
 /* Images, settings, augmentation and config of a run; returns how many. */
-static int vit__recipe(const vit_trainer *t, vit__setting *list) {
+static int vit__recipe(const vit_trainer *t, vit__compared *list) {
   const vit_fit_config *c = &t->config;
+  const vit_dataset *d = t->train, *v = t->val;
   const int falls =
       c->schedule.kind == VIT_LINEAR || c->schedule.kind == VIT_COSINE;
+  const double epochs = falls && !c->schedule.total ? c->epochs : 0;
   vit_augment augment = c->augment;
   const char *name, *text;
   float *number;
   double value;
-  vit__setting *s = list;
-#define VIT__ADD(name, value)                                                  \
-  if (*name) vit__set(s++, "recipe", name, (double)(value));
-  VIT__ADD("images", t->train->count)
-  VIT__ADD("epochs", falls && !c->schedule.total ? c->epochs : 0)
-  VIT__ADD("seed", c->seed & 0xFFFFFF) /* three parts that "%.9g" can hold */
-  VIT__ADD("seed_middle", c->seed >> 24 & 0xFFFFFF)
-  VIT__ADD("seed_high", c->seed >> 48)
-  VIT__ADD("mean", t->train->mean[0])
-  VIT__ADD("std", t->train->std[0])
-  VIT__ADD("checksum", vit__checksum(t->train))
-  VIT__ADD("val_images", t->val ? t->val->count : 0)
-  VIT__ADD("val_checksum", t->val ? vit__checksum(t->val) : 0)
-#define VIT__ROW(type, field, start, same, ...) VIT__ADD(same, of->field)
-  {
-    const vit_fit_config *of = c;
-    VIT_FIT_FIELDS(VIT__ROW)
-  }
-  {
-    const vit_optimizer_config *of = &c->optimizer;
-    VIT_OPTIMIZER_FIELDS(VIT__ROW)
-  }
-  {
-    const vit_schedule *of = &c->schedule;
-    VIT_SCHEDULE_FIELDS(VIT__ROW)
-  }
-#undef VIT__ROW
-  VIT__ADD("total_steps", falls ? t->schedule.total : 0)
-#undef VIT__ADD
+  vit__compared *s = list;
+  vit__set(&s, "recipe", "images", d->count);
+  vit__set(&s, "recipe", "epochs", epochs);
+  /* the seed in three parts that "%.9g" can hold */
+  vit__set(&s, "recipe", "seed", (double)(c->seed & 0xFFFFFF));
+  vit__set(&s, "recipe", "seed_middle", (double)(c->seed >> 24 & 0xFFFFFF));
+  vit__set(&s, "recipe", "seed_high", (double)(c->seed >> 48));
+  vit__set(&s, "recipe", "mean", (double)d->mean[0]);
+  vit__set(&s, "recipe", "std", (double)d->std[0]);
+  vit__set(&s, "recipe", "checksum", vit__checksum(d));
+  vit__set(&s, "recipe", "val_images", v ? v->count : 0);
+  vit__set(&s, "recipe", "val_checksum", v ? vit__checksum(v) : 0);
+#define VIT__FIT(type, field, start, same, ...)                                \
+  vit__set(&s, "recipe", same, (double)c->field);
+#define VIT__OPTIMIZER(type, field, start, same, ...)                          \
+  vit__set(&s, "recipe", same, (double)c->optimizer.field);
+#define VIT__SCHEDULE(type, field, start, same, ...)                           \
+  vit__set(&s, "recipe", same, (double)c->schedule.field);
+  VIT_FIT_FIELDS(VIT__FIT)
+  VIT_OPTIMIZER_FIELDS(VIT__OPTIMIZER)
+  VIT_SCHEDULE_FIELDS(VIT__SCHEDULE)
+  vit__set(&s, "recipe", "total_steps", falls ? t->schedule.total : 0);
   for (int i = 0; vit_augment_field(&augment, i, &name, &text, &number); i++)
-    vit__set(s++, "augment", name, (double)*number);
-  vit__set(s, "augment", "image", 0); /* a function of one's own has a name */
-  snprintf(s->value, sizeof s->value, "%.60s",
+    vit__set(&s, "augment", name, (double)*number);
+  vit__set(&s, "augment", "image", 0); /* a function of one's own has a name */
+  snprintf(s[-1].value, sizeof s->value, "%.60s",
       c->augment.image ? c->augment.name : "");
-  s++;
   for (int i = 0; vit_config_field(&t->model->config, i, &name, &text, &value);
        i++)
-    vit__set(s++, "config", name, value);
+    vit__set(&s, "config", name, value);
   return (int)(s - list);
 }
 
@@ -6394,47 +6024,33 @@ static int vit__recipe(const vit_trainer *t, vit__setting *list) {
 
 static vit_safetensor vit__block_tensor(
     const char *name, const void *data, size_t count) {
-  vit_safetensor t;
-  memset(&t, 0, sizeof t);
-  t.name = name;
-  t.dims = 1;
-  t.shape[0] = (int)count;
-  t.count = count;
-  t.data = data;
-  snprintf(t.type, sizeof t.type, "F32");
+  const vit_safetensor t = {name, 1, {(int)count}, count, data, "F32"};
   return t;
 }
 
 /* What a checkpoint holds beside the parameters; returns how many. */
 enum { VIT__RUN_TENSORS = 5 };
 static int vit__run_tensors(vit_trainer *t, vit_safetensor *list) {
-  static const char *const names[] = {"training.first_moment",
-      "training.second_moment", "training.average", "training.best"};
-  const float *const blocks[] = {
-      t->optimizer.m.block, t->optimizer.v.block, t->average, t->best};
-  vit_safetensor *s = list;
-  for (int i = 0; i < 4; i++)
-    if (blocks[i])
-      *s++ = vit__block_tensor(names[i], blocks[i], t->model->params.count);
-  *s = vit__block_tensor("training.history", t->table, 0);
-  s->dims = 2;
-  s->shape[0] = t->epoch;
-  s->shape[1] = VIT__EPOCH_NUMBERS;
-  s->count = (size_t)t->epoch * VIT__EPOCH_NUMBERS;
-  snprintf(s->type, sizeof s->type, "F64");
-  return (int)(s + 1 - list);
+  const size_t n = t->model->params.count;
+  const size_t numbers = (size_t)t->epoch * VIT__EPOCH_NUMBERS;
+  const vit_safetensor all[VIT__RUN_TENSORS] = {
+      vit__block_tensor("training.first_moment", t->optimizer.m.block, n),
+      vit__block_tensor("training.second_moment", t->optimizer.v.block, n),
+      vit__block_tensor("training.average", t->average, n),
+      vit__block_tensor("training.best", t->best, n),
+      {"training.history", 2, {t->epoch, VIT__EPOCH_NUMBERS}, numbers, t->table,
+          "F64"}};
+  int count = 0;
+  for (int i = 0; i < VIT__RUN_TENSORS; i++)
+    if (all[i].data) list[count++] = all[i];
+  return count;
 }
 
 /* DIR/NAME, of a checkpoint. */
-static void vit__run_path(
+static const char *vit__run_path(
     const vit_trainer *t, const char *name, char path[512]) {
   snprintf(path, 512, "%.440s/%.60s", t->config.dir, name);
-}
-
-static vit_result vit__save_best(const vit_trainer *t) {
-  char path[512];
-  vit__run_path(t, "best.safetensors", path);
-  return vit_model_save(t->model, t->train, path);
+  return path;
 }
 
 static void vit__note_text(
@@ -6444,21 +6060,17 @@ static void vit__note(
 static void vit__note_dataset(vit__text *notes, const vit_dataset *d);
 static vit_result vit__write_model(const char *path, const vit_model *m,
     vit__text *notes, const vit_safetensor *extra, int extras);
+static vit_result vit__check_weights(vit_result r, const vit_safetensor *t);
 
 /* The history is saved without the clock: the same run makes the same file. */
 static vit_result vit__save(vit_trainer *t) {
   const float scale = vit__plateau_scale(&t->schedule, t->plateau.lowered);
-  const size_t size = (size_t)t->epoch * sizeof *t->table;
-  vit__setting list[VIT__SETTINGS];
+  vit__compared list[VIT__COMPARED];
+  const int settings = vit__recipe(t, list);
   vit_safetensor extra[VIT__RUN_TENSORS];
+  vit__text notes = {NULL, 0, 0, 0};
   char path[512];
-  vit__text notes;
   vit_result r;
-  int settings;
-  memcpy(t->table, t->history->epoch, size);
-  for (int i = 0; i < t->epoch; i++) t->table[i].seconds = 0;
-  memset(&notes, 0, sizeof notes);
-  settings = vit__recipe(t, list);
   for (int i = 0; i < settings; i++)
     if (*list[i].value) vit__note_text(&notes, list[i].name, list[i].value);
 #define VIT__FIELD(type, name, place)                                          \
@@ -6467,49 +6079,48 @@ static vit_result vit__save(vit_trainer *t) {
 #undef VIT__FIELD
   vit__note_text(&notes, "training.kernels", t->history->kernels);
   vit__note_dataset(&notes, t->train);
-  vit__run_path(t, "history.csv", path); /* first: it may know an epoch more */
-  r = vit_history_write(t->history, path);
-  vit__run_path(t, "last.safetensors", path);
+  for (int i = 0; i < t->epoch; i++)
+    t->table[i] = t->history->epoch[i], t->table[i].seconds = 0;
+  /* the history first: it may know an epoch more */
+  r = vit_history_write(t->history, vit__run_path(t, "history.csv", path));
   if (!r)
-    return vit__write_model(
-        path, t->model, &notes, extra, vit__run_tensors(t, extra));
+    return vit__write_model(vit__run_path(t, "last.safetensors", path),
+        t->model, &notes, extra, vit__run_tensors(t, extra));
   vit__text_free(&notes);
   return r;
 }
 
-/* A value of the recipe, or NULL, for a message. */
+/* A value of the recipe, for a message. */
 static void vit__show(char text[64], const char *value, int digits) {
   char *end;
-  const double number = value ? strtod(value, &end) : 0;
-  if (value && *value && !*end)
-    snprintf(text, 64, "%.*g", digits, number);
-  else
-    snprintf(text, 64, "%.60s", value && *value ? value : "not there");
+  const double number = strtod(value, &end);
+  snprintf(text, 64, "%.60s", *value ? value : "not there");
+  if (*value && !*end) snprintf(text, 64, "%.*g", digits, number);
 }
 
 /* Is the checkpoint of this recipe? */
 static vit_result vit__check_recipe(
     const vit_trainer *t, const vit_safetensors *f, const char *path) {
-  vit__setting list[VIT__SETTINGS];
+  vit__compared list[VIT__COMPARED];
   const int n = vit__recipe(t, list);
-  for (int i = 0; i < n; i++) {
-    const char *was = vit_safetensors_metadata(f, list[i].name);
-    const char *is = list[i].value;
+  for (const vit__compared *s = list; s < list + n; s++) {
+    const char *was = vit_safetensors_metadata(f, s->name);
     char before[64] = "", now[64] = "", old[64];
     for (int k = 0; !was && k < VIT__RENAMED; k++) {
-      if (strcmp(list[i].name + sizeof "config", vit__renamed[k][1])) continue;
+      if (strcmp(s->name + sizeof "config", vit__renamed[k][1])) continue;
       snprintf(old, sizeof old, "config.%s", vit__renamed[k][0]);
       was = vit_safetensors_metadata(f, old);
     }
-    if (was ? !strcmp(was, is) : !*is) continue;
+    if (!was) was = "";
+    if (!strcmp(was, s->value)) continue;
     for (int digits = 6; !strcmp(before, now) && digits < 10; digits++) {
-      vit__show(before, was, digits); /* as many as differ */
-      vit__show(now, is, digits);
+      vit__show(before, was, digits);
+      vit__show(now, s->value, digits); /* so many that they differ */
     }
     return vit__fail(VIT_ERR_CONFIG,
         "cannot resume from %.200s: its %s is %s, here it is %s; use the "
         "settings and images that it was made with, or another folder",
-        path, list[i].name, before, now);
+        path, s->name, before, now);
   }
   return VIT_OK;
 }
@@ -6557,41 +6168,37 @@ static vit_result vit__join_history(vit_trainer *t, const char *kernels) {
     snprintf(h->kernels, sizeof h->kernels, "%.62s, %.60s", kernels, now);
   memcpy(h->epoch, t->table, (size_t)t->epoch * sizeof *t->table);
   h->epochs = t->epoch;
-  vit__run_path(t, "history.csv", path);
-  r = vit_history_read(&csv, path);
+  r = vit_history_read(&csv, vit__run_path(t, "history.csv", path));
   for (int i = 0; i < VIT__MIN(t->epoch, csv.epochs); i++)
     t->before = h->epoch[i].seconds = csv.epoch[i].seconds;
   vit_history_free(&csv);
   return r == VIT_ERR_NO_MEMORY ? r : VIT_OK; /* it may be broken, or gone */
 }
 
-static vit_result vit__check_weights(vit_result r, const vit_safetensor *t);
-
 /* The model comes last: it changes only if all was good. */
 static vit_result vit__load_run(
     vit_trainer *t, const vit_safetensors *f, const char *path) {
   const char *kernels = vit_safetensors_metadata(f, "training.kernels");
   vit_safetensor list[VIT__RUN_TENSORS], is;
-  int n;
+  vit_model best = *t->model;
+  char best_path[512];
   vit_result r = vit__check_recipe(t, f, path);
   if (!r) r = vit__read_numbers(t, f, path);
-  n = vit__run_tensors(t, list);
-  for (int i = 0; !r && i < n; i++) {
+  for (int i = 0, n = vit__run_tensors(t, list); !r && i < n; i++) {
+    const int numbers = i == n - 1; /* of the history: doubles */
     r = vit_safetensors_find(f, list[i].name, &is);
     if (!r && (strcmp(is.type, list[i].type) || is.count != list[i].count))
       r = vit__fail(VIT_ERR_FORMAT, "tensor %.60s holds %.0f %s, not %.0f %s",
           is.name, (double)is.count, is.type, (double)list[i].count,
           list[i].type);
-    if (!r && is.type[1] == '3') r = vit__check_weights(VIT_ERR_FORMAT, &is);
-    if (!r)
-      memcpy((void *)list[i].data, is.data,
-          is.count * (is.type[1] == '6' ? 8 : 4));
+    if (!r && !numbers) r = vit__check_weights(VIT_ERR_FORMAT, &is);
+    if (!r) memcpy((void *)list[i].data, is.data, is.count * (numbers ? 8 : 4));
   }
   if (!r) r = vit__join_history(t, kernels ? kernels : "unknown");
   if (!r && t->best && t->history->best) { /* the file may be another run's */
-    vit__swap(t->model, t->best);
-    r = vit__save_best(t);
-    vit__swap(t->model, t->best);
+    best.params = vit__tensors_at(&best.params, t->best);
+    r = vit_model_save(
+        &best, t->train, vit__run_path(t, "best.safetensors", best_path));
   }
   return r ? r : vit_model_load(t->model, f, "");
 }
@@ -6613,14 +6220,14 @@ static vit_result vit__lock_run(vit_trainer *t) {
       t->lock >= 0 && flock(t->lock, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK;
 #endif
   t->locked = t->lock >= 0;
-  if (!t->locked && !held)
-    return vit__fail(
-        VIT_ERR_FILE, "cannot write %.300s: %.100s", path, strerror(errno));
-  if (!held) return VIT_OK;
-  return vit__fail(VIT_ERR_FILE,
-      "another training run is at work in %.300s; wait until it has ended, or "
-      "choose another folder",
-      t->config.dir);
+  if (held)
+    return vit__fail(VIT_ERR_FILE,
+        "another training run is at work in %.300s; wait until it has ended, "
+        "or choose another folder",
+        t->config.dir);
+  return t->locked ? VIT_OK
+                   : vit__fail(VIT_ERR_FILE, "cannot write %.300s: %.100s",
+                         path, strerror(errno));
 }
 
 /* Take the folder, and go on from the checkpoint in it. */
@@ -6637,6 +6244,315 @@ static vit_result vit__open_run(vit_trainer *t) {
   if (!r) r = vit__load_run(t, &f, path);
   vit_safetensors_close(&f);
   if (r) t->history->epochs = t->history->best = 0;
+  return r;
+}
+
+/* -- the loop ------------------------------------------------------------ */
+
+VIT_DEF vit_fit_config vit_fit_defaults(void) {
+  vit_fit_config c;
+  memset(&c, 0, sizeof c);
+  VIT_FIT_FIELDS(VIT__START)
+  c.optimizer = vit_optimizer_defaults(VIT_ADAM);
+  c.optimizer.beta2 = 0.95f;
+  c.schedule = vit_schedule_constant(0.005f);
+  c.schedule.kind = VIT_LINEAR, c.schedule.floor = 0.0025f;
+  return c;
+}
+
+enum { VIT__RUN_DIR = 440 }; /* characters; leaves room for the names in it */
+
+VIT_DEF vit_result vit_fit_check(const vit_fit_config *c) {
+  const vit_schedule *s = &c->schedule;
+  const double rate = (double)s->rate, floor = (double)s->floor;
+  const int total = s->total ? s->total : INT_MAX; /* 0: the images decide */
+  const int falls = s->kind == VIT_LINEAR || s->kind == VIT_COSINE;
+  vit_result r = vit_augment_check(&c->augment);
+#define VIT__CHECK(type, field, start, same, low, high, what, range)           \
+  if (!r)                                                                      \
+    r = vit__check_setting(                                                    \
+        what, (double)c->field, low, high, (type)0.5f == 0, range);
+  VIT_FIT_FIELDS(VIT__CHECK)
+#undef VIT__CHECK
+#define VIT__CHECK(type, field, start, same, low, high, range)                 \
+  if (!r)                                                                      \
+    r = vit__check_setting("the optimiser's " #field,                          \
+        (type)0.5f == 0 ? (int)c->optimizer.field                              \
+                        : (double)c->optimizer.field,                          \
+        low, high, (type)0.5f == 0, range);
+  VIT_OPTIMIZER_FIELDS(VIT__CHECK)
+#undef VIT__CHECK
+  if (r) return r;
+  if (!VIT__IS_WITHIN(rate, 0, 1e6) || !VIT__IS_WITHIN(floor, 0, 1e6))
+    return vit__fail(VIT_ERR_CONFIG,
+        "the learning rate is %g and its floor %g; both must be from 0 to 1e6",
+        rate, floor);
+  if ((falls || s->kind == VIT_PLATEAU) && floor > rate)
+    return vit__fail(VIT_ERR_CONFIG,
+        "the learning rate is %g, below its floor %g; lower schedule.floor too",
+        rate, floor);
+  if (!VIT__IS_WITHIN(s->factor, 0, 1) ||
+      !VIT__IS_WITHIN((int)s->kind, VIT_CONSTANT, VIT_PLATEAU))
+    return vit__fail(VIT_ERR_CONFIG,
+        "the schedule's kind is %d and its factor %g; they must be from 0 to "
+        "%d and from 0 to 1",
+        (int)s->kind, (double)s->factor, VIT_PLATEAU);
+  if (falls && (s->warmup < 0 || total <= s->warmup))
+    return vit__fail(VIT_ERR_CONFIG,
+        "the schedule warms up for %d of %d steps; warmup must be from 0 to "
+        "total - 1",
+        s->warmup, total);
+  if ((s->kind == VIT_STEP && s->every < 1) ||
+      (s->kind == VIT_PLATEAU && s->patience < 1))
+    return vit__fail(VIT_ERR_CONFIG,
+        "the schedule lowers the rate every %d steps or after %d epochs; both "
+        "must be at least 1",
+        s->every, s->patience);
+  if (c->resume && !c->dir)
+    return vit__fail(VIT_ERR_CONFIG,
+        "resume is set, but not dir, the folder of the run to go on with");
+  if (c->dir && strlen(c->dir) > VIT__RUN_DIR)
+    return vit__fail(VIT_ERR_CONFIG,
+        "the folder of the checkpoints has %.0f characters; it must have at "
+        "most %d",
+        (double)strlen(c->dir), VIT__RUN_DIR);
+  return c->dir ? vit__check_point() : VIT_OK;
+}
+
+/* Tell the callback of a batch, or of an epoch that has ended. */
+static int vit__report(vit_trainer *t, const vit_epoch *e, double rate) {
+  const vit_fit_config *c = &t->config;
+  const double now = vit_seconds() - t->start, all = t->train->count;
+  const double shown = fmin((double)t->batch * c->batch, all);
+  const double left = (c->epochs - t->epoch) * all - shown;
+  vit_progress *p = &t->progress;
+  p->epoch_done = e != NULL, p->result = e;
+  p->epoch = e ? t->epoch : t->epoch + 1;
+  p->step = e ? p->steps : t->batch;
+  p->model = e ? &t->averaged : t->model;
+  p->loss = e ? e->train_loss : t->loss_sum / shown;
+  p->rate = rate;
+  p->seconds = t->before + now;
+  p->images_per_second = now > 0 ? t->images / now : 0;
+  p->seconds_left = t->images > 0 && left > 0 ? now * left / t->images : 0;
+  return c->callback(p, c->user);
+}
+
+/* average = decay average + (1 - decay) weights, after every step (Polyak and
+   Juditsky 1992). The first steps count more, as TensorFlow does it. */
+static void vit__average(vit_trainer *t) {
+  const double step = t->optimizer.step, early = (1 + step) / (10 + step);
+  const float rest = 1 - (float)fmin((double)t->config.ema, early);
+  const float *w = t->model->params.block;
+  for (size_t i = 0; i < t->model->params.count; i++)
+    t->average[i] += rest * (w[i] - t->average[i]);
+}
+
+/* One batch: forward, loss, backward. `accumulate` of them are the group of an
+   optimiser's step, in which each image weighs the same; a run can stop between
+   two groups only. Weights that are no numbers end it at once: they are neither
+   judged nor saved. */
+static vit_result vit__train_step(vit_trainer *t) {
+  const vit_fit_config *c = &t->config;
+  const int count = t->train->count, first = t->batch * c->batch;
+  const int B = VIT__MIN(c->batch, count - first);
+  const vit_idx most = (vit_idx)c->batch * c->accumulate;
+  const vit_idx start = first / most * most,
+                end = VIT__MIN(start + most, count);
+  const int last = first + B == end;
+  const float rate =
+      vit_schedule_rate(&t->schedule, &t->plateau, t->optimizer.step);
+  vit_model *m = t->model;
+  vit_state *s = &t->state;
+  double squares = 0;
+  int own, n; /* this program's part of the batch, if it shares */
+  vit_result r = VIT_OK;
+  vit__part(B, c->parts, c->part, 1, &own, &n);
+  if (t->loader.epoch != t->epoch) vit_loader_epoch(&t->loader, t->epoch);
+  if (first == start) vit_zero_gradients(s);
+  if (n > 0) r = vit_loader_batch(&t->loader, first + own, n);
+  if (!r && n > 0) r = vit_forward(m, s, t->loader.images, n);
+  if (!r && n > 0) r = vit_loss_targets(m, s, t->loader.targets, &t->loss);
+  if (!r && !VIT__IS_WITHIN(t->loss, -1e30, 1e30))
+    r = vit__fail(VIT_ERR_DIVERGED,
+        "the loss of step %.0f is %g: training diverged; a smaller learning "
+        "rate may help",
+        (double)t->epoch * t->progress.steps + t->batch + 1, fabs(t->loss));
+  if (!r && n > 0)
+    r = vit_backward(m, s, (float)((double)n / (double)(end - start)));
+  if (!r && last && c->gradients)
+    r = c->gradients(s->grads.block, s->grads.count, c->user);
+  if (!r && last) r = vit_optimizer_step(&t->optimizer, m, s, rate);
+  if (!r && last)
+    m->kernels->sum_squares(&squares, m->params.block, (int)m->params.count);
+  if (!VIT__IS_FINITE(squares))
+    r = vit__fail(VIT_ERR_DIVERGED,
+        "the weights after step %d of the optimiser are too large: training "
+        "diverged; a smaller learning rate may help",
+        t->optimizer.step);
+  if (r) return r;
+  if (last && t->average) vit__average(t);
+  t->loss_sum += t->loss * B, t->images += B, t->batch++;
+  if (c->callback) t->stop |= vit__report(t, NULL, (double)rate);
+  if (!t->stop || !last) return VIT_OK;
+  t->stop = 0;
+  if (c->dir) r = vit__save(t);
+  return r ? r
+           : vit__fail(VIT_STOPPED, "stopped at epoch %d, step %d",
+                 t->epoch + 1, t->batch);
+}
+
+/* All batches are done, those that judge too. */
+static vit_result vit__finish_epoch(vit_trainer *t) {
+  const double n = t->val ? t->val->count : (double)NAN;
+  const vit_model *m = &t->averaged;
+  vit_epoch *e = t->history->epoch + t->epoch;
+  char path[512];
+  vit_result r = VIT_OK;
+  e->train_loss = t->loss_sum / t->train->count;
+  e->val_loss = t->judged.loss / n;
+  e->val_accuracy = t->judged.right / n;
+  e->val_top5 = t->judged.top5 / n;
+  e->rate = (double)vit_schedule_rate(
+      &t->schedule, &t->plateau, t->optimizer.step - 1);
+  e->seconds = t->before + vit_seconds() - t->start;
+  t->history->epochs++;
+  if (t->val && vit__is_best(t->history)) {
+    if (t->best)
+      memcpy(t->best, m->params.block, m->params.count * sizeof(float));
+    if (t->config.dir)
+      r = vit_model_save(
+          m, t->train, vit__run_path(t, "best.safetensors", path));
+  }
+  if (t->schedule.kind == VIT_PLATEAU)
+    vit_plateau_observe(
+        &t->plateau, &t->schedule, t->val ? e->val_loss : e->train_loss);
+  t->epoch++, t->batch = 0, t->loss_sum = 0;
+  memset(&t->judged, 0, sizeof t->judged);
+  if (!r && t->config.dir) r = vit__save(t);
+  if (!r && t->config.callback && vit__report(t, e, e->rate))
+    r = vit__fail(VIT_STOPPED, "stopped after epoch %d", t->epoch);
+  return r;
+}
+
+VIT_DEF vit_result vit_trainer_step(vit_trainer *t) {
+  const vit_history *h = t->history;
+  const int patience = t->config.early_stop, val = t->val ? t->val->count : 0;
+  double loss = 0; /* on the images that judge, so far */
+  vit_result r = VIT_OK;
+  if (t->failed || !t->model)
+    return vit__fail(VIT_ERR_STATE,
+        "this training has failed, or was not begun; create another trainer");
+  t->done = t->epoch >= t->config.epochs ||
+            (patience && h->best && t->epoch - h->best >= patience);
+  if (t->done) return VIT_OK;
+  t->averaged = *t->model;
+  if (t->average)
+    t->averaged.params = vit__tensors_at(&t->model->params, t->average);
+  if (t->batch < t->progress.steps) {
+    r = vit__train_step(t);
+  } else if (t->judged.images < val) {
+    r = vit__judge(&t->judged, &t->averaged, &t->state, t->loader.images,
+        t->val, NULL, NULL, NULL);
+    loss = r ? (double)NAN : t->judged.loss / val;
+  }
+  if ((!r || r == VIT_ERR_DIVERGED) && !VIT__IS_WITHIN(loss, -1e30, 1e30))
+    r = vit__fail(VIT_ERR_DIVERGED,
+        "the loss on the images that judge epoch %d is %g: training diverged; "
+        "a smaller learning rate may help",
+        t->epoch + 1, fabs(loss));
+  if (!r && t->batch == t->progress.steps && t->judged.images == val)
+    r = vit__finish_epoch(t);
+  t->failed = r && r != VIT_STOPPED;
+  return r;
+}
+
+/* Everything that the run needs is in one block of memory. */
+static vit_result vit__plan_run(vit_trainer *t) {
+  const vit_fit_config *c = &t->config;
+  const vit_config *m = &t->model->config;
+  const size_t n = t->model->params.count, epochs = (size_t)c->epochs;
+  vit_loader *l = &t->loader;
+  vit_state *s = &t->state;
+  vit_arena *a = &t->arena;
+  vit_result r = VIT_OK;
+  l->data = t->train, l->classes = m->classes, l->augment = c->augment;
+  l->seed = c->seed, l->smoothing = c->smoothing, l->epoch = -1;
+  l->batch = s->capacity = c->batch;
+  l->threads = vit__threads(vit__parts(t->model));
+  s->config = *m, s->trains = s->dropout = 1;
+  s->key = vit_rng_create(c->seed ^ VIT__SALT_DROPOUT, 0).key;
+  t->optimizer.config = c->optimizer;
+  for (int walk = 0; !r && walk < 2; walk++) {
+    vit__plan_loader(l, a);
+    r = vit__plan_state(s, m, a);
+    vit__take_tensors(&t->optimizer.m, m, a);
+    if (c->optimizer.algorithm != VIT_SGD)
+      vit__take_tensors(&t->optimizer.v, m, a);
+    if (c->ema > 0) t->average = (float *)vit_arena_take(a, n, sizeof(float));
+    if (c->keep_best) t->best = (float *)vit_arena_take(a, n, sizeof(float));
+    t->table = (vit_epoch *)vit_arena_take(a, epochs, sizeof *t->table);
+    if (!r && walk == 0) r = vit_arena_allocate(a, "training run");
+  }
+  if (!r && t->average)
+    memcpy(t->average, t->model->params.block, n * sizeof(float));
+  t->history->epoch = (vit_epoch *)vit__allocate(
+      epochs, sizeof *t->history->epoch, "the history");
+  return !r && !t->history->epoch ? VIT_ERR_NO_MEMORY : r;
+}
+
+VIT_DEF vit_result vit_trainer_create(vit_trainer *t, vit_model *m,
+    const vit_fit_config *c, const vit_dataset *train, const vit_dataset *val,
+    vit_history *h) {
+  vit_fit_config known = *c; /* with the total of its schedule */
+  double steps;              /* of the optimiser, in the whole run */
+  vit_result r = vit_fit_check(c);
+  memset(t, 0, sizeof *t);
+  memset(h, 0, sizeof *h);
+  if (!r) r = vit__check_dataset(m, train, "training");
+  if (!r && val) r = vit__check_dataset(m, val, "validation");
+  if (!r && m->packed) r = vit__refuse_packed();
+  if (!r && !val && (c->early_stop || c->keep_best))
+    r = vit__fail(VIT_ERR_CONFIG,
+        "early_stop is %d and keep_best %d, but there are no images that judge "
+        "an epoch; hold some back",
+        c->early_stop, c->keep_best);
+  if (r) return r;
+  t->progress.model = t->model = m;
+  t->progress.history = t->history = h;
+  t->config = *c, t->train = train, t->val = val;
+  t->progress.epochs = c->epochs;
+  t->progress.steps = (int)ceil((double)train->count / c->batch);
+  steps = ceil((double)t->progress.steps / c->accumulate) * c->epochs;
+  if (c->schedule.total == 0) known.schedule.total = (int)fmin(steps, INT_MAX);
+  t->schedule = known.schedule;
+  r = vit_fit_check(&known);
+  if (!r) r = vit__plan_run(t);
+  snprintf(h->kernels, sizeof h->kernels, "%.20s %s", m->kernels->name,
+      vit_simd_name());
+  if (!r && c->dir) r = vit__open_run(t);
+  t->start = vit_seconds();
+  if (!r) return VIT_OK;
+  t->average = t->best = NULL; /* the model stays as it was */
+  vit_trainer_free(t);
+  return r;
+}
+
+VIT_DEF void vit_trainer_free(vit_trainer *t) {
+  const float *end = t->best && t->history->best ? t->best : t->average;
+  if (end)
+    memcpy(t->model->params.block, end, t->model->params.count * sizeof *end);
+  if (t->locked) VIT__OS(close)(t->lock); /* Windows then removes it */
+  vit_arena_free(&t->arena);
+  memset(t, 0, sizeof *t);
+}
+
+VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
+    const vit_dataset *train, const vit_dataset *val, vit_history *h) {
+  vit_trainer t;
+  vit_result r = vit_trainer_create(&t, m, c, train, val, h);
+  while (!r && !t.done) r = vit_trainer_step(&t);
+  vit_trainer_free(&t);
   return r;
 }
 

@@ -697,7 +697,7 @@ static void test_failing_optimizer(void) { check_failing(run_optimizer, 2); }
 static void test_failing_gradient_check(void) {
   check_failing(run_gradient_check, 4);
 }
-static void test_failing_fit(void) { check_failing(run_fit, 6); }
+static void test_failing_fit(void) { check_failing(run_fit, 3); }
 static void test_failing_evaluate(void) { check_failing(run_evaluate, 3); }
 static void test_failing_safetensors(void) { check_failing(run_safetensors, 1); }
 
