@@ -6558,99 +6558,74 @@ VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
 /*  >>10 inside                                                             */
 /* ------------------------------------------------------------------------ */
 
-static FILE *vit__plot_open(const vit_plot *p, const char *ending) {
-  char path[340];
-  FILE *f;
-  snprintf(path, sizeof path, "%s/%s.%s", p->dir, p->name, ending);
-  f = fopen(path, "w");
-  if (!f)
-    vit__fail(
-        VIT_ERR_FILE, "cannot write %.300s: %.100s", path, strerror(errno));
-  return f;
-}
-
 VIT_DEF vit_result vit_plot_begin(
     vit_plot *p, const char *dir, const char *name, int width, int height) {
-  /* colours that also differ for the colour-blind (Okabe and Ito 2008), and
-     points that differ in grey */
-  static const char *const lines[] = {"0072B2' pt 7", "D55E00' pt 5",
-      "009E73' pt 9", "CC79A7' pt 11", "E69F00' pt 13", "56B4E9' pt 4",
-      "000000' pt 6"};
+  static const char *const letters =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-";
   vit_result r = vit__check_point();
   memset(p, 0, sizeof *p);
   if (!r) r = vit_make_dir(dir);
-  if (r) return r;
-  if (name[strspn(name,
-          "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")])
-    return vit__fail(VIT_ERR_FILE,
+  if (!r && name[strspn(name, letters)])
+    r = vit__fail(VIT_ERR_FILE,
         "the name of a figure may hold letters, digits, - and _, but it is "
         "\"%.60s\"",
         name);
-  if (strlen(dir) >= sizeof p->dir || strlen(name) >= sizeof p->name)
-    return vit__fail(VIT_ERR_FILE,
+  if (!r && (strlen(dir) >= sizeof p->dir || strlen(name) >= sizeof p->name))
+    r = vit__fail(VIT_ERR_FILE,
         "the name of figure %.60s in %.200s is too long", name, dir);
+  for (int i = 0; !r && i < 2; i++) {
+    char path[340];
+    FILE **f = i ? &p->data : &p->script;
+    snprintf(path, sizeof path, "%s/%s.%s", dir, name, i ? "dat" : "gp");
+    if ((*f = fopen(path, "w")) == NULL)
+      r = vit__fail(
+          VIT_ERR_FILE, "cannot write %.300s: %.100s", path, strerror(errno));
+  }
+  if (r && p->script) fclose(p->script), p->script = NULL;
+  if (r) return r;
   snprintf(p->dir, sizeof p->dir, "%s", dir);
   snprintf(p->name, sizeof p->name, "%s", name);
-  p->script = vit__plot_open(p, "gp");
-  p->data = p->script ? vit__plot_open(p, "dat") : NULL;
-  if (!p->data) {
-    if (p->script) fclose(p->script);
-    p->script = NULL;
-    return VIT_ERR_FILE;
-  }
   fprintf(p->script,
       "# Draw again with: gnuplot -d %s.gp\n"
       "set terminal pngcairo size %d,%d font 'sans,11' background 'white'\n"
-      "set output '%s.png'\nset encoding utf8\nset border lw 0.8\n"
-      "set tics nomirror\nset key noenhanced\nset linetype cycle 7\n",
+      "set output '%s.png'; set encoding utf8; set border lw 0.8\n"
+      "set tics nomirror; set key noenhanced; set linetype cycle 7\n"
+      "# colours that differ for the colour-blind, too (Okabe and Ito 2008)\n"
+      "colors = '0072B2 D55E00 009E73 CC79A7 E69F00 56B4E9 000000'\n"
+      "do for [i=1:7] { set linetype i lw 2.5 ps 0.8 \\\n"
+      "  lc rgb '#'.word(colors, i) pt int(word('7 5 9 11 13 4 6', i)) }\n",
       name, width, height, name);
-  for (int i = 0; i < 7; i++)
-    fprintf(p->script, "set linetype %d lc rgb '#%s lw 2.5 ps 0.8\n", i + 1,
-        lines[i]);
   return VIT_OK;
 }
 
-#ifndef _WIN32
-/* 'text' for a shell, with the quotes inside made safe. */
-static void vit__shell_quote(char *to, size_t size, const char *text) {
-  size_t n = 1;
-  *to = '\'';
-  for (; *text && n + 6 < size; text++)
-    n += (size_t)snprintf(
-        to + n, size - n, "%s%c", *text == '\'' ? "'\\'" : "", *text);
-  snprintf(to + n, size - n, "'");
-}
-#endif
-
 VIT_DEF vit_result vit_plot_end(vit_plot *p) {
-  char dir[1100], command[1400];
+  char command[1400];
   int status, bad;
   if (!p->script)
     return vit__fail(VIT_ERR_STATE,
         "there is no figure: vit_plot_begin failed or was not called");
   bad = ferror(p->script) || ferror(p->data);
-  bad |= fclose(p->script) != 0;
-  bad |= fclose(p->data) != 0;
+  bad |= (fclose(p->script) | fclose(p->data)) != 0;
   p->script = p->data = NULL;
   if (bad)
     return vit__fail(VIT_ERR_FILE,
         "cannot write the figure %s in %s; is the disk full?", p->name, p->dir);
 #ifdef _WIN32
-  snprintf(dir, sizeof dir, "\"%s\"", p->dir);
-  snprintf(command, sizeof command, "cd /d %s && gnuplot -d %s.gp 2>NUL", dir,
-      p->name);
-#else
-  vit__shell_quote(dir, sizeof dir, p->dir);
-  snprintf(command, sizeof command,
-      "CDPATH= cd -- %s && gnuplot -d %s.gp 2>/dev/null", dir, p->name);
-#endif
+  snprintf(command, sizeof command, "cd /d \"%s\" && gnuplot -d %s.gp 2>NUL",
+      p->dir, p->name);
   status = system(command);
-  if (status == 0) return VIT_OK;
-#ifndef _WIN32
-  if (status == 2 ||
-      status == 130 << 8) /* SIGINT, which system() ignores here */
+#else
+  char dir[4 * sizeof p->dir] = "", *to = dir; /* a quote in it becomes '\'' */
+  for (const char *from = p->dir; *from; from++)
+    to += snprintf(to, 5, "%s%c", *from == '\'' ? "'\\'" : "", *from);
+  snprintf(command, sizeof command,
+      "CDPATH= cd -- '%s' && gnuplot -d %s.gp 2>/dev/null", dir, p->name);
+  status =
+      system(command); /* which ignores SIGINT; the shell or gnuplot tell */
+  if (status == 2 || status == 130 << 8)
     return vit__fail(VIT_STOPPED, "stopped while gnuplot drew %s", p->name);
 #endif
+  if (status == 0) return VIT_OK;
   return vit__fail(VIT_ERR_GNUPLOT,
       "no picture: gnuplot %s `gnuplot -d %s.gp` in %s",
       status == 127 << 8 || status == 127 ? "is missing; install it, then run"
@@ -6663,43 +6638,43 @@ static void vit__plot_text(FILE *f, const char *command, const char *text) {
   fprintf(f, "%s \"", command);
   for (; *text; text++) /* in quotes, gnuplot runs what backquotes enclose */
     if (*text == '\n')
-      fprintf(f, "\\n");
+      fputs("\\n", f);
     else
       fputc(strchr("\"\\`", *text) ? '\'' : *text, f);
-  fprintf(f, "\"");
+  fputc('"', f);
 }
 
 /* What gnuplot draws of histories, run i at index i - 1 of the data. One run
    has a colour for each curve, several have a colour for each run. */
 static const char vit__runs_script[] =
-    "set termoption noenhanced\n"
+    "set termoption noenhanced; set style data linespoints\n"
     "set multiplot layout 1, judged ? 3 : 2\n"
     "color(i, curve) = runs > 1 ? i : curve\n"
     "first(i, text) = i > 1 ? '' : text\n"
+    "mark(i, epoch, y) = epoch == best[i] ? y : NaN\n"
     "set grid ytics lt 1 lw 1 lc rgb '#dddddd'; set key tmargin center\n"
     "stats data using 1 nooutput; epochs = STATS_max\n"
     "set xrange [0.8-epochs/50.0:1.02*epochs+0.2]; set xlabel 'epoch'\n"
     "set xtics int(epochs + 9) / 10; set offsets 0, 0, graph 0.05, 0\n"
     "set title 'Loss'; set ylabel 'cross entropy (nats)'\n"
     "if (runs == 1) set yrange [floor(10 * least) / 10.0:*]\n"
-    "plot for [i=1:runs] data index i-1 using 1:2 with linespoints dt 2 \\\n"
-    "       lt color(i, 1) title first(i, 'training (mean of the epoch)'), \\\n"
-    "     for [i=1:runs] data index i-1 using 1:3 with linespoints \\\n"
-    "       lt color(i, 2) title best[i] ? name[i] : '', \\\n"
-    "     for [i=1:runs] data index i-1 using 1:($1 == best[i] ? $3 : NaN) \\\n"
+    "plot for [i=1:runs] data index i-1 using 1:2 dt 2 lt color(i, 1) \\\n"
+    "       title first(i, 'training (mean of the epoch)'), \\\n"
+    "     for [i=1:runs] data index i-1 using 1:3 lt color(i, 2) \\\n"
+    "       title best[i] ? name[i] : '', \\\n"
+    "     for [i=1:runs] data index i-1 using 1:(mark(i, $1, $3)) \\\n"
     "       with points lt 7 ps 2.2 title first(i, judged ? 'best' : ''), \\\n"
     "     least > 0 ? least : NaN with lines lt 7 lw 1 dt 3 \\\n"
     "       title least > 0 ? sprintf('least possible: %.3f', least) : ''\n"
     "set title judge; set ylabel 'right answers (%)'; set yrange [*:*<100]\n"
     "if (judged) plot for [i=1:runs] data index i-1 using 1:4 \\\n"
-    "       with linespoints lt color(i, 3) title best[i] ? \\\n"
-    "       sprintf('%s: best %.2f %%', name[i], top[i]) : '', \\\n"
-    "     for [i=1:runs] data index i-1 using 1:($1 == best[i] ? $4 : NaN) \\\n"
+    "       lt color(i, 3) title !best[i] ? '' : \\\n"
+    "       sprintf('%s: best %.2f %%', name[i], top[i]), \\\n"
+    "     for [i=1:runs] data index i-1 using 1:(mark(i, $1, $4)) \\\n"
     "       with points lt 7 ps 2.2 title first(i, 'best')\n"
     "set title 'Learning rate'; set ylabel 'last step'; set yrange [0:*]\n"
-    "plot for [i=1:runs] data index i-1 using 1:5 with linespoints \\\n"
-    "       lt color(i, 4) title runs > 1 ? name[i] : ''\n"
-    "unset multiplot\n";
+    "plot for [i=1:runs] data index i-1 using 1:5 lt color(i, 4) \\\n"
+    "       title runs > 1 ? name[i] : ''; unset multiplot\n";
 
 static vit_result vit__plot_runs(const char *dir, const char *name,
     const vit_history *const *h, const char *const *names, int count,
@@ -6707,6 +6682,8 @@ static vit_result vit__plot_runs(const char *dir, const char *name,
   vit_plot p;
   vit_result r;
   int judged = 0;
+  if (count < 1)
+    return vit__fail(VIT_ERR_CONFIG, "there are %d runs to draw", count);
   for (int i = 0; i < count; i++) {
     if (h[i]->epochs < 1)
       return vit__fail(VIT_ERR_CONFIG, "there is no finished epoch to draw");
@@ -6724,15 +6701,14 @@ static vit_result vit__plot_runs(const char *dir, const char *name,
       "# epoch  train_loss  val_loss  val_accuracy_percent  rate  seconds\n");
   for (int i = 0; i < count; i++) {
     const int best = h[i]->best;
+    const vit_epoch *x = h[i]->epoch;
     fprintf(p.script, "\nbest[%d] = %d\ntop[%d] = %.3f\nname[%d]", i + 1, best,
-        i + 1, best ? 100 * h[i]->epoch[best - 1].val_accuracy : 0, i + 1);
+        i + 1, best ? 100 * x[best - 1].val_accuracy : 0, i + 1);
     vit__plot_text(p.script, " =", names ? names[i] : judge);
-    for (int e = 0; e < h[i]->epochs; e++) {
-      const vit_epoch *x = h[i]->epoch + e;
-      fprintf(p.data, "%d %.6f %.6f %.3f %g %.2f\n", e + 1, x->train_loss,
+    for (int e = 1; e <= h[i]->epochs; e++, x++)
+      fprintf(p.data, "%d %.6f %.6f %.3f %g %.2f\n", e, x->train_loss,
           x->val_loss, 100 * x->val_accuracy, x->rate, x->seconds);
-    }
-    fprintf(p.data, "\n\n"); /* gnuplot: the next index */
+    fputs("\n\n", p.data); /* gnuplot: the next index */
   }
   fprintf(p.script, "\n%s", vit__runs_script);
   return vit_plot_end(&p);
@@ -6747,47 +6723,44 @@ VIT_DEF vit_result vit_plot_history(const char *dir, const char *name,
 VIT_DEF vit_result vit_plot_histories(const char *dir, const char *name,
     const vit_history *const *h, const char *const *names, int count,
     const char *judge) {
-  if (count < 1)
-    return vit__fail(VIT_ERR_CONFIG, "there are %d runs to draw", count);
   return vit__plot_runs(dir, name, h, names, count, judge, 0);
 }
 
 VIT_DEF vit_result vit_plot_confusion(const char *dir, const char *name,
     const int *counts, int K, const vit_dataset *d) {
-  vit_plot p;
   const int few = K <= 100; /* there is room for names and numbers */
   const int size = K < 6 ? 480 : few ? 150 + 55 * K : 1200;
   int all = 0, wrong = 0;
   double most = 0; /* the largest part of a class that is one mistake, in % */
+  vit_plot p;
   vit_result r = vit_plot_begin(&p, dir, name, size + 60, size);
   if (r) return r;
-  fprintf(p.data, "# predicted  true  count  percent_of_true_class\n");
-  for (int t = 0; t < K; t++) {
+  fputs("# predicted  true  count  percent_of_true_class\n", p.data);
+  for (int t = 0; t < K; t++, counts += K) {
     int sum = 0;
-    for (int k = 0; k < K; k++) sum += counts[t * K + k];
+    for (int k = 0; k < K; k++) sum += counts[k];
     for (int k = 0; k < K; k++) {
-      const double percent = sum ? 100.0 * counts[t * K + k] / sum : 0;
-      fprintf(p.data, "%d %d %d %.2f\n", k, t, counts[t * K + k], percent);
+      const double percent = sum ? 100.0 * counts[k] / sum : 0;
+      fprintf(p.data, "%d %d %d %.2f\n", k, t, counts[k], percent);
       if (k != t) most = fmax(most, percent);
     }
-    wrong += sum - counts[t * K + t];
-    all += sum;
+    wrong += sum - counts[t], all += sum;
   }
   fprintf(p.script,
-      "K = %d\nstep = %d\nset termoption noenhanced\nset title 'Which class is "
-      "taken for which? %d of %d images are wrong'\n"
+      "K = %d; step = %d; set termoption noenhanced; unset key\n"
+      "set title 'Which class is taken for which? %d of %d images are wrong'\n"
       "set xlabel 'predicted class (blue: right answers)'\n"
-      "set ylabel 'true class'\nset cblabel 'mistakes, %% of the true class'\n"
-      "set xrange [-0.5:K-0.5]\nset yrange [K-0.5:-0.5]\n"
-      "set xtics step scale 0\nset ytics step scale 0\nset cbrange [0:%g]\n"
+      "set ylabel 'true class'; set cblabel 'mistakes, %% of the true class'\n"
+      "set xrange [-0.5:K-0.5]; set yrange [K-0.5:-0.5]; set size ratio 1\n"
+      "set xtics step scale 0; set ytics step scale 0\nset cbrange [0:%g]\n"
       "set palette defined (0 '#ffffff', 1 '#fdebd8', 30 '#f0a860', 100 "
-      "'#d55e00')\nset size ratio 1\nunset key\n",
+      "'#d55e00')\n",
       K, few ? 1 : K / 10, wrong, all, most > 0 ? most : 1);
   for (int k = 0; few && d && d->names && k < VIT__MIN(K, d->classes); k++)
-    for (int axis = 0; axis < 2; axis++) {
+    for (int y = 0; y < 2; y++) {
       vit__plot_text(
-          p.script, axis ? "set ytics add (" : "set xtics add (", d->names[k]);
-      fprintf(p.script, " %d)%s\n", k, axis ? "" : " rotate by 45 right");
+          p.script, y ? "set ytics add (" : "set xtics add (", d->names[k]);
+      fprintf(p.script, " %d)%s\n", k, y ? "" : " rotate by 45 right");
     }
   fprintf(p.script,
       "plot '%s.dat' using 1:2:($1 == $2 ? NaN : $4) with image, \\\n"
@@ -6800,69 +6773,47 @@ VIT_DEF vit_result vit_plot_confusion(const char *dir, const char *name,
   return vit_plot_end(&p);
 }
 
-/* A colour, 0..1, under a glow of orange: red, green and blue, 0..255. Weight 0
-   leaves it as it is, weight 1 lets a quarter of it through. */
-static void vit__glow(const double color[3], double weight, int rgb[3]) {
-  static const double orange[3] = {255, 170, 0};
-  const double w = 0.75 * fmin(fmax(weight, 0), 1);
-  for (int c = 0; c < 3; c++)
-    rgb[c] = (int)(0.5 + 255 * color[c] * (1 - w) + w * orange[c]);
-}
-
-/* Above the tiles the title, beside them the bar of the glow, if its largest
-   weight is above 0. */
-static void vit__plot_frame(
-    const vit_plot *p, const char *title, double most, int across, int down) {
-  vit__plot_text(p->script, "set title", title);
-  fprintf(p->script,
-      " noenhanced\nunset key\nunset tics\nunset border\nset xrange [-1:%d]\n"
-      "set yrange [%d:-1]\nset size ratio -1\nset lmargin 1\nset rmargin %d\n"
-      "set bmargin 0.5\nset cbrange [0:%g]\nset cbtics\n"
-      "set cblabel 'weight of a region'\n" /* grey, without and with glow */
-      "set palette defined (0 '#808080', 1 '#df9f20')\n"
-      "plot '%s.dat' using 1:2:3:4:5 with rgbimage%s\n",
-      across, down, most > 0 ? 12 : 1, most, p->name,
-      most > 0 ? ", NaN with lines lc palette" : "");
-}
-
 VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
     const char *title, const float *values, const float *glow, int glow_rows,
     int glow_cols, const char *const *titles, int rows, int cols, int channels,
     int height, int width, float black, float white) {
+  static const double orange[3] = {255, 170, 0};
   const vit_idx plane = (vit_idx)height * width, size = plane * channels;
   const int tiles = rows * cols, gap = 1 + width / 16;
-  double low = (double)black, high = (double)white, most = 0;
-  for (vit_idx i = 0; glow && i < (vit_idx)tiles * glow_rows * glow_cols; i++)
-    most = fmax(most, (double)glow[i]);
   const int band = titles ? 1 + height * 4 / 10 : gap; /* two lines */
   const int across = width + gap, down = height + band;
   const double scale = (cols > 6 ? 100.0 : 150.0) / width; /* screen pixels */
   const double wide = fmax(cols * across * scale, 8.0 * (double)strlen(title));
+  double low = (double)black, high = (double)white, most = 0;
+  for (vit_idx i = 0; glow && i < (vit_idx)tiles * glow_rows * glow_cols; i++)
+    most = fmax(most, (double)glow[i]);
   vit_plot p;
   vit_result r = vit_plot_begin(&p, dir, name,
       (int)wide + (most > 0 ? 130 : 30), (int)(rows * down * scale) + 60);
   if (r) return r;
-  fprintf(p.data, "# x y red green blue\n");
+  fputs("# x y red green blue\n", p.data);
   for (int y = 0; y < rows * down; y++)
     for (int x = 0; x < cols * across; x++) {
       const vit_idx tile = (vit_idx)(y / down) * cols + x / across;
       const int row = y % down, col = x % across;
+      const int inside = row < height && col < width; /* else it is white */
       const float *v = values + tile * size;
-      vit_idx at;
-      int rgb[3] = {255, 255, 255}; /* what is not a tile is white */
-      double color[3] = {0, 0, 0};
-      if (row < height && col < width) {
-        for (vit_idx i = 0; black == white && col == 0 && i < size; i++) {
-          low = i ? fmin(low, (double)v[i]) : (double)v[i];
-          high = i ? fmax(high, (double)v[i]) : (double)v[i];
-        }
-        for (int c = 0; high > low && c < 3; c++) {
-          at = row * width + col + (channels == 3 ? c * plane : 0);
-          color[c] = fmin(fmax(((double)v[at] - low) / (high - low), 0), 1);
-        }
-        at = (tile * glow_rows + row * glow_rows / height) * glow_cols;
-        at += col * glow_cols / width;
-        vit__glow(color, most > 0 ? (double)glow[at] / most : 0, rgb);
+      const vit_idx region =
+          (tile * glow_rows + row * glow_rows / height) * glow_cols +
+          col * glow_cols / width;
+      /* of the largest glow, a quarter of the picture is left */
+      const double w =
+          inside && most > 0 ? 0.75 * fmax((double)glow[region] / most, 0) : 0;
+      int rgb[3] = {255, 255, 255};
+      for (vit_idx i = 0; black == white && col == 0 && i < size; i++) {
+        low = i ? fmin(low, (double)v[i]) : (double)v[i];
+        high = i ? fmax(high, (double)v[i]) : (double)v[i];
+      }
+      for (int c = 0; inside && c < 3; c++) {
+        const vit_idx at = row * width + col + (channels == 3 ? c * plane : 0);
+        double color = high > low ? ((double)v[at] - low) / (high - low) : 0;
+        color = 255 * fmin(fmax(color, 0), 1);
+        rgb[c] = (int)(0.5 + color * (1 - w) + w * orange[c]);
       }
       fprintf(p.data, "%d %d %d %d %d\n", x, y, rgb[0], rgb[1], rgb[2]);
     }
@@ -6873,7 +6824,16 @@ VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
         i % cols * across + (width - 1) / 2.0,
         i / cols * down + height + band * 0.3, cols > 6 ? 9 : 11);
   }
-  vit__plot_frame(&p, title, most, cols * across, rows * down);
+  vit__plot_text(p.script, "set title", title);
+  fprintf(p.script, /* with a glow its bar, grey without and with it */
+      " noenhanced\nunset key; unset tics; unset border\nset xrange [-1:%d]\n"
+      "set yrange [%d:-1]\nset size ratio -1\nset lmargin 1\nset rmargin %d\n"
+      "set bmargin 0.5\nset cbrange [0:%g]\nset cbtics\n"
+      "set cblabel 'weight of a region'\n"
+      "set palette defined (0 '#808080', 1 '#df9f20')\n"
+      "plot '%s.dat' using 1:2:3:4:5 with rgbimage%s\n",
+      cols * across, rows * down, most > 0 ? 12 : 1, most, name,
+      most > 0 ? ", NaN with lines lc palette" : "");
   return vit_plot_end(&p);
 }
 
@@ -7204,140 +7164,116 @@ VIT_DEF vit_result vit_model_unpack(vit_model *m) { return vit__repack(m, 0); }
 /*  >>12 photos                                                             */
 /* ------------------------------------------------------------------------ */
 
-enum {
-  VIT__MOST_SIDE = 32768,     /* of a picture */
-  VIT__MOST_PIXELS = 1 << 27, /* in all */
-  VIT__MOST_CROP = 4096,      /* a side of a dataset's images */
-  VIT__RESIZE_BITS = 22,      /* Pillow's fixed-point weights: 32 - 8 - 2 */
-  VIT__LINES_AT_ONCE = 64,
-  VIT__MOST_PATH = 4096,
-  VIT__MOST_DEPTH = 8 /* folders inside a class */
-};
+enum { VIT__MOST_SIDE = 32768, VIT__MOST_PIXELS = 1 << 27 }; /* of a picture */
+enum { VIT__MOST_CROP = 4096 }; /* a side of a dataset's images */
+enum { VIT__MOST_PATH = 4096, VIT__MOST_DEPTH = 8 /* folders in a class */ };
+enum { VIT__RESIZE_BITS = 22 }; /* of Pillow's fixed-point weights */
 
 /* -- data: Pillow's resize ----------------------------------------------- */
 
 /* One axis of a resize from `in` to `full` pixels, of which only `out` are
-   made, from number `at` on. Output i reads `taps` inputs from first[i] on. */
+   made, from number `at` on. Each has a row in the plan: the first input that
+   it is made of, how many these are, and their weights. */
 typedef struct {
-  int in, full, at, out, taps;
-  int32_t *weights; /* [out,taps] */
-  int32_t *first;   /* [out], in the same memory */
+  int in, full, at, out, row;
+  int32_t *plan; /* [out,row] */
 } vit__axis;
 
 /* A triangle from -1 to 1, or the cubic of Keys 1981 from -2 to 2. */
 static double vit__filter_value(vit_filter filter, double x) {
-  const double a = -0.5;
   x = fabs(x);
   if (filter == VIT_BILINEAR) return x < 1 ? 1 - x : 0;
-  if (x < 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
-  return x < 2 ? (((x - 5) * x + 8) * x - 4) * a : 0;
-}
-
-static vit_result vit__check_filter(vit_filter filter) {
-  if (filter == VIT_BILINEAR || filter == VIT_BICUBIC) return VIT_OK;
-  return vit__fail(VIT_ERR_CONFIG,
-      "filter %d is not known; there are VIT_BILINEAR and VIT_BICUBIC",
-      (int)filter);
+  if (x < 1) return (1.5 * x - 2.5) * x * x + 1;
+  return x < 2 ? (((x - 5) * x + 8) * x - 4) * -0.5 : 0;
 }
 
 /* The filter around the output's place in the input, which grows with the scale
    when shrinking; normalised, then rounded to VIT__RESIZE_BITS, away from 0. */
-static vit_result vit__make_axis(vit__axis *f, vit_filter filter) {
-  const double scale = (double)f->in / f->full;
-  const double narrow = scale < 1 ? 1 : 1 / scale;
-  const double reach =
-      (filter == VIT_BICUBIC ? 2 : 1) * (scale < 1 ? 1 : scale);
-  const int taps = VIT__MIN(f->in, (int)ceil(reach) * 2 + 1);
-  const size_t row = (size_t)taps + 1, bytes = row * sizeof(int32_t);
-  f->weights = (int32_t *)vit__allocate((size_t)f->out, bytes, "resizing");
-  if (!f->weights) return VIT_ERR_NO_MEMORY;
-  memset(f->weights, 0, (size_t)f->out * bytes);
-  f->first = f->weights + (size_t)f->out * (size_t)taps;
-  f->taps = taps;
-  for (int x = 0; x < f->out; x++) {
+static vit_result vit__plan_axis(vit__axis *f, vit_filter filter) {
+  const double scale = (double)f->in / f->full, wide = scale < 1 ? 1 : scale;
+  const double narrow = 1 / wide,
+               reach = (filter == VIT_BICUBIC ? 2 : 1) * wide;
+  f->row = 2 + VIT__MIN(f->in, (int)ceil(reach) * 2 + 1);
+  f->plan = (int32_t *)vit__allocate(
+      (size_t)f->out, (size_t)f->row * sizeof *f->plan, "resizing");
+  for (int x = 0; f->plan && x < f->out; x++) {
     const double centre = (x + f->at + 0.5) * scale;
-    const int from = (int)(centre - reach + 0.5), low = from < 0 ? 0 : from;
+    const int low = (int)fmax(centre - reach + 0.5, 0);
     const int high = VIT__MIN((int)(centre + reach + 0.5), f->in);
-    int32_t *weights = f->weights + (vit_idx)x * taps;
+    int32_t *row = f->plan + (vit_idx)x * f->row;
     double sum = 0;
-    f->first[x] = VIT__MIN(low, f->in - taps);
+    *row++ = low, *row++ = high - low;
     for (int i = low; i < high; i++)
       sum += vit__filter_value(filter, (i - centre + 0.5) * narrow);
     for (int i = low; i < high; i++) {
       double w = vit__filter_value(filter, (i - centre + 0.5) * narrow) / sum;
       w *= (double)(1 << VIT__RESIZE_BITS);
-      weights[i - f->first[x]] = (int32_t)(w < 0 ? w - 0.5 : w + 0.5);
+      *row++ = (int32_t)(w < 0 ? w - 0.5 : w + 0.5);
     }
   }
-  return VIT_OK;
+  return f->plan ? VIT_OK : VIT_ERR_NO_MEMORY;
 }
 
-/* Resize lines: pixel i of line l is at from[l * line + i * step]. Some lines
-   at a time, so that what they read stays in the cache. */
-static void vit__resize_lines(uint8_t *to, vit_idx to_line, vit_idx to_step,
-    const uint8_t *from, vit_idx line, vit_idx step, int lines,
-    const vit__axis *f) {
-  for (vit_idx first = 0; first < lines; first += VIT__LINES_AT_ONCE)
-    for (vit_idx x = 0; x < f->out; x++) {
-      const vit_idx end = VIT__MIN(lines, first + VIT__LINES_AT_ONCE);
-      const int32_t *weights = f->weights + x * f->taps;
-      for (vit_idx l = first; l < end; l++) {
-        const uint8_t *p = from + l * line + f->first[x] * step;
-        int32_t sum = 1 << (VIT__RESIZE_BITS - 1);
-        for (vit_idx i = 0; i < f->taps; i++)
-          sum += (int32_t)p[i * step] * weights[i];
-        sum = sum < 0 ? 0 : sum >> VIT__RESIZE_BITS;
-        to[l * to_line + x * to_step] = (uint8_t)(sum > 255 ? 255 : sum);
-      }
+/* Resize one axis: the columns if `down`, else the rows; `lines` of them. */
+static void vit__resize_axis(
+    uint8_t *to, const uint8_t *from, const vit__axis *f, int lines, int down) {
+  const vit_idx rows = down ? f->out : lines, columns = down ? lines : f->out;
+  const vit_idx step = down ? columns : 1; /* from one input to the next */
+  for (vit_idx y = 0; y < rows; y++)
+    for (vit_idx x = 0; x < columns; x++) {
+      const int32_t *plan = f->plan + (down ? y : x) * f->row;
+      const uint8_t *p = from + plan[0] * step + (down ? x : y * f->in);
+      int32_t sum = 1 << (VIT__RESIZE_BITS - 1);
+      for (vit_idx i = 0; i < plan[1]; i++)
+        sum += (int32_t)p[i * step] * plan[2 + i];
+      sum = sum < 0 ? 0 : sum >> VIT__RESIZE_BITS;
+      *to++ = (uint8_t)VIT__MIN(sum, 255);
     }
 }
 
-/* `planes` pictures, across and then down. As Pillow does since version 13,
-   the other way round where that saves work: where the height sinks by more
-   than twice as many pixels as the width. */
+/* `planes` pictures; axis: down, across. The rows come first, but, as in Pillow
+   since version 13, the columns where that saves work: where the height sinks
+   by more than twice as many pixels as the width. */
 static vit_result vit__resize(uint8_t *out, const uint8_t *in, vit_idx planes,
-    vit__axis down, vit__axis across, vit_filter filter, int most) {
+    vit__axis axis[2], vit_filter filter, int most) {
   const int threads = vit__threads((int)VIT__MIN(most, planes));
-  const vit_idx height = down.in, width = across.in, row = across.out;
-  const int down_first =
-      down.in > down.full && height - down.full > 2 * (width - across.full);
-  const size_t between = (size_t)(down_first ? down.out * width : height * row);
-  uint8_t *half = (uint8_t *)vit__allocate(
-      between, (size_t)threads, "resizing"); /* after the first pass */
-  vit_result r = half ? vit__make_axis(&across, filter) : VIT_ERR_NO_MEMORY;
-  if (!r) r = vit__make_axis(&down, filter);
+  const int sinks = axis[0].in - axis[0].full;
+  const int down = sinks > 0 && sinks > 2 * (axis[1].in - axis[1].full);
+  const vit__axis *first = axis + !down, *second = axis + down;
+  const size_t between = (size_t)first->out * (size_t)second->in;
+  uint8_t *mid = (uint8_t *)vit__allocate(between, (size_t)threads, "resizing");
+  vit_result r = mid ? VIT_OK : VIT_ERR_NO_MEMORY;
+  for (int i = 0; !r && i < 2; i++) r = vit__plan_axis(axis + i, filter);
   VIT__PARALLEL_FOR
-  for (int t = 0; t < threads; t++) {
+  for (int t = 0; t < threads; t++)
     for (vit_idx i = t; !r && i < planes; i += threads) {
-      const uint8_t *from = in + i * height * width;
-      uint8_t *own = half + (size_t)t * between, *to = out + i * down.out * row;
-      if (down_first) {
-        vit__resize_lines(own, 1, width, from, 1, width, across.in, &down);
-        vit__resize_lines(to, row, 1, own, width, 1, down.out, &across);
-      } else {
-        vit__resize_lines(own, row, 1, from, width, 1, down.in, &across);
-        vit__resize_lines(to, 1, row, own, 1, row, across.out, &down);
-      }
+      uint8_t *own = mid + (size_t)t * between;
+      const uint8_t *from = in + i * axis[0].in * axis[1].in;
+      uint8_t *to = out + i * axis[0].out * axis[1].out;
+      vit__resize_axis(own, from, first, second->in, down);
+      vit__resize_axis(to, own, second, first->out, !down);
     }
-  }
-  if (half) VIT_FREE(half);
-  if (across.weights) VIT_FREE(across.weights);
-  if (down.weights) VIT_FREE(down.weights);
+  if (mid) VIT_FREE(mid);
+  for (int i = 0; i < 2; i++)
+    if (axis[i].plan) VIT_FREE(axis[i].plan);
   return r;
 }
 
 VIT_DEF vit_result vit_resize(uint8_t *out, const uint8_t *in, vit_idx planes,
     int height, int width, int out_height, int out_width, vit_filter filter) {
-  const vit__axis down = {height, out_height, 0, out_height, 0, NULL, NULL};
-  const vit__axis across = {width, out_width, 0, out_width, 0, NULL, NULL};
-  const int sizes[4] = {height, width, out_height, out_width};
-  for (int i = 0; i < 4; i++)
-    if (sizes[i] < 1 || sizes[i] > VIT__MOST_SIDE)
+  vit__axis axis[2] = {{height, out_height, 0, out_height, 0, NULL},
+      {width, out_width, 0, out_width, 0, NULL}};
+  for (int i = 0; i < 2; i++)
+    if (VIT__MIN(axis[i].in, axis[i].out) < 1 || axis[i].in > VIT__MOST_SIDE ||
+        axis[i].out > VIT__MOST_SIDE)
       return vit__fail(VIT_ERR_CONFIG,
           "cannot resize %d x %d pixels to %d x %d; sizes must be from 1 to %d",
           height, width, out_height, out_width, VIT__MOST_SIDE);
-  if (vit__check_filter(filter)) return VIT_ERR_CONFIG;
-  return vit__resize(out, in, planes, down, across, filter, vit_max_threads());
+  if (filter != VIT_BILINEAR && filter != VIT_BICUBIC)
+    return vit__fail(VIT_ERR_CONFIG,
+        "filter %d is not known; there are VIT_BILINEAR and VIT_BICUBIC",
+        (int)filter);
+  return vit__resize(out, in, planes, axis, filter, vit_max_threads());
 }
 
 VIT_DEF vit_result vit_dataset_resize(vit_dataset *d, int height, int width) {
@@ -7362,31 +7298,32 @@ VIT_DEF vit_result vit_dataset_resize(vit_dataset *d, int height, int width) {
 
 /* -- CIFAR-10 ------------------------------------------------------------ */
 
-enum {
-  VIT__CIFAR_IMAGE = 3 * 32 * 32,
-  VIT__CIFAR_RECORD = 1 + VIT__CIFAR_IMAGE /* the label comes first */
-};
+enum { VIT__CIFAR_IMAGE = 3 * 32 * 32 };
 
-/* The records of a file, `count` of them; free *bytes, on failure too. */
+/* Add the records of a file: a label and an image each. */
 static vit_result vit__read_cifar(
-    const char *path, unsigned char **bytes, int *count) {
+    vit__text *labels, vit__text *images, const char *path) {
+  const size_t record = 1 + VIT__CIFAR_IMAGE;
+  unsigned char *bytes = NULL;
   size_t size = 0;
-  vit_result r = vit__read_file(path, bytes, &size);
-  if (!r) r = vit__gunzip(path, bytes, &size);
-  if (r) return r;
-  if (size % VIT__CIFAR_RECORD || size < 1 || size > INT_MAX)
-    return vit__fail(VIT_ERR_FORMAT,
+  vit_result r = vit__read_file(path, &bytes, &size);
+  if (!r) r = vit__gunzip(path, &bytes, &size);
+  if (!r && (size % record || size < 1 || size > INT_MAX))
+    r = vit__fail(VIT_ERR_FORMAT,
         "%.200s has %.0f bytes; CIFAR-10 has %d for each image, and 10000 "
         "images in a file: get it again",
-        path, (double)size, VIT__CIFAR_RECORD);
-  *count = (int)(size / VIT__CIFAR_RECORD);
-  for (int i = 0; i < *count; i++)
-    if ((*bytes)[(size_t)i * VIT__CIFAR_RECORD] > 9)
-      return vit__fail(VIT_ERR_FORMAT,
+        path, (double)size, (int)record);
+  for (size_t at = 0; !r && at < size; at += record) {
+    vit__text_add(labels, (const char *)bytes + at, 1);
+    vit__text_add(images, (const char *)bytes + at + 1, VIT__CIFAR_IMAGE);
+    if (bytes[at] > 9)
+      r = vit__fail(VIT_ERR_FORMAT,
           "label %d of image %d in %.200s is not a class from 0 to 9; is it "
           "the binary version of CIFAR-10?",
-          (*bytes)[(size_t)i * VIT__CIFAR_RECORD], i, path);
-  return VIT_OK;
+          bytes[at], (int)(at / record), path);
+  }
+  if (bytes) VIT_FREE(bytes);
+  return !r && (labels->failed || images->failed) ? VIT_ERR_NO_MEMORY : r;
 }
 
 VIT_DEF vit_result vit_dataset_cifar10(
@@ -7400,9 +7337,9 @@ VIT_DEF vit_result vit_dataset_cifar10(
       "data_batch_5.bin"};
   const int train = split == VIT_TRAIN, files = train ? 5 : 1;
   const char *const *names = batches + train;
-  unsigned char *bytes[5] = {NULL};
+  vit__text labels = {NULL, 0, 0, 0}, images = {NULL, 0, 0, 0};
   char path[300];
-  int counts[5] = {0}, all = 0, f = 0;
+  int f = 0;
   vit_result r;
   memset(d, 0, sizeof *d);
   dir = vit__data_dir(dir);
@@ -7414,32 +7351,20 @@ VIT_DEF vit_result vit_dataset_cifar10(
         "found no %s in %.100s, %.100s%s or %.100s%s; unpack "
         "cifar-10-binary.tar.gz there, or set VIT_DATA to where it is",
         *names, dir, dir, folders[1], dir, folders[2]);
-  d->channels = 3;
-  d->height = d->width = 32;
-  d->classes = 10;
+  d->channels = 3, d->height = d->width = 32, d->classes = 10;
   for (int c = 0; c < 3; c++) d->std[c] = 1;
   r = vit__allocate_names(d);
   for (int k = 0; !r && k < 10; k++)
     snprintf(d->names[k], VIT_NAME_SIZE, "%s", classes[k]);
-  for (int i = 0; !r && i < files; i++) {
+  for (int i = 0; !r && i < files; i++)
     r = vit__find_data(path, sizeof path, dir, folders[f], names[i])
-            ? vit__read_cifar(path, bytes + i, counts + i)
+            ? vit__read_cifar(&labels, &images, path)
             : vit__fail(VIT_ERR_FILE,
                   "found %s, but not %s, in %.200s%s; unpack all of "
                   "cifar-10-binary.tar.gz there",
                   *names, names[i], dir, folders[f]);
-    all += counts[i];
-  }
-  if (!r) r = vit__allocate_images(d, all);
-  for (int i = 0; i < files; i++) {
-    const unsigned char *record = bytes[i];
-    for (int n = 0; !r && n < counts[i]; n++, record += VIT__CIFAR_RECORD) {
-      const size_t at = (size_t)d->count++;
-      d->labels[at] = record[0];
-      memcpy(d->pixels + at * VIT__CIFAR_IMAGE, record + 1, VIT__CIFAR_IMAGE);
-    }
-    if (bytes[i]) VIT_FREE(bytes[i]);
-  }
+  d->labels = (uint8_t *)labels.at, d->pixels = (uint8_t *)images.at;
+  d->count = (int)labels.used;
   snprintf(d->source, sizeof d->source,
       "CIFAR-10, %d %s images of 32 x 32 x 3, %.150s%s", d->count,
       train ? "training" : "test", dir, folders[f]);
@@ -7461,17 +7386,16 @@ static uint32_t vit__number(const unsigned char *p, int bytes, int big) {
    says where a table is, its entry 0x0112 has the value. 1 if there is none. */
 static int vit__exif_orientation(const unsigned char *p, size_t size) {
   const int big = size > 0 && p[0] == 'M';
-  size_t at;
   uint32_t entries, value;
+  size_t at;
   if (size < 8 || memcmp(p, big ? "MM\0*" : "II*\0", 4)) return 1;
   at = vit__number(p + 4, 4, big);
   if (at > size - 2) return 1;
   entries = vit__number(p + at, 2, big);
-  for (at += 2; entries-- > 0 && at <= size && size - at >= 12; at += 12) {
-    const uint32_t type = vit__number(p + at + 2, 2, big);
+  for (at += 2; entries-- > 0 && size - at >= 12; at += 12) {
+    const uint32_t type = vit__number(p + at + 2, 2, big); /* short, long */
     if (vit__number(p + at, 2, big) != 0x0112) continue;
-    if (type != 3 && type != 4) return 1; /* a short, or a long */
-    value = vit__number(p + at + 8, type == 3 ? 2 : 4, big);
+    value = vit__number(p + at + 8, type == 3 ? 2 : type == 4 ? 4 : 0, big);
     return value >= 1 && value <= 8 ? (int)value : 1;
   }
   return 1;
@@ -7489,11 +7413,10 @@ static const char vit__no_end[] = "have no end marker";
 static unsigned vit__jpeg_tables(
     const unsigned char *p, size_t n, int huffman) {
   unsigned tables = 0;
-  while (n > 0) {
-    size_t size = huffman ? 17 : p[0] < 16 ? 65 : 129;
+  for (size_t size; n > 0; p += size, n -= size) {
     int codes = 0, room = 1;
-    if (n < size) return 0;
-    for (int bits = 1; huffman && bits <= 16; bits++) {
+    size = huffman ? 17 : p[0] < 16 ? 65 : 129;
+    for (int bits = 1; huffman && n >= size && bits <= 16; bits++) {
       codes += p[bits];
       room = 2 * room - p[bits];
       if (room < 0 || codes > (bits > 9 ? 256 : 255)) return 0;
@@ -7501,7 +7424,6 @@ static unsigned vit__jpeg_tables(
     size += (size_t)codes;
     if (n < size) return 0;
     tables |= 1u << ((p[0] & 3) + (!huffman ? 0 : p[0] < 16 ? 4 : 8));
-    p += size, n -= size;
   }
   return tables;
 }
@@ -7509,16 +7431,17 @@ static unsigned vit__jpeg_tables(
 /* The colours [bits] whose data begins in this scan of a JPEG; all bits if the
    scan is damaged or wants a table that is not there. */
 static unsigned vit__jpeg_scan(const unsigned char *p, size_t n,
-    const unsigned char *frame, int progressive, unsigned tables) {
+    const unsigned char *frame, unsigned tables) {
   unsigned begun = 0;
   if (!frame || n < 6 || n != 4 + 2 * (size_t)p[0]) return ~0u;
   for (const unsigned char *c = p + 1; c < p + n - 3; c += 2) {
-    const int first = p[n - 3] == 0, again = progressive && p[n - 1] >> 4;
+    const int progressive = frame[-3] == 0xC2, first = p[n - 3] == 0;
     unsigned need, k = 0;
     while (k < frame[5] && frame[6 + 3 * k] != c[0]) k++;
     if (k == frame[5]) return ~0u;
     need = 1u << (frame[8 + 3 * k] & 3);
-    if (first && !again) need |= 16u << (c[1] >> 4 & 3), begun |= 1u << k;
+    if (first && !(progressive && p[n - 1] >> 4))
+      need |= 16u << (c[1] >> 4 & 3), begun |= 1u << k;
     if (!first || !progressive) need |= 256u << (c[1] & 3);
     if (need & ~tables) return ~0u;
   }
@@ -7532,9 +7455,9 @@ static const char *vit__scan_jpeg(
     const unsigned char *p, size_t size, int *orientation) {
   const unsigned char *end = p + size, *frame = NULL;
   unsigned tables = 0, begun = 0, found;
-  int kind = 0, inks = -1, turned = 0;
-  for (p += 2;;) {
-    size_t n;
+  int inks = -1, turned = 0;
+  size_t n = 0;
+  for (p += 2;; p += n) {
     while (end - p >= 2 && (p[0] != 0xFF || p[1] == 0xFF || p[1] == 0 ||
                                (p[1] >= 0xD0 && p[1] <= 0xD7)))
       p++;
@@ -7546,22 +7469,17 @@ static const char *vit__scan_jpeg(
       if (n < 6 || p[5] > 4 || n != 6 + 3 * (size_t)p[5])
         return "its header is damaged";
       frame = p;
-      kind = p[-3];
     } else if (p[-3] == 0xC4 || p[-3] == 0xDB) {
-      found = vit__jpeg_tables(p, n, p[-3] == 0xC4);
+      tables |= found = vit__jpeg_tables(p, n, p[-3] == 0xC4);
       if (!found) return "a table in it is damaged";
-      tables |= found;
     } else if (p[-3] == 0xDA) {
-      found = vit__jpeg_scan(p, n, frame, kind == 0xC2, tables);
+      begun |= found = vit__jpeg_scan(p, n, frame, tables);
       if (found == ~0u) return "a table in it is missing";
-      begun |= found;
     } else if (p[-3] == 0xE1 && n >= 6 && !turned && !memcmp(p, "Exif\0", 6)) {
-      *orientation = vit__exif_orientation(p + 6, n - 6);
-      turned = 1;
+      *orientation = vit__exif_orientation(p + 6, n - 6), turned = 1;
     } else if (p[-3] == 0xEE && n >= 12 && !memcmp(p, "Adobe", 6)) {
       inks = p[11];
     }
-    p += n;
   }
   if (frame && frame[5] == 4 && inks != 0 && inks != 2)
     return "four inks, but no marker of Adobe's that says how they count";
@@ -7572,15 +7490,13 @@ static const char *vit__scan_jpeg(
 
 /* PNG specification, section 5: chunks of a length, a name, data and a CRC. */
 static const char *vit__scan_png(const unsigned char *p, size_t size) {
-  const unsigned char *end = p + size;
   if (size >= 16 && memcmp(p + 12, "IHDR", 4)) return "its header is missing";
-  for (p += 8; end - p >= 12;) {
-    const size_t n = vit__number(p, 4, 1);
-    if (n > (size_t)(end - p) - 12) break;
-    if (vit__crc32(p + 4, n + 4) != vit__number(p + 8 + n, 4, 1))
+  for (size_t at = 8, n; size - at >= 12; at += 12 + n) {
+    n = vit__number(p + at, 4, 1);
+    if (n > size - at - 12) break;
+    if (vit__crc32(p + at + 4, n + 4) != vit__number(p + at + 8 + n, 4, 1))
       return "a checksum in it is wrong";
-    if (!memcmp(p + 4, "IEND", 4)) return NULL;
-    p += 12 + n;
+    if (!memcmp(p + at + 4, "IEND", 4)) return NULL;
   }
   return vit__no_end;
 }
@@ -7590,14 +7506,13 @@ static const char *vit__scan_png(const unsigned char *p, size_t size) {
 static const char *vit__scan_gif(const unsigned char *p, size_t size) {
   size_t at = 13;
   if (size >= at && p[10] & 0x80) at += (size_t)6 << (p[10] & 7); /* colours */
-  while (at < size && p[at] != 0x3B) {
+  for (; at < size && p[at] != 0x3B; at++) {
     const int image = p[at] == 0x2C;
     if (!image && p[at] != 0x21) return "an unknown block in it";
     if (size - at < 10) break;
     if (image && p[at + 9] & 0x80) at += (size_t)6 << (p[at + 9] & 7);
     at += image ? 11 : 2;
     while (at < size && p[at]) at += 1 + (size_t)p[at];
-    at++;
   }
   return at < size && p[at] == 0x3B ? NULL : vit__no_end;
 }
@@ -7650,25 +7565,19 @@ typedef struct {
   size_t left;
   char *buffer;
   int beyond;
-} vit__source;
+} vit__bytes;
 
-static int vit__source_read(void *user, char *to, int size) {
-  vit__source *s = (vit__source *)user;
-  const size_t n = VIT__MIN((size_t)size, s->left);
-  if (!s->buffer) s->buffer = to;
-  if (n < (size_t)size && (n == 0 || to != s->buffer)) s->beyond = 1;
-  if (to) memcpy(to, s->at, n);
-  s->at += n, s->left -= n;
+static int vit__bytes_read(void *user, char *to, int size) {
+  vit__bytes *b = (vit__bytes *)user;
+  const size_t n = VIT__MIN((size_t)size, b->left);
+  if (!b->buffer) b->buffer = to;
+  if (n < (size_t)size && (n == 0 || to != b->buffer)) b->beyond = 1;
+  if (to) memcpy(to, b->at, n);
+  b->at += n, b->left -= n;
   return (int)n;
 }
-
-static void vit__source_skip(void *user, int n) {
-  vit__source_read(user, NULL, n);
-}
-
-static int vit__source_end(void *user) {
-  return ((vit__source *)user)->left == 0;
-}
+static void vit__bytes_skip(void *b, int n) { vit__bytes_read(b, NULL, n); }
+static int vit__bytes_end(void *b) { return ((vit__bytes *)b)->left == 0; }
 
 /* image [h,w,parts] (1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha) ->
    planes [channels,h,w], or [channels,w,h] where the orientation is on its
@@ -7680,19 +7589,17 @@ static void vit__planes(uint8_t *planes, const uint8_t *image, int h, int w,
   const int up = strchr("\3\4\6\7", orientation) != NULL; /* last row first */
   const int back = strchr("\2\3\7\b", orientation) != NULL;
   const int side = orientation >= 5; /* rows become columns */
-  const vit_idx plane = (vit_idx)h * w;
+  const vit_idx plane = (vit_idx)h * w, down = up ? -w : w, on = back ? -1 : 1;
+  const vit_idx dy = side ? on : down, dx = side ? down : on;
+  image += parts * ((up ? plane - w : 0) + (back ? w - 1 : 0));
   for (int y = 0; y < (side ? w : h); y++)
     for (int x = 0; x < (side ? h : w); x++, planes++) {
-      const vit_idx row = side ? x : y, column = side ? y : x;
-      const uint8_t *p = image + ((up ? h - 1 - row : row) * w +
-                                     (back ? w - 1 - column : column)) *
-                                     parts;
-      const uint32_t grey = 19595u * p[0] + 0x8000u +
-                            (parts < 3 ? 0 : 38470u * p[1] + 7471u * p[2]);
+      const uint8_t *p = image + parts * (y * dy + x * dx);
+      uint32_t grey = p[0];
+      if (parts > 2)
+        grey = (19595u * p[0] + 38470u * p[1] + 7471u * p[2] + 0x8000u) >> 16;
       for (int c = 0; c < channels; c++)
-        planes[c * plane] = parts < 3       ? p[0]
-                            : channels == 1 ? (uint8_t)(grey >> 16)
-                                            : p[c];
+        planes[c * plane] = parts < 3 || channels == 1 ? (uint8_t)grey : p[c];
     }
 }
 
@@ -7700,16 +7607,16 @@ static void vit__planes(uint8_t *planes, const uint8_t *image, int h, int w,
 static vit_result vit__decode(const char *path, const unsigned char *bytes,
     size_t size, int channels, uint8_t **pixels, int *height, int *width) {
   static const stbi_io_callbacks io = {
-      vit__source_read, vit__source_skip, vit__source_end};
+      vit__bytes_read, vit__bytes_skip, vit__bytes_end};
   const int n = (int)VIT__MIN(size, (size_t)INT_MAX);
-  vit__source s = {bytes, size, NULL, 0};
+  vit__bytes b = {bytes, size, NULL, 0};
   stbi_uc *image = NULL;
-  int h = 0, w = 0, parts = 0, orientation = 1;
-  const char *wrong = vit__scan_picture(bytes, size, &orientation);
+  int h = 0, w = 0, parts = 0, turn = 1;
+  const char *wrong = vit__scan_picture(bytes, size, &turn);
   /* The size first: a huge picture should not be unpacked. Of a damaged JPEG,
      not even that is safe. */
-  if (wrong && (size == 0 || bytes[0] == 0xFF)) {
-  } else if (stbi_info_from_memory(bytes, n, &w, &h, &parts)) {
+  if ((!wrong || (size > 0 && bytes[0] != 0xFF)) &&
+      stbi_info_from_memory(bytes, n, &w, &h, &parts)) {
     const double rows = fabs((double)h); /* below 0: a BMP, top row first */
     if (rows > (double)VIT__MOST_SIDE || w > VIT__MOST_SIDE ||
         rows * w > (double)VIT__MOST_PIXELS)
@@ -7721,22 +7628,19 @@ static vit_result vit__decode(const char *path, const unsigned char *bytes,
   } else if (!wrong) {
     wrong = stbi_failure_reason();
   }
-  if (!wrong) {
-    image = stbi_load_from_callbacks(&io, &s, &w, &h, &parts, 0);
-    if (!image) wrong = stbi_failure_reason();
-    if (s.beyond) wrong = "end before the picture does";
-  }
+  if (!wrong) image = stbi_load_from_callbacks(&io, &b, &w, &h, &parts, 0);
+  if (!wrong && !image) wrong = stbi_failure_reason();
+  if (b.beyond) wrong = "end before the picture does";
   if (!wrong)
     *pixels =
         (uint8_t *)vit__allocate((size_t)h * (size_t)w, (size_t)channels, path);
   if (*pixels) {
-    vit__planes(*pixels, image, h, w, parts, channels, orientation);
-    *height = orientation >= 5 ? w : h;
-    *width = orientation >= 5 ? h : w;
+    vit__planes(*pixels, image, h, w, parts, channels, turn);
+    *height = turn >= 5 ? w : h, *width = turn >= 5 ? h : w;
   }
   if (image) stbi_image_free(image);
   if (!wrong) return *pixels ? VIT_OK : VIT_ERR_NO_MEMORY;
-  if (s.beyond || wrong == vit__no_end)
+  if (b.beyond || wrong == vit__no_end)
     return vit__fail(VIT_ERR_FORMAT,
         "%.200s is cut off: its %.0f bytes %s; get it again", path,
         (double)size, wrong);
@@ -7753,8 +7657,7 @@ static vit_result vit__decode(const char *path, const unsigned char *bytes,
 
 VIT_DEF vit_result vit_image_load(
     const char *path, int channels, uint8_t **pixels, int *height, int *width) {
-  *pixels = NULL;
-  *height = *width = 0;
+  *pixels = NULL, *height = *width = 0;
   if (channels != 1 && channels != 3)
     return vit__fail(VIT_ERR_CONFIG,
         "channels is %d; a picture has 1 (grey) or 3 (RGB)", channels);
@@ -7780,106 +7683,81 @@ VIT_DEF void vit_image_free(uint8_t *pixels) {
 /* -- a folder per class -------------------------------------------------- */
 
 VIT_DEF vit_folder_config vit_folder_defaults(void) {
-  vit_folder_config c;
-  memset(&c, 0, sizeof c);
-  c.channels = 3;
-  c.height = c.width = 224;
+  vit_folder_config c = {3, 224, 224, 0, VIT_BILINEAR, NULL, NULL};
   return c;
 }
 
 #if !defined(_WIN32) && defined(STBI_INCLUDE_STB_IMAGE_H)
 #include <strings.h>
 
-static vit_result vit__check_folder_config(const vit_folder_config *c) {
-  const int side = c->height > c->width ? c->height : c->width;
-  if ((c->channels != 1 && c->channels != 3) || c->height < 1 || c->width < 1 ||
-      side > VIT__MOST_CROP)
-    return vit__fail(VIT_ERR_CONFIG,
-        "cannot make images of %d x %d x %d (height, width, channels); there "
-        "are 1 or 3 channels, and sides from 1 to %d",
-        c->height, c->width, c->channels, VIT__MOST_CROP);
-  if (c->resize && (c->resize < side || c->resize > VIT__MOST_CROP))
-    return vit__fail(VIT_ERR_CONFIG,
-        "resize is %d, but %d x %d pixels are cut out; it must be from %d to "
-        "%d, or 0 for the smallest that will do",
-        c->resize, c->height, c->width, side, VIT__MOST_CROP);
-  return vit__check_filter(c->filter);
-}
-
-/* What is below a folder: CLASS/ and CLASS/FILE, with a slash behind the names
-   of folders. First as it comes, each with its 0, then the files in order. */
+/* What is below a folder: CLASS and CLASS/FILE. First as it comes, each with
+   its 0, then the files in order. */
 typedef struct {
+  const char *dir;
   vit__text names;
-  int entries, classes, files;
-  const char **path;               /* [files] */
+  int count;                       /* of both, then files */
+  const char **path;               /* [count] */
   int in_class[VIT__MOST_CLASSES]; /* files */
 } vit__tree;
 
-/* Add what is in one folder below dir. What is neither file nor folder, such as
-   a socket, is left out: to open it may block. */
-static vit_result vit__list_folder(
-    vit__tree *t, const char *dir, const char *inside, int depth) {
-  const size_t base = strlen(dir) + 1; /* of a path: CLASS/FILE */
-  char path[VIT__MOST_PATH];
+/* Add what is in a folder: of dir itself (depth 0) the folders, else the files
+   and those of its folders. What is neither file nor folder, such as a socket,
+   is left out: to open it may block. */
+static vit_result vit__list_folder(vit__tree *t, char *path, int depth) {
+  const size_t end = strlen(path), room = VIT__MOST_PATH - end;
+  const size_t base = strlen(t->dir) + 1; /* where CLASS/FILE begins */
   struct dirent *entry;
+  struct stat info;
   vit_result r = VIT_OK;
-  DIR *folder;
-  snprintf(path, sizeof path, "%s%s%s", dir, *inside ? "/" : "", inside);
-  folder = opendir(path);
+  DIR *folder = opendir(path);
   if (!folder)
     return vit__fail(VIT_ERR_FILE, "cannot open the folder %.200s: %.100s",
         path, strerror(errno));
   while (!r && (entry = readdir(folder)) != NULL) {
-    const int n =
-        snprintf(path, sizeof path, "%s/%s%s", dir, inside, entry->d_name);
-    struct stat info;
+    const int n = snprintf(path + end, room, "/%s", entry->d_name);
     const int known = !stat(path, &info); /* else it will not open either */
     const int is_folder = known && S_ISDIR(info.st_mode);
-    const int is_file = !is_folder && (!known || S_ISREG(info.st_mode));
-    if (entry->d_name[0] == '.' || !(is_folder || (is_file && depth > 0)))
-      continue;
-    if (n > VIT__MOST_PATH - 2) /* a slash must fit */
+    const int is_file = depth > 0 && (!known || S_ISREG(info.st_mode));
+    if (entry->d_name[0] == '.' || !(is_folder || is_file)) continue;
+    if ((size_t)n >= room)
       r = vit__fail(VIT_ERR_FILE,
-          "a path in %.200s is longer than %d characters", dir,
-          VIT__MOST_PATH - 2);
+          "a path in %.200s is longer than %d characters", t->dir,
+          VIT__MOST_PATH - 1);
     else if (is_folder && depth > VIT__MOST_DEPTH)
       r = vit__fail(VIT_ERR_FILE,
           "%.200s is more than %d folders inside its class; is there a link "
           "back to a folder above?",
           path, VIT__MOST_DEPTH);
-    else if (t->entries == INT_MAX)
+    else if (is_folder && depth > 0)
+      r = vit__list_folder(t, path, depth + 1);
+    else if (t->count == INT_MAX)
       r = vit__fail(VIT_ERR_OVERFLOW, "there are more than %d files", INT_MAX);
-    if (r) break;
-    if (is_folder) strcat(path, "/");
-    vit__text_add(&t->names, path + base, strlen(path + base) + 1);
-    t->entries++;
+    else
+      vit__text_add(&t->names, path + base, strlen(path + base) + 1),
+          t->count++;
     if (t->names.failed) r = VIT_ERR_NO_MEMORY;
   }
   closedir(folder);
+  path[end] = '\0';
   return r;
 }
 
-/* The folders in dir are the classes; then each folder in its turn. */
-static vit_result vit__walk(vit__tree *t, const char *dir) {
-  char inside[VIT__MOST_PATH];
-  vit_result r = vit__list_folder(t, dir, "", 0);
-  t->classes = t->entries;
-  if (!r && t->classes < 2)
-    r = vit__fail(VIT_ERR_CONFIG,
-        "%.200s holds %d folders; it needs one for each class, at least 2", dir,
-        t->classes);
-  if (!r && t->classes > VIT__MOST_CLASSES)
-    r = vit__fail(VIT_ERR_CONFIG,
-        "%.200s holds %d folders, one for each class; there may be at most %d",
-        dir, t->classes, VIT__MOST_CLASSES);
-  for (size_t at = 0; !r && at < t->names.used; at += strlen(inside) + 1) {
-    int depth = 0;
-    strcpy(inside, t->names.at + at); /* which moves when it grows */
-    for (const char *p = inside; *p; p++) depth += *p == '/';
-    if (inside[strlen(inside) - 1] == '/')
-      r = vit__list_folder(t, dir, inside, depth);
-    else
-      t->files++;
+/* The folders in dir are the classes; then what is in each. */
+static vit_result vit__walk(vit__tree *t, vit_dataset *d) {
+  char path[VIT__MOST_PATH];
+  size_t at = 0; /* in the names, which move when they grow */
+  vit_result r;
+  snprintf(path, sizeof path, "%s", t->dir);
+  r = vit__list_folder(t, path, 0);
+  d->classes = t->count;
+  if (!r && (d->classes < 2 || d->classes > VIT__MOST_CLASSES))
+    r = vit__fail(VIT_ERR_CONFIG, "%.200s holds %d folders%s", t->dir, t->count,
+        t->count < 2 ? "; it needs one for each class, at least 2"
+                     : ", one for each class; there may be at most 256");
+  for (int k = 0; !r && k < d->classes; k++) {
+    snprintf(path, sizeof path, "%s/%s", t->dir, t->names.at + at);
+    at += strlen(t->names.at + at) + 1;
+    r = vit__list_folder(t, path, 1);
   }
   return r;
 }
@@ -7887,69 +7765,71 @@ static vit_result vit__walk(vit__tree *t, const char *dir) {
 /* By class, then by path, each as strcmp does: a slash ends the class. */
 static int vit__compare_paths(const void *a, const void *b) {
   const char *x = *(const char *const *)a, *y = *(const char *const *)b;
-  int ends;
-  while (*x == *y && *x != '/') x++, y++;
-  ends = (*y == '/') - (*x == '/');
-  return ends ? ends : strcmp(x, y);
-}
-
-/* Class k is called as its folder; n characters. */
-static vit_result vit__name_class(
-    vit_dataset *d, int k, const char *folder, int n, const char *dir) {
-  if (n >= VIT_NAME_SIZE)
-    return vit__fail(VIT_ERR_CONFIG,
-        "the name of class %.*s in %.200s has %d characters; rename the folder "
-        "to at most %d",
-        VIT__MIN(n, 100), folder, dir, n, VIT_NAME_SIZE - 1);
-  snprintf(d->names[k], VIT_NAME_SIZE, "%.*s", n, folder);
-  for (int j = 0; j < k; j++)
-    if (!strcasecmp(d->names[j], d->names[k]))
-      return vit__fail(VIT_ERR_CONFIG,
-          "the classes %s and %s in %.200s differ only in upper and lower "
-          "case; rename one, or put them together",
-          d->names[j], d->names[k], dir);
-  return VIT_OK;
+  while (*x == *y && *x && *x != '/') x++, y++;
+  if (!*x || !*y || (*x == '/') == (*y == '/')) return strcmp(x, y);
+  return *x == '/' ? -1 : 1;
 }
 
 /* Sort what was found: names of classes, and the list of files, each with its
    label, as if all could be read. */
-static vit_result vit__sort_tree(
-    vit__tree *t, vit_dataset *d, const char *dir) {
+static vit_result vit__sort_tree(vit__tree *t, vit_dataset *d) {
   const char *at = t->names.at;
+  int k = -1, n = t->count;
   vit_result r = VIT_OK;
-  int k = -1;
   t->path = (const char **)vit__allocate(
-      (size_t)t->entries, sizeof *t->path, "the list of files");
+      (size_t)n, sizeof *t->path, "the list of files");
   if (!t->path) return VIT_ERR_NO_MEMORY;
-  for (int i = 0; i < t->entries; i++, at += strlen(at) + 1) t->path[i] = at;
-  qsort(
-      (void *)t->path, (size_t)t->entries, sizeof *t->path, vit__compare_paths);
-  t->files = 0;
-  for (int i = 0; !r && i < t->entries; i++) {
-    const char *path = t->path[i], *slash = strchr(path, '/');
-    if (!slash[1]) {
-      r = vit__name_class(d, ++k, path, (int)(slash - path), dir);
-    } else if (path[strlen(path) - 1] != '/') {
+  for (int i = 0; i < n; i++, at += strlen(at) + 1) t->path[i] = at;
+  qsort((void *)t->path, (size_t)n, sizeof *t->path, vit__compare_paths);
+  t->count = 0;
+  for (int i = 0; !r && i < n; i++) {
+    const char *path = t->path[i];
+    if (!strchr(path, '/')) {
+      const int length = (int)strlen(path);
+      snprintf(d->names[++k], VIT_NAME_SIZE, "%s", path);
+      if (length >= VIT_NAME_SIZE)
+        r = vit__fail(VIT_ERR_CONFIG,
+            "the name of class %.100s in %.200s has %d characters; rename the "
+            "folder to at most %d",
+            path, t->dir, length, VIT_NAME_SIZE - 1);
+      for (int j = 0; !r && j < k; j++)
+        if (!strcasecmp(d->names[j], d->names[k]))
+          r = vit__fail(VIT_ERR_CONFIG,
+              "the classes %s and %s in %.200s differ only in upper and lower "
+              "case; rename one, or put them together",
+              d->names[j], d->names[k], t->dir);
+    } else {
       t->in_class[k]++;
-      d->labels[t->files] = (uint8_t)k;
-      t->path[t->files++] = path;
+      d->labels[t->count] = (uint8_t)k;
+      t->path[t->count++] = path;
     }
   }
-  for (k = 0; !r && k < t->classes; k++)
+  for (k = 0; !r && k < d->classes; k++)
     if (!t->in_class[k])
       r = vit__fail(VIT_ERR_CONFIG,
           "class %s in %.200s has no files; put pictures into it, or move it "
           "elsewhere",
-          d->names[k], dir);
+          d->names[k], t->dir);
   return r;
 }
 
-/* torchvision's Resize and CenterCrop: the shorter side becomes `side` (0: the
-   smallest for which side * long / short covers what is cut out), the longer
-   one is rounded down; halves are rounded to the even number. */
-static void vit__plan_crop(vit__axis *down, vit__axis *across, int64_t side) {
-  vit__axis *shorter = across->in <= down->in ? across : down;
-  vit__axis *longer = across->in <= down->in ? down : across;
+/* A file as an image. Returns 0, -1 if it had to grow, or why it failed. As in
+   torchvision's Resize and CenterCrop, the shorter side becomes `side` (resize
+   0: the smallest for which side * long / short covers what is cut out), the
+   longer one is rounded down; halves are rounded to the even number. */
+static int vit__read_photo(uint8_t *out, const char *dir, const char *file,
+    const vit_folder_config *c) {
+  vit__axis axis[2] = {
+      {0, 0, 0, c->height, 0, NULL}, {0, 0, 0, c->width, 0, NULL}};
+  vit__axis *shorter = axis, *longer = axis + 1;
+  int64_t side = c->resize;
+  char path[VIT__MOST_PATH];
+  uint8_t *pixels;
+  vit_result r;
+  snprintf(path, sizeof path, "%s/%s", dir, file);
+  r = vit_image_load(path, c->channels, &pixels, &axis[0].in, &axis[1].in);
+  if (r) return (int)r;
+  if (longer->in <= shorter->in) shorter++, longer--;
   if (!side) {
     side = ((int64_t)longer->out * shorter->in + longer->in - 1) / longer->in;
     if (side < shorter->out) side = shorter->out;
@@ -7957,65 +7837,46 @@ static void vit__plan_crop(vit__axis *down, vit__axis *across, int64_t side) {
   shorter->full = (int)side;
   longer->full = (int)(side * longer->in / shorter->in);
   for (int i = 0; i < 2; i++) {
-    vit__axis *a = i ? across : down;
-    const int rest = a->full - a->out;
-    a->at = rest / 2 + (rest & rest / 2 & 1);
+    const int rest = axis[i].full - axis[i].out;
+    axis[i].at = rest / 2 + (rest & rest / 2 & 1);
   }
-}
-
-enum { VIT__ENLARGED = -1 }; /* a picture that is smaller than it should be */
-
-/* Returns 0, VIT__ENLARGED, or why it cannot be read. */
-static int vit__read_photo(uint8_t *out, const char *dir, const char *file,
-    const vit_folder_config *c) {
-  vit__axis down = {0, 0, 0, c->height, 0, NULL, NULL};
-  vit__axis across = {0, 0, 0, c->width, 0, NULL, NULL};
-  char path[VIT__MOST_PATH];
-  uint8_t *pixels;
-  vit_result r;
-  snprintf(path, sizeof path, "%s/%s", dir, file);
-  r = vit_image_load(path, c->channels, &pixels, &down.in, &across.in);
-  if (r) return (int)r;
-  vit__plan_crop(&down, &across, c->resize);
-  r = vit__resize(out, pixels, c->channels, down, across, c->filter, 1);
+  r = vit__resize(out, pixels, c->channels, axis, c->filter, 1);
   vit_image_free(pixels);
-  if (r) return (int)r;
-  return down.full > down.in || across.full > across.in ? (int)VIT__ENLARGED
-                                                        : 0;
+  return r ? (int)r : -(side > shorter->in);
 }
 
 /* Decode in parallel, each file to where it will stay if all can be read; then,
    in their order, close the gaps. What failed is read again for its sentence,
    which is with the thread that failed. */
-static vit_result vit__read_photos(vit_dataset *d, const char *dir,
-    const vit__tree *t, const vit_folder_config *c) {
-  const int threads = vit__threads(VIT__MIN(vit_max_threads(), t->files));
+static vit_result vit__read_photos(
+    vit_dataset *d, const vit__tree *t, const vit_folder_config *c) {
+  const int threads = vit__threads(VIT__MIN(vit_max_threads(), t->count));
   const size_t image = vit__image_size(d);
   int read[VIT__MOST_CLASSES] = {0};
   vit_result r = VIT_OK;
   int *state = (int *)vit__allocate(
-      (size_t)t->files, sizeof *state, "the list of pictures");
+      (size_t)t->count, sizeof *state, "the list of pictures");
   if (!state) return VIT_ERR_NO_MEMORY;
   VIT__PARALLEL_FOR
   for (int own = 0; own < threads; own++)
-    for (int i = own; i < t->files; i += threads)
+    for (int i = own; i < t->count; i += threads)
       state[i] =
-          vit__read_photo(d->pixels + (size_t)i * image, dir, t->path[i], c);
-  for (int i = 0; !r && i < t->files; i++) {
+          vit__read_photo(d->pixels + (size_t)i * image, t->dir, t->path[i], c);
+  for (int i = 0; !r && i < t->count; i++) {
     uint8_t *pixels = d->pixels + (size_t)i * image;
-    const int label = d->labels[i];
+    const uint8_t label = d->labels[i];
     if (state[i] > 0 && state[i] != VIT_ERR_NO_MEMORY)
-      state[i] = vit__read_photo(pixels, dir, t->path[i], c);
+      state[i] = vit__read_photo(pixels, t->dir, t->path[i], c);
     if (state[i] == VIT_ERR_NO_MEMORY) {
       r = vit__fail(VIT_ERR_NO_MEMORY,
-          "out of memory: no room for %.100s/%.200s", dir, t->path[i]);
+          "out of memory: no room for %.100s/%.200s", t->dir, t->path[i]);
     } else if (state[i] > 0) {
       d->skipped++;
       if (c->skipped) c->skipped(vit_error(), c->user);
     } else {
       memmove(d->pixels + (size_t)d->count * image, pixels, image);
-      d->labels[d->count++] = (uint8_t)label;
-      d->enlarged += state[i] == VIT__ENLARGED;
+      d->labels[d->count++] = label;
+      d->enlarged += state[i] < 0;
       read[label]++;
     }
   }
@@ -8026,7 +7887,7 @@ static vit_result vit__read_photos(vit_dataset *d, const char *dir,
           "none of the %d files of class %s in %.200s can be read as a "
           "picture; is this a folder of photos? Put others into it, or move it "
           "elsewhere",
-          t->in_class[k], d->names[k], dir);
+          t->in_class[k], d->names[k], t->dir);
   return r;
 }
 #endif
@@ -8046,19 +7907,31 @@ VIT_DEF vit_result vit_dataset_folder(
       "STB_IMAGE_IMPLEMENTATION and include stb_image.h before vit.h",
       dir);
 #else
+  const int side = c->height > c->width ? c->height : c->width;
   vit__tree t;
-  vit_result r = vit__check_folder_config(c);
+  vit_result r = VIT_OK;
   memset(&t, 0, sizeof t);
-  d->channels = c->channels;
-  d->height = c->height;
-  d->width = c->width;
+  t.dir = dir;
+  if ((c->channels != 1 && c->channels != 3) || c->height < 1 || c->width < 1 ||
+      side > VIT__MOST_CROP)
+    r = vit__fail(VIT_ERR_CONFIG,
+        "cannot make images of %d x %d x %d (height, width, channels); there "
+        "are 1 or 3 channels, and sides from 1 to %d",
+        c->height, c->width, c->channels, VIT__MOST_CROP);
+  else if (c->resize && (c->resize < side || c->resize > VIT__MOST_CROP))
+    r = vit__fail(VIT_ERR_CONFIG,
+        "resize is %d, but %d x %d pixels are cut out; it must be from %d to "
+        "%d, or 0 for the smallest that will do",
+        c->resize, c->height, c->width, side, VIT__MOST_CROP);
+  else /* of no picture: is the filter known? */
+    r = vit_resize(NULL, NULL, 0, 1, 1, 1, 1, c->filter);
+  d->channels = c->channels, d->height = c->height, d->width = c->width;
   for (int i = 0; i < 3; i++) d->std[i] = 1;
-  if (!r) r = vit__walk(&t, dir);
-  d->classes = t.classes;
+  if (!r) r = vit__walk(&t, d);
   if (!r) r = vit__allocate_names(d);
-  if (!r) r = vit__allocate_images(d, t.files);
-  if (!r) r = vit__sort_tree(&t, d, dir);
-  if (!r) r = vit__read_photos(d, dir, &t, c);
+  if (!r) r = vit__allocate_images(d, t.count - d->classes);
+  if (!r) r = vit__sort_tree(&t, d);
+  if (!r) r = vit__read_photos(d, &t, c);
   snprintf(d->source, sizeof d->source,
       "photos, %d images of %d x %d x %d in %d classes, %.150s", d->count,
       d->height, d->width, d->channels, d->classes, dir);
