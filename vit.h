@@ -4601,6 +4601,10 @@ VIT_DEF int vit_schedule_observe(vit_schedule *s, double loss) {
 
 /* -- files that are replaced as a whole ---------------------------------- */
 
+static void vit__free(void *p) {
+  if (p) VIT_FREE(p);
+}
+
 /* Bytes or text that grow; a 0 follows the `used` ones. `failed`: there was no
    memory for them. */
 typedef struct {
@@ -4610,7 +4614,7 @@ typedef struct {
 } vit__text;
 
 static void vit__text_free(vit__text *t) {
-  if (t->at) VIT_FREE(t->at);
+  vit__free(t->at);
   memset(t, 0, sizeof *t);
 }
 
@@ -4620,8 +4624,7 @@ static int vit__text_room(vit__text *t, size_t n) {
     const size_t size = t->size / 2 * 3 + n + 256;
     char *bigger = (char *)vit__allocate(size, 1, "what a file holds");
     if (bigger && t->at) memcpy(bigger, t->at, t->used);
-    if (bigger && t->at) VIT_FREE(t->at);
-    if (bigger) t->at = bigger, t->size = size;
+    if (bigger) vit__free(t->at), t->at = bigger, t->size = size;
     t->failed = !bigger;
   }
   return !t->failed;
@@ -4672,31 +4675,6 @@ int fsync(int file);
 }
 #endif
 
-/* Write all n bytes; 0 if that failed. */
-static int vit__write_out(int file, const char *p, size_t n) {
-  while (n > 0) {
-    const unsigned part = (unsigned)VIT__MIN(n, (size_t)1 << 28);
-    const ptrdiff_t done = VIT__OS(write)(file, p, part);
-    if (done < 0 && errno == EINTR) continue;
-    if (done <= 0) return 0;
-    p += done, n -= (size_t)done;
-  }
-  return 1;
-}
-
-/* A name is on the disk when its folder is. */
-static void vit__flush_folder_of(char *path) {
-#ifndef _WIN32
-  char *slash = strrchr(path, '/');
-  int folder;
-  if (slash) slash[1] = '\0';
-  folder = open(slash ? path : ".", O_RDONLY);
-  if (folder >= 0) (void)!fsync(folder), close(folder);
-#else
-  (void)path;
-#endif
-}
-
 /* The pieces, one after another, become the file PATH, as described at
    vit_safetensors_write. They are written to PATH.PROCESS-NUMBER.tmp, which
    this call has made: threads or processes that replace PATH at the same time
@@ -4707,7 +4685,7 @@ typedef struct {
 } vit__piece;
 static vit_result vit__replace_file(
     const char *path, const vit__piece *pieces, int count) {
-  char temporary[560];
+  char temporary[560], *slash;
   int file = -1, good, why;
   if (strlen(path) > 500)
     return vit__fail(VIT_ERR_FILE,
@@ -4719,12 +4697,24 @@ static vit_result vit__replace_file(
   }
   good = file >= 0;
   if (good) errno = 0;
-  for (int i = 0; good && i < count; i++)
-    good = vit__write_out(file, (const char *)pieces[i].data, pieces[i].size);
+  for (int i = 0; good && i < count; i++) {
+    const char *p = (const char *)pieces[i].data;
+    for (size_t n = pieces[i].size; good && n > 0;) {
+      const unsigned part = (unsigned)VIT__MIN(n, (size_t)1 << 28);
+      const ptrdiff_t done = VIT__OS(write)(file, p, part);
+      if (done > 0)
+        p += done, n -= (size_t)done;
+      else
+        good = done < 0 && errno == EINTR;
+    }
+  }
   while (good && VIT__FLUSH(file)) good = errno == EINTR;
   if (file >= 0 && VIT__OS(close)(file)) good = 0;
   if (good && !VIT__RENAME(temporary, path)) {
-    vit__flush_folder_of(temporary);
+    /* a name is on the disk when its folder is; Windows opens no folder */
+    if ((slash = strrchr(temporary, '/'))) slash[1] = '\0';
+    file = VIT__OS(open)(slash ? temporary : ".", O_RDONLY);
+    if (file >= 0) (void)!VIT__FLUSH(file), VIT__OS(close)(file);
     return VIT_OK;
   }
   why = errno;
@@ -4738,24 +4728,19 @@ VIT_DEF vit_result vit_make_dir(const char *dir) {
   char path[512];
   const size_t n = strlen(dir);
   struct stat info;
-  int why = 0; /* the first thing that went wrong */
+  int why = ENOTDIR; /* or the first other thing that went wrong */
   if (n == 0 || n >= sizeof path)
     return vit__fail(VIT_ERR_FILE,
         "a folder's name has %.0f characters; it must have 1 to 511",
         (double)n);
-  memcpy(path, dir, n + 1);
   for (size_t i = 1; i <= n; i++) {
     if (dir[i] != '/' && dir[i] != '\0') continue;
-    path[i] = '\0';
-    if (VIT__MKDIR(path) && errno != EEXIST && !why) why = errno;
-    path[i] = dir[i];
+    snprintf(path, i + 1, "%s", dir);
+    if (VIT__MKDIR(path) && errno != EEXIST && why == ENOTDIR) why = errno;
   }
-  if (!stat(dir, &info)) {
-    if (S_ISDIR(info.st_mode)) return VIT_OK;
-    errno = ENOTDIR;
-  }
+  if (!stat(dir, &info) && S_ISDIR(info.st_mode)) return VIT_OK;
   return vit__fail(VIT_ERR_FILE, "cannot make the folder %.200s: %.100s", dir,
-      strerror(why ? why : errno));
+      strerror(why));
 }
 
 /* The whole file in memory; free it with VIT_FREE. */
@@ -4779,23 +4764,20 @@ static vit_result vit__read_file(
     r = vit__fail(VIT_ERR_FILE, "cannot read all %.0f bytes of %.200s",
         (double)*size, path);
   fclose(f);
-  if (r && *bytes) VIT_FREE(*bytes), *bytes = NULL;
+  if (r) vit__free(*bytes), *bytes = NULL;
   return r;
 }
 
 /* -- gzip ---------------------------------------------------------------- */
 
-static uint32_t vit__big32(const unsigned char *p) {
-  return (uint32_t)p[3] | (uint32_t)p[2] << 8 | (uint32_t)p[1] << 16 |
-         (uint32_t)p[0] << 24;
+/* A number of four bytes, its big end first or last. */
+static uint32_t vit__word(const unsigned char *p, int big_first) {
+  uint32_t word = 0;
+  for (int i = 0; i < 4; i++) word = word << 8 | p[big_first ? i : 3 - i];
+  return word;
 }
 
 #ifdef STBI_INCLUDE_STB_IMAGE_H
-static uint32_t vit__little32(const unsigned char *p) {
-  return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 |
-         (uint32_t)p[3] << 24;
-}
-
 /* CRC-32 of gzip (RFC 1952, section 8) and PNG. */
 static uint32_t vit__crc32(const unsigned char *p, size_t n) {
   uint32_t table[256], crc = 0xFFFFFFFFu;
@@ -4814,11 +4796,8 @@ static size_t vit__gzip_header(const unsigned char *p, size_t size) {
   if (size < 18 || p[0] != 0x1F || p[1] != 0x8B || p[2] != 8 || p[3] & 0xE0)
     return 0;
   if (p[3] & 4) at += 2 + (size_t)(p[10] | p[11] << 8); /* extra field */
-  for (int bit = 8; bit <= 16; bit *= 2) { /* name, comment: end with a zero */
-    if (!(p[3] & bit)) continue;
-    while (at < size && p[at]) at++;
-    at++;
-  }
+  for (int bit = 8; bit <= 16; bit *= 2) /* name, comment: end with a zero */
+    for (int more = p[3] & bit; more; at++) more = at < size && p[at];
   if (p[3] & 2) at += 2; /* checksum of the header */
   return at + 8 <= size ? at : 0;
 }
@@ -4846,8 +4825,8 @@ static size_t vit__gunzip_member(
   crc = vit__crc32((unsigned char *)out->at + out->used, (size_t)n);
   out->used += (size_t)n;
   for (; at + 8 <= size; at++) {
-    if (vit__little32(p + at) != crc) continue;
-    if (vit__little32(p + at + 4) != (uint32_t)n) continue;
+    if (vit__word(p + at, 0) != crc) continue;
+    if (vit__word(p + at + 4, 0) != (uint32_t)n) continue;
     for (next = at + 8; next < size && !p[next];) next++;
     if (next == size || vit__gzip_header(p + next, size - next)) return next;
     at = next - 8; /* what ends in these zeros has nothing else behind it */
@@ -4859,65 +4838,63 @@ static size_t vit__gunzip_member(
 /* If the file is gzip, replace its bytes by the unpacked ones. */
 static vit_result vit__gunzip(
     const char *path, unsigned char **bytes, size_t *size) {
-  const unsigned char *p = *bytes;
-  if (*size < 2 || p[0] != 0x1F || p[1] != 0x8B) return VIT_OK;
-#ifdef STBI_INCLUDE_STB_IMAGE_H
-  {
-    const size_t n = *size;
-    const uint32_t last = n < 18 ? 0 : vit__little32(p + n - 4);
-    size_t at = 0, took = 1;
-    vit__text out;
-    vit_result r;
-    memset(&out, 0, sizeof out);
-    if (!vit__gzip_header(p, n) || last / 1032 > n)
-      return vit__fail(VIT_ERR_FORMAT, "%.200s is a damaged gzip file", path);
-    if (n > INT_MAX / 2 || last > INT_MAX / 2)
-      return vit__fail(VIT_ERR_FORMAT,
-          "%.200s is too large to be unpacked here; unpack it with gunzip",
-          path);
-    for (; took && at < n; at += took)
-      took = vit__gunzip_member(&out, p + at, n - at, last | 0xFFFF);
-    if (took) {
-      VIT_FREE(*bytes);
-      *bytes = (unsigned char *)out.at;
-      *size = out.used;
-      return VIT_OK;
-    }
-    r = out.failed
-            ? VIT_ERR_NO_MEMORY
-            : vit__fail(VIT_ERR_FORMAT,
-                  "%.200s is damaged: its bytes do not give the %u bytes or "
-                  "the checksum that it promises; get it again",
-                  path, (unsigned)last);
-    vit__text_free(&out);
-    return r;
-  }
-#else
+  if (*size < 2 || (*bytes)[0] != 0x1F || (*bytes)[1] != 0x8B) return VIT_OK;
+#ifndef STBI_INCLUDE_STB_IMAGE_H
   return vit__fail(VIT_ERR_FORMAT,
       "%.200s is compressed; unpack it with gunzip, or define "
       "STB_IMAGE_IMPLEMENTATION and include stb_image.h before vit.h",
       path);
+#else
+  const unsigned char *p = *bytes;
+  const size_t n = *size;
+  const uint32_t last = n < 18 ? 0 : vit__word(p + n - 4, 0);
+  size_t took = 1;
+  vit__text out = {NULL, 0, 0, 0};
+  if (!vit__gzip_header(p, n) || last / 1032 > n)
+    return vit__fail(VIT_ERR_FORMAT, "%.200s is a damaged gzip file", path);
+  if (n > INT_MAX / 2 || last > INT_MAX / 2)
+    return vit__fail(VIT_ERR_FORMAT,
+        "%.200s is too large to be unpacked here; unpack it with gunzip", path);
+  for (size_t at = 0; took && at < n; at += took)
+    took = vit__gunzip_member(&out, p + at, n - at, last | 0xFFFF);
+  VIT_FREE(*bytes);
+  *bytes = (unsigned char *)out.at; /* the caller's, damaged or not */
+  *size = out.used;
+  if (took) return VIT_OK;
+  return out.failed
+             ? VIT_ERR_NO_MEMORY
+             : vit__fail(VIT_ERR_FORMAT,
+                   "%.200s is damaged: its bytes do not give the %u "
+                   "bytes or the checksum that it promises; get it again",
+                   path, (unsigned)last);
 #endif
 }
 
 /* -- data: IDX files ----------------------------------------------------- */
 
-/* Is this an IDX file of bytes with so many dimensions? They become shape. */
-static vit_result vit__check_idx(const char *path, const unsigned char *p,
-    size_t size, int dims, int *shape) {
+/* The values of an IDX file of bytes with so many dimensions, which become
+   shape. The caller frees them, on failure too. */
+static vit_result vit__read_idx(
+    const char *path, int dims, int *shape, uint8_t **values) {
   const size_t header = 4 + 4 * (size_t)dims;
   double expected = 1;
+  size_t size = 0;
+  uint32_t magic;
+  vit_result r = vit__read_file(path, values, &size);
+  if (!r) r = vit__gunzip(path, values, &size);
+  if (r) return r;
   if (size >= 4 && size < header)
     return vit__fail(VIT_ERR_FORMAT,
         "%.200s is cut off: it has %.0f bytes, its header alone needs %.0f",
         path, (double)size, (double)header);
-  if (size < 4 || vit__big32(p) != 0x800u + (uint32_t)dims)
+  magic = size < 4 ? 0 : vit__word(*values, 1);
+  if (magic != 0x800u + (uint32_t)dims)
     return vit__fail(VIT_ERR_FORMAT,
         "%.200s is not an IDX file of %s: it starts with %u instead of %u",
-        path, dims == 3 ? "images" : "labels", size < 4 ? 0u : vit__big32(p),
-        0x800u + (unsigned)dims);
+        path, dims == 3 ? "images" : "labels", magic, 0x800u + (unsigned)dims);
   for (int d = 0; d < dims; d++) {
-    const uint32_t n = vit__big32(p + 4 + 4 * d), most = d ? 4096 : 100000000;
+    const uint32_t n = vit__word(*values + 4 + 4 * d, 1);
+    const uint32_t most = d ? 4096 : 100000000;
     if (n < 1 || n > most)
       return vit__fail(VIT_ERR_FORMAT,
           "%.200s says its dimension %d is %u; it must be from 1 to %u", path,
@@ -4925,32 +4902,24 @@ static vit_result vit__check_idx(const char *path, const unsigned char *p,
     shape[d] = (int)n;
     expected *= n;
   }
-  if ((double)(size - header) != expected)
+  size -= header;
+  if ((double)size != expected)
     return vit__fail(VIT_ERR_FORMAT,
         "%.200s should hold %.0f bytes after its header, but holds %.0f; get "
         "it again",
-        path, expected, (double)(size - header));
+        path, expected, (double)size);
+  memmove(*values, *values + header, size);
   return VIT_OK;
 }
 
-/* The values of such a file. */
-static vit_result vit__read_idx(
-    const char *path, int dims, int *shape, uint8_t **values) {
-  const size_t header = 4 + 4 * (size_t)dims;
-  size_t size = 0;
-  vit_result r = vit__read_file(path, values, &size);
-  if (!r) r = vit__gunzip(path, values, &size);
-  if (!r) r = vit__check_idx(path, *values, size, dims, shape);
-  if (!r) memmove(*values, *values + header, size - header);
-  return r;
-}
+enum { VIT__MOST_CLASSES = 256 }; /* a label is one byte */
 
 VIT_DEF vit_result vit_dataset_idx(
     vit_dataset *d, const char *images, const char *labels, int classes) {
   int shape[3] = {0, 0, 0};
   vit_result r;
   memset(d, 0, sizeof *d);
-  if (classes < 1 || classes > 256)
+  if (classes < 1 || classes > VIT__MOST_CLASSES)
     return vit__fail(
         VIT_ERR_CONFIG, "classes is %d; it must be from 1 to 256", classes);
   r = vit__read_idx(images, 3, shape, &d->pixels);
@@ -4964,17 +4933,12 @@ VIT_DEF vit_result vit_dataset_idx(
       r = vit__fail(VIT_ERR_FORMAT,
           "label %d of image %d in %.200s is not a class from 0 to %d",
           d->labels[i], i, labels, classes - 1);
-  if (r) {
-    vit_dataset_free(d);
-    return r;
-  }
-  d->channels = 1;
-  d->height = shape[1];
-  d->width = shape[2];
+  d->channels = 1, d->height = shape[1], d->width = shape[2];
   d->classes = classes;
   for (int c = 0; c < 3; c++) d->std[c] = 1;
   snprintf(d->source, sizeof d->source, "%.250s", images);
-  return VIT_OK;
+  if (r) vit_dataset_free(d);
+  return r;
 }
 
 /* The folder of the data: dir, or VIT_DATA, or ./data; NULL with a sentence if
@@ -5008,10 +4972,9 @@ static const char *vit__digits_name(const vit_dataset *d, vit_split split) {
       split == VIT_TRAIN ? "\5\0\4\1\11\2\1\3" : "\7\2\1\0\4\1\4\11";
   int mixed = d->count >= 20 && memcmp(d->labels, d->labels + 10, 10) != 0;
   if (d->count >= 8 && !memcmp(d->labels, known, 8)) return "MNIST";
-  for (int i = 0; i + 10 <= d->count; i += 10) {
-    int seen = 0;
-    for (int j = i; j < i + 10; j++) seen |= 1 << d->labels[j];
-    if (seen != 1023) mixed = 0;
+  for (int i = 0, seen = 0; i < d->count / 10 * 10; i++) {
+    seen = (i % 10 ? seen : 0) | 1 << d->labels[i];
+    if (i % 10 == 9 && seen != 1023) mixed = 0;
   }
   return mixed ? "drawn digits (not MNIST)"
                : "images in MNIST's files (not MNIST)";
@@ -5025,8 +4988,7 @@ VIT_DEF vit_result vit_dataset_mnist(
   int i = 0;
   vit_result r;
   memset(d, 0, sizeof *d);
-  dir = vit__data_dir(dir);
-  if (!dir) return VIT_ERR_FILE;
+  if (!(dir = vit__data_dir(dir))) return VIT_ERR_FILE;
   snprintf(name, sizeof name, "%s-images-idx3-ubyte", stem);
   while (i < 3 && !vit__find_data(images, sizeof images, dir, folders[i], name))
     i++;
@@ -5040,21 +5002,17 @@ VIT_DEF vit_result vit_dataset_mnist(
     return vit__fail(VIT_ERR_FILE,
         "found %.250s, but not its labels %s (or .gz)", images, name);
   r = vit_dataset_idx(d, images, labels, 10);
-  if (r) return r;
-  snprintf(d->source, sizeof d->source, "%s, %d %s images of %d x %d, %.150s",
-      vit__digits_name(d, split), d->count,
-      split == VIT_TRAIN ? "training" : "test", d->height, d->width, images);
-  return VIT_OK;
+  if (!r)
+    snprintf(d->source, sizeof d->source, "%s, %d %s images of %d x %d, %.150s",
+        vit__digits_name(d, split), d->count,
+        split == VIT_TRAIN ? "training" : "test", d->height, d->width, images);
+  return r;
 }
 
 /* -- datasets ------------------------------------------------------------ */
 
-enum { VIT__MOST_CLASSES = 256 }; /* a label is one byte */
-
 VIT_DEF void vit_dataset_free(vit_dataset *d) {
-  if (d->pixels) VIT_FREE(d->pixels);
-  if (d->labels) VIT_FREE(d->labels);
-  if (d->names) VIT_FREE(d->names);
+  vit__free(d->pixels), vit__free(d->labels), vit__free(d->names);
   memset(d, 0, sizeof *d);
 }
 
@@ -5074,10 +5032,9 @@ VIT_DEF const char *vit_class_name(const vit_dataset *d, int k) {
 static vit_result vit__allocate_names(vit_dataset *d) {
   const size_t size = (size_t)d->classes * VIT_NAME_SIZE;
   void *names = vit__allocate(size, 1, "the names of the classes");
-  if (!names) return VIT_ERR_NO_MEMORY;
-  memset(names, 0, size);
+  if (names) memset(names, 0, size);
   d->names = (char(*)[VIT_NAME_SIZE])names;
-  return VIT_OK;
+  return names ? VIT_OK : VIT_ERR_NO_MEMORY;
 }
 
 /* Bytes of one image. */
@@ -5087,10 +5044,9 @@ static size_t vit__image_size(const vit_dataset *d) {
 
 /* Room for `count` images of d's sizes. */
 static vit_result vit__allocate_images(vit_dataset *d, int count) {
-  d->pixels =
-      (uint8_t *)vit__allocate((size_t)count, vit__image_size(d), "the images");
-  if (d->pixels)
-    d->labels = (uint8_t *)vit__allocate((size_t)count, 1, "the labels");
+  const size_t n = (size_t)count;
+  d->pixels = (uint8_t *)vit__allocate(n, vit__image_size(d), "the images");
+  if (d->pixels) d->labels = (uint8_t *)vit__allocate(n, 1, "the labels");
   return d->labels ? VIT_OK : VIT_ERR_NO_MEMORY;
 }
 
@@ -5128,8 +5084,8 @@ static vit_result vit__check_dataset(
         c->image_width,
         d->channels != c->channels ? "" : "; vit_dataset_resize can help");
   for (int k = 0; k < VIT__MIN(d->channels, 3); k++)
-    if (!(d->std[k] > 0 && d->std[k] <= FLT_MAX &&
-            fabsf(d->mean[k]) <= FLT_MAX))
+    if (!VIT__IS_FINITE(d->mean[k]) || !VIT__IS_FINITE(d->std[k]) ||
+        d->std[k] <= 0)
       return vit__fail(VIT_ERR_CONFIG,
           "mean and std of channel %d of the %s set are %g and %g; mean must "
           "be finite, std finite and above 0 (0 and 1 for none)",
@@ -5145,20 +5101,16 @@ static vit_result vit__check_dataset(
    sum is `all`: rounded down; what is left goes to the largest remainders. */
 static void vit__set_quotas(int *quotas, const int *counts, int held, int all) {
   int64_t rest[VIT__MOST_CLASSES];
-  int left = held;
+  int left = held, most;
   for (int k = 0; k < VIT__MOST_CLASSES; k++) {
-    const int64_t product = (int64_t)held * counts[k];
-    quotas[k] = (int)(product / all);
-    rest[k] = product % all;
+    rest[k] = (int64_t)held * counts[k];
+    quotas[k] = (int)(rest[k] / all);
+    rest[k] %= all;
     left -= quotas[k];
   }
-  while (left-- > 0) {
-    int most = 0;
-    for (int k = 1; k < VIT__MOST_CLASSES; k++)
+  for (; left > 0; left--, quotas[most]++, rest[most] = 0)
+    for (int k = most = 0; k < VIT__MOST_CLASSES; k++)
       if (rest[k] > rest[most]) most = k;
-    quotas[most]++;
-    rest[most] = 0;
-  }
 }
 
 VIT_DEF vit_result vit_dataset_split(
@@ -5166,46 +5118,43 @@ VIT_DEF vit_result vit_dataset_split(
   int counts[VIT__MOST_CLASSES] = {0}, quotas[VIT__MOST_CLASSES];
   vit_rng rng = vit_rng_create(seed, VIT__SALT_SPLIT);
   const size_t size = vit__image_size(d);
-  const int all = d->count;
-  char source[sizeof d->source];
+  const vit_dataset all = *d;
   vit_result r;
   memset(held, 0, sizeof *held);
-  if (held_back < 1 || held_back >= all)
+  if (held_back < 1 || held_back >= all.count)
     return vit__fail(VIT_ERR_CONFIG,
         "cannot hold back %d of %d images; it must be at least 1, and at least "
         "1 must stay",
-        held_back, all);
-  *held = *d;
+        held_back, all.count);
+  *held = all;
+  held->pixels = held->labels = NULL, held->names = NULL;
   held->count = held->skipped = held->enlarged = 0;
-  held->pixels = held->labels = NULL;
-  held->names = NULL;
   r = vit__allocate_images(held, held_back);
-  if (!r && d->names) r = vit__allocate_names(held);
+  if (!r && all.names) r = vit__allocate_names(held);
   if (r) {
     vit_dataset_free(held);
     return r;
   }
-  if (d->names)
-    memcpy(held->names, d->names, (size_t)d->classes * sizeof *d->names);
-  for (int i = 0; i < all; i++) counts[d->labels[i]]++;
-  vit__set_quotas(quotas, counts, held_back, all);
+  for (int k = 0; all.names && k < all.classes; k++)
+    memcpy(held->names[k], all.names[k], VIT_NAME_SIZE);
+  for (int i = 0; i < all.count; i++) counts[all.labels[i]]++;
+  vit__set_quotas(quotas, counts, held_back, all.count);
   d->count = 0;
-  for (int i = 0; i < all; i++) {
+  for (int i = 0; i < all.count; i++) {
     /* Knuth's selection sampling: of the images of a class that are still to
        come, each is as likely to be taken. */
-    const int k = d->labels[i];
+    const int k = all.labels[i];
     const uint32_t at = vit_random_below(&rng, (uint32_t)counts[k]--);
     vit_dataset *to = at < (uint32_t)quotas[k] ? held : d;
-    if (to == held) quotas[k]--;
-    memmove(to->pixels + (size_t)to->count * size, d->pixels + (size_t)i * size,
-        size);
+    quotas[k] -= to == held;
+    memmove(to->pixels + (size_t)to->count * size,
+        all.pixels + (size_t)i * size, size);
     to->labels[to->count++] = (uint8_t)k;
   }
-  memcpy(source, d->source, sizeof source);
-  snprintf(held->source, sizeof source, "%d of %d held back from %.200s",
-      held->count, all, source);
-  snprintf(d->source, sizeof source, "%d of %d left of %.200s", d->count, all,
-      source);
+  snprintf(held->source, sizeof held->source, "%d of %d held back from %.200s",
+      held->count, all.count, all.source);
+  snprintf(d->source, sizeof d->source, "%d of %d left of %.200s", d->count,
+      all.count, all.source);
   return VIT_OK;
 }
 
@@ -5248,7 +5197,7 @@ VIT_DEF int vit_augment_field(vit_augment *a, int i, const char **name,
 
 VIT_DEF vit_result vit_augment_check(const vit_augment *a) {
 #define VIT__FIELD(field, largest, meaning)                                    \
-  if (!(a->field >= 0 && a->field <= largest))                                 \
+  if (!VIT__IS_WITHIN(a->field, 0, largest))                                   \
     return vit__fail(VIT_ERR_CONFIG,                                           \
         "augmentation: %s is %g; it must be from 0 to %d", #field,             \
         (double)a->field, largest);
@@ -5313,11 +5262,10 @@ static double vit__spread(vit_rng *rng, double most) {
 static void vit__crop(vit__draw *w, double least, vit_rng *rng) {
   double area = least + (1 - least) * (double)vit_random_uniform(rng);
   double ratio = exp(vit__spread(rng, log(4.0 / 3)));
-  double sx = fmin(sqrt(area * ratio), 1), sy = fmin(area / sx, 1), x0, y0;
+  double sx = fmin(sqrt(area * ratio), 1), sy = fmin(area / sx, 1), x0;
   sx = area / sy;
   x0 = vit__spread(rng, 1 - sx);
-  y0 = vit__spread(rng, 1 - sy);
-  vit__move(w, sx, 0, 0, sy, x0, y0);
+  vit__move(w, sx, 0, 0, sy, x0, vit__spread(rng, 1 - sy));
 }
 
 /* RandAugment (Cubuk et al. 2020): one of these at a given strength, 0..1. */
@@ -5340,29 +5288,27 @@ static void vit__random_change(
 
 static vit__draw vit__draw_changes(
     const vit_augment *a, double aspect, vit_rng *rng) {
-  vit__draw w;
-  memset(&w, 0, sizeof w);
-  w.from[0][0] = w.from[1][1] = 1;
-  w.brightness = w.contrast = 1;
-  if (a->crop > 0) vit__crop(&w, (double)a->crop, rng);
+  vit__draw w = {{{1, 0, 0}, {0, 1, 0}}, 0, 1, 1, 0};
+  double v;
+  if (a->crop > 0) vit__crop(&w, a->crop, rng);
   if (a->shift > 0) {
-    const double x = vit__spread(rng, 2 * (double)a->shift);
-    vit__move(&w, 1, 0, 0, 1, x, vit__spread(rng, 2 * (double)a->shift));
+    v = vit__spread(rng, 2 * (double)a->shift);
+    vit__move(&w, 1, 0, 0, 1, v, vit__spread(rng, 2 * (double)a->shift));
   }
-  if (a->rotate > 0) vit__turn(&w, vit__spread(rng, (double)a->rotate), aspect);
+  if (a->rotate > 0) vit__turn(&w, vit__spread(rng, a->rotate), aspect);
   if (a->scale > 0) {
-    const double s = exp(vit__spread(rng, log(1 + (double)a->scale)));
-    vit__move(&w, s, 0, 0, s, 0, 0);
+    v = exp(vit__spread(rng, log(1 + (double)a->scale)));
+    vit__move(&w, v, 0, 0, v, 0, 0);
   }
   if (a->shear > 0) {
-    const double t = tan(vit__spread(rng, (double)a->shear) * VIT_PI / 180);
-    vit__move(&w, 1, t / aspect, 0, 1, 0, 0);
+    v = tan(vit__spread(rng, a->shear) * VIT_PI / 180);
+    vit__move(&w, 1, v / aspect, 0, 1, 0, 0);
   }
   if (vit_random_uniform(rng) < a->flip) vit__move(&w, -1, 0, 0, 1, 0, 0);
   if (vit_random_uniform(rng) < a->flip_vertical)
     vit__move(&w, 1, 0, 0, -1, 0, 0);
-  w.brightness += (float)vit__spread(rng, (double)a->brightness);
-  w.contrast += (float)vit__spread(rng, (double)a->contrast);
+  w.brightness += (float)vit__spread(rng, a->brightness);
+  w.contrast += (float)vit__spread(rng, a->contrast);
   w.erases = vit_random_uniform(rng) < a->erase;
   for (int i = 0; i < (int)a->rand_ops; i++)
     vit__random_change(&w, (double)a->rand_strength / 10, aspect, rng);
@@ -5412,41 +5358,36 @@ static void vit__bend(float *field, float *room, int h, int w, double strength,
   for (vit_idx i = 0; i < (vit_idx)h * w; i++) field[i] = factor * room[i];
 }
 
-/* Grey levels 0..255 at a place between four pixels; outside, the picture goes
-   on as it is at its edge. */
-static void vit__sample(float *out, const uint8_t *pixels, int C, int h, int w,
-    double x, double y) {
-  const vit_idx plane = (vit_idx)h * w;
-  vit_idx x0, y0, x1, y1;
-  float fx, fy;
-  x = x > 0 ? x < w - 1 ? x : w - 1 : 0;
-  y = y > 0 ? y < h - 1 ? y : h - 1 : 0;
-  x0 = (vit_idx)x, y0 = (vit_idx)y;
-  x1 = VIT__MIN(x0 + 1, w - 1), y1 = VIT__MIN(y0 + 1, h - 1);
-  fx = (float)(x - (double)x0), fy = (float)(y - (double)y0);
-  for (vit_idx c = 0; c < C; c++, pixels += plane) {
-    const uint8_t *up = pixels + y0 * w, *down = pixels + y1 * w;
-    float top = (float)up[x0] * (1 - fx) + (float)up[x1] * fx;
-    float low = (float)down[x0] * (1 - fx) + (float)down[x1] * fx;
-    out[c * plane] = top * (1 - fy) + low * fy;
-  }
-}
-
-/* Grey levels of the moved and bent picture; bend [2,height,width] or NULL. */
+/* Grey levels of the moved and bent picture, each from a place between four
+   pixels of the input; outside, that goes on as it is at its edge. bend
+   [2,height,width] or NULL. */
 static void vit__warp(float *out, const uint8_t *pixels, const vit_dataset *d,
     const double from[2][3], const float *bend) {
-  const int h = d->height, w = d->width;
-  vit_idx i = 0;
-  for (int y = 0; y < h; y++)
-    for (int x = 0; x < w; x++, i++) {
-      const double u = (2 * x + 1 - w) / (double)w; /* -1 .. 1 */
-      const double v = (2 * y + 1 - h) / (double)h;
-      const double *fx = from[0], *fy = from[1];
-      double px = ((fx[0] * u + fx[1] * v + fx[2]) * w + w - 1) / 2;
-      double py = ((fy[0] * u + fy[1] * v + fy[2]) * h + h - 1) / 2;
-      if (bend) px += (double)bend[i], py += (double)bend[(vit_idx)h * w + i];
-      vit__sample(out + i, pixels, d->channels, h, w, px, py);
+  const int size[2] = {d->width, d->height};
+  const vit_idx w = size[0], plane = w * size[1];
+  for (vit_idx i = 0; i < plane; i++) {
+    const double u = (double)(2 * (i % w) + 1 - w) / size[0]; /* -1 .. 1 */
+    const double v = (double)(2 * (i / w) + 1 - size[1]) / size[1];
+    vit_idx near[2], next[2];
+    float f[2];
+    for (int axis = 0; axis < 2; axis++) {
+      const double *m = from[axis], n = size[axis];
+      double at = ((m[0] * u + m[1] * v + m[2]) * n + n - 1) / 2;
+      if (bend) at += (double)bend[axis * plane + i];
+      at = at > 0 ? at < n - 1 ? at : n - 1 : 0;
+      near[axis] = (vit_idx)at;
+      next[axis] = VIT__MIN(near[axis] + 1, size[axis] - 1);
+      f[axis] = (float)(at - (double)near[axis]);
     }
+    for (vit_idx c = 0; c < d->channels; c++) {
+      const uint8_t *up = pixels + c * plane + near[1] * w;
+      const uint8_t *down = pixels + c * plane + next[1] * w;
+      float top = (float)up[near[0]] * (1 - f[0]) + (float)up[next[0]] * f[0];
+      float low =
+          (float)down[near[0]] * (1 - f[0]) + (float)down[next[0]] * f[0];
+      out[c * plane + i] = top * (1 - f[1]) + low * f[1];
+    }
+  }
 }
 
 /* Brightness multiplies, contrast stretches from the mean of all channels; then
@@ -5503,10 +5444,8 @@ VIT_DEF void vit_augment_image(float *out, const vit_dataset *d, int index,
   else
     for (vit_idx i = 0; i < n; i++) out[i] = (float)pixels[i];
   if (draw.brightness != 1 || draw.contrast != 1) vit__colour(out, n, &draw);
-  for (vit_idx i = 0; i < n; i++) {
-    const vit_idx c = i / plane % 3;
-    out[i] = (out[i] / 255.0f - d->mean[c]) / d->std[c];
-  }
+  for (vit_idx i = 0; i < n; i++)
+    out[i] = (out[i] / 255.0f - d->mean[i / plane % 3]) / d->std[i / plane % 3];
   if (draw.erases) {
     /* Random erasing (Zhong et al. 2020): 2 to 33 % of the area become the
        mean, which is 0 after normalising. */
@@ -5542,56 +5481,47 @@ static void vit__blend(float *a, float *b, vit_idx n, float lambda) {
    targets are blended in the same parts. */
 static void vit__mix(vit_loader *l, int i, int n, vit_rng *rng) {
   const vit_dataset *d = l->data;
-  const vit_augment *a = &l->augment;
+  const float mixup = l->augment.mixup, cutmix = l->augment.cutmix;
   const vit_idx pixels = (vit_idx)vit__image_size(d), j = n - 1 - i;
-  float *first = l->images + i * pixels, *second = l->images + j * pixels;
-  const int cuts =
-      a->cutmix > 0 && (!(a->mixup > 0) || (vit_random_u32(rng) & 1));
-  float lambda = (float)vit__beta((double)(cuts ? a->cutmix : a->mixup), rng);
-  if (cuts)
-    lambda =
-        1 - (float)vit__exchange(first, second, d, 1 - (double)lambda, 1, rng) /
-                (float)(d->height * d->width);
-  else
-    vit__blend(first, second, pixels, lambda);
+  float *a = l->images + i * pixels, *b = l->images + j * pixels;
+  const int cuts = cutmix > 0 && (!(mixup > 0) || (vit_random_u32(rng) & 1));
+  float lambda = (float)vit__beta(cuts ? cutmix : mixup, rng);
+  if (cuts) {
+    const int box = vit__exchange(a, b, d, 1 - (double)lambda, 1, rng);
+    lambda = 1 - (float)box / (float)(d->height * d->width);
+  } else
+    vit__blend(a, b, pixels, lambda);
   vit__blend(l->targets + (vit_idx)i * l->classes, l->targets + j * l->classes,
       l->classes, lambda);
 }
 
 /* -- batches ------------------------------------------------------------- */
 
-static void vit__plan_loader(vit_loader *l, vit_arena *a) {
-  const size_t B = (size_t)l->batch, pixels = vit__image_size(l->data);
-  l->order = (int *)vit_arena_take(a, (size_t)l->data->count, sizeof(int));
-  l->images = (float *)vit_arena_take(a, B * pixels, sizeof(float));
-  l->targets =
-      (float *)vit_arena_take(a, B * (size_t)l->classes, sizeof(float));
-  l->scratch = (float *)vit_arena_take(
-      a, (size_t)l->threads * vit_augment_scratch(l->data), sizeof(float));
-}
-
 VIT_DEF vit_result vit_loader_create(vit_loader *l, const vit_dataset *d,
     const vit_model *m, const vit_augment *a, int batch, float smoothing,
     uint64_t seed) {
+  const size_t B = (size_t)batch, one = sizeof(float);
   vit_result r = vit__check_batch(batch);
   memset(l, 0, sizeof *l);
   if (!r) r = vit__check_dataset(m, d, "training");
   if (!r) r = vit_augment_check(a);
   if (!r) r = vit__check_smoothing(smoothing);
   if (r) return r;
-  l->data = d;
-  l->augment = *a;
-  l->batch = batch;
+  l->data = d, l->augment = *a, l->batch = batch;
   l->classes = m->config.classes;
   l->threads = vit_model_threads(m);
-  l->smoothing = smoothing;
-  l->seed = seed;
-  vit__plan_loader(l, &l->arena);
-  r = vit_arena_allocate(&l->arena, "batch");
-  if (r) return r;
-  vit__plan_loader(l, &l->arena);
-  vit_loader_epoch(l, 0);
-  return VIT_OK;
+  l->smoothing = smoothing, l->seed = seed;
+  for (int walk = 0; !r && walk < 2; walk++) { /* measure, then assign */
+    vit_arena *p = &l->arena;
+    l->order = (int *)vit_arena_take(p, (size_t)d->count, sizeof(int));
+    l->images = (float *)vit_arena_take(p, B * vit__image_size(d), one);
+    l->targets = (float *)vit_arena_take(p, B * (size_t)l->classes, one);
+    l->scratch = (float *)vit_arena_take(
+        p, (size_t)l->threads * vit_augment_scratch(d), one);
+    if (!walk) r = vit_arena_allocate(p, "batch");
+  }
+  if (!r) vit_loader_epoch(l, 0);
+  return r;
 }
 
 VIT_DEF void vit_loader_free(vit_loader *l) {
