@@ -4618,8 +4618,8 @@ static void vit__text_free(vit__text *t) {
   memset(t, 0, sizeof *t);
 }
 
-/* Make room for n more; 0 if there is none. */
-static int vit__text_room(vit__text *t, size_t n) {
+/* Append n bytes, or only make room for them; 0 if there is no memory. */
+static int vit__text_add(vit__text *t, const char *more, size_t n) {
   if (!t->failed && t->size - t->used <= n) {
     const size_t size = t->size / 2 * 3 + n + 256;
     char *bigger = (char *)vit__allocate(size, 1, "what a file holds");
@@ -4627,14 +4627,10 @@ static int vit__text_room(vit__text *t, size_t n) {
     if (bigger) vit__free(t->at), t->at = bigger, t->size = size;
     t->failed = !bigger;
   }
-  return !t->failed;
-}
-
-static void vit__text_add(vit__text *t, const char *more, size_t n) {
-  if (!vit__text_room(t, n)) return;
+  if (t->failed || !more) return !t->failed;
   memcpy(t->at + t->used, more, n);
-  t->used += n;
-  t->at[t->used] = '\0';
+  t->at[t->used += n] = '\0';
+  return 1;
 }
 
 /* At most 500 bytes at a time. */
@@ -4817,7 +4813,7 @@ static size_t vit__gunzip_member(
   int n = -1;
   for (; n < 0; room *= 2) {
     room = VIT__MIN(room, most);
-    if (!vit__text_room(out, room)) return 0;
+    if (!vit__text_add(out, NULL, room)) return 0;
     n = stbi_zlib_decode_noheader_buffer(
         out->at + out->used, (int)room, (const char *)p + at, (int)(size - at));
     if (n < 0 && room == most) return 0;
@@ -5052,19 +5048,14 @@ static vit_result vit__allocate_images(vit_dataset *d, int count) {
 
 VIT_DEF void vit_dataset_batch(
     const vit_dataset *d, const int *order, int n, float *images, int *labels) {
-  const vit_idx plane = (vit_idx)d->height * d->width;
-  for (vit_idx c = 0; c < d->channels; c++) {
-    float value[256]; /* what each grey level becomes */
-    for (int v = 0; v < 256; v++)
-      value[v] = ((float)v / 255.0f - d->mean[c % 3]) / d->std[c % 3];
-    for (vit_idx i = 0; i < n; i++) {
-      const uint8_t *p =
-          d->pixels + (order[i] * (vit_idx)d->channels + c) * plane;
-      float *to = images + (i * d->channels + c) * plane;
-      for (vit_idx j = 0; j < plane; j++) to[j] = value[p[j]];
-    }
+  const size_t size = vit__image_size(d);
+  vit_rng rng = {0, 0, 0};
+  vit_augment none; /* all changes are off: there is nothing to bend in */
+  memset(&none, 0, sizeof none);
+  for (int i = 0; i < n; i++, images += size) {
+    vit_augment_image(images, d, order[i], &none, &rng, NULL);
+    if (labels) labels[i] = d->labels[order[i]];
   }
-  for (vit_idx i = 0; labels && i < n; i++) labels[i] = d->labels[order[i]];
 }
 
 /* Does a dataset fit a model? */
@@ -5120,21 +5111,18 @@ VIT_DEF vit_result vit_dataset_split(
   const size_t size = vit__image_size(d);
   const vit_dataset all = *d;
   vit_result r;
-  memset(held, 0, sizeof *held);
-  if (held_back < 1 || held_back >= all.count)
-    return vit__fail(VIT_ERR_CONFIG,
-        "cannot hold back %d of %d images; it must be at least 1, and at least "
-        "1 must stay",
-        held_back, all.count);
   *held = all;
   held->pixels = held->labels = NULL, held->names = NULL;
   held->count = held->skipped = held->enlarged = 0;
-  r = vit__allocate_images(held, held_back);
+  if (held_back < 1 || held_back >= all.count)
+    r = vit__fail(VIT_ERR_CONFIG,
+        "cannot hold back %d of %d images; it must be at least 1, and at least "
+        "1 must stay",
+        held_back, all.count);
+  else
+    r = vit__allocate_images(held, held_back);
   if (!r && all.names) r = vit__allocate_names(held);
-  if (r) {
-    vit_dataset_free(held);
-    return r;
-  }
+  if (r) return vit_dataset_free(held), r;
   for (int k = 0; all.names && k < all.classes; k++)
     memcpy(held->names[k], all.names[k], VIT_NAME_SIZE);
   for (int i = 0; i < all.count; i++) counts[all.labels[i]]++;
@@ -5287,7 +5275,8 @@ static void vit__random_change(
 }
 
 static vit__draw vit__draw_changes(
-    const vit_augment *a, double aspect, vit_rng *rng) {
+    const vit_augment *a, const vit_dataset *d, vit_rng *rng) {
+  const double aspect = (double)d->width / d->height;
   vit__draw w = {{{1, 0, 0}, {0, 1, 0}}, 0, 1, 1, 0};
   double v;
   if (a->crop > 0) vit__crop(&w, a->crop, rng);
@@ -5336,26 +5325,29 @@ static void vit__smooth(
 }
 
 /* Elastic bending (Simard et al. 2003, section 2): each pixel gets a random
-   displacement, and a Gaussian of `width` pixels makes neighbours alike. The
-   factor at the end gives them the standard deviation `strength`: uniform
-   numbers of -1..1 have sqrt(1/3), and the Gaussian leaves 1/(2 sqrt(pi) width)
-   of it. field [height,width of the image], room: the same. */
-static void vit__bend(float *field, float *room, int h, int w, double strength,
-    double width, vit_rng *rng) {
-  float weight[64], sum = 0;
+   displacement, and a Gaussian makes neighbours alike. The factor at the end
+   gives them the standard deviation `elastic`: uniform numbers of -1..1 have
+   sqrt(1/3), and the Gaussian leaves 1/(2 sqrt(pi) width) of it. field and room
+   [height,width]. */
+static void vit__bend(float *field, float *room, const vit_dataset *d,
+    const vit_augment *a, vit_rng *rng) {
+  const double width = a->elastic_width > 0 ? (double)a->elastic_width : 4;
   const int reach = VIT__MIN((int)ceil(2.5 * width), 63);
-  const float factor = (float)(strength * sqrt(3.0) * 2 * sqrt(VIT_PI) * width);
+  const int h = d->height, w = d->width, n = h * w;
+  const float factor =
+      (float)((double)a->elastic * sqrt(3.0) * 2 * sqrt(VIT_PI) * width);
+  float weight[64], sum = 0;
   for (int i = 0; i <= reach; i++) {
     weight[i] = (float)exp(-0.5 * i * i / (width * width));
     sum += i ? 2 * weight[i] : weight[i];
   }
   for (int i = 0; i <= reach; i++) weight[i] /= sum;
-  vit_best_kernels()->uniform(room, h * w, rng->key, rng->stream, rng->index);
-  rng->index += (uint32_t)(h * w);
-  for (vit_idx i = 0; i < (vit_idx)h * w; i++) room[i] = 2 * room[i] - 1;
+  vit_best_kernels()->uniform(room, n, rng->key, rng->stream, rng->index);
+  rng->index += (uint32_t)n;
+  for (int i = 0; i < n; i++) room[i] = 2 * room[i] - 1;
   vit__smooth(field, room, h, w, weight, reach);
   vit__smooth(room, field, w, h, weight, reach);
-  for (vit_idx i = 0; i < (vit_idx)h * w; i++) field[i] = factor * room[i];
+  for (int i = 0; i < n; i++) field[i] = factor * room[i];
 }
 
 /* Grey levels of the moved and bent picture, each from a place between four
@@ -5363,31 +5355,29 @@ static void vit__bend(float *field, float *room, int h, int w, double strength,
    [2,height,width] or NULL. */
 static void vit__warp(float *out, const uint8_t *pixels, const vit_dataset *d,
     const double from[2][3], const float *bend) {
-  const int size[2] = {d->width, d->height};
-  const vit_idx w = size[0], plane = w * size[1];
-  for (vit_idx i = 0; i < plane; i++) {
-    const double u = (double)(2 * (i % w) + 1 - w) / size[0]; /* -1 .. 1 */
-    const double v = (double)(2 * (i / w) + 1 - size[1]) / size[1];
-    vit_idx near[2], next[2];
-    float f[2];
-    for (int axis = 0; axis < 2; axis++) {
-      const double *m = from[axis], n = size[axis];
-      double at = ((m[0] * u + m[1] * v + m[2]) * n + n - 1) / 2;
-      if (bend) at += (double)bend[axis * plane + i];
-      at = at > 0 ? at < n - 1 ? at : n - 1 : 0;
-      near[axis] = (vit_idx)at;
-      next[axis] = VIT__MIN(near[axis] + 1, size[axis] - 1);
-      f[axis] = (float)(at - (double)near[axis]);
+  const vit_idx h = d->height, w = d->width, size[2] = {w, h};
+  for (vit_idx y = 0, i = 0; y < h; y++)
+    for (vit_idx x = 0; x < w; x++, i++) {
+      const double u = (double)(2 * x + 1 - w) / (double)w; /* -1 .. 1 */
+      const double v = (double)(2 * y + 1 - h) / (double)h;
+      const uint8_t *p = pixels;
+      vit_idx a[2], b[2]; /* the pixels before and behind that place */
+      float f[2];
+      for (int axis = 0; axis < 2; axis++) {
+        const double *m = from[axis], n = (double)size[axis];
+        double at = ((m[0] * u + m[1] * v + m[2]) * n + n - 1) / 2;
+        if (bend) at += (double)bend[axis * h * w + i];
+        at = at > 0 ? at < n - 1 ? at : n - 1 : 0;
+        a[axis] = (vit_idx)at, f[axis] = (float)(at - (double)a[axis]);
+        b[axis] = VIT__MIN(a[axis] + 1, size[axis] - 1);
+      }
+      for (vit_idx c = 0; c < d->channels; c++, p += h * w) {
+        const uint8_t *up = p + a[1] * w, *down = p + b[1] * w;
+        float top = (float)up[a[0]] * (1 - f[0]) + (float)up[b[0]] * f[0];
+        float low = (float)down[a[0]] * (1 - f[0]) + (float)down[b[0]] * f[0];
+        out[c * h * w + i] = top * (1 - f[1]) + low * f[1];
+      }
     }
-    for (vit_idx c = 0; c < d->channels; c++) {
-      const uint8_t *up = pixels + c * plane + near[1] * w;
-      const uint8_t *down = pixels + c * plane + next[1] * w;
-      float top = (float)up[near[0]] * (1 - f[0]) + (float)up[next[0]] * f[0];
-      float low =
-          (float)down[near[0]] * (1 - f[0]) + (float)down[next[0]] * f[0];
-      out[c * plane + i] = top * (1 - f[1]) + low * f[1];
-    }
-  }
 }
 
 /* Brightness multiplies, contrast stretches from the mean of all channels; then
@@ -5432,20 +5422,18 @@ VIT_DEF void vit_augment_image(float *out, const vit_dataset *d, int index,
     const vit_augment *a, vit_rng *rng, float *scratch) {
   const vit_idx plane = (vit_idx)d->height * d->width, n = plane * d->channels;
   const uint8_t *pixels = d->pixels + index * n;
-  const vit__draw draw =
-      vit__draw_changes(a, (double)d->width / d->height, rng);
-  const double width = a->elastic_width > 0 ? (double)a->elastic_width : 4;
+  const vit__draw draw = vit__draw_changes(a, d, rng);
   const int bends = a->elastic > 0;
   for (int axis = 0; bends && axis < 2; axis++)
-    vit__bend(scratch + axis * plane, scratch + 2 * plane, d->height, d->width,
-        (double)a->elastic, width, rng);
+    vit__bend(scratch + axis * plane, scratch + 2 * plane, d, a, rng);
   if (draw.moves || bends)
     vit__warp(out, pixels, d, draw.from, bends ? scratch : NULL);
   else
     for (vit_idx i = 0; i < n; i++) out[i] = (float)pixels[i];
   if (draw.brightness != 1 || draw.contrast != 1) vit__colour(out, n, &draw);
-  for (vit_idx i = 0; i < n; i++)
-    out[i] = (out[i] / 255.0f - d->mean[i / plane % 3]) / d->std[i / plane % 3];
+  for (vit_idx c = 0; c < d->channels; c++)
+    for (vit_idx i = c * plane; i < (c + 1) * plane; i++)
+      out[i] = (out[i] / 255.0f - d->mean[c % 3]) / d->std[c % 3];
   if (draw.erases) {
     /* Random erasing (Zhong et al. 2020): 2 to 33 % of the area become the
        mean, which is 0 after normalising. */
@@ -5476,18 +5464,25 @@ static void vit__blend(float *a, float *b, vit_idx n, float lambda) {
   }
 }
 
+/* Random numbers of place `at` in the order of this epoch. */
+static vit_rng vit__place_rng(const vit_loader *l, uint32_t salt, int at) {
+  return vit_rng_create(l->seed ^ salt,
+      (uint32_t)l->epoch * (uint32_t)l->data->count + (uint32_t)at);
+}
+
 /* Mix images i and n - 1 - i of a batch: mixup (Zhang et al. 2018) blends them,
    cutmix (Yun et al. 2019) exchanges a box of 1 - lambda of the area. Their
    targets are blended in the same parts. */
-static void vit__mix(vit_loader *l, int i, int n, vit_rng *rng) {
+static void vit__mix(vit_loader *l, int first, int n, int i) {
   const vit_dataset *d = l->data;
+  vit_rng rng = vit__place_rng(l, VIT__SALT_MIX, first + i);
   const float mixup = l->augment.mixup, cutmix = l->augment.cutmix;
   const vit_idx pixels = (vit_idx)vit__image_size(d), j = n - 1 - i;
   float *a = l->images + i * pixels, *b = l->images + j * pixels;
-  const int cuts = cutmix > 0 && (!(mixup > 0) || (vit_random_u32(rng) & 1));
-  float lambda = (float)vit__beta(cuts ? cutmix : mixup, rng);
+  const int cuts = cutmix > 0 && (!(mixup > 0) || (vit_random_u32(&rng) & 1));
+  float lambda = (float)vit__beta(cuts ? cutmix : mixup, &rng);
   if (cuts) {
-    const int box = vit__exchange(a, b, d, 1 - (double)lambda, 1, rng);
+    const int box = vit__exchange(a, b, d, 1 - (double)lambda, 1, &rng);
     lambda = 1 - (float)box / (float)(d->height * d->width);
   } else
     vit__blend(a, b, pixels, lambda);
@@ -5535,12 +5530,6 @@ VIT_DEF void vit_loader_epoch(vit_loader *l, int epoch) {
   l->epoch = epoch;
 }
 
-/* Random numbers of place `at` in the order of this epoch. */
-static vit_rng vit__place_rng(const vit_loader *l, uint32_t salt, int at) {
-  return vit_rng_create(l->seed ^ salt,
-      (uint32_t)l->epoch * (uint32_t)l->data->count + (uint32_t)at);
-}
-
 VIT_DEF vit_result vit_loader_batch(vit_loader *l, int first, int n) {
   const int threads = l->threads;
   const vit_dataset *d = l->data;
@@ -5567,10 +5556,7 @@ VIT_DEF vit_result vit_loader_batch(vit_loader *l, int first, int n) {
   if (!(a->mixup > 0) && !(a->cutmix > 0)) return VIT_OK;
   VIT__PARALLEL_FOR
   for (int t = 0; t < threads; t++)
-    for (int i = t; i < n / 2; i += threads) {
-      vit_rng rng = vit__place_rng(l, VIT__SALT_MIX, first + i);
-      vit__mix(l, i, n, &rng);
-    }
+    for (int i = t; i < n / 2; i += threads) vit__mix(l, first, n, i);
   return VIT_OK;
 }
 
