@@ -4691,19 +4691,15 @@ static vit_result vit__replace_file(
         (long)VIT__OS(getpid)(), i);
     file = VIT__OS(open)(temporary, VIT__NEW);
   }
-  good = file >= 0;
-  if (good) errno = 0;
-  for (int i = 0; good && i < count; i++) {
-    const char *p = (const char *)pieces[i].data;
-    for (size_t n = pieces[i].size; good && n > 0;) {
-      const unsigned part = (unsigned)VIT__MIN(n, (size_t)1 << 28);
-      const ptrdiff_t done = VIT__OS(write)(file, p, part);
-      if (done > 0)
-        p += done, n -= (size_t)done;
-      else
-        good = done < 0 && errno == EINTR;
+  if ((good = file >= 0)) errno = 0;
+  for (int i = 0; good && i < count; i++)
+    for (size_t at = 0; good && at < pieces[i].size;) {
+      const char *p = (const char *)pieces[i].data + at;
+      const size_t part = VIT__MIN(pieces[i].size - at, (size_t)1 << 28);
+      const ptrdiff_t done = VIT__OS(write)(file, p, (unsigned)part);
+      if (done > 0) at += (size_t)done;
+      good = done > 0 || (done < 0 && errno == EINTR);
     }
-  }
   while (good && VIT__FLUSH(file)) good = errno == EINTR;
   if (file >= 0 && VIT__OS(close)(file)) good = 0;
   if (good && !VIT__RENAME(temporary, path)) {
@@ -4857,12 +4853,11 @@ static vit_result vit__gunzip(
   *bytes = (unsigned char *)out.at; /* the caller's, damaged or not */
   *size = out.used;
   if (took) return VIT_OK;
-  return out.failed
-             ? VIT_ERR_NO_MEMORY
-             : vit__fail(VIT_ERR_FORMAT,
-                   "%.200s is damaged: its bytes do not give the %u "
-                   "bytes or the checksum that it promises; get it again",
-                   path, (unsigned)last);
+  if (out.failed) return VIT_ERR_NO_MEMORY;
+  return vit__fail(VIT_ERR_FORMAT,
+      "%.200s is damaged: its bytes do not give the %u bytes or the checksum "
+      "that it promises; get it again",
+      path, (unsigned)last);
 #endif
 }
 
@@ -5245,17 +5240,6 @@ static double vit__spread(vit_rng *rng, double most) {
   return most * (2 * (double)vit_random_uniform(rng) - 1);
 }
 
-/* Random resized crop (Szegedy et al. 2015): a part of the area from `least` to
-   1, its sides 3:4 to 4:3 or, where that is too long, as long as the image. */
-static void vit__crop(vit__draw *w, double least, vit_rng *rng) {
-  double area = least + (1 - least) * (double)vit_random_uniform(rng);
-  double ratio = exp(vit__spread(rng, log(4.0 / 3)));
-  double sx = fmin(sqrt(area * ratio), 1), sy = fmin(area / sx, 1), x0;
-  sx = area / sy;
-  x0 = vit__spread(rng, 1 - sx);
-  vit__move(w, sx, 0, 0, sy, x0, vit__spread(rng, 1 - sy));
-}
-
 /* RandAugment (Cubuk et al. 2020): one of these at a given strength, 0..1. */
 static void vit__random_change(
     vit__draw *w, double strength, double aspect, vit_rng *rng) {
@@ -5279,7 +5263,17 @@ static vit__draw vit__draw_changes(
   const double aspect = (double)d->width / d->height;
   vit__draw w = {{{1, 0, 0}, {0, 1, 0}}, 0, 1, 1, 0};
   double v;
-  if (a->crop > 0) vit__crop(&w, a->crop, rng);
+  if (a->crop > 0) {
+    /* Random resized crop (Szegedy et al. 2015): a part of the area from `crop`
+       to 1, its sides 3:4 to 4:3 or, where that is too long, as the image's. */
+    const double least = a->crop;
+    const double area = least + (1 - least) * (double)vit_random_uniform(rng);
+    const double ratio = exp(vit__spread(rng, log(4.0 / 3)));
+    const double sy = fmin(area / fmin(sqrt(area * ratio), 1), 1);
+    const double sx = area / sy;
+    v = vit__spread(rng, 1 - sx);
+    vit__move(&w, sx, 0, 0, sy, v, vit__spread(rng, 1 - sy));
+  }
   if (a->shift > 0) {
     v = vit__spread(rng, 2 * (double)a->shift);
     vit__move(&w, 1, 0, 0, 1, v, vit__spread(rng, 2 * (double)a->shift));
@@ -5316,8 +5310,7 @@ static void vit__smooth(
       float sum[4] = {0, 0, 0, 0};
       for (int i = y > reach ? y - reach : 0; i <= last; i++) {
         const float *p = in + i * (vit_idx)w + x, f = weight[abs(i - y)];
-        sum[0] += f * p[0], sum[1] += f * p[1];
-        sum[2] += f * p[2], sum[3] += f * p[3];
+        for (int j = 0; j < 4; j++) sum[j] += f * p[j];
       }
       for (int j = 0; j < VIT__MIN(4, w - x); j++)
         out[(x + j) * (vit_idx)h + y] = sum[j];
@@ -5380,24 +5373,10 @@ static void vit__warp(float *out, const uint8_t *pixels, const vit_dataset *d,
     }
 }
 
-/* Brightness multiplies, contrast stretches from the mean of all channels; then
-   the levels are cut off at 0 and 255. */
-static void vit__colour(float *image, vit_idx n, const vit__draw *w) {
-  double sum = 0;
-  float mean;
-  for (vit_idx i = 0; i < n; i++) {
-    image[i] = fminf(fmaxf(image[i] * w->brightness, 0), 255);
-    sum += (double)image[i];
-  }
-  mean = (float)(sum / (double)n);
-  for (vit_idx i = 0; i < n; i++)
-    image[i] = fminf(fmaxf(mean + w->contrast * (image[i] - mean), 0), 255);
-}
-
 /* Images a and b exchange a box of a part `area` of each, its sides 1 : ratio,
-   anywhere; without b it becomes 0. Returns the pixels of the box. */
-static int vit__exchange(float *a, float *b, const vit_dataset *d, double area,
-    double ratio, vit_rng *rng) {
+   anywhere; without b it becomes 0. Returns the part that the box really has. */
+static float vit__exchange(float *a, float *b, const vit_dataset *d,
+    double area, double ratio, vit_rng *rng) {
   const int h = d->height, w = d->width;
   const int box_w = VIT__MIN((int)(sqrt(area / ratio) * w + 0.5), w);
   const int box_h = VIT__MIN((int)(sqrt(area * ratio) * h + 0.5), h);
@@ -5411,7 +5390,7 @@ static int vit__exchange(float *a, float *b, const vit_dataset *d, double area,
         if (b) b[i] = a[i];
         a[i] = from_b;
       }
-  return box_w * box_h;
+  return (float)(box_w * box_h) / (float)(h * w);
 }
 
 VIT_DEF size_t vit_augment_scratch(const vit_dataset *d) {
@@ -5424,13 +5403,25 @@ VIT_DEF void vit_augment_image(float *out, const vit_dataset *d, int index,
   const uint8_t *pixels = d->pixels + index * n;
   const vit__draw draw = vit__draw_changes(a, d, rng);
   const int bends = a->elastic > 0;
+  double sum = 0;
+  float mean;
   for (int axis = 0; bends && axis < 2; axis++)
     vit__bend(scratch + axis * plane, scratch + 2 * plane, d, a, rng);
   if (draw.moves || bends)
     vit__warp(out, pixels, d, draw.from, bends ? scratch : NULL);
   else
     for (vit_idx i = 0; i < n; i++) out[i] = (float)pixels[i];
-  if (draw.brightness != 1 || draw.contrast != 1) vit__colour(out, n, &draw);
+  if (draw.brightness != 1 || draw.contrast != 1) {
+    /* Brightness multiplies, contrast stretches from the mean of all channels;
+       both cut the levels off at 0 and 255. */
+    for (vit_idx i = 0; i < n; i++) {
+      out[i] = fminf(fmaxf(out[i] * draw.brightness, 0), 255);
+      sum += (double)out[i];
+    }
+    mean = (float)(sum / (double)n);
+    for (vit_idx i = 0; i < n; i++)
+      out[i] = fminf(fmaxf(mean + draw.contrast * (out[i] - mean), 0), 255);
+  }
   for (vit_idx c = 0; c < d->channels; c++)
     for (vit_idx i = c * plane; i < (c + 1) * plane; i++)
       out[i] = (out[i] / 255.0f - d->mean[c % 3]) / d->std[c % 3];
@@ -5443,7 +5434,7 @@ VIT_DEF void vit_augment_image(float *out, const vit_dataset *d, int index,
   }
 }
 
-/* -- augmentation: pairs of images --------------------------------------- */
+/* -- pairs of images, and batches ---------------------------------------- */
 
 /* A number from Beta(alpha, alpha), 0 < alpha <= 2 (Joehnk 1964). */
 static double vit__beta(double alpha, vit_rng *rng) {
@@ -5481,16 +5472,11 @@ static void vit__mix(vit_loader *l, int first, int n, int i) {
   float *a = l->images + i * pixels, *b = l->images + j * pixels;
   const int cuts = cutmix > 0 && (!(mixup > 0) || (vit_random_u32(&rng) & 1));
   float lambda = (float)vit__beta(cuts ? cutmix : mixup, &rng);
-  if (cuts) {
-    const int box = vit__exchange(a, b, d, 1 - (double)lambda, 1, &rng);
-    lambda = 1 - (float)box / (float)(d->height * d->width);
-  } else
-    vit__blend(a, b, pixels, lambda);
+  if (!cuts) vit__blend(a, b, pixels, lambda);
+  if (cuts) lambda = 1 - vit__exchange(a, b, d, 1 - (double)lambda, 1, &rng);
   vit__blend(l->targets + (vit_idx)i * l->classes, l->targets + j * l->classes,
       l->classes, lambda);
 }
-
-/* -- batches ------------------------------------------------------------- */
 
 VIT_DEF vit_result vit_loader_create(vit_loader *l, const vit_dataset *d,
     const vit_model *m, const vit_augment *a, int batch, float smoothing,
