@@ -713,8 +713,7 @@ VIT_DEF int vit_schedule_observe(vit_schedule *s, double loss);
 
 /* ---- 09 mnist ---------------------------------------------------------- */
 
-/* Make a folder, with its parents. */
-VIT_DEF vit_result vit_make_dir(const char *dir);
+VIT_DEF vit_result vit_make_dir(const char *dir); /* with its parents */
 
 /* Images as bytes, labels 0 .. classes-1. */
 typedef enum { VIT_TRAIN, VIT_TEST } vit_split;
@@ -747,8 +746,7 @@ VIT_DEF vit_result vit_dataset_split(
    for a test set take the training set. A std of 0 becomes 1. */
 VIT_DEF vit_result vit_dataset_normalize(
     vit_dataset *d, const vit_dataset *from);
-/* Keep only the first n images; 0 keeps all. */
-VIT_DEF void vit_dataset_limit(vit_dataset *d, int n);
+VIT_DEF void vit_dataset_limit(vit_dataset *d, int n); /* the first n; 0: all */
 VIT_DEF void vit_dataset_free(vit_dataset *d);
 /* images [n,C,height,width] = (pixel/255 - mean) / std, labels [n], of the
    dataset's images order[0..n-1]. */
@@ -4861,7 +4859,7 @@ static vit_result vit__gunzip(
 #endif
 }
 
-/* -- data: IDX files ----------------------------------------------------- */
+/* -- datasets: IDX files and MNIST --------------------------------------- */
 
 /* The values of an IDX file of bytes with so many dimensions, which become
    shape. The caller frees them, on failure too. */
@@ -4999,8 +4997,6 @@ VIT_DEF vit_result vit_dataset_mnist(
         split == VIT_TRAIN ? "training" : "test", d->height, d->width, images);
   return r;
 }
-
-/* -- datasets ------------------------------------------------------------ */
 
 VIT_DEF void vit_dataset_free(vit_dataset *d) {
   vit__free(d->pixels), vit__free(d->labels), vit__free(d->names);
@@ -5455,18 +5451,11 @@ static void vit__blend(float *a, float *b, vit_idx n, float lambda) {
   }
 }
 
-/* Random numbers of place `at` in the order of this epoch. */
-static vit_rng vit__place_rng(const vit_loader *l, uint32_t salt, int at) {
-  return vit_rng_create(l->seed ^ salt,
-      (uint32_t)l->epoch * (uint32_t)l->data->count + (uint32_t)at);
-}
-
 /* Mix images i and n - 1 - i of a batch: mixup (Zhang et al. 2018) blends them,
    cutmix (Yun et al. 2019) exchanges a box of 1 - lambda of the area. Their
    targets are blended in the same parts. */
-static void vit__mix(vit_loader *l, int first, int n, int i) {
+static void vit__mix(vit_loader *l, int i, int n, vit_rng rng) {
   const vit_dataset *d = l->data;
-  vit_rng rng = vit__place_rng(l, VIT__SALT_MIX, first + i);
   const float mixup = l->augment.mixup, cutmix = l->augment.cutmix;
   const vit_idx pixels = (vit_idx)vit__image_size(d), j = n - 1 - i;
   float *a = l->images + i * pixels, *b = l->images + j * pixels;
@@ -5488,10 +5477,9 @@ VIT_DEF vit_result vit_loader_create(vit_loader *l, const vit_dataset *d,
   if (!r) r = vit_augment_check(a);
   if (!r) r = vit__check_smoothing(smoothing);
   if (r) return r;
-  l->data = d, l->augment = *a, l->batch = batch;
-  l->classes = m->config.classes;
+  l->data = d, l->augment = *a, l->batch = batch, l->seed = seed;
+  l->classes = m->config.classes, l->smoothing = smoothing;
   l->threads = vit_model_threads(m);
-  l->smoothing = smoothing, l->seed = seed;
   for (int walk = 0; !r && walk < 2; walk++) { /* measure, then assign */
     vit_arena *p = &l->arena;
     l->order = (int *)vit_arena_take(p, (size_t)d->count, sizeof(int));
@@ -5520,6 +5508,7 @@ VIT_DEF vit_result vit_loader_batch(vit_loader *l, int first, int n) {
   const int threads = l->threads;
   const vit_dataset *d = l->data;
   const vit_augment *a = &l->augment;
+  uint32_t place; /* of the first image in all epochs: its random numbers */
   if (!l->arena.block)
     return vit__fail(VIT_ERR_STATE,
         "there is no loader: vit_loader_create failed or was not called");
@@ -5528,11 +5517,13 @@ VIT_DEF vit_result vit_loader_batch(vit_loader *l, int first, int n) {
         "images %d to %.0f are no batch: there are %d, and room for 1 to %d at "
         "a time",
         first, (double)first + n - 1, d->count, l->batch);
+  place = (uint32_t)l->epoch * (uint32_t)d->count + (uint32_t)first;
   VIT__PARALLEL_FOR
   for (int t = 0; t < threads; t++)
     for (int i = t; i < n; i += threads) {
       const int index = l->order[first + i];
-      vit_rng rng = vit__place_rng(l, VIT__SALT_AUGMENT, first + i);
+      vit_rng rng =
+          vit_rng_create(l->seed ^ VIT__SALT_AUGMENT, place + (uint32_t)i);
       (a->image ? a->image : vit_augment_image)(
           l->images + (size_t)i * vit__image_size(d), d, index, a, &rng,
           l->scratch + (size_t)t * vit_augment_scratch(d));
@@ -5542,7 +5533,9 @@ VIT_DEF vit_result vit_loader_batch(vit_loader *l, int first, int n) {
   if (!(a->mixup > 0) && !(a->cutmix > 0)) return VIT_OK;
   VIT__PARALLEL_FOR
   for (int t = 0; t < threads; t++)
-    for (int i = t; i < n / 2; i += threads) vit__mix(l, first, n, i);
+    for (int i = t; i < n / 2; i += threads)
+      vit__mix(l, i, n,
+          vit_rng_create(l->seed ^ VIT__SALT_MIX, place + (uint32_t)i));
   return VIT_OK;
 }
 
