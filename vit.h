@@ -6,8 +6,9 @@
        #include "vit.h"
 
    and only #include "vit.h" in the others. Build with `cc -O2 lab.c -lm`.
-   No other flag is needed: the fast path (AVX2+FMA or NEON) is chosen when the
-   program runs. Add -fopenmp to use all cores.
+   No other flag is needed: the fast path (AVX2+FMA, NEON) is chosen when the
+   program runs. Add -fopenmp to use all cores; -march=native may bring AVX-512,
+   emcc's -msimd128 the SIMD of WebAssembly.
 
    QUICK START
 
@@ -35,6 +36,7 @@
        #include "stb_image.h"    to read pictures and .gz files
        #define VIT_STATIC        every function private to this file
        #define VIT_NO_SIMD       compile the plain loops alone
+       #define VIT_SIMD_AVX2     AVX2 where -march=native would bring AVX-512
        #define VIT_MALLOC(n), VIT_FREE(p)    your own allocator: both or none
 
    HOW TO READ IT
@@ -189,7 +191,9 @@ VIT_DEF void vit_shuffle(int *order, int n, vit_rng *rng);   /* 0..n-1, mixed */
 /* Wall clock in seconds, and how many threads OpenMP would use (1 without). */
 VIT_DEF double vit_seconds(void);
 VIT_DEF int vit_max_threads(void);
-/* "AVX2+FMA", "NEON" or "none": what the SIMD kernels were compiled for. */
+/* "AVX2+FMA", "AVX-512", "NEON", "WebAssembly SIMD128" or "none": what the SIMD
+   kernels were compiled for. Their results differ in the last bits, since they
+   add in other orders, and WebAssembly has no fused multiply-add. */
 VIT_DEF const char *vit_simd_name(void);
 /* Floats in one SIMD vector; 1 when SIMD was not compiled. */
 VIT_DEF int vit_simd_lanes(void);
@@ -293,7 +297,7 @@ typedef struct vit_kernels {
 } vit_kernels;
 #undef VIT__FIELD
 
-/* The two tables. On a machine without AVX2+FMA or NEON, or with VIT_NO_SIMD,
+/* The two tables. On a machine without such vectors, or with VIT_NO_SIMD,
    vit_simd must not be called: ask vit_best_kernels(), which asks the CPU. */
 VIT__TABLE_BEGIN VIT__TABLE_DECLARE vit_kernels vit_naive, vit_simd;
 VIT__TABLE_END
@@ -656,13 +660,28 @@ VIT_DEF vit_result vit_gradient_check(const vit_config *c, const vit_kernels *k,
 /* ---- 08 training ------------------------------------------------------- */
 
 typedef enum { VIT_SGD, VIT_ADAM, VIT_ADAMW } vit_algorithm;
+
+/* The settings of an optimiser, once: type, field, default (of algorithm a),
+   the name under which a resume compares it, smallest and largest value, this
+   range in words (NULL: "from .. to .."). SGD has the momentum; Adam and AdamW
+   have beta1, beta2 and eps; clip_norm 0 means no clipping. */
+#define VIT_OPTIMIZER_FIELDS(X)                                                \
+  X(vit_algorithm, algorithm, a, "optimizer", 0, VIT_ADAMW,                    \
+      "VIT_SGD, VIT_ADAM or VIT_ADAMW")                                        \
+  X(float, momentum, 0.9f, "momentum", 0, VIT__BELOW(1), VIT__BELOW_1)         \
+  X(float, beta1, 0.9f, "beta1", 0, VIT__BELOW(1), VIT__BELOW_1)               \
+  X(float, beta2, 0.999f, "beta2", 0, VIT__BELOW(1), VIT__BELOW_1)             \
+  X(float, eps, 1e-8f, "eps", 1e-45, FLT_MAX, "above 0 and finite")            \
+  X(float, weight_decay, a == VIT_ADAMW ? 0.01f : 0, "weight_decay", 0,        \
+      VIT__BELOW(1e6), "at least 0 and below 1e+06")                           \
+  /* 1: decay every tensor, as AdamW(parameters()) */                          \
+  X(int, decay_all, 0, "decay_all", 0, 1, NULL)                                \
+  X(float, clip_norm, 0, "clip_norm", 0, VIT__BELOW(1e30),                     \
+      "at least 0 and below 1e+30")
+
+#define VIT__MEMBER(type, field, ...) type field;
 typedef struct {
-  vit_algorithm algorithm;
-  float momentum;          /* SGD */
-  float beta1, beta2, eps; /* Adam, AdamW */
-  float weight_decay;
-  int decay_all;   /* 1: decay every tensor, as AdamW(parameters()) */
-  float clip_norm; /* 0 = no clipping */
+  VIT_OPTIMIZER_FIELDS(VIT__MEMBER)
 } vit_optimizer_config;
 VIT_DEF vit_optimizer_config vit_optimizer_defaults(vit_algorithm a);
 
@@ -690,26 +709,42 @@ typedef enum {
   VIT_STEP,   /* times `factor` every `every` steps */
   VIT_PLATEAU /* times `factor` when the loss has not sunk for `patience` */
 } vit_schedule_kind;
+
+/* The settings of a schedule, once: type, field, default, the name under which
+   a resume compares it, meaning. */
+#define VIT_SCHEDULE_FIELDS(X)                                                 \
+  X(vit_schedule_kind, kind, VIT_CONSTANT, "schedule", "see above")            \
+  X(float, rate, highest, "rate", "the highest learning rate")                 \
+  X(float, floor, 0, "rate_floor", "the lowest")                               \
+  X(float, factor, 0.1f, "rate_factor", "of VIT_STEP and VIT_PLATEAU")         \
+  X(int, warmup, 0, "warmup_steps", "steps from 0 to the highest rate")        \
+  X(int, every, 1, "rate_every", "steps")                                      \
+  X(int, patience, 1, "rate_patience", "epochs")                               \
+  X(int, total, 0, "", "steps; compared where the rate falls until then")
+
 typedef struct {
-  vit_schedule_kind kind;
-  float rate, floor, factor;
-  int warmup, total, every, patience; /* steps, steps, steps, epochs */
-  /* memory of the plateau */
-  double best;
-  int started, waited;
-  float scale;
+  VIT_SCHEDULE_FIELDS(VIT__MEMBER)
 } vit_schedule;
-VIT_DEF vit_schedule vit_schedule_constant(float rate);
+VIT_DEF vit_schedule vit_schedule_constant(float highest);
 /* Others start from a constant one:
      vit_schedule s = vit_schedule_constant(3e-4f);
      s.kind = VIT_COSINE; s.warmup = 500; s.total = 0;
    total 0 is the whole run of vit_fit; in a loop of your own the rate then does
-   not fall. With a warm-up the rate of step 0 is 0. Only VIT_LINEAR and VIT_COSINE
-   know a warm-up; VIT_CONSTANT and VIT_STEP know no floor. */
-/* Rate of step 0, 1, 2, ... */
-VIT_DEF float vit_schedule_rate(const vit_schedule *s, int step);
+   not fall. With a warm-up the rate of step 0 is 0. Only VIT_LINEAR and
+   VIT_COSINE know a warm-up; VIT_CONSTANT and VIT_STEP know no floor. */
+
+/* What VIT_PLATEAU remembers; all zero at the start. */
+typedef struct {
+  double best;         /* the lowest loss so far, once `started` */
+  int started, waited; /* waited: epochs since then, or since it was lowered */
+  int lowered;         /* how often the rate was */
+} vit_plateau;
+/* Rate of step 0, 1, 2, ...; p may be NULL: nothing was lowered. */
+VIT_DEF float vit_schedule_rate(
+    const vit_schedule *s, const vit_plateau *p, int step);
 /* Tell the plateau the loss of an epoch; 1 if that lowered the rate. */
-VIT_DEF int vit_schedule_observe(vit_schedule *s, double loss);
+VIT_DEF int vit_plateau_observe(
+    vit_plateau *p, const vit_schedule *s, double loss);
 
 /* ---- 09 mnist ---------------------------------------------------------- */
 
@@ -831,87 +866,10 @@ VIT_DEF void vit_loader_epoch(vit_loader *l, int epoch); /* shuffle */
 VIT_DEF vit_result vit_loader_batch(vit_loader *l, int first, int n);
 VIT_DEF void vit_loader_free(vit_loader *l);
 
-/* What is known of each epoch, once: field and meaning. */
-#define VIT_EPOCH_FIELDS(X)                                                    \
-  X(train_loss, "mean over the epoch's batches, with their augmentation")      \
-  X(val_loss, "on the images that judge the epochs, after the epoch")          \
-  X(val_accuracy, "the same: part of them that is right, 0..1")                \
-  X(val_top5, "the same: the true class is among the five most probable")      \
-  X(rate, "learning rate of the last step")                                    \
-  X(seconds, "since the training began, less what was cut off")
-
-#define VIT__FIELD(name, text) double name;
-typedef struct vit_epoch {
-  VIT_EPOCH_FIELDS(VIT__FIELD)
-} vit_epoch;
-#undef VIT__FIELD
-typedef struct {
-  int epochs;       /* finished */
-  int best;         /* the epoch, from 1, with the best accuracy; 0: none */
-  vit_epoch *epoch; /* [epochs] */
-} vit_history;
-VIT_DEF void vit_history_free(vit_history *h);
-/* As a table: a line of names, then a line per epoch with commas between. */
-VIT_DEF vit_result vit_history_write(const vit_history *h, const char *path);
-
-typedef struct {
-  int epoch, epochs, step, steps; /* 1-based epoch; step and steps of it */
-  int epoch_done;                 /* 1: last call of this epoch */
-  double loss;                    /* mean training loss of this epoch so far */
-  double rate, images_per_second, seconds, seconds_left;
-  const vit_epoch *result; /* when epoch_done, else NULL */
-  const vit_history *history;
-  const vit_model *model; /* as of now; averaged when epoch_done */
-} vit_progress;
-
-typedef struct {
-  int epochs, batch;
-  int accumulate;      /* batches per optimiser step */
-  float smoothing;     /* label smoothing */
-  float ema;           /* decay of the averaged weights; 0 = no average */
-  int keep_best;       /* 1: end with the weights of the best epoch */
-  int early_stop;      /* end after so many epochs without a better one; 0 */
-  uint64_t seed;       /* of the shuffling, the dropout, the augmentation */
-  vit_augment augment; /* of the training images */
-  vit_optimizer_config optimizer;
-  vit_schedule schedule;
-  const char *dir; /* of the checkpoints; NULL: none are written */
-  int resume;      /* 1: go on from dir/last.safetensors, if it is there */
-  int (*callback)(const vit_progress *p, void *user); /* not 0: stop */
-  void *user;
-} vit_fit_config;
-/* The tutorial's recipe: 5 epochs, batch 128, Adam, rate 0.005. Two numbers are
-   not the published ones. beta2 is 0.95 instead of 0.999: the tutorial's softmax
-   lets a class die early, and Adam's long memory of its first, large gradients
-   then keeps it dead; with the shorter memory it comes back. And the rate sinks
-   to its half during the run, which steadies the last epochs: if you change
-   schedule.rate, change schedule.floor, 0.0025, too. */
-VIT_DEF vit_fit_config vit_fit_defaults(void);
-/* Are the settings possible? Asks what can be known before there are a model and
-   images; vit_fit asks it as well. */
-VIT_DEF vit_result vit_fit_check(const vit_fit_config *c);
-/* Train. `val` holds the images that judge each epoch; if it is NULL, their
-   losses and accuracies are NAN. To choose among epochs or settings (keep_best,
-   early_stop, VIT_PLATEAU) hold back training images for it with
-   vit_dataset_split, and look at the real test set once, at the end.
-
-   The best epoch has the highest accuracy, of equals the lowest loss. With `ema`
-   it is the averaged weights that are judged, and with which the model ends.
-
-   With `dir` three files are kept up to date after each epoch and when the
-   callback stops it: last.safetensors, from which `resume` goes on as if it had
-   never stopped, history.csv, and, with `val`, best.safetensors, the model of
-   the best epoch. Each is replaced as a whole: a crash leaves the old one.
-
-   The history (its old content is not freed) holds the finished epochs, also
-   when the callback stopped it (VIT_STOPPED) or the loss went bad. */
-VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
-    const vit_dataset *train, const vit_dataset *val, vit_history *h);
-/* Loss and accuracy (0..1) over a dataset; classes [count] and p [count,K] may
-   be NULL. Where a logit is not a number, the image counts as wrong. */
+/* Loss and accuracy (0..1) over a dataset; classes [count], p [count,K] and
+   logits [count,K] may be NULL. VIT_ERR_DIVERGED: a logit is not finite. */
 VIT_DEF vit_result vit_evaluate(const vit_model *m, const vit_dataset *d,
-    double *loss, double *accuracy, int *classes, float *p);
-
+    double *loss, double *accuracy, int *classes, float *p, float *logits);
 /* counts [K,K] += 1 at row true class, column predicted class; both are below
    K, the classes of the model. */
 VIT_DEF void vit_confusion(
@@ -927,6 +885,164 @@ VIT_DEF vit_class_score vit_score_class(const int *counts, int K, int k);
    p [n,K]. */
 VIT_DEF double vit_top_accuracy(
     const float *p, const uint8_t *labels, int n, int K, int n_best);
+
+/* What is known of each epoch, once: field and meaning. */
+#define VIT_EPOCH_FIELDS(X)                                                    \
+  X(train_loss, "mean over the epoch's batches, with their augmentation")      \
+  X(val_loss, "on the images that judge the epochs, after the epoch")          \
+  X(val_accuracy, "the same: part of them that is right, 0..1")                \
+  X(val_top5, "the same: the true class is among the five most probable")      \
+  X(rate, "learning rate of the last step")                                    \
+  X(seconds, "since the training began, less what was cut off")
+
+#define VIT__FIELD(name, text) double name;
+typedef struct vit_epoch {
+  VIT_EPOCH_FIELDS(VIT__FIELD)
+} vit_epoch;
+#undef VIT__FIELD
+typedef struct {
+  int epochs;        /* finished */
+  int best;          /* the epoch, from 1, with the best accuracy; 0: none */
+  vit_epoch *epoch;  /* [epochs] */
+  char kernels[128]; /* that computed it: see vit_fit */
+} vit_history;
+VIT_DEF void vit_history_free(vit_history *h);
+/* As a table: a line of names, then a line per epoch with commas between. */
+VIT_DEF vit_result vit_history_write(const vit_history *h, const char *path);
+/* Read what vit_history_write has written. */
+VIT_DEF vit_result vit_history_read(vit_history *h, const char *path);
+
+typedef struct {
+  int epoch, epochs, step, steps; /* 1-based epoch; step and steps of it */
+  int epoch_done;                 /* 1: last call of this epoch */
+  double loss;                    /* mean training loss of this epoch so far */
+  double rate, images_per_second, seconds, seconds_left;
+  const vit_epoch *result; /* when epoch_done, else NULL */
+  const vit_history *history;
+  const vit_model *model; /* as of now; averaged when epoch_done */
+} vit_progress;
+
+/* The settings of a run that are numbers, once: type, field, default, the name
+   under which a resume compares it ("": it may change; the seed is compared in
+   three parts), smallest and largest value, what a message calls it, its range
+   in words (NULL: "from .. to .."). */
+#define VIT_FIT_FIELDS(X)                                                      \
+  X(int, epochs, 5, "", 1, VIT__MOST, "epochs", NULL)                          \
+  X(int, batch, 128, "batch", 1, VIT__MOST, "batch", NULL)                     \
+  /* batches per optimiser step */                                             \
+  X(int, accumulate, 1, "accumulate", 1, VIT__MOST, "accumulate", NULL)        \
+  X(float, smoothing, 0, "smoothing", 0, 1, "label smoothing", NULL)           \
+  /* decay of the averaged weights; 0 = no average */                          \
+  X(float, ema, 0, "ema", 0, VIT__BELOW(1),                                    \
+      "the decay of the averaged weights", "from 0 to below 1")                \
+  /* 1: end with the weights of the best epoch */                              \
+  X(int, keep_best, 0, "keep_best", 0, 1, "keep_best", NULL)                   \
+  /* end after so many epochs without a better one */                          \
+  X(int, early_stop, 0, "", 0, INT_MAX, "early_stop",                          \
+      "0, never, or the epochs to wait for a better one")                      \
+  /* of the shuffling, the dropout, the augmentation */                        \
+  X(uint64_t, seed, 1, "", 0, 2e19, "seed", NULL)                              \
+  /* a cluster shares out each batch: this program computes part `part` */     \
+  X(int, parts, 1, "", 1, VIT__MOST, "parts", NULL)                            \
+  X(int, part, 0, "", 0, c->parts - 1, "part", NULL)                           \
+  /* 1: go on from dir/last.safetensors, if it is there */                     \
+  X(int, resume, 0, "", 0, 1, "resume", NULL)
+
+typedef struct {
+  VIT_FIT_FIELDS(VIT__MEMBER)
+  vit_augment augment; /* of the training images */
+  vit_optimizer_config optimizer;
+  vit_schedule schedule;
+  const char *dir; /* of the checkpoints; NULL: none are written */
+  int (*callback)(const vit_progress *p, void *user); /* not 0: stop */
+  /* The hook between gradients and optimiser: may change all count numbers of
+     g, which lie in memory as the parameters do. An error ends the run. */
+  vit_result (*gradients)(float *g, size_t count, void *user);
+  void *user; /* of both */
+} vit_fit_config;
+#undef VIT__MEMBER
+/* The tutorial's recipe: 5 epochs, batch 128, Adam, rate 0.005. Two numbers are
+   not the published ones. beta2 is 0.95 instead of 0.999: with the tutorial's
+   softmax a class dies early, and Adam's long memory of its first, large
+   gradients keeps it dead; with the shorter memory it comes back. And the rate
+   sinks to its half during the run, which steadies the last epochs: if you
+   change schedule.rate, change schedule.floor, 0.0025, too. */
+VIT_DEF vit_fit_config vit_fit_defaults(void);
+/* Are the settings possible? Asks what can be known before there are a model
+   and images; vit_fit asks it as well. */
+VIT_DEF vit_result vit_fit_check(const vit_fit_config *c);
+/* Train. `val` holds the images that judge each epoch; if it is NULL, their
+   losses and accuracies are NAN. To choose among epochs or settings (keep_best,
+   early_stop, VIT_PLATEAU) hold back training images for it with
+   vit_dataset_split, and look at the real test set once, at the end.
+
+   The best epoch has the highest accuracy, of equals the lowest loss. With
+   `ema` it is the averaged weights that are judged, and with which the model
+   ends.
+
+   With `dir` three files are kept up to date after each epoch and when the
+   callback stops it: last.safetensors, from which `resume` goes on as if it had
+   never stopped, history.csv, and, with `val`, best.safetensors, the model of
+   the best epoch. Each is replaced as a whole: a crash leaves the old one.
+   While one run is at work in `dir`, another is refused. Resumed runs have the
+   bits of runs that never stopped if the kernels are the same: history.kernels
+   names them, "simd AVX2+FMA", in order and with commas where they changed.
+
+   The history (its old content is not freed) holds the finished epochs, also
+   when the callback stopped it (VIT_STOPPED) or the loss went bad. */
+VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
+    const vit_dataset *train, const vit_dataset *val, vit_history *h);
+
+/* The same in steps, so that a page can train in slices of time:
+
+     r = vit_trainer_create(&t, &model, &f, &train, &val, &history);
+     while (!r && !t.done) r = vit_trainer_step(&t);
+     vit_trainer_free(&t);
+
+   A step is one batch of training or, after an epoch's last one, one batch of
+   judging; `done` is set by the first step that finds nothing to do. Between
+   two steps everything may be read; what was given has to stay where it is.
+   After VIT_STOPPED it can go on, after an error it cannot.
+
+   On a cluster all programs have the same seed, images and settings, but each
+   its `part` of so many `parts` and a `dir` of its own: it computes its part of
+   the images of each batch, and the hook adds up g over all programs, such as
+   with MPI_Allreduce. So all have the same weights after each step. Mixup and
+   cutmix then make pairs within a part; the losses in training are those of the
+   part, so that VIT_PLATEAU needs `val`. */
+typedef struct {
+  int images, right, top5; /* how many were judged, how many are right */
+  double loss;             /* sum over them */
+} vit_judged;
+typedef struct {
+  vit_model *model;
+  vit_fit_config config; /* a copy */
+  vit_schedule schedule; /* its schedule, with the total known */
+  const vit_dataset *train, *val;
+  vit_history *history;
+  vit_progress progress; /* what the callback was told last */
+  int done, failed;      /* 1: nothing is left to do; a step has failed */
+  int stop;         /* 1: the callback said so: after the optimiser's step */
+  int epoch, batch; /* epochs finished; batches done of the next one */
+  double loss, loss_sum; /* of the last batch; over the images of the epoch */
+  vit_judged judged;     /* after its last batch */
+  double images;         /* shown since this start */
+  double start, before;  /* clock; seconds of finished epochs before a resume */
+  vit_state state;
+  vit_optimizer optimizer;
+  vit_plateau plateau;
+  vit_loader loader;
+  float *average, *best; /* weights, or NULL: averaged; of the best epoch */
+  vit_epoch *table;      /* the history as it stands in a checkpoint */
+  int locked, lock;      /* 1: the folder is ours, by this file */
+} vit_trainer;
+VIT_DEF vit_result vit_trainer_create(vit_trainer *t, vit_model *m,
+    const vit_fit_config *c, const vit_dataset *train, const vit_dataset *val,
+    vit_history *h);
+VIT_DEF vit_result vit_trainer_step(vit_trainer *t);
+/* The model ends with the averaged weights, or those of the best epoch, if the
+   settings say so. */
+VIT_DEF void vit_trainer_free(vit_trainer *t);
 
 /* ---- 10 inside: plots -------------------------------------------------- */
 
@@ -974,14 +1090,15 @@ VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
 
 /* ---- 11 speed ---------------------------------------------------------- */
 
-/* Rearrange w [out,in] for linear_packed_forward: VIT_PANEL outputs at a time,
-   packed [out / VIT_PANEL, in, VIT_PANEL]; out % VIT_PANEL == 0. */
-enum { VIT_PANEL = 16 };
+/* Rearrange w [out,in] for linear_packed_forward: vit_panel() outputs at a
+   time, packed [out / vit_panel(), in, vit_panel()]; `out` is a multiple of it.
+   It is 16, or 32 with AVX-512. */
+VIT_DEF int vit_panel(void);
 VIT_DEF void vit_pack_linear(float *packed, const float *w, int in, int out);
 VIT_DEF void vit_unpack_linear(float *w, const float *packed, int in, int out);
 /* For inference alone: rearrange the weights of the linear layers, in place, as
    the matrix product reads them. The results are the same to the bit, and come
-   sooner; layers whose outputs are no multiple of VIT_PANEL stay as they are.
+   sooner; layers whose outputs are no multiple of vit_panel() stay as they are.
    What trains, loads or saves refuses a packed model. */
 VIT_DEF vit_result vit_model_pack(vit_model *m);
 VIT_DEF vit_result vit_model_unpack(vit_model *m);
@@ -990,23 +1107,23 @@ VIT_DEF vit_result vit_model_unpack(vit_model *m);
 
 /* Resize as Pillow 13 does, to the bit: the filter grows when shrinking.
    in [planes,height,width] -> out [planes,out_height,out_width], sizes from 1
-   to 32768. VIT_BICUBIC is Pillow's BICUBIC (a = -0.5); the two functions
-   below are VIT_BILINEAR, the first for one plane, the second up to 4096. */
+   to 32768. VIT_BICUBIC is Pillow's BICUBIC (a = -0.5). A dataset is resized
+   by VIT_BILINEAR, its sides up to 4096. */
 typedef enum { VIT_BILINEAR, VIT_BICUBIC } vit_filter;
-VIT_DEF vit_result vit_resize(uint8_t *out, const uint8_t *in, int planes,
+VIT_DEF vit_result vit_resize(uint8_t *out, const uint8_t *in, vit_idx planes,
     int height, int width, int out_height, int out_width, vit_filter filter);
-VIT_DEF vit_result vit_resize_bilinear(uint8_t *out, const uint8_t *in,
-    int height, int width, int out_height, int out_width);
 VIT_DEF vit_result vit_dataset_resize(vit_dataset *d, int height, int width);
 /* The binary version of CIFAR-10, 32 x 32 x 3, below `dir`: dir,
    dir/cifar-10-batches-bin, dir/cifar10. dir NULL: as for MNIST. */
 VIT_DEF vit_result vit_dataset_cifar10(
     vit_dataset *d, const char *dir, vit_split split);
-/* A picture (JPEG, PNG, BMP, GIF, ...) through stb_image: pixels [C,H,W] with
-   channels C = 1 or 3, to be freed by vit_image_free. Colours become grey, and
-   grey becomes colour, as in Pillow's convert("L") and convert("RGB"); alpha is
-   dropped, of 16 bits the upper 8 are kept, and a JPEG is turned as its Exif
-   orientation says. Sides up to 32768, 134 million pixels. */
+/* A picture (JPEG, PNG, GIF, BMP, PGM, ..., whatever its name) through
+   stb_image: pixels [C,H,W] with channels C = 1 or 3, to be freed by
+   vit_image_free. Colours become grey, and grey becomes colour, as in Pillow's
+   convert("L") and convert("RGB"); alpha is dropped, of 16 bits the upper 8 are
+   kept, of a GIF the first image, and a JPEG is turned as its Exif orientation
+   says. Sides up to 32768, 134 million pixels. A file that is cut off, whose
+   checksum is wrong, or that stb_image would read wrongly is refused. */
 VIT_DEF vit_result vit_image_load(
     const char *path, int channels, uint8_t **pixels, int *height, int *width);
 VIT_DEF void vit_image_free(uint8_t *pixels);
@@ -1104,6 +1221,11 @@ VIT_DEF vit_result vit_model_open(
 #if defined(VIT_IMPLEMENTATION) && !defined(VIT_IMPLEMENTED)
 #define VIT_IMPLEMENTED
 
+/* Guards against a diverging run compare with NaN, which must stay one. */
+#if defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__
+#error "vit.h needs NaN and infinity: use -O2 or -O3, not -Ofast or -ffast-math"
+#endif
+
 #include <errno.h>
 #include <float.h>
 #include <limits.h>
@@ -1118,11 +1240,15 @@ VIT_DEF vit_result vit_model_open(
 #include <fcntl.h>
 #include <io.h>
 #include <process.h>
+#include <share.h>
 #include <time.h>
+#ifndef S_ISDIR /* MinGW has it, Microsoft has not */
 #define S_ISDIR(mode) (((mode)&_S_IFMT) == _S_IFDIR)
+#endif
 #else
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -1158,16 +1284,14 @@ enum {
   VIT__QUERIES_AT_ONCE = 128
 };
 
-/* Rows are shared in whole tiles of the matrix product. */
-enum { VIT__ROW_MULTIPLE = 6 };
-
 /* Floats that can be counted in bytes; the rest of a plan is done in double. */
 #define VIT__MOST_FLOATS ((double)(SIZE_MAX / 8))
 
-#define VIT__MIN(a, b) ((a) < (b) ? (a) : (b))
+/* The + makes an int of an enum: C++ has no arithmetic of two enums. */
+#define VIT__MIN(a, b) ((a) < (b) ? +(a) : +(b))
 /* Is x a number, and not infinite? Within low .. high? Both say no to NaN. */
 #define VIT__IS_FINITE(x)            (fabs((double)(x)) <= DBL_MAX)
-#define VIT__IS_WITHIN(x, low, high) ((x) >= (low) && (x) <= (high))
+#define VIT__IS_WITHIN(x, low, high) ((x) >= +(low) && (x) <= +(high))
 
 /* -- errors: a code and one sentence ------------------------------------- */
 
@@ -1175,6 +1299,8 @@ enum { VIT__ROW_MULTIPLE = 6 };
 #define VIT__THREAD_LOCAL thread_local
 #elif defined(_MSC_VER)
 #define VIT__THREAD_LOCAL __declspec(thread)
+#elif defined(__TINYC__)
+#define VIT__THREAD_LOCAL /* tcc has no such thing, nor OpenMP */
 #else
 #define VIT__THREAD_LOCAL __thread
 #endif
@@ -1287,13 +1413,9 @@ static float vit__unit(uint32_t bits) {
 #define VIT__SALT_MIX     0x4D495855u
 #define VIT__SALT_SPLIT   0x53504C49u
 
-static uint32_t vit__key(uint64_t seed) {
-  return vit_philox((uint32_t)seed, (uint32_t)(seed >> 32), 0);
-}
-
 VIT_DEF vit_rng vit_rng_create(uint64_t seed, uint32_t stream) {
   vit_rng rng;
-  rng.key = vit__key(seed);
+  rng.key = vit_philox((uint32_t)seed, (uint32_t)(seed >> 32), 0);
   rng.stream = stream;
   rng.index = 0;
   return rng;
@@ -1304,7 +1426,8 @@ VIT_DEF uint32_t vit_random_u32(vit_rng *rng) {
 }
 
 VIT_DEF uint32_t vit_random_below(vit_rng *rng, uint32_t n) {
-  return (uint32_t)(((uint64_t)vit_random_u32(rng) * n) >> 32);
+  const uint64_t bits = vit_philox(rng->key, rng->stream, rng->index++);
+  return (uint32_t)((bits * n) >> 32);
 }
 
 VIT_DEF float vit_random_uniform(vit_rng *rng) {
@@ -1343,33 +1466,28 @@ VIT_DEF double vit_seconds(void) {
 #endif
 }
 
-VIT_DEF int vit_max_threads(void) {
-#ifdef _OPENMP
-  return omp_get_max_threads();
-#else
-  return 1;
-#endif
-}
-
-/* Threads that are worth starting for this many shares of work: with more than
-   there are cores, the ones that run would wait for those that do not. */
-static int vit__threads(int shares) {
-#ifdef _OPENMP
-  return shares > 1 ? VIT__MIN(shares, omp_get_num_procs()) : 1;
-#else
-  (void)shares;
-  return 1;
-#endif
-}
-
-/* In front of a loop whose turns are independent. `threads` is a variable of
-   the surrounding function. Without OpenMP the loop runs as it stands. */
+/* VIT__PARALLEL_FOR stands in front of a loop whose turns are independent.
+   `threads` is a variable of the surrounding function. Without OpenMP the loop
+   runs as it stands. */
 #ifdef _OPENMP
 #define VIT__PARALLEL_FOR                                                      \
   _Pragma("omp parallel for schedule(static) num_threads(threads)")
+static int vit__cores(void) { return omp_get_num_procs(); }
+VIT_DEF int vit_max_threads(void) {
+  const int threads = omp_get_max_threads();   /* an OMP_NUM_THREADS of 2^31 */
+  return threads > 0 ? threads : vit__cores(); /* and more wraps round */
+}
 #else
 #define VIT__PARALLEL_FOR (void)threads;
+static int vit__cores(void) { return 1; }
+VIT_DEF int vit_max_threads(void) { return 1; }
 #endif
+
+/* Threads that are worth starting for this many parts of work: with more than
+   there are cores, the ones that run would wait for those that do not. */
+static int vit__threads(int parts) {
+  return parts > 1 ? VIT__MIN(parts, vit__cores()) : 1;
+}
 
 VIT_DEF double vit_max_difference(const float *a, const float *b, size_t n) {
   double most = 0;
@@ -1411,188 +1529,313 @@ static void vit__each(int parts, int count, vit__task *task, const void *work) {
 
 /* -- the SIMD vocabulary ------------------------------------------------- */
 
-/* One vector type and its operations: AVX2+FMA on the left, NEON on the right.
-   Every SIMD kernel is written in these words, so one page teaches both. */
-#if defined(VIT_NO_SIMD)
-#elif defined(__x86_64__) && defined(__GNUC__)
-#include <immintrin.h>
-#define VIT__HAS_SIMD        1
-#define VIT__SIMD            __attribute__((target("avx2,fma"))) static
-#define VIT__PICK(avx, neon) avx
-typedef __m256 vit_vec;   /* 8 floats */
-typedef __m256i vit_ivec; /* 8 unsigned 32-bit integers */
-enum { VIT_LANES = 8, VIT_TILE_ROWS = 6 };
-#elif defined(__aarch64__) && defined(__GNUC__)
-#include <arm_neon.h>
-#define VIT__HAS_SIMD        1
-#define VIT__SIMD            static
-#define VIT__PICK(avx, neon) neon
-typedef float32x4_t vit_vec;
-typedef uint32x4_t vit_ivec;
-enum { VIT_LANES = 4, VIT_TILE_ROWS = 6 };
+/* A vector of floats (vit_vec), one of unsigned 32-bit integers (vit_ivec), and
+   about thirty-five words: what can be done with them. Every SIMD kernel of the
+   file is written once, in these words. A dialect says them, in this order, in
+   the intrinsics of one instruction set:
+
+   vit_set, load, store   x in all lanes; from and to memory, of any alignment
+   add sub mul div sqrt
+   fma                    a * b + c, rounded once (WebAssembly: twice)
+   max, min               a NaN in b comes through
+   if_less                lane by lane: a < b ? x : y
+   round                  to the nearest whole number, halves to the even one
+   pow2                   2^a for a whole number a: put in the exponent bits
+   iset iadd ixor imul    of integers, for the random numbers
+   imulhi, ihigh24        high half of each 32 x 32 bit product; 24 high bits
+   zip_low, zip_high      of each four lanes: a0 b0 a1 b1, and a2 b2 a3 b3
+   fours_even, fours_odd  every second group of four lanes, of a and then of b
+   load_part, store_part  n lanes, 0 < n < VIT_LANES, the others are 0; no byte
+                          past the n-th lane is touched
+   sum, top               sum and maximum of the lanes, always in one order
+
+   One more dialect is one more column: #elif, constants, words; nothing else in
+   the file knows of it. VIT__HAS_SIMD says whether this CPU can run it, and
+   chapter 11 what the tile and the panel are.
+
+   AVX-512 is taken where the compiler was told that the CPU has it, as by
+   -march=native. VIT_SIMD_AVX2 keeps AVX2 there, VIT_SIMD_AVX512 forces the
+   other, and VIT_SIMD_HEADER says who has its intrinsics: tests emulate them.
+
+   On Windows, gcc keeps vectors of 32 bytes on a stack that is aligned to 16
+   (GCC bug 54412), and crashes. There the plain loops run, until VIT_SIMD_AVX2
+   says that -Wa,-muse-unaligned-vector-move was given. clang is right. */
+#ifndef VIT_SIMD_HEADER
+#define VIT_SIMD_HEADER <immintrin.h>
+#endif
+#if defined(__AVX512F__) && !defined(VIT_SIMD_AVX2)
+#define VIT_SIMD_AVX512
 #endif
 
-#ifdef VIT__HAS_SIMD
-#define VIT__OP VIT__SIMD inline __attribute__((always_inline))
+/* Short loops over arrays that shall live in registers, written out. */
+#if defined(__clang__)
+#define VIT__UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define VIT__UNROLL _Pragma("GCC unroll 16")
+#endif
+
 /* clang-format off */
-VIT__OP vit_vec vit_set(float a)                   { return VIT__PICK(_mm256_set1_ps(a), vdupq_n_f32(a)); }
-VIT__OP vit_vec vit_load(const float *p)           { return VIT__PICK(_mm256_loadu_ps(p), vld1q_f32(p)); }
-VIT__OP void vit_store(float *p, vit_vec a)        { VIT__PICK(_mm256_storeu_ps(p, a), vst1q_f32(p, a)); }
-VIT__OP vit_vec vit_add(vit_vec a, vit_vec b)      { return VIT__PICK(_mm256_add_ps(a, b), vaddq_f32(a, b)); }
-VIT__OP vit_vec vit_sub(vit_vec a, vit_vec b)      { return VIT__PICK(_mm256_sub_ps(a, b), vsubq_f32(a, b)); }
-VIT__OP vit_vec vit_mul(vit_vec a, vit_vec b)      { return VIT__PICK(_mm256_mul_ps(a, b), vmulq_f32(a, b)); }
-VIT__OP vit_vec vit_div(vit_vec a, vit_vec b)      { return VIT__PICK(_mm256_div_ps(a, b), vdivq_f32(a, b)); }
-VIT__OP vit_vec vit_sqrt(vit_vec a)                { return VIT__PICK(_mm256_sqrt_ps(a), vsqrtq_f32(a)); }
-/* a hint: what stands there will be needed soon */
-VIT__OP void vit_prefetch(const float *p)          { __builtin_prefetch(p); }
-/* a * b + c, rounded once */
-VIT__OP vit_vec vit_fma(vit_vec a, vit_vec b, vit_vec c) { return VIT__PICK(_mm256_fmadd_ps(a, b, c), vfmaq_f32(c, a, b)); }
-/* a NaN in b comes through */
-VIT__OP vit_vec vit_max(vit_vec a, vit_vec b)      { return VIT__PICK(_mm256_max_ps(a, b), vmaxq_f32(a, b)); }
-VIT__OP vit_vec vit_min(vit_vec a, vit_vec b)      { return VIT__PICK(_mm256_min_ps(a, b), vminq_f32(a, b)); }
-/* lane by lane: a < b ? x : y */
-VIT__OP vit_vec vit_if_less(vit_vec a, vit_vec b, vit_vec x, vit_vec y) { return VIT__PICK(_mm256_blendv_ps(y, x, _mm256_cmp_ps(a, b, _CMP_LT_OQ)), vbslq_f32(vcltq_f32(a, b), x, y)); }
-VIT__OP vit_vec vit_round(vit_vec a)               { return VIT__PICK(_mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), vrndnq_f32(a)); }
-/* 2^a for a whole number a: put it into the exponent bits */
-VIT__OP vit_vec vit_pow2(vit_vec a)                { return VIT__PICK(_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(a), _mm256_set1_epi32(127)), 23)), vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtq_s32_f32(a), vdupq_n_s32(127)), 23))); }
-/* unsigned integers, for the random numbers */
-VIT__OP vit_ivec vit_iset(uint32_t a)              { return VIT__PICK(_mm256_set1_epi32((int)a), vdupq_n_u32(a)); }
-VIT__OP vit_ivec vit_iadd(vit_ivec a, vit_ivec b)  { return VIT__PICK(_mm256_add_epi32(a, b), vaddq_u32(a, b)); }
-VIT__OP vit_ivec vit_ixor(vit_ivec a, vit_ivec b)  { return VIT__PICK(_mm256_xor_si256(a, b), veorq_u32(a, b)); }
-VIT__OP vit_ivec vit_imul(vit_ivec a, vit_ivec b)  { return VIT__PICK(_mm256_mullo_epi32(a, b), vmulq_u32(a, b)); }
-/* 24 high bits of each lane as a float in [0, 1) */
-VIT__OP vit_vec vit_iunit(vit_ivec a)              { return vit_mul(VIT__PICK(_mm256_cvtepi32_ps(_mm256_srli_epi32(a, 8)), vcvtq_f32_u32(vshrq_n_u32(a, 8))), vit_set(1.0f / 16777216.0f)); }
+/* Words of the usual kinds in one line: the name, and what is returned. */
+#define VIT__OP VIT__SIMD inline __attribute__((always_inline))
+#define VIT__V(word, is) VIT__OP vit_vec vit_##word(vit_vec a) { return is; }
+#define VIT__VV(word, is)                                                      \
+  VIT__OP vit_vec vit_##word(vit_vec a, vit_vec b) { return is; }
+#define VIT__VVV(word, is)                                                     \
+  VIT__OP vit_vec vit_##word(vit_vec a, vit_vec b, vit_vec c) { return is; }
+#define VIT__VVVV(word, is) VIT__OP vit_vec                                    \
+  vit_##word(vit_vec a, vit_vec b, vit_vec x, vit_vec y) { return is; }
+#define VIT__I(word, is) VIT__OP vit_vec vit_##word(vit_ivec a) { return is; }
+#define VIT__II(word, is)                                                      \
+  VIT__OP vit_ivec vit_##word(vit_ivec a, vit_ivec b) { return is; }
+
+/* Over the lanes by the words: groups of four, then pairs; lane 0 has it. */
+#define VIT__ACROSS(word, add, first)                                          \
+  VIT__OP float vit_##word(vit_vec a) {                                        \
+    for (int i = 4; i < VIT_LANES; i *= 2)                                     \
+      a = vit_##add(vit_fours_even(a, a), vit_fours_odd(a, a));                \
+    a = vit_##add(vit_zip_low(a, a), vit_zip_high(a, a));                      \
+    return first(vit_##add(vit_zip_low(a, a), vit_zip_high(a, a)));            \
+  }
+
+#if defined(VIT_NO_SIMD) || !defined(__GNUC__) ||                              \
+    (defined(_WIN32) && !defined(__clang__) && !defined(VIT_SIMD_AVX2))
+#elif defined(__x86_64__) && !defined(VIT_SIMD_AVX512)
+#include VIT_SIMD_HEADER
+#define VIT__SIMD_NAME "AVX2+FMA"
+#define VIT__HAS_SIMD                                                          \
+  (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+#define VIT__SIMD __attribute__((target("avx2,fma"))) static
+typedef __m256 vit_vec; typedef __m256i vit_ivec;
+enum { VIT_LANES = 8, VIT_TILE_ROWS = 6, VIT__PANEL = 16 };
+#define VIT__LANE_NUMBERS 0, 1, 2, 3, 4, 5, 6, 7
+VIT__OP vit_vec vit_set(float a) { return _mm256_set1_ps(a); }
+VIT__OP vit_vec vit_load(const float *p) { return _mm256_loadu_ps(p); }
+VIT__OP void vit_store(float *p, vit_vec a) { _mm256_storeu_ps(p, a); }
+VIT__VV(add, _mm256_add_ps(a, b)) VIT__VV(sub, _mm256_sub_ps(a, b))
+VIT__VV(mul, _mm256_mul_ps(a, b)) VIT__VV(div, _mm256_div_ps(a, b))
+VIT__V(sqrt, _mm256_sqrt_ps(a)) VIT__VVV(fma, _mm256_fmadd_ps(a, b, c))
+VIT__VV(max, _mm256_max_ps(a, b)) VIT__VV(min, _mm256_min_ps(a, b))
+VIT__VVVV(if_less, _mm256_blendv_ps(y, x, _mm256_cmp_ps(a, b, _CMP_LT_OQ)))
+VIT__V(round, _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT))
+VIT__V(pow2, _mm256_castsi256_ps(_mm256_slli_epi32(
+    _mm256_add_epi32(_mm256_cvtps_epi32(a), _mm256_set1_epi32(127)), 23)))
+VIT__OP vit_ivec vit_iset(uint32_t a) { return _mm256_set1_epi32((int)a); }
+VIT__II(iadd, _mm256_add_epi32(a, b)) VIT__II(ixor, _mm256_xor_si256(a, b))
+VIT__II(imul, _mm256_mullo_epi32(a, b))
+VIT__II(imulhi, _mm256_blend_epi32(
+    _mm256_srli_epi64(_mm256_mul_epu32(a, b), 32),
+    _mm256_mul_epu32(_mm256_srli_epi64(a, 32), _mm256_srli_epi64(b, 32)), 0xAA))
+VIT__I(ihigh24, _mm256_cvtepi32_ps(_mm256_srli_epi32(a, 8)))
+VIT__VV(zip_low, _mm256_unpacklo_ps(a, b))
+VIT__VV(zip_high, _mm256_unpackhi_ps(a, b))
+VIT__VV(fours_even, _mm256_permute2f128_ps(a, b, 0x20))
+VIT__VV(fours_odd, _mm256_permute2f128_ps(a, b, 0x31))
+VIT__OP vit_vec vit_load_part(const float *p, vit_idx n) {
+  static const int mask[2 * VIT_LANES] = {-1, -1, -1, -1, -1, -1, -1, -1};
+  const void *m = mask + VIT_LANES - n;
+  return _mm256_maskload_ps(p, _mm256_loadu_si256((const __m256i *)m));
+}
+VIT__OP void vit_store_part(float *p, vit_vec a, vit_idx n) {
+  __m128 h = _mm256_castps256_ps128(a); /* n in binary: 4 lanes, 2, 1 */
+  if (n & 4) _mm_storeu_ps(p, h), p += 4, h = _mm256_extractf128_ps(a, 1);
+  if (n & 2) _mm_storel_pi((__m64 *)p, h), p += 2, h = _mm_movehl_ps(h, h);
+  if (n & 1) _mm_store_ss(p, h);
+}
+#define VIT__FOLD(word, op) /* halves, then quarters, then the last two */     \
+  VIT__OP float vit_##word(vit_vec a) {                                        \
+    __m128 h = _mm256_extractf128_ps(a, 1);                                    \
+    h = _mm_##op##_ps(_mm256_castps256_ps128(a), h);                           \
+    h = _mm_##op##_ps(h, _mm_movehl_ps(h, h));                                 \
+    return _mm_cvtss_f32(_mm_##op##_ss(h, _mm_movehdup_ps(h)));                \
+  }
+VIT__FOLD(sum, add) VIT__FOLD(top, max)
+
+#elif defined(VIT_SIMD_AVX512)
+#include VIT_SIMD_HEADER
+#define VIT__SIMD_NAME "AVX-512"
+#define VIT__HAS_SIMD  1
+#define VIT__SIMD      static
+typedef __m512 vit_vec; typedef __m512i vit_ivec;
+enum { VIT_LANES = 16, VIT_TILE_ROWS = 14, VIT__PANEL = 32 };
+#define VIT__LANE_NUMBERS 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+VIT__OP vit_vec vit_set(float a) { return _mm512_set1_ps(a); }
+VIT__OP vit_vec vit_load(const float *p) { return _mm512_loadu_ps(p); }
+VIT__OP void vit_store(float *p, vit_vec a) { _mm512_storeu_ps(p, a); }
+VIT__VV(add, _mm512_add_ps(a, b)) VIT__VV(sub, _mm512_sub_ps(a, b))
+VIT__VV(mul, _mm512_mul_ps(a, b)) VIT__VV(div, _mm512_div_ps(a, b))
+VIT__V(sqrt, _mm512_sqrt_ps(a)) VIT__VVV(fma, _mm512_fmadd_ps(a, b, c))
+VIT__VV(max, _mm512_max_ps(a, b)) VIT__VV(min, _mm512_min_ps(a, b))
+VIT__VVVV(if_less, _mm512_mask_blend_ps(_mm512_cmplt_ps_mask(a, b), y, x))
+VIT__V(round, _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT))
+VIT__V(pow2, _mm512_castsi512_ps(_mm512_slli_epi32(
+    _mm512_add_epi32(_mm512_cvtps_epi32(a), _mm512_set1_epi32(127)), 23)))
+VIT__OP vit_ivec vit_iset(uint32_t a) { return _mm512_set1_epi32((int)a); }
+VIT__II(iadd, _mm512_add_epi32(a, b)) VIT__II(ixor, _mm512_xor_si512(a, b))
+VIT__II(imul, _mm512_mullo_epi32(a, b))
+VIT__II(imulhi, _mm512_mask_blend_epi32(0xAAAA,
+    _mm512_srli_epi64(_mm512_mul_epu32(a, b), 32),
+    _mm512_mul_epu32(_mm512_srli_epi64(a, 32), _mm512_srli_epi64(b, 32))))
+VIT__I(ihigh24, _mm512_cvtepi32_ps(_mm512_srli_epi32(a, 8)))
+VIT__VV(zip_low, _mm512_unpacklo_ps(a, b))
+VIT__VV(zip_high, _mm512_unpackhi_ps(a, b))
+VIT__VV(fours_even, _mm512_shuffle_f32x4(a, b, 0x88))
+VIT__VV(fours_odd, _mm512_shuffle_f32x4(a, b, 0xDD))
+VIT__OP vit_vec vit_load_part(const float *p, vit_idx n) {
+  return _mm512_maskz_loadu_ps((__mmask16)((1 << n) - 1), p);
+}
+VIT__OP void vit_store_part(float *p, vit_vec a, vit_idx n) {
+  _mm512_mask_storeu_ps(p, (__mmask16)((1 << n) - 1), a);
+}
+VIT__ACROSS(sum, add, _mm512_cvtss_f32) VIT__ACROSS(top, max, _mm512_cvtss_f32)
+
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#define VIT__SIMD_NAME "NEON"
+#define VIT__HAS_SIMD  1
+#define VIT__SIMD      static
+typedef float32x4_t vit_vec; typedef uint32x4_t vit_ivec;
+enum { VIT_LANES = 4, VIT_TILE_ROWS = 6, VIT__PANEL = 16 };
+#define VIT__LANE_NUMBERS 0, 1, 2, 3
+VIT__OP vit_vec vit_set(float a) { return vdupq_n_f32(a); }
+VIT__OP vit_vec vit_load(const float *p) { return vld1q_f32(p); }
+VIT__OP void vit_store(float *p, vit_vec a) { vst1q_f32(p, a); }
+VIT__VV(add, vaddq_f32(a, b)) VIT__VV(sub, vsubq_f32(a, b))
+VIT__VV(mul, vmulq_f32(a, b)) VIT__VV(div, vdivq_f32(a, b))
+VIT__V(sqrt, vsqrtq_f32(a)) VIT__VVV(fma, vfmaq_f32(c, a, b))
+VIT__VV(max, vmaxq_f32(a, b)) VIT__VV(min, vminq_f32(a, b))
+VIT__VVVV(if_less, vbslq_f32(vcltq_f32(a, b), x, y))
+VIT__V(round, vrndnq_f32(a))
+VIT__V(pow2, vreinterpretq_f32_s32(
+    vshlq_n_s32(vaddq_s32(vcvtq_s32_f32(a), vdupq_n_s32(127)), 23)))
+VIT__OP vit_ivec vit_iset(uint32_t a) { return vdupq_n_u32(a); }
+VIT__II(iadd, vaddq_u32(a, b)) VIT__II(ixor, veorq_u32(a, b))
+VIT__II(imul, vmulq_u32(a, b))
+VIT__II(imulhi, vuzp2q_u32(
+    vreinterpretq_u32_u64(vmull_u32(vget_low_u32(a), vget_low_u32(b))),
+    vreinterpretq_u32_u64(vmull_high_u32(a, b))))
+VIT__I(ihigh24, vcvtq_f32_u32(vshrq_n_u32(a, 8)))
+VIT__VV(zip_low, vzip1q_f32(a, b)) VIT__VV(zip_high, vzip2q_f32(a, b))
+VIT__VV(fours_even, ((void)b, a)) VIT__VV(fours_odd, ((void)a, b))
+VIT__OP vit_vec vit_load_part(const float *p, vit_idx n) {
+  const float lane[] = {p[0], n > 1 ? p[1] : 0, n > 2 ? p[2] : 0, 0};
+  return vit_load(lane);
+}
+VIT__OP void vit_store_part(float *p, vit_vec a, vit_idx n) {
+  if (n & 2) vst1_f32(p, vget_low_f32(a)), p += 2, a = vit_zip_high(a, a);
+  if (n & 1) vst1q_lane_f32(p, a, 0);
+}
+VIT__OP float vit_sum(vit_vec a) { return vaddvq_f32(a); }
+VIT__OP float vit_top(vit_vec a) { return vmaxvq_f32(a); }
+
+#elif defined(__wasm_simd128__)
+#include <wasm_simd128.h>
+#define VIT__SIMD_NAME "WebAssembly SIMD128"
+#define VIT__HAS_SIMD  1
+#define VIT__SIMD      static
+typedef v128_t vit_vec; typedef v128_t vit_ivec;
+enum { VIT_LANES = 4, VIT_TILE_ROWS = 2, VIT__PANEL = 16 }; /* 16 registers */
+#define VIT__LANE_NUMBERS 0, 1, 2, 3
+VIT__OP vit_vec vit_set(float a) { return wasm_f32x4_splat(a); }
+VIT__OP vit_vec vit_load(const float *p) { return wasm_v128_load(p); }
+VIT__OP void vit_store(float *p, vit_vec a) { wasm_v128_store(p, a); }
+VIT__VV(add, wasm_f32x4_add(a, b)) VIT__VV(sub, wasm_f32x4_sub(a, b))
+VIT__VV(mul, wasm_f32x4_mul(a, b)) VIT__VV(div, wasm_f32x4_div(a, b))
+VIT__V(sqrt, wasm_f32x4_sqrt(a)) VIT__VVV(fma, vit_add(vit_mul(a, b), c))
+VIT__VV(max, wasm_f32x4_pmax(b, a)) VIT__VV(min, wasm_f32x4_pmin(b, a))
+VIT__VVVV(if_less, wasm_v128_bitselect(x, y, wasm_f32x4_lt(a, b)))
+VIT__V(round, wasm_f32x4_nearest(a))
+VIT__V(pow2, wasm_i32x4_shl(
+    wasm_i32x4_add(wasm_i32x4_trunc_sat_f32x4(a), wasm_i32x4_splat(127)), 23))
+VIT__OP vit_ivec vit_iset(uint32_t a) { return wasm_u32x4_splat(a); }
+VIT__II(iadd, wasm_i32x4_add(a, b)) VIT__II(ixor, wasm_v128_xor(a, b))
+VIT__II(imul, wasm_i32x4_mul(a, b))
+VIT__II(imulhi, wasm_i32x4_shuffle(wasm_u64x2_extmul_low_u32x4(a, b),
+    wasm_u64x2_extmul_high_u32x4(a, b), 1, 3, 5, 7))
+VIT__I(ihigh24, wasm_f32x4_convert_u32x4(wasm_u32x4_shr(a, 8)))
+VIT__VV(zip_low, wasm_i32x4_shuffle(a, b, 0, 4, 1, 5))
+VIT__VV(zip_high, wasm_i32x4_shuffle(a, b, 2, 6, 3, 7))
+VIT__VV(fours_even, ((void)b, a)) VIT__VV(fours_odd, ((void)a, b))
+VIT__OP vit_vec vit_load_part(const float *p, vit_idx n) {
+  return wasm_f32x4_make(p[0], n > 1 ? p[1] : 0, n > 2 ? p[2] : 0, 0);
+}
+VIT__OP void vit_store_part(float *p, vit_vec a, vit_idx n) {
+  if (n & 2) wasm_v128_store64_lane(p, a, 0), p += 2, a = vit_zip_high(a, a);
+  if (n & 1) wasm_v128_store32_lane(p, a, 0);
+}
+#define VIT__FIRST(a) wasm_f32x4_extract_lane(a, 0)
+VIT__ACROSS(sum, add, VIT__FIRST) VIT__ACROSS(top, max, VIT__FIRST)
+#endif
 /* clang-format on */
 
-/* The high half of each 32 x 32 bit product. */
-VIT__OP vit_ivec vit_imulhi(vit_ivec a, vit_ivec b) {
-#ifdef __x86_64__
-  __m256i even = _mm256_mul_epu32(a, b);
-  __m256i odd =
-      _mm256_mul_epu32(_mm256_srli_epi64(a, 32), _mm256_srli_epi64(b, 32));
-  return _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xAA);
+#ifndef VIT__HAS_SIMD /* the plain loops alone */
+#define VIT__SIMD_NAME "none"
+enum { VIT_LANES = 1, VIT_TILE_ROWS = 6, VIT__PANEL = 16 };
 #else
-  uint64x2_t low = vmull_u32(vget_low_u32(a), vget_low_u32(b));
-  uint64x2_t high = vmull_high_u32(a, b);
-  return vuzp2q_u32(vreinterpretq_u32_u64(low), vreinterpretq_u32_u64(high));
-#endif
+    /* a hint: what stands there will be needed soon */
+    VIT__OP void vit_prefetch(const float *p) {
+  __builtin_prefetch(p);
 }
 
-/* Turn a square of VIT_LANES rows round: row i becomes column i. Pairs of
-   numbers change places first, then pairs of pairs. */
-VIT__OP void vit_transpose(vit_vec v[VIT_LANES]) {
-#ifdef __x86_64__
-  vit_vec a[8];
-  for (int i = 0; i < 8; i += 2) {
-    a[i] = _mm256_unpacklo_ps(v[i], v[i + 1]);
-    a[i + 1] = _mm256_unpackhi_ps(v[i], v[i + 1]);
-  }
-  for (int i = 0; i < 8; i += 4) {
-    v[i] = _mm256_shuffle_ps(a[i], a[i + 2], 0x44);
-    v[i + 1] = _mm256_shuffle_ps(a[i], a[i + 2], 0xEE);
-    v[i + 2] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0x44);
-    v[i + 3] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0xEE);
-  }
-  for (int i = 0; i < 4; i++) {
-    a[i] = _mm256_permute2f128_ps(v[i], v[i + 4], 0x20);
-    a[i + 4] = _mm256_permute2f128_ps(v[i], v[i + 4], 0x31);
-  }
-  for (int i = 0; i < 8; i++) v[i] = a[i];
-#else
-  float32x4x2_t low = vzipq_f32(v[0], v[2]), high = vzipq_f32(v[1], v[3]);
-  float32x4x2_t first = vzipq_f32(low.val[0], high.val[0]);
-  float32x4x2_t second = vzipq_f32(low.val[1], high.val[1]);
-  v[0] = first.val[0], v[1] = first.val[1];
-  v[2] = second.val[0], v[3] = second.val[1];
-#endif
+/* a, a + 1, a + 2, ... */
+VIT__OP vit_ivec vit_icount(uint32_t a) {
+  static const uint32_t lane[VIT_LANES] = {VIT__LANE_NUMBERS};
+  vit_ivec count;
+  memcpy(&count, lane, sizeof count);
+  return vit_iadd(vit_iset(a), count);
 }
 
-/* first, first + 1, first + 2, ... */
-VIT__OP vit_ivec vit_icount(uint32_t first) {
-  static const uint32_t lane[8] = {0, 1, 2, 3, 4, 5, 6, 7};
-  return vit_iadd(vit_iset(first),
-      VIT__PICK(_mm256_loadu_si256((const __m256i *)(const void *)lane),
-          vld1q_u32(lane)));
+/* The 24 high bits of each lane as a float in [0, 1). */
+VIT__OP vit_vec vit_iunit(vit_ivec a) {
+  return vit_mul(vit_ihigh24(a), vit_set(1.0f / 16777216.0f));
 }
 
-/* The end of a row: load or store the first n lanes only. Lanes past n read as
-   zero and no byte past the end is touched. n >= VIT_LANES means all, n <= 0
-   none. */
-#ifdef __x86_64__
-VIT__OP __m256i vit__mask(int n) {
-  static const int mask[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
-  return _mm256_loadu_si256((const __m256i *)(const void *)(mask + 8 - n));
-}
-#endif
+/* The end of a row: the first n lanes only, all of them from VIT_LANES on, and
+   none below 1. Lanes past n read as zero, or as `other`, where n >= 1. */
 VIT__OP vit_vec vit_load_n(const float *p, vit_idx n) {
   if (n >= VIT_LANES) return vit_load(p);
-  if (n <= 0) return vit_set(0);
-#ifdef __x86_64__
-  return _mm256_maskload_ps(p, vit__mask((int)n));
-#else
-  float lane[VIT_LANES] = {0, 0, 0, 0};
-  memcpy(lane, p, (size_t)n * sizeof *p);
-  return vit_load(lane);
-#endif
+  return n > 0 ? vit_load_part(p, n) : vit_set(0);
 }
 VIT__OP void vit_store_n(float *p, vit_vec a, vit_idx n) {
-  if (n >= VIT_LANES) {
+  if (n >= VIT_LANES)
     vit_store(p, a);
-    return;
-  }
-  if (n <= 0) return;
-#ifdef __x86_64__
-  { /* n in binary: 4 lanes, 2 lanes, 1 lane */
-    __m128 part = _mm256_castps256_ps128(a);
-    if (n & 4) {
-      _mm_storeu_ps(p, part);
-      part = _mm256_extractf128_ps(a, 1);
-      p += 4;
-    }
-    if (n & 2) {
-      _mm_storel_pi((__m64 *)(void *)p, part);
-      part = _mm_movehl_ps(part, part);
-      p += 2;
-    }
-    if (n & 1) _mm_store_ss(p, part);
-  }
-#else
-  if (n & 2) {
-    vst1_f32(p, vget_low_f32(a));
-    a = vcombine_f32(vget_high_f32(a), vget_high_f32(a));
-    p += 2;
-  }
-  if (n & 1) vst1q_lane_f32(p, a, 0);
-#endif
+  else if (n > 0)
+    vit_store_part(p, a, n);
+}
+VIT__OP vit_vec vit__load_or(const float *p, vit_idx n, float other) {
+  static const float lane[VIT_LANES] = {VIT__LANE_NUMBERS};
+  if (n >= VIT_LANES) return vit_load(p);
+  return vit_if_less(
+      vit_load(lane), vit_set((float)n), vit_load_part(p, n), vit_set(other));
 }
 
-/* Sum and maximum over the lanes, always in the same order. */
-VIT__OP float vit_sum(vit_vec a) {
-#ifdef __x86_64__
-  __m128 half =
-      _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
-  half = _mm_add_ps(half, _mm_movehl_ps(half, half));
-  return _mm_cvtss_f32(_mm_add_ss(half, _mm_movehdup_ps(half)));
-#else
-  return vaddvq_f32(a);
-#endif
-}
-VIT__OP float vit_top(vit_vec a) {
-#ifdef __x86_64__
-  __m128 half =
-      _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
-  half = _mm_max_ps(half, _mm_movehl_ps(half, half));
-  return _mm_cvtss_f32(_mm_max_ss(half, _mm_movehdup_ps(half)));
-#else
-  return vmaxvq_f32(a);
-#endif
+/* Turn a square of VIT_LANES rows round: row i becomes column i. First squares
+   of four by four change places, then pairs of numbers in each, then pairs of
+   pairs. */
+VIT__OP void vit_transpose(vit_vec v[VIT_LANES]) {
+  VIT__UNROLL
+  for (int far = 4; far < VIT_LANES; far *= 2)
+    for (int first = 0; first < VIT_LANES; first += 2 * far)
+      for (int i = first; i < first + far; i++) {
+        const vit_vec a = v[i], b = v[i + far];
+        v[i] = vit_fours_even(a, b), v[i + far] = vit_fours_odd(a, b);
+      }
+  VIT__UNROLL
+  for (int i = 0; i < VIT_LANES; i += 4) {
+    const vit_vec a = vit_zip_low(v[i], v[i + 2]);
+    const vit_vec b = vit_zip_high(v[i], v[i + 2]);
+    const vit_vec c = vit_zip_low(v[i + 1], v[i + 3]);
+    const vit_vec d = vit_zip_high(v[i + 1], v[i + 3]);
+    v[i] = vit_zip_low(a, c), v[i + 1] = vit_zip_high(a, c);
+    v[i + 2] = vit_zip_low(b, d), v[i + 3] = vit_zip_high(b, d);
+  }
 }
 
-/* e^x for x <= 88, to about 2 units in the last place. x = n ln 2 + r with whole
-   n, so that e^x = 2^n e^r with |r| <= 0.35, where eight terms of the Taylor
-   series are enough. They are added up in pairs, which need not wait for each
-   other: (1 + r) + r^2 ((1/2 + r/6) + r^2 (...)). Below -88 the exponent bits of
-   2^n are 0, and so is the result, which a mask of -INFINITY relies on. */
+/* e^x for x <= 88, to about 2 units in the last place. x = n ln 2 + r with n a
+   whole number, so that e^x = 2^n e^r with |r| <= 0.35, where eight terms of
+   the Taylor series are enough. They are added up in pairs, which need not wait
+   for each other: (1 + r) + r^2 ((1/2 + r/6) + r^2 (...)). Below -88 the
+   exponent bits of 2^n are 0, and so is the result, which a mask of -INFINITY
+   relies on. */
 VIT__OP vit_vec vit_exp(vit_vec x) {
   vit_vec y = vit_max(vit_set(-88.03f), x); /* n >= -127 */
   vit_vec n = vit_round(vit_mul(y, vit_set(1.44269504f)));
@@ -1611,50 +1854,26 @@ VIT__OP vit_vec vit_exp(vit_vec x) {
 }
 #endif /* VIT__HAS_SIMD */
 
-VIT_DEF int vit_simd_lanes(void) {
-#ifdef VIT__HAS_SIMD
-  return VIT_LANES;
-#else
-  return 1;
-#endif
-}
+/* Rows are shared out in whole tiles of the matrix product. */
+enum { VIT__ROW_MULTIPLE = VIT_TILE_ROWS };
 
-VIT_DEF const char *vit_simd_name(void) {
-#ifdef VIT__HAS_SIMD
-  return VIT__PICK("AVX2+FMA", "NEON");
-#else
-  return "none";
-#endif
-}
+VIT_DEF int vit_simd_lanes(void) { return VIT_LANES; }
+VIT_DEF const char *vit_simd_name(void) { return VIT__SIMD_NAME; }
 
-/* May the SIMD kernels run here? The compiler's builtin also asks whether the
-   operating system saves the wide registers. */
-static int vit__cpu_has_simd(void) {
-#if !defined(VIT__HAS_SIMD)
-  return 0;
-#elif defined(__x86_64__)
-  __builtin_cpu_init();
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-#else
-  return 1;
-#endif
-}
-
+/* The compiler's builtin, which VIT__HAS_SIMD calls where the CPU may be too
+   old, also asks whether the operating system saves the wide registers. */
 VIT_DEF const vit_kernels *vit_best_kernels(void) {
-  return vit__cpu_has_simd() ? &vit_simd : &vit_naive;
-}
-
-#if defined(__clang__)
-#define VIT__UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define VIT__UNROLL _Pragma("GCC unroll 8")
+#ifdef VIT__HAS_SIMD
+  if (VIT__HAS_SIMD) return &vit_simd;
 #endif
+  return &vit_naive;
+}
 
 /* What the SIMD kernels of all chapters need of chapter 11: where a matrix is,
    and the product of two. Element (i, j) is at p[i * row + j * col], so `row`
    floats lead to the next row, `col` to the next column. Packed weights are
-   panels of VIT_PANEL columns, one after another: there it holds for the first
-   column of a panel only, j a multiple of VIT_PANEL. */
+   panels of VIT__PANEL columns, one after another: there it holds for the first
+   column of a panel only, j a multiple of VIT__PANEL. */
 typedef struct {
   const float *p;
   vit_idx row, col;
@@ -1680,20 +1899,17 @@ VIT__SIMD void vit__matmul(float *c, vit_idx c_row, vit__matrix a,
 
 /* Every kernel of every chapter, declared by the list in part one. */
 #define VIT__DECLARE_NAIVE(name, args) static void vit_naive_##name args;
+#define VIT__NAIVE_ENTRY(name, args)   vit_naive_##name,
 VIT_KERNELS(VIT__DECLARE_NAIVE)
 #ifdef VIT__HAS_SIMD
 #define VIT__DECLARE_SIMD(name, args) VIT__SIMD void vit_simd_##name args;
+#define VIT__SIMD_ENTRY(name, args)   vit_simd_##name,
+#define VIT__SIMD_TITLE               "simd"
 VIT_KERNELS(VIT__DECLARE_SIMD)
-#endif
-
-#ifdef VIT__HAS_SIMD
-#define VIT__SIMD_ENTRY(name, args) vit_simd_##name,
-#define VIT__SIMD_TITLE             "simd"
 #else /* nothing else was compiled */
-#define VIT__SIMD_ENTRY(name, args) vit_naive_##name,
-#define VIT__SIMD_TITLE             "naive"
+#define VIT__SIMD_ENTRY VIT__NAIVE_ENTRY
+#define VIT__SIMD_TITLE "naive"
 #endif
-#define VIT__NAIVE_ENTRY(name, args) vit_naive_##name,
 VIT__TABLE_BEGIN
 VIT__TABLE_DEFINE vit_kernels vit_naive = {
     "naive", VIT_KERNELS(VIT__NAIVE_ENTRY)};
@@ -1943,16 +2159,9 @@ static void vit_naive_softmax_backward(
 }
 
 #ifdef VIT__HAS_SIMD
-/* The last vector of a row may be short: its missing lanes must not win the
-   maximum (so they are -INFINITY) nor add to the sum (so they are 0). */
-VIT__OP vit_vec vit__load_or(const float *p, vit_idx n, float other) {
-  static const float lane[8] = {0, 1, 2, 3, 4, 5, 6, 7};
-  if (n >= VIT_LANES) return vit_load(p);
-  return vit_if_less(
-      vit_load(lane), vit_set((float)n), vit_load_n(p, n), vit_set(other));
-}
-
-/* Scores j, j + 1, ... of a row before the softmax: factor s + mask. */
+/* Scores j, j + 1, ... of a row before the softmax: factor s + mask. The last
+   vector may be short: its missing lanes must not win the maximum nor add to
+   the sum of exponentials, so they are -INFINITY. */
 VIT__OP vit_vec vit__scores(
     const float *s, const float *mask, float factor, vit_idx j, vit_idx cols) {
   vit_vec v =
@@ -2573,7 +2782,7 @@ VIT__SIMD void vit_simd_scale(float *y, const float *x, float factor, int n) {
 /* -- what a block is made of --------------------------------------------- */
 
 /* Which weights vit_model_pack rearranges. */
-static int vit__packs(int out) { return out % VIT_PANEL == 0; }
+static int vit__packs(int out) { return out % VIT__PANEL == 0; }
 
 /* y = x W^T + b on the rows of a view; W may be packed for inference. */
 static void vit__linear(const vit__view *v, float *y, const float *x,
@@ -2653,15 +2862,6 @@ static void vit__mlp_backward(const vit__view *r) {
   if (r->dropout) vit__drop(r, r->dfch, c->hidden_drop, VIT__SITE_HIDDEN, M);
   gelu(r->dfch, r->dfch, r->fch, n * M);
   r->k->linear_backward_input(r->dnorm, r->dfch, r->w.fc1_w, n, D, M);
-}
-
-/* The projection of all heads backward: dresidual -> datty */
-static void vit__attn_backward(const vit__view *r) {
-  vit__branch(r, VIT__SITE_PATH1, r->dattproj, NULL, r->dresidual);
-  if (r->dropout)
-    vit__drop(r, r->dattproj, r->m->config.proj_drop, VIT__SITE_PROJ, r->D);
-  r->k->linear_backward_input(
-      r->datty, r->dattproj, r->w.proj_w, r->rows, r->I, r->D);
 }
 
 /* Layer norm 1 or 2 of a block backward, dx +=. Each part of the rows adds up a
@@ -2757,13 +2957,17 @@ static void vit__pre_norm_forward(const void *block, int i) {
 static void vit__pre_norm_backward(const void *block, int i) {
   const vit__view *b = (const vit__view *)block;
   const vit__view r = vit__rows(b, b->parts, i);
+  const vit_config *c = &r.m->config;
   if (r.rows == 0) return;
   if (r.stage == VIT__AFTER_HEADS) {
     if (r.dropout)
-      vit__drop(&r, r.dresidual, r.m->config.block_drop, VIT__SITE_BLOCK, r.D);
+      vit__drop(&r, r.dresidual, c->block_drop, VIT__SITE_BLOCK, r.D);
     vit__mlp_backward(&r);
     vit__norm_backward(&r, i, 2, r.dresidual, r.dnorm, r.residual2);
-    vit__attn_backward(&r);
+    vit__branch(&r, VIT__SITE_PATH1, r.dattproj, NULL, r.dresidual);
+    if (r.dropout) vit__drop(&r, r.dattproj, c->proj_drop, VIT__SITE_PROJ, r.D);
+    r.k->linear_backward_input(
+        r.datty, r.dattproj, r.w.proj_w, r.rows, r.I, r.D);
   } else {
     r.k->linear_backward_input(
         r.dnorm, r.dqkv, r.w.qkv_w, r.rows, r.D, 3 * r.I);
@@ -2799,16 +3003,19 @@ static void vit__post_norm_forward(const void *block, int i) {
 static void vit__post_norm_backward(const void *block, int i) {
   const vit__view *b = (const vit__view *)block;
   const vit__view r = vit__rows(b, b->parts, i);
+  const vit_config *c = &r.m->config;
   float *dx = r.dresidual;
   if (r.rows == 0) return;
   if (r.stage == VIT__AFTER_HEADS) {
-    if (r.dropout)
-      vit__drop(&r, dx, r.m->config.block_drop, VIT__SITE_BLOCK, r.D);
+    if (r.dropout) vit__drop(&r, dx, c->block_drop, VIT__SITE_BLOCK, r.D);
     vit__norm_replace(&r, i, 2, dx, r.residual3);
     vit__mlp_backward(&r);
     r.k->residual_forward(dx, dx, r.dnorm, 1, r.rows * r.D);
     vit__norm_replace(&r, i, 1, dx, r.residual2);
-    vit__attn_backward(&r);
+    vit__branch(&r, VIT__SITE_PATH1, r.dattproj, NULL, r.dresidual);
+    if (r.dropout) vit__drop(&r, r.dattproj, c->proj_drop, VIT__SITE_PROJ, r.D);
+    r.k->linear_backward_input(
+        r.datty, r.dattproj, r.w.proj_w, r.rows, r.I, r.D);
   } else {
     r.k->linear_backward_input(
         r.dnorm, r.dqkv, r.w.qkv_w, r.rows, r.D, 3 * r.I);
@@ -2859,34 +3066,6 @@ static void vit__norm_gradients(
       db[d] += from[D + d];
     }
   }
-}
-
-/* A whole block in three loops over its parts: each is a fork of the threads,
-   which costs some microseconds. */
-static void vit__block_forward(const vit__view *v, int l) {
-  vit__view b = vit__block_at(v, l);
-  vit__task *rows = v->m->config.norm == VIT_NORM_PRE ? vit__pre_norm_forward
-                                                      : vit__post_norm_forward;
-  b.stage = VIT__BEFORE_HEADS;
-  vit__each(b.threads, b.threads, rows, &b);
-  vit__each(b.threads, b.threads, vit__heads_forward, &b);
-  b.stage = VIT__AFTER_HEADS;
-  vit__each(b.threads, b.threads, rows, &b);
-}
-
-static void vit__block_backward(const vit__view *v, int l) {
-  vit__view b = vit__block_at(v, l);
-  vit__task *rows = v->m->config.norm == VIT_NORM_PRE ? vit__pre_norm_backward
-                                                      : vit__post_norm_backward;
-  memset(b.norm_sums, 0, (size_t)(4 * b.parts * b.D) * sizeof(float));
-  b.stage = VIT__AFTER_HEADS;
-  vit__each(b.threads, b.parts, rows, &b);
-  vit__each(b.threads, b.B * b.H, vit__heads_backward, &b);
-  b.stage = VIT__BEFORE_HEADS;
-  vit__each(b.threads, b.parts, rows, &b);
-  vit__each(b.threads, 4 * b.threads, vit__block_weights, &b);
-  vit__norm_gradients(&b, 1, b.g.norm1_w, b.g.norm1_b);
-  vit__norm_gradients(&b, 2, b.g.norm2_w, b.g.norm2_b);
 }
 
 /* ------------------------------------------------------------------------ */
@@ -3117,26 +3296,22 @@ static vit_result vit__check_int(const char *what, double floats) {
 
 /* Is a field in its range? */
 static vit_result vit__check_field(const char *name, double v, int range) {
-  const double low = range == VIT_SIZE, high = range >= 0          ? range
-                                               : range == VIT_SIZE ? VIT__MOST
-                                                                   : 1;
-  if (range == VIT_ODD) {
-    if (v == 0 || (VIT__IS_WITHIN(v, 1, VIT__MOST) && fmod(v, 2) == 1))
-      return VIT_OK;
-    return vit__fail(VIT_ERR_CONFIG,
-        "%s is %.0f; it must be an odd number (or 0 for no mask), so that each "
-        "patch is the centre of its window",
-        name, v);
+  const double low = range == VIT_SIZE;
+  const double high = range >= 0 ? range : range == VIT_SIZE ? VIT__MOST : 1;
+  int good = VIT__IS_WITHIN(v, low, high);
+  const char *must = NULL;
+  if (range == VIT_RATE) must = "a dropout rate must be from 0 to 1";
+  if (range == VIT_EPSILON) {
+    good = v > 0 && v < 1;
+    must = "it must be above 0 and below 1";
   }
-  if (range == VIT_EPSILON)
-    return v > 0 && v < 1
-               ? VIT_OK
-               : vit__fail(VIT_ERR_CONFIG,
-                     "%s is %g; it must be above 0 and below 1", name, v);
-  if (VIT__IS_WITHIN(v, low, high)) return VIT_OK;
-  if (range == VIT_RATE)
-    return vit__fail(VIT_ERR_CONFIG,
-        "%s is %g; a dropout rate must be from 0 to 1", name, v);
+  if (range == VIT_ODD) {
+    good = v == 0 || (VIT__IS_WITHIN(v, 1, VIT__MOST) && fmod(v, 2) == 1);
+    must = "it must be an odd number (or 0 for no mask), so that each patch is "
+           "the centre of its window";
+  }
+  if (good) return VIT_OK;
+  if (must) return vit__fail(VIT_ERR_CONFIG, "%s is %g; %s", name, v, must);
   return vit__fail(VIT_ERR_CONFIG, "%s is %.0f; it must be from %.0f to %.0f",
       name, v, low, high);
 }
@@ -3474,35 +3649,32 @@ static vit_result vit__check_batch(int batch) {
 
 VIT_DEF vit_result vit_memory_plan(
     const vit_config *config, int batch, vit_memory *out) {
-  vit_config c = *config;
-  vit_arena params, model, states[2];
-  vit_state s;
+  vit_arena a[4]; /* parameters, the model, states without and with backward */
   vit_model m;
-  vit_result r = vit_config_resolve(&c);
+  vit_state s;
+  vit_result r;
   memset(out, 0, sizeof *out);
-  memset(&params, 0, sizeof params);
-  memset(&model, 0, sizeof model);
-  memset(states, 0, sizeof states);
+  memset(a, 0, sizeof a);
+  m.config = *config;
+  r = vit_config_resolve(&m.config);
   if (!r) r = vit__check_batch(batch);
-  if (r) return r;
-  m.config = c;
-  vit__take_tensors(&m.params, &c, &params);
-  vit__plan_model(&m, &model);
-  for (int trains = 0; trains < 2; trains++) {
+  if (!r) vit__take_tensors(&m.params, &m.config, &a[0]);
+  if (!r) vit__plan_model(&m, &a[1]);
+  for (int trains = 0; !r && trains < 2; trains++) {
     memset(&s, 0, sizeof s);
     s.capacity = batch;
     s.trains = trains;
-    r = vit__plan_state(&s, &c, &states[trains]);
-    if (r) return r;
+    r = vit__plan_state(&s, &m.config, &a[2 + trains]);
   }
-  if (model.overflow || states[0].overflow || states[1].overflow)
-    return vit__fail(VIT_ERR_OVERFLOW,
+  if (!r && (a[1].overflow || a[2].overflow || a[3].overflow))
+    r = vit__fail(VIT_ERR_OVERFLOW,
         "this model needs more bytes than a size_t can count; make it smaller");
-  out->parameters = out->gradients = params.used;
-  out->moments = 2 * params.used;
-  out->constants = model.used - params.used;
-  out->inference = states[0].used;
-  out->training = states[1].used - params.used;
+  if (r) return r;
+  out->parameters = out->gradients = a[0].used;
+  out->moments = 2 * a[0].used;
+  out->constants = a[1].used - a[0].used;
+  out->inference = a[2].used;
+  out->training = a[3].used - a[0].used;
   return VIT_OK;
 }
 
@@ -3573,48 +3745,8 @@ VIT_DEF int vit_model_threads(const vit_model *m) {
   return vit__threads(vit__parts(m));
 }
 
-/* A panel of packed weights takes the place of the rows that it is made of, so
-   one panel at a time is copied out and written back. */
-static void vit__repack_tensor(
-    float *w, const vit_tensor *t, float *copy, int pack) {
-  const int out = t->shape[0], in = (int)(t->count / (size_t)out);
-  const vit_idx panel = (vit_idx)VIT_PANEL * in;
-  if (!t->is_matrix || !vit__packs(out)) return;
-  for (vit_idx at = 0; at < (vit_idx)t->count; at += panel) {
-    memcpy(copy, w + at, (size_t)panel * sizeof *w);
-    if (pack)
-      vit_pack_linear(w + at, copy, in, VIT_PANEL);
-    else
-      vit_unpack_linear(w + at, copy, in, VIT_PANEL);
-  }
-}
-
-static vit_result vit__repack(vit_model *m, int pack) {
-  size_t longest = 0;
-  vit_tensor t;
-  float *copy;
-  vit_result r = vit__check_model(m);
-  if (r || m->packed == pack) return r;
-  for (int i = 0; vit_tensor_at(&m->config, i, &t); i++) {
-    size_t in = t.count / (size_t)t.shape[0];
-    if (t.is_matrix && in > longest) longest = in;
-  }
-  copy = (float *)vit__allocate(
-      longest * VIT_PANEL, sizeof *copy, "repacking the weights");
-  if (!copy) return VIT_ERR_NO_MEMORY;
-  for (int i = 0; vit_tensor_at(&m->config, i, &t); i++)
-    vit__repack_tensor(m->params.block + t.offset, &t, copy, pack);
-  VIT_FREE(copy);
-  m->packed = pack;
-  return VIT_OK;
-}
-
-VIT_DEF vit_result vit_model_pack(vit_model *m) { return vit__repack(m, 1); }
-VIT_DEF vit_result vit_model_unpack(vit_model *m) { return vit__repack(m, 0); }
-
-/* What needs the weights as they are in the table of tensors. */
-static vit_result vit__check_unpacked(const vit_model *m) {
-  if (!m->packed) return VIT_OK;
+/* For what needs the weights as they are in the table of tensors. */
+static vit_result vit__refuse_packed(void) {
   return vit__fail(VIT_ERR_STATE,
       "this model is packed for inference; call vit_model_unpack first");
 }
@@ -3624,7 +3756,7 @@ VIT_DEF vit_result vit_state_create(
   vit_result r = vit__check_batch(batch);
   memset(s, 0, sizeof *s);
   if (!r) r = vit__check_model(m);
-  if (!r && (flags & VIT_FOR_TRAINING)) r = vit__check_unpacked(m);
+  if (!r && m->packed && (flags & VIT_FOR_TRAINING)) r = vit__refuse_packed();
   if (r) return r;
   s->config = m->config;
   s->capacity = batch;
@@ -3632,7 +3764,7 @@ VIT_DEF vit_result vit_state_create(
   s->input_gradient = (flags & VIT_INPUT_GRADIENT) != 0;
   s->keep_attn = (flags & VIT_KEEP_ATTENTION) != 0;
   s->dropout = s->trains;
-  s->key = vit__key(seed ^ VIT__SALT_DROPOUT);
+  s->key = vit_rng_create(seed ^ VIT__SALT_DROPOUT, 0).key;
   r = vit__plan_state(s, &m->config, &s->arena);
   if (!r)
     r = vit_arena_allocate(
@@ -3718,7 +3850,16 @@ static void vit__forward(vit__view v) {
     vit__each(
         v.threads, v.stage == 1 ? v.threads : v.B, vit__embed_forward, &v);
   if (v.dropout) vit__drop(&v, v.tokens, c->pos_drop, VIT__SITE_POS, v.D);
-  for (int l = 0; l < c->depth; l++) vit__block_forward(&v, l);
+  for (int l = 0; l < c->depth; l++) { /* three forks of the threads a block */
+    vit__view b = vit__block_at(&v, l);
+    vit__task *rows = c->norm == VIT_NORM_PRE ? vit__pre_norm_forward
+                                              : vit__post_norm_forward;
+    b.stage = VIT__BEFORE_HEADS;
+    vit__each(b.threads, b.threads, rows, &b);
+    vit__each(b.threads, b.threads, vit__heads_forward, &b);
+    b.stage = VIT__AFTER_HEADS;
+    vit__each(b.threads, b.threads, rows, &b);
+  }
   v.x = v.out + (size_t)(c->depth - 1) * v.s->out_stride;
   if (c->final_norm) {
     v.k->layernorm_forward(v.norm, v.norm_mean, v.norm_rstd, v.x, v.w.norm_w,
@@ -3921,29 +4062,26 @@ VIT__SIMD void vit_simd_crossentropy_backward(float *dlogits, const float *p,
 }
 #endif
 
-static vit_result vit__check_loss_call(const vit_model *m, const vit_state *s) {
-  vit_result r = vit__check_state(m, s);
-  if (!r && s->batch < 1)
-    r = vit__fail(VIT_ERR_STATE,
-        "there is no forward pass to take the loss of; call vit_forward first");
-  return r;
-}
-
 /* The loss for s->targets. */
-static double vit__take_loss(const vit_model *m, vit_state *s) {
+static vit_result vit__take_loss(
+    const vit_model *m, vit_state *s, double *loss) {
   const float *z = m->config.softmax_before_loss ? s->probs : s->logits;
   double sum = 0;
+  if (s->batch < 1)
+    return vit__fail(VIT_ERR_STATE,
+        "there is no forward pass to take the loss of; call vit_forward first");
   m->kernels->crossentropy_forward(
       s->losses, s->loss_softmax, z, s->targets, s->batch, m->config.classes);
   for (int b = 0; b < s->batch; b++) sum += s->losses[b];
   s->loss_known = 1;
-  return s->loss = sum / s->batch;
+  *loss = s->loss = sum / s->batch;
+  return VIT_OK;
 }
 
 VIT_DEF vit_result vit_loss_targets(
     const vit_model *m, vit_state *s, const float *targets, double *loss) {
   const int K = m->config.classes;
-  vit_result r = vit__check_loss_call(m, s);
+  vit_result r = vit__check_state(m, s);
   for (vit_idx b = 0; !r && b < s->batch; b++) {
     double sum = 0;
     for (vit_idx k = 0; k < K; k++) sum += (double)targets[b * K + k];
@@ -3955,8 +4093,7 @@ VIT_DEF vit_result vit_loss_targets(
   }
   if (r) return r;
   memcpy(s->targets, targets, (size_t)s->batch * (size_t)K * sizeof *targets);
-  *loss = vit__take_loss(m, s);
-  return VIT_OK;
+  return vit__take_loss(m, s, loss);
 }
 
 /* What a label asks for, with smoothing e (Szegedy et al. 2016, section 7):
@@ -3976,7 +4113,7 @@ static vit_result vit__check_smoothing(float smoothing) {
 VIT_DEF vit_result vit_loss(const vit_model *m, vit_state *s, const int *labels,
     float smoothing, double *loss) {
   const int K = m->config.classes;
-  vit_result r = vit__check_loss_call(m, s);
+  vit_result r = vit__check_state(m, s);
   if (!r) r = vit__check_smoothing(smoothing);
   for (int b = 0; !r && b < s->batch; b++)
     if (labels[b] < 0 || labels[b] >= K)
@@ -3986,8 +4123,7 @@ VIT_DEF vit_result vit_loss(const vit_model *m, vit_state *s, const int *labels,
   if (r) return r;
   for (vit_idx b = 0; b < s->batch; b++)
     vit__set_targets(s->targets + b * K, labels[b], smoothing, K);
-  *loss = vit__take_loss(m, s);
-  return VIT_OK;
+  return vit__take_loss(m, s, loss);
 }
 
 VIT_DEF void vit_zero_gradients(vit_state *s) {
@@ -4052,11 +4188,27 @@ static void vit__embed_weights(const void *view, int i) {
       c->image_height, c->image_width, c->patch_height, c->patch_width);
 }
 
-/* Positions, class token, projection (and the images) backward. */
-static void vit__embed_backward(vit__view v) {
+/* The whole model, from the loss to the first weights: head, blocks from the
+   last to the first, then positions, class token, projection (and images). */
+static void vit__backward(vit__view v) {
+  const vit_config *c = &v.m->config;
   const vit_idx TD = (vit_idx)v.T * v.D, ND = (vit_idx)v.N * v.D;
-  if (v.dropout)
-    vit__drop(&v, v.dresidual, v.m->config.pos_drop, VIT__SITE_POS, v.D);
+  vit__classify_backward(v);
+  for (int l = c->depth - 1; l >= 0; l--) {
+    vit__view b = vit__block_at(&v, l);
+    vit__task *rows = c->norm == VIT_NORM_PRE ? vit__pre_norm_backward
+                                              : vit__post_norm_backward;
+    memset(b.norm_sums, 0, (size_t)(4 * b.parts * b.D) * sizeof(float));
+    b.stage = VIT__AFTER_HEADS;
+    vit__each(b.threads, b.parts, rows, &b);
+    vit__each(b.threads, b.B * b.H, vit__heads_backward, &b);
+    b.stage = VIT__BEFORE_HEADS;
+    vit__each(b.threads, b.parts, rows, &b);
+    vit__each(b.threads, 4 * b.threads, vit__block_weights, &b);
+    vit__norm_gradients(&b, 1, b.g.norm1_w, b.g.norm1_b);
+    vit__norm_gradients(&b, 2, b.g.norm2_w, b.g.norm2_b);
+  }
+  if (v.dropout) vit__drop(&v, v.dresidual, c->pos_drop, VIT__SITE_POS, v.D);
   for (int b = 0; b < v.B; b++)
     v.k->tokens_backward(v.dpatch_embed + b * ND, v.g.cls_token, v.g.pos_embed,
         v.dresidual + b * TD, v.N, v.D);
@@ -4064,13 +4216,6 @@ static void vit__embed_backward(vit__view v) {
   vit__each(v.threads, v.threads, vit__embed_weights, &v);
   v.stage = 1;
   if (v.s->input_gradient) vit__each(v.threads, v.B, vit__embed_weights, &v);
-}
-
-/* The whole model, from the loss to the first weights. */
-static void vit__backward(const vit__view *v) {
-  vit__classify_backward(*v);
-  for (int l = v->m->config.depth - 1; l >= 0; l--) vit__block_backward(v, l);
-  vit__embed_backward(*v);
 }
 
 /* Small models: part i of the images adds up its own gradients, so one thread
@@ -4089,7 +4234,7 @@ static void vit__backward_part(const void *whole, int i) {
   v.norm_sums += (vit_idx)i * 4 * v.D;
   v.factor = all->factor;
   v.threads = v.parts = 1;
-  vit__backward(&v);
+  vit__backward(v);
 }
 
 /* Part i of the parameters: add up the sixteen parts of the images as a binary
@@ -4117,7 +4262,7 @@ VIT_DEF vit_result vit_backward(
     const vit_model *m, vit_state *s, float factor) {
   vit__view v;
   vit_result r = vit__check_state(m, s);
-  if (!r) r = vit__check_unpacked(m);
+  if (!r && m->packed) r = vit__refuse_packed();
   if (r) return r;
   if (!s->trains)
     return vit__fail(VIT_ERR_STATE,
@@ -4130,7 +4275,7 @@ VIT_DEF vit_result vit_backward(
   v = vit__view_of(m, s, NULL, 0, s->batch);
   v.factor = factor;
   if (!s->part_grads) {
-    vit__backward(&v);
+    vit__backward(v);
     return VIT_OK;
   }
   vit__each(v.threads, VIT__PARTS, vit__backward_part, &v);
@@ -4140,8 +4285,7 @@ VIT_DEF vit_result vit_backward(
 
 /* -- gradient check ------------------------------------------------------ */
 
-/* What a check works on: a model with random parameters of healthy size (the
-   usual initial values are so small that rounding would hide the gradient). */
+/* What a check works on. */
 typedef struct {
   vit_model m;
   vit_state s;
@@ -4157,42 +4301,22 @@ static double vit__gradcheck_loss(vit__gradcheck *k) {
   return loss;
 }
 
-static void vit__gradcheck_free(vit__gradcheck *k) {
-  if (k->images) VIT_FREE(k->images);
-  if (k->labels) VIT_FREE(k->labels);
-  vit_state_free(&k->s);
-  vit_model_free(&k->m);
-}
-
-static vit_result vit__gradcheck_create(vit__gradcheck *k, const vit_config *c,
-    const vit_kernels *kernels, int batch, uint64_t seed) {
+/* Random images, labels and parameters of healthy size: the usual initial
+   values are so small that rounding would hide the gradient. */
+static void vit__gradcheck_fill(
+    vit__gradcheck *k, size_t pixels, uint64_t seed) {
   vit_rng rng = vit_rng_create(seed, 1000000);
   vit_tensor t;
-  size_t pixels;
-  vit_result r;
-  memset(k, 0, sizeof *k);
-  k->batch = batch;
-  r = vit_model_create(&k->m, c, seed);
-  if (!r) r = vit_state_create(&k->s, &k->m, batch, VIT_FOR_TRAINING, seed);
-  if (r) return r;
-  pixels = (size_t)batch * (size_t)c->channels * (size_t)c->image_height *
-           (size_t)c->image_width;
-  k->m.kernels = kernels;
-  k->images = (float *)vit__allocate(pixels, sizeof(float), "test images");
-  k->labels = (int *)vit__allocate((size_t)batch, sizeof(int), "test labels");
-  if (!k->images || !k->labels) return VIT_ERR_NO_MEMORY;
   vit__fill_normal(k->images, pixels, 1, &rng);
-  for (int b = 0; b < batch; b++)
-    k->labels[b] = (int)vit_random_below(&rng, (uint32_t)c->classes);
+  for (int b = 0; b < k->batch; b++)
+    k->labels[b] = (int)vit_random_below(&rng, (uint32_t)k->m.config.classes);
   for (int i = 0; vit_tensor_at(&k->m.config, i, &t); i++) {
     float *w = k->m.params.block + t.offset, in = 1, std;
     for (int d = 1; d < t.dims; d++) in *= (float)t.shape[d];
     std = t.dims < 2 ? 0.1f : t.dims == 3 ? 0.5f : 1 / sqrtf(in);
-    for (size_t j = 0; j < t.count; j++)
-      w[j] = (t.init == VIT__INIT_ONE ? 1.0f : 0.0f) +
-             std * vit_random_normal(&rng);
+    vit__fill_normal(w, t.count, std, &rng);
+    for (size_t j = 0; t.init == VIT__INIT_ONE && j < t.count; j++) w[j] += 1;
   }
-  return VIT_OK;
 }
 
 /* d loss / d w from four losses: the error is of fourth order in h. */
@@ -4213,43 +4337,55 @@ static double vit__numeric_gradient(vit__gradcheck *k, float *w) {
 static void vit__gradcheck_tensor(
     vit__gradcheck *k, const vit_tensor *t, vit_gradient_report *r) {
   const float *g = k->s.grads.block + t->offset;
+  float *w = k->m.params.block + t->offset;
   const size_t step = t->count / 24 + 1;
   double largest = 0;
   for (size_t i = 0; i < t->count; i++)
-    largest = fabs((double)g[i]) > largest ? fabs((double)g[i]) : largest;
+    largest = fmax(largest, fabs((double)g[i]));
   for (size_t i = t->count % step / 2; i < t->count; i += step) {
-    double numeric =
-        vit__numeric_gradient(k, k->m.params.block + t->offset + i);
-    double error = fabs((double)g[i] - numeric) / (largest + 1e-3);
+    const double numeric = vit__numeric_gradient(k, w + i);
+    const double error = fabs((double)g[i] - numeric) / (largest + 1e-3);
     r->elements++;
     if (error <= r->worst || r->worst != r->worst) continue; /* NaN stays */
-    r->worst = error;
-    r->index = (int)i;
-    r->analytic = (double)g[i];
-    r->numeric = numeric;
+    r->worst = error, r->index = (int)i;
+    r->analytic = (double)g[i], r->numeric = numeric;
     memcpy(r->name, t->name, sizeof r->name);
   }
   r->tensors++;
 }
 
-VIT_DEF vit_result vit_gradient_check(const vit_config *config,
+VIT_DEF vit_result vit_gradient_check(const vit_config *c,
     const vit_kernels *kernels, int batch, uint64_t seed,
-    vit_gradient_report *r) {
-  vit_config c = *config;
+    vit_gradient_report *report) {
   vit__gradcheck k;
   vit_tensor t;
-  vit_result result = vit_config_resolve(&c);
-  memset(r, 0, sizeof *r);
-  if (result) return result;
-  result = vit__gradcheck_create(&k, &c, kernels, batch, seed);
-  if (!result) {
-    vit__gradcheck_loss(&k);
-    result = vit_backward(&k.m, &k.s, 1);
-    for (int i = 0; !result && vit_tensor_at(&c, i, &t); i++)
-      vit__gradcheck_tensor(&k, &t, r);
+  vit_result r;
+  size_t pixels;
+  memset(report, 0, sizeof *report);
+  memset(&k, 0, sizeof k);
+  r = vit_model_create(&k.m, c, seed);
+  if (!r) r = vit_state_create(&k.s, &k.m, batch, VIT_FOR_TRAINING, seed);
+  if (!r) {
+    pixels = (size_t)batch * (size_t)c->channels * (size_t)c->image_height *
+             (size_t)c->image_width;
+    k.batch = batch;
+    k.m.kernels = kernels;
+    k.images = (float *)vit__allocate(pixels, sizeof(float), "test images");
+    k.labels = (int *)vit__allocate((size_t)batch, sizeof(int), "test labels");
+    if (!k.images || !k.labels) r = VIT_ERR_NO_MEMORY;
   }
-  vit__gradcheck_free(&k);
-  return result;
+  if (!r) {
+    vit__gradcheck_fill(&k, pixels, seed);
+    vit__gradcheck_loss(&k);
+    r = vit_backward(&k.m, &k.s, 1);
+  }
+  for (int i = 0; !r && vit_tensor_at(&k.m.config, i, &t); i++)
+    vit__gradcheck_tensor(&k, &t, report);
+  if (k.images) VIT_FREE(k.images);
+  if (k.labels) VIT_FREE(k.labels);
+  vit_state_free(&k.s);
+  vit_model_free(&k.m);
+  return r;
 }
 
 /* ======================================================================== */
@@ -4349,42 +4485,36 @@ VIT__SIMD void vit_simd_sum_squares(double *sum, const float *x, int n) {
 
 /* -- optimisers ---------------------------------------------------------- */
 
+#define VIT__BELOW(x) ((x) * (1 - DBL_EPSILON)) /* the last before x */
+#define VIT__BELOW_1  "at least 0 and below 1"
+
 VIT_DEF vit_optimizer_config vit_optimizer_defaults(vit_algorithm a) {
   vit_optimizer_config c;
-  c.algorithm = a;
-  c.momentum = 0.9f;
-  c.beta1 = 0.9f;
-  c.beta2 = 0.999f;
-  c.eps = 1e-8f;
-  c.weight_decay = a == VIT_ADAMW ? 0.01f : 0;
-  c.decay_all = 0;
-  c.clip_norm = 0;
+#define VIT__START(type, field, start, ...) c.field = start;
+  VIT_OPTIMIZER_FIELDS(VIT__START)
   return c;
 }
 
+/* Is a setting in its range? A whole number is written with all its digits. */
+static vit_result vit__check_setting(const char *what, double value, double low,
+    double high, int whole, const char *range) {
+  char from_to[64];
+  if (VIT__IS_WITHIN(value, low, high)) return VIT_OK;
+  snprintf(from_to, sizeof from_to, "from %.10g to %.10g", low, high);
+  return vit__fail(VIT_ERR_CONFIG, "%s is %.*g; it must be %s", what,
+      whole ? 10 : 6, value, range ? range : from_to);
+}
+
 static vit_result vit__check_optimizer(const vit_optimizer_config *c) {
-  const struct {
-    const char *name;
-    float value, limit;
-  } values[] = {{"momentum", c->momentum, 1},
-      {"beta1", c->beta1, 1}, /* at 1 the average would never move */
-      {"beta2", c->beta2, 1}, {"weight_decay", c->weight_decay, 1e6f},
-      {"clip_norm", c->clip_norm, 1e30f}};
-  if ((int)c->algorithm < 0 || c->algorithm > VIT_ADAMW)
-    return vit__fail(VIT_ERR_CONFIG,
-        "the optimiser's algorithm is %d; it must be VIT_SGD, VIT_ADAM or "
-        "VIT_ADAMW",
-        (int)c->algorithm);
-  for (size_t i = 0; i < sizeof values / sizeof *values; i++)
-    if (!(values[i].value >= 0 && values[i].value < values[i].limit))
-      return vit__fail(VIT_ERR_CONFIG,
-          "the optimiser's %s is %g; it must be at least 0 and below %g",
-          values[i].name, (double)values[i].value, (double)values[i].limit);
-  if (!(c->eps > 0 && c->eps <= FLT_MAX))
-    return vit__fail(VIT_ERR_CONFIG,
-        "the optimiser's eps is %g; it must be above 0 and finite",
-        (double)c->eps);
-  return VIT_OK;
+  vit_result r = VIT_OK;
+#define VIT__CHECK(type, field, start, same, low, high, range)                 \
+  if (!r)                                                                      \
+    r = vit__check_setting("the optimiser's " #field,                          \
+        (type)0.5f == 0 ? (int)c->field : (double)c->field, low, high,         \
+        (type)0.5f == 0, range);
+  VIT_OPTIMIZER_FIELDS(VIT__CHECK)
+#undef VIT__CHECK
+  return r;
 }
 
 static void vit__plan_optimizer(
@@ -4415,57 +4545,48 @@ VIT_DEF void vit_optimizer_free(vit_optimizer *o) {
 /* Sums over fixed parts, so that the norm does not depend on the threads. */
 VIT_DEF double vit_clip_gradients(
     const vit_model *m, vit_state *s, float limit) {
-  const int parts = vit__parts(m), threads = vit__threads(parts);
+  const int threads = vit_model_threads(m);
+  float *g = s->grads.block;
   double sums[VIT__PARTS], total = 0;
-  if (vit__check_model(m) || !s->grads.block) return 0;
+  if (vit__check_model(m) || !g) return 0;
   VIT__PARALLEL_FOR
   for (int i = 0; i < VIT__PARTS; i++) {
     int first, n;
     vit__part((int)s->grads.count, VIT__PARTS, i, 64, &first, &n);
-    m->kernels->sum_squares(&sums[i], s->grads.block + first, n);
+    m->kernels->sum_squares(&sums[i], g + first, n);
   }
   for (int i = 0; i < VIT__PARTS; i++) total += sums[i];
   total = sqrt(total);
   if (limit >= 0 && total > (double)limit) {
     float factor = (float)((double)limit / (total + 1e-6)); /* as PyTorch */
-    VIT__PARALLEL_FOR
-    for (int i = 0; i < parts; i++) {
-      int first, n;
-      vit__part((int)s->grads.count, parts, i, 64, &first, &n);
-      m->kernels->scale(
-          s->grads.block + first, s->grads.block + first, factor, n);
-    }
+    m->kernels->scale(g, g, factor, (int)s->grads.count);
   }
   return total;
 }
 
-/* One step on parameters first .. first + n - 1, which part one decay. */
-static void vit__step_range(const vit_optimizer *o, vit_model *m,
-    const vit_state *s, vit_adam_constants a, int decay, vit_idx first, int n) {
-  const vit_optimizer_config *c = &o->config;
-  float *w = m->params.block + first, *mean = o->m.block + first;
-  const float *g = s->grads.block + first;
-  a.decay = decay || c->decay_all ? c->weight_decay : 0;
-  if (c->algorithm == VIT_SGD)
-    m->kernels->sgd_step(w, mean, g, n, a.rate, c->momentum, a.decay);
-  else
-    m->kernels->adam_step(w, mean, o->v.block + first, g, n, &a);
-}
-
 /* The table's rows, tensor after tensor; each thread does its part of each. */
 static void vit__step_part(const vit_optimizer *o, vit_model *m,
-    const vit_state *s, const vit_adam_constants *a, int part, int parts) {
+    const vit_state *s, vit_adam_constants a, int part, int parts) {
+  const vit_optimizer_config *c = &o->config;
   vit__row rows[VIT__ROWS];
-  vit_idx at = 0;
+  vit_idx tensor = 0;
   vit__table(&m->config, rows);
   for (int where = VIT__STEM; where <= VIT__TAIL; where++)
     for (int l = 0; l < (where == VIT__BLOCK ? m->config.depth : 1); l++)
       for (int i = 0; i < VIT__ROWS; i++) {
         int first, n;
+        vit_idx at;
         if (rows[i].where != where || rows[i].count == 0) continue;
         vit__part((int)rows[i].count, parts, part, 64, &first, &n);
-        if (n > 0) vit__step_range(o, m, s, *a, rows[i].decay, at + first, n);
-        at += (vit_idx)rows[i].count;
+        at = tensor + first;
+        tensor += (vit_idx)rows[i].count;
+        a.decay = rows[i].decay || c->decay_all ? c->weight_decay : 0;
+        if (n > 0 && c->algorithm == VIT_SGD)
+          m->kernels->sgd_step(m->params.block + at, o->m.block + at,
+              s->grads.block + at, n, a.rate, c->momentum, a.decay);
+        else if (n > 0)
+          m->kernels->adam_step(m->params.block + at, o->m.block + at,
+              o->v.block + at, s->grads.block + at, n, &a);
       }
 }
 
@@ -4473,9 +4594,12 @@ VIT_DEF vit_result vit_optimizer_step(
     vit_optimizer *o, vit_model *m, vit_state *s, float rate) {
   const int parts = vit__parts(m), threads = vit__threads(parts);
   const vit_optimizer_config *c = &o->config;
-  vit_adam_constants a;
+  const int step = o->step + 1;
+  const vit_adam_constants a = {rate, c->beta1, c->beta2, c->eps, 0,
+      (float)(1 - pow((double)c->beta1, step)),
+      (float)(1 - pow((double)c->beta2, step)), c->algorithm == VIT_ADAMW};
   vit_result r = vit__check_model(m);
-  if (!r) r = vit__check_unpacked(m);
+  if (!r && m->packed) r = vit__refuse_packed();
   if (r) return r;
   if (!s->trains || s->grads.count != o->m.count ||
       m->params.count != o->m.count)
@@ -4489,45 +4613,31 @@ VIT_DEF vit_result vit_optimizer_step(
     return vit__fail(VIT_ERR_STATE,
         "this optimiser was made for %s; to change that, make another",
         o->v.block ? "Adam or AdamW" : "SGD");
-  if (!(rate >= 0 && rate <= FLT_MAX))
-    return vit__fail(VIT_ERR_CONFIG,
-        "the learning rate is %g; it must be finite and at least 0",
-        (double)rate);
+  r = vit__check_setting("the learning rate", (double)rate, 0, (double)FLT_MAX,
+      0, "finite and at least 0");
+  if (r) return r;
   o->norm = vit_clip_gradients(m, s, c->clip_norm > 0 ? c->clip_norm : FLT_MAX);
-  if (!(o->norm <= (double)FLT_MAX)) /* before it reaches the weights */
+  if (!VIT__IS_WITHIN(o->norm, 0, (double)FLT_MAX)) /* the weights wait */
     return vit__fail(VIT_ERR_DIVERGED,
         "the gradient's norm in step %d is %g: training diverged; the weights "
         "are as before; a smaller learning rate may help",
-        o->step + 1, fabs(o->norm));
-  o->step++;
-  a.rate = rate;
-  a.beta1 = c->beta1;
-  a.beta2 = c->beta2;
-  a.eps = c->eps;
-  a.decay = 0;
-  a.correction1 = (float)(1 - pow((double)c->beta1, o->step));
-  a.correction2 = (float)(1 - pow((double)c->beta2, o->step));
-  a.decoupled = c->algorithm == VIT_ADAMW;
+        step, fabs(o->norm));
+  o->step = step;
   VIT__PARALLEL_FOR
-  for (int i = 0; i < parts; i++) vit__step_part(o, m, s, &a, i, parts);
+  for (int i = 0; i < parts; i++) vit__step_part(o, m, s, a, i, parts);
   return VIT_OK;
 }
 
 /* -- schedules ----------------------------------------------------------- */
 
-VIT_DEF vit_schedule vit_schedule_constant(float rate) {
-  vit_schedule s;
-  memset(&s, 0, sizeof s);
-  s.kind = VIT_CONSTANT;
-  s.rate = rate;
-  s.factor = 0.1f;
-  s.every = s.patience = 1;
-  s.scale = 1;
-  return s;
+VIT_DEF vit_schedule vit_schedule_constant(float highest) {
+  vit_schedule c;
+  VIT_SCHEDULE_FIELDS(VIT__START)
+  return c;
 }
 
 static vit_result vit__check_schedule(const vit_schedule *s) {
-  if (!(s->rate >= 0 && s->rate <= 1e6f && s->floor >= 0 && s->floor <= 1e6f))
+  if (!VIT__IS_WITHIN(s->rate, 0, 1e6f) || !VIT__IS_WITHIN(s->floor, 0, 1e6f))
     return vit__fail(VIT_ERR_CONFIG,
         "the learning rate is %g and its floor %g; both must be from 0 to 1e6",
         (double)s->rate, (double)s->floor);
@@ -4535,8 +4645,8 @@ static vit_result vit__check_schedule(const vit_schedule *s) {
     return vit__fail(VIT_ERR_CONFIG,
         "the learning rate is %g, below its floor %g; lower schedule.floor too",
         (double)s->rate, (double)s->floor);
-  if (!(s->factor >= 0 && s->factor <= 1) || (int)s->kind < VIT_CONSTANT ||
-      (int)s->kind > VIT_PLATEAU)
+  if (!VIT__IS_WITHIN(s->factor, 0, 1) ||
+      !VIT__IS_WITHIN((int)s->kind, VIT_CONSTANT, VIT_PLATEAU))
     return vit__fail(VIT_ERR_CONFIG,
         "the schedule's kind is %d and its factor %g; they must be from 0 to "
         "%d and from 0 to 1",
@@ -4556,12 +4666,20 @@ static vit_result vit__check_schedule(const vit_schedule *s) {
   return VIT_OK;
 }
 
+/* What the plateau has made of the rate: factor * factor * ... */
+static float vit__plateau_scale(const vit_schedule *s, int lowered) {
+  float scale = 1;
+  while (lowered-- > 0) scale *= s->factor;
+  return scale;
+}
+
 /* Warm-up as in Hugging Face's get_linear_schedule_with_warmup: step 0 has
    rate 0. */
-VIT_DEF float vit_schedule_rate(const vit_schedule *s, int step) {
+VIT_DEF float vit_schedule_rate(
+    const vit_schedule *s, const vit_plateau *p, int step) {
   double rate = (double)s->rate, floor = (double)s->floor, part;
   if (s->kind == VIT_PLATEAU) {
-    rate *= (double)s->scale;
+    if (p) rate *= (double)vit__plateau_scale(s, p->lowered);
     return (float)(rate > floor ? rate : floor);
   }
   if (s->kind == VIT_STEP)
@@ -4577,20 +4695,19 @@ VIT_DEF float vit_schedule_rate(const vit_schedule *s, int step) {
   return (float)(floor + (rate - floor) * 0.5 * (1 + cos(VIT_PI * part)));
 }
 
-VIT_DEF int vit_schedule_observe(vit_schedule *s, double loss) {
-  float was;
+VIT_DEF int vit_plateau_observe(
+    vit_plateau *p, const vit_schedule *s, double loss) {
+  const float was = vit_schedule_rate(s, p, 0);
   if (s->kind != VIT_PLATEAU) return 0;
-  if (loss == loss && (!s->started || loss < s->best)) { /* not NaN */
-    s->started = 1;
-    s->best = loss;
-    s->waited = 0;
-    return 0;
+  if (loss == loss && (!p->started || loss < p->best)) { /* not NaN */
+    p->started = 1;
+    p->best = loss;
+    p->waited = 0;
+  } else if (++p->waited >= s->patience) {
+    p->waited = 0;
+    p->lowered++;
   }
-  if (++s->waited < s->patience) return 0;
-  s->waited = 0;
-  was = vit_schedule_rate(s, 0);
-  s->scale *= s->factor;
-  return vit_schedule_rate(s, 0) < was;
+  return vit_schedule_rate(s, p, 0) < was;
 }
 
 /* ------------------------------------------------------------------------ */
@@ -5539,761 +5656,7 @@ VIT_DEF vit_result vit_loader_batch(vit_loader *l, int first, int n) {
   return VIT_OK;
 }
 
-/* -- evaluate and fit ---------------------------------------------------- */
-
-/* Room for one batch of images and labels, and the order of all images. */
-typedef struct {
-  float *images;
-  int *labels, *order;
-  vit_arena arena;
-} vit__batch;
-
-static void vit__plan_batch(
-    vit__batch *b, const vit_dataset *d, int n, vit_arena *a) {
-  size_t pixels = (size_t)d->channels * (size_t)d->height * (size_t)d->width;
-  b->images = (float *)vit_arena_take(a, (size_t)n * pixels, sizeof(float));
-  b->labels = (int *)vit_arena_take(a, (size_t)n, sizeof(int));
-  b->order = (int *)vit_arena_take(a, (size_t)d->count, sizeof(int));
-}
-
-enum { VIT__EVALUATE_BATCH = 128 };
-
-static vit_result vit__batch_create(
-    vit__batch *b, const vit_dataset *d, int n) {
-  vit_result r;
-  memset(b, 0, sizeof *b);
-  vit__plan_batch(b, d, n, &b->arena);
-  r = vit_arena_allocate(&b->arena, "batch");
-  if (r) return r;
-  vit__plan_batch(b, d, n, &b->arena);
-  for (int i = 0; i < d->count; i++) b->order[i] = i;
-  return VIT_OK;
-}
-
-/* What an evaluation holds: a state and a batch of the same size. */
-typedef struct {
-  int n;
-  vit_state s;
-  vit__batch batch;
-} vit__evaluation;
-
-static void vit__evaluation_free(vit__evaluation *t) {
-  vit_arena_free(&t->batch.arena);
-  vit_state_free(&t->s);
-}
-
-static vit_result vit__evaluation_create(
-    vit__evaluation *t, const vit_model *m, const vit_dataset *d, int batch) {
-  vit_result r;
-  memset(t, 0, sizeof *t);
-  t->n = VIT__MIN(batch, d->count);
-  r = vit__batch_create(&t->batch, d, t->n);
-  if (!r) r = vit_state_create(&t->s, m, t->n, VIT_FOR_INFERENCE, 0);
-  if (r) vit__evaluation_free(t);
-  return r;
-}
-
-static int vit__among_best(const float *p, int label, int K, int n_best);
-
-static vit_result vit__evaluation_run(vit__evaluation *t, const vit_model *m,
-    const vit_dataset *d, double *loss, double *accuracy, double *top5,
-    int *classes, float *p) {
-  const vit_idx K = m->config.classes;
-  double total = 0;
-  int right = 0, near = 0;
-  for (int i = 0; i < d->count; i += t->n) {
-    int B = VIT__MIN(t->n, d->count - i);
-    double mean = 0;
-    vit_result r;
-    vit_dataset_batch(
-        d, t->batch.order + i, B, t->batch.images, t->batch.labels);
-    r = vit_forward(m, &t->s, t->batch.images, B);
-    if (!r) r = vit_loss(m, &t->s, t->batch.labels, 0, &mean);
-    if (r) return r;
-    total += mean * B;
-    for (vit_idx b = 0; b < B; b++) {
-      const float *logits = t->s.logits + b * K;
-      right += vit__among_best(logits, t->batch.labels[b], (int)K, 1);
-      near += vit__among_best(logits, t->batch.labels[b], (int)K, 5);
-      if (classes) classes[i + b] = vit__class_of(logits, (int)K);
-    }
-    if (p) memcpy(p + i * K, t->s.probs, (size_t)(B * K) * sizeof *p);
-  }
-  *loss = total / d->count;
-  *accuracy = (double)right / d->count;
-  *top5 = (double)near / d->count;
-  return VIT_OK;
-}
-
-VIT_DEF vit_result vit_evaluate(const vit_model *m, const vit_dataset *d,
-    double *loss, double *accuracy, int *classes, float *p) {
-  vit__evaluation t;
-  double top5;
-  vit_result r = vit__check_dataset(m, d, "test");
-  if (!r) r = vit__evaluation_create(&t, m, d, VIT__EVALUATE_BATCH);
-  if (r) return r;
-  r = vit__evaluation_run(&t, m, d, loss, accuracy, &top5, classes, p);
-  vit__evaluation_free(&t);
-  return r;
-}
-
-VIT_DEF vit_fit_config vit_fit_defaults(void) {
-  vit_fit_config c;
-  memset(&c, 0, sizeof c);
-  c.epochs = 5;
-  c.batch = 128;
-  c.accumulate = 1;
-  c.seed = 1;
-  c.optimizer = vit_optimizer_defaults(VIT_ADAM);
-  c.optimizer.beta2 = 0.95f;
-  c.schedule = vit_schedule_constant(0.005f);
-  c.schedule.kind = VIT_LINEAR;
-  c.schedule.floor = 0.0025f;
-  return c;
-}
-
-VIT_DEF void vit_history_free(vit_history *h) {
-  if (h->epoch) VIT_FREE(h->epoch);
-  memset(h, 0, sizeof *h);
-}
-
-VIT_DEF vit_result vit_history_write(const vit_history *h, const char *path) {
-  vit__text t;
-  vit__piece piece;
-  vit_result r = vit__check_point();
-  if (r) return r;
-  memset(&t, 0, sizeof t);
-  vit__text_print(&t, "epoch");
-#define VIT__FIELD(name, text) vit__text_print(&t, "," #name);
-  VIT_EPOCH_FIELDS(VIT__FIELD)
-#undef VIT__FIELD
-  for (int i = 0; i < h->epochs; i++) {
-    vit__text_print(&t, "\n%d", i + 1);
-#define VIT__FIELD(name, text) vit__text_print(&t, ",%.9g", h->epoch[i].name);
-    VIT_EPOCH_FIELDS(VIT__FIELD)
-#undef VIT__FIELD
-  }
-  vit__text_print(&t, "\n");
-  piece.data = t.at;
-  piece.size = t.used;
-  r = t.failed ? VIT_ERR_NO_MEMORY : vit__replace_file(path, &piece, 1);
-  vit__text_free(&t);
-  return r;
-}
-
-/* Everything that a training run holds. */
-typedef struct {
-  vit_model *m;
-  const vit_fit_config *c;
-  const vit_dataset *train, *val;
-  vit_schedule schedule;
-  vit_state s;
-  vit_optimizer o;
-  vit_loader loader;
-  vit__evaluation t;
-  vit_history *h;
-  int epoch, batch;      /* epochs finished; batches done of the next one */
-  double total;          /* sum of the losses of those batches */
-  float *average, *best; /* weights, or NULL: averaged; of the best epoch */
-  double *table;         /* the history as it stands in a checkpoint */
-  double images;         /* shown since this start */
-  double start, before;  /* clock; seconds of finished epochs before a resume */
-  uint32_t train_sum, val_sum; /* of the images: a run goes on with the same */
-  vit_arena arena;
-} vit__run;
-
-static vit_result vit__save_run(vit__run *r);
-static vit_result vit__save_best(const vit__run *r);
-static vit_result vit__resume(vit__run *r);
-
-static int vit__batches(const vit__run *r) {
-  return (r->train->count + r->c->batch - 1) / r->c->batch;
-}
-
-static int vit__report(const vit__run *r, vit_progress *p) {
-  const double now = vit_seconds() - r->start;
-  double left = (double)r->c->epochs * r->train->count;
-  left -= (double)r->epoch * r->train->count + (double)r->batch * r->c->batch;
-  p->epochs = r->c->epochs;
-  p->steps = vit__batches(r);
-  p->model = r->m;
-  p->history = r->h;
-  p->seconds = r->before + now;
-  p->images_per_second = now > 0 ? r->images / now : 0;
-  p->seconds_left = r->images > 0 && left > 0 ? now * left / r->images : 0;
-  return r->c->callback ? r->c->callback(p, r->c->user) : 0;
-}
-
-/* Forward, loss and backward of images first .. first + B - 1 of the order. */
-static vit_result vit__fit_batch(
-    vit__run *r, int first, int B, float factor, double *loss) {
-  vit_result result;
-  vit_loader_batch(&r->loader, first, B);
-  result = vit_forward(r->m, &r->s, r->loader.images, B);
-  if (!result) result = vit_loss_targets(r->m, &r->s, r->loader.targets, loss);
-  if (result) return result;
-  if (!(fabs(*loss) <= 1e30))
-    return vit__fail(VIT_ERR_DIVERGED,
-        "the loss of step %.0f is %g: training diverged; a smaller learning "
-        "rate may help",
-        (double)r->epoch * vit__batches(r) + r->batch + 1, fabs(*loss));
-  return vit_backward(r->m, &r->s, factor);
-}
-
-/* average = decay average + (1 - decay) weights, after every step (Polyak and
-   Juditsky 1992). The first steps count more, as TensorFlow does it. */
-static void vit__average(vit__run *r) {
-  const double early = (1.0 + r->o.step) / (10.0 + r->o.step);
-  const float rest = 1 - (float)fmin((double)r->c->ema, early);
-  const float *w = r->m->params.block;
-  for (size_t i = 0; r->average && i < r->m->params.count; i++)
-    r->average[i] += rest * (w[i] - r->average[i]);
-}
-
-/* The averaged weights change places with the model's. */
-static void vit__swap_average(vit__run *r) {
-  float *w = r->m->params.block;
-  for (size_t i = 0; r->average && i < r->m->params.count; i++) {
-    float t = w[i];
-    w[i] = r->average[i];
-    r->average[i] = t;
-  }
-}
-
-/* The rest of an epoch: step after step. A step takes `accumulate` batches, and
-   a run can stop between two steps only. */
-static vit_result vit__fit_epoch(vit__run *r, vit_epoch *e) {
-  const int n = r->train->count, batch = r->c->batch, steps = vit__batches(r);
-  int stop = 0;
-  vit_loader_epoch(&r->loader, r->epoch);
-  for (int i = r->batch; i < steps; i++) {
-    const int B = VIT__MIN(batch, n - i * batch);
-    const int group = i / r->c->accumulate * r->c->accumulate;
-    const int members = VIT__MIN(r->c->accumulate, steps - group);
-    vit_progress p;
-    double loss = 0;
-    vit_result result;
-    if (i == group) vit_zero_gradients(&r->s);
-    result = vit__fit_batch(r, i * batch, B, 1.0f / (float)members, &loss);
-    if (result) return result;
-    r->batch = i + 1;
-    r->total += loss * B;
-    r->images += B;
-    e->rate = (double)vit_schedule_rate(&r->schedule, r->o.step);
-    if (i == group + members - 1) {
-      result = vit_optimizer_step(&r->o, r->m, &r->s, (float)e->rate);
-      if (result) return result;
-      vit__average(r);
-    }
-    memset(&p, 0, sizeof p);
-    p.epoch = r->epoch + 1;
-    p.step = i + 1;
-    p.loss = r->total / (i * (double)batch + B);
-    p.rate = e->rate;
-    stop |= vit__report(r, &p);
-    if (!stop || i != group + members - 1) continue;
-    result = vit__save_run(r);
-    return result ? result
-                  : vit__fail(VIT_STOPPED, "stopped at epoch %d, step %d",
-                        p.epoch, p.step);
-  }
-  e->train_loss = r->total / n; /* also where only this was left to do */
-  e->rate = (double)vit_schedule_rate(&r->schedule, r->o.step - 1);
-  return VIT_OK;
-}
-
-/* Judge the weights, averaged where they are, after an epoch. */
-static vit_result vit__judge(vit__run *r, vit_epoch *e) {
-  const vit_epoch *best = r->h->best ? r->h->epoch + r->h->best - 1 : NULL;
-  vit_result result = VIT_OK;
-  e->val_loss = e->val_accuracy = e->val_top5 = NAN;
-  if (!r->val) return VIT_OK;
-  vit__swap_average(r);
-  result = vit__evaluation_run(&r->t, r->m, r->val, &e->val_loss,
-      &e->val_accuracy, &e->val_top5, NULL, NULL);
-  if (!result && !(fabs(e->val_loss) <= 1e30))
-    result = vit__fail(VIT_ERR_DIVERGED,
-        "the loss on the images that judge epoch %d is %g: training diverged; "
-        "a smaller learning rate may help",
-        r->epoch + 1, fabs(e->val_loss));
-  if (!result && (!best || e->val_accuracy > best->val_accuracy ||
-                     (e->val_accuracy == best->val_accuracy &&
-                         e->val_loss < best->val_loss))) {
-    r->h->best = r->epoch + 1;
-    if (r->best)
-      memcpy(r->best, r->m->params.block, r->m->params.count * sizeof(float));
-    result = vit__save_best(r);
-  }
-  vit__swap_average(r);
-  return result;
-}
-
-static vit_result vit__finish_epoch(vit__run *r, vit_epoch *e) {
-  vit_progress p;
-  vit_result result = vit__judge(r, e);
-  if (result) return result;
-  e->seconds = r->before + vit_seconds() - r->start;
-  vit_schedule_observe(&r->schedule, r->val ? e->val_loss : e->train_loss);
-  memset(&p, 0, sizeof p);
-  p.epoch = r->h->epochs = ++r->epoch;
-  p.epoch_done = 1;
-  p.step = r->batch;
-  p.loss = e->train_loss;
-  p.rate = e->rate;
-  p.result = e;
-  r->batch = 0;
-  r->total = 0;
-  result = vit__save_run(r);
-  if (result) return result;
-  vit__swap_average(r);
-  if (vit__report(r, &p))
-    result = vit__fail(VIT_STOPPED, "stopped after epoch %d", r->epoch);
-  vit__swap_average(r);
-  return result;
-}
-
-static vit_result vit__fit_epochs(vit__run *r) {
-  const int patience = r->c->early_stop;
-  vit_result result = VIT_OK;
-  while (!result && r->epoch < r->c->epochs) {
-    vit_epoch *e = r->h->epoch + r->epoch;
-    if (patience && r->h->best && r->epoch - r->h->best >= patience) break;
-    result = vit__fit_epoch(r, e);
-    if (!result) result = vit__finish_epoch(r, e);
-  }
-  return result;
-}
-
-/* Steps of the optimiser in a whole run. */
-static int vit__optimizer_steps(const vit_fit_config *c, int images) {
-  int batches = (images + c->batch - 1) / c->batch;
-  double steps = (batches + c->accumulate - 1) / c->accumulate;
-  return (int)fmin(steps * c->epochs, INT_MAX);
-}
-
-enum { VIT__RUN_DIR = 440 }; /* characters; leaves room for the names in it */
-
-static vit_result vit__check_run(const vit_fit_config *c) {
-  const struct {
-    const char *name;
-    int value;
-  } counts[] = {{"epochs", c->epochs}, {"accumulate", c->accumulate}};
-  for (int i = 0; i < 2; i++)
-    if (counts[i].value < 1 || counts[i].value > VIT__MOST)
-      return vit__fail(VIT_ERR_CONFIG, "%s is %d; it must be from 1 to %d",
-          counts[i].name, counts[i].value, (int)VIT__MOST);
-  if (c->dir && strlen(c->dir) > VIT__RUN_DIR)
-    return vit__fail(VIT_ERR_CONFIG,
-        "the folder of the checkpoints has %.0f characters; it must have at "
-        "most %d",
-        (double)strlen(c->dir), VIT__RUN_DIR);
-  if (c->resume && !c->dir)
-    return vit__fail(VIT_ERR_CONFIG,
-        "resume is set, but not dir, the folder of the run to go on with");
-  if (!(c->ema >= 0 && c->ema < 1))
-    return vit__fail(VIT_ERR_CONFIG,
-        "the decay of the averaged weights is %g; it must be from 0 to below 1",
-        (double)c->ema);
-  if (c->early_stop < 0)
-    return vit__fail(VIT_ERR_CONFIG,
-        "early_stop is %d; it must be 0, never, or the epochs to wait for a "
-        "better one",
-        c->early_stop);
-  return VIT_OK;
-}
-
-VIT_DEF vit_result vit_fit_check(const vit_fit_config *c) {
-  vit_schedule schedule = c->schedule;
-  vit_result r = vit__check_batch(c->batch);
-  if (schedule.total == 0) schedule.total = INT_MAX; /* the images decide */
-  if (!r) r = vit__check_smoothing(c->smoothing);
-  if (!r) r = vit_augment_check(&c->augment);
-  if (!r) r = vit__check_optimizer(&c->optimizer);
-  if (!r) r = vit__check_schedule(&schedule);
-  if (!r && c->dir) r = vit__check_point();
-  return r ? r : vit__check_run(c);
-}
-
-static vit_result vit__check_fit(const vit_model *m, const vit_fit_config *c,
-    const vit_dataset *train, const vit_dataset *val) {
-  vit_result r = vit_fit_check(c);
-  if (!r) r = vit__check_dataset(m, train, "training");
-  if (!r && val) r = vit__check_dataset(m, val, "validation");
-  if (r) return r;
-  if ((c->early_stop || c->keep_best) && !val)
-    return vit__fail(VIT_ERR_CONFIG,
-        "early_stop is %d and keep_best %d, but there are no images that judge "
-        "an epoch; hold some back",
-        c->early_stop, c->keep_best);
-  return VIT_OK;
-}
-
-/* FNV-1a over bytes 0, step, 2 step, ... */
-static uint32_t vit__fnv(uint32_t sum, const void *bytes, vit_idx n, int step) {
-  const uint8_t *b = (const uint8_t *)bytes;
-  for (vit_idx i = 0; i < n; i += step) sum = (sum ^ b[i]) * 0x01000193u;
-  return sum;
-}
-
-/* A checksum of 24 bits that tells one set of images from another: the labels, the
-   normalisation, and about every 100th byte of the pixels, in all columns. */
-static uint32_t vit__checksum(const vit_dataset *d) {
-  const vit_idx bytes = (vit_idx)d->count * d->channels * d->height * d->width;
-  const int floats = d->channels * (int)sizeof(float);
-  uint32_t sum = vit__fnv(0x811C9DC5u, d->labels, d->count, 1);
-  sum = vit__fnv(sum, d->mean, floats, 1);
-  sum = vit__fnv(sum, d->std, floats, 1);
-  return vit__fnv(sum, d->pixels, bytes, d->width % 97 ? 97 : 101) >> 8;
-}
-
-static void vit__plan_run(vit__run *r, vit_arena *a) {
-  const size_t n = r->m->params.count;
-  if (r->c->ema > 0) r->average = (float *)vit_arena_take(a, n, sizeof(float));
-  if (r->c->keep_best) r->best = (float *)vit_arena_take(a, n, sizeof(float));
-  r->table =
-      (double *)vit_arena_take(a, (size_t)r->c->epochs, sizeof(vit_epoch));
-}
-
-static vit_result vit__run_create(vit__run *r) {
-  const vit_fit_config *c = r->c;
-  vit_result result = vit__check_schedule(&r->schedule);
-  if (!result)
-    result = vit_loader_create(&r->loader, r->train, r->m, &c->augment,
-        c->batch, c->smoothing, c->seed);
-  if (!result)
-    result = vit_state_create(&r->s, r->m, c->batch, VIT_FOR_TRAINING, c->seed);
-  if (!result) result = vit_optimizer_create(&r->o, r->m, &c->optimizer);
-  if (!result && r->val)
-    result = vit__evaluation_create(
-        &r->t, r->m, r->val, VIT__MIN(c->batch, VIT__EVALUATE_BATCH));
-  if (result) return result;
-  vit__plan_run(r, &r->arena);
-  result = vit_arena_allocate(&r->arena, "training run");
-  if (result) return result;
-  vit__plan_run(r, &r->arena);
-  if (r->average)
-    memcpy(r->average, r->m->params.block, r->m->params.count * sizeof(float));
-  r->h->epoch = (vit_epoch *)vit__allocate(
-      (size_t)c->epochs, sizeof *r->h->epoch, "the history");
-  if (!r->h->epoch) return VIT_ERR_NO_MEMORY;
-  memset(r->h->epoch, 0, (size_t)c->epochs * sizeof *r->h->epoch);
-  return c->dir ? vit_make_dir(c->dir) : VIT_OK;
-}
-
-/* The model ends with the weights that the run was for. */
-static void vit__run_free(vit__run *r) {
-  const float *end = r->best && r->h->best ? r->best : r->average;
-  if (end) memcpy(r->m->params.block, end, r->m->params.count * sizeof(float));
-  vit_loader_free(&r->loader);
-  vit_state_free(&r->s);
-  vit_optimizer_free(&r->o);
-  vit__evaluation_free(&r->t);
-  vit_arena_free(&r->arena);
-}
-
-VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
-    const vit_dataset *train, const vit_dataset *val, vit_history *h) {
-  vit__run r;
-  vit_result result = vit__check_fit(m, c, train, val);
-  memset(&r, 0, sizeof r);
-  memset(h, 0, sizeof *h);
-  if (result) return result;
-  r.m = m;
-  r.c = c;
-  r.train = train;
-  r.val = val;
-  r.h = h;
-  r.schedule = c->schedule;
-  if (c->dir) r.train_sum = vit__checksum(train);
-  if (c->dir && val) r.val_sum = vit__checksum(val);
-  if (r.schedule.total == 0)
-    r.schedule.total = vit__optimizer_steps(c, train->count);
-  result = vit__run_create(&r);
-  if (!result && c->dir && c->resume) result = vit__resume(&r);
-  r.start = vit_seconds();
-  if (!result) result = vit__fit_epochs(&r);
-  vit__run_free(&r);
-  return result;
-}
-
-/* -- checkpoints --------------------------------------------------------- */
-
-/* Numbers that say where a run stands: name and place. Together with the
-   tensors they are all that the rest of the run depends on. */
-#define VIT__RUN_NUMBERS(X)                                                    \
-  X(int, "training.epoch", r->epoch)                                           \
-  X(int, "training.batch", r->batch)                                           \
-  X(double, "training.loss_sum", r->total)                                     \
-  X(int, "training.step", r->o.step)                                           \
-  X(uint32_t, "training.forward_passes", r->s.forwards)                        \
-  X(int, "training.best_epoch", r->h->best)                                    \
-  X(int, "training.plateau_started", r->schedule.started)                      \
-  X(double, "training.plateau_best", r->schedule.best)                         \
-  X(int, "training.plateau_waited", r->schedule.waited)                        \
-  X(float, "training.plateau_scale", r->schedule.scale)
-
-/* What must be the same when a run goes on. */
-#define VIT__RECIPE(X)                                                         \
-  X("images", r->train->count)                                                 \
-  X("epochs", falls && !c->schedule.total ? c->epochs : 0)                     \
-  X("seed", c->seed & 0xFFFFFF) /* in three parts that "%.9g" can hold */      \
-  X("seed_middle", c->seed >> 24 & 0xFFFFFF)                                   \
-  X("seed_high", c->seed >> 48)                                                \
-  X("mean", r->train->mean[0])                                                 \
-  X("std", r->train->std[0])                                                   \
-  X("checksum", r->train_sum)                                                  \
-  X("val_images", r->val ? r->val->count : 0)                                  \
-  X("val_checksum", r->val_sum)                                                \
-  X("batch", c->batch)                                                         \
-  X("accumulate", c->accumulate)                                               \
-  X("smoothing", c->smoothing)                                                 \
-  X("ema", c->ema)                                                             \
-  X("keep_best", c->keep_best)                                                 \
-  X("optimizer", c->optimizer.algorithm)                                       \
-  X("momentum", c->optimizer.momentum)                                         \
-  X("beta1", c->optimizer.beta1)                                               \
-  X("beta2", c->optimizer.beta2)                                               \
-  X("eps", c->optimizer.eps)                                                   \
-  X("weight_decay", c->optimizer.weight_decay)                                 \
-  X("decay_all", c->optimizer.decay_all)                                       \
-  X("clip_norm", c->optimizer.clip_norm)                                       \
-  X("schedule", r->schedule.kind)                                              \
-  X("rate", r->schedule.rate)                                                  \
-  X("rate_floor", r->schedule.floor)                                           \
-  X("rate_factor", r->schedule.factor)                                         \
-  X("warmup_steps", r->schedule.warmup)                                        \
-  X("total_steps", falls ? r->schedule.total : 0)                              \
-  X("rate_every", r->schedule.every)                                           \
-  X("rate_patience", r->schedule.patience)
-
-/* Number i of the recipe, the config and the augmentation; 0 past the end. */
-static int vit__recipe_at(
-    const vit__run *r, int i, char name[64], double *value) {
-  const vit_fit_config *c = r->c;
-  const int falls =
-      r->schedule.kind == VIT_LINEAR || r->schedule.kind == VIT_COSINE;
-  vit_augment augment = c->augment;
-  const char *field, *text;
-  float *number;
-#define VIT__FIELD(key, place)                                                 \
-  if (i-- == 0) {                                                              \
-    snprintf(name, 64, "recipe." key);                                         \
-    *value = (double)(place);                                                  \
-    return 1;                                                                  \
-  }
-  VIT__RECIPE(VIT__FIELD)
-#undef VIT__FIELD
-  if (vit_augment_field(&augment, i, &field, &text, &number)) {
-    snprintf(name, 64, "augment.%s", field);
-    *value = (double)*number;
-    return 1;
-  }
-  i -= VIT__AUGMENT_COUNT;
-  if (!vit_config_field(&r->m->config, i, &field, &text, value)) return 0;
-  snprintf(name, 64, "config.%s", field);
-  return 1;
-}
-
-static void vit__note(
-    vit__text *notes, const char *key, const char *format, ...);
-static void vit__note_dataset(vit__text *notes, const vit_dataset *d);
-static vit_result vit__write_model(const char *path, const vit_model *m,
-    vit__text *notes, const vit_safetensor *extra, int extras);
-
-/* DIR/NAME, of a checkpoint. */
-static void vit__run_path(const vit__run *r, const char *name, char path[512]) {
-  snprintf(path, 512, "%.440s/%.60s", r->c->dir, name);
-}
-
-static vit_safetensor vit__block_tensor(
-    const char *name, const void *data, size_t count) {
-  vit_safetensor t;
-  memset(&t, 0, sizeof t);
-  t.name = name;
-  t.dims = 1;
-  t.shape[0] = (int)count;
-  t.count = count;
-  t.data = data;
-  snprintf(t.type, sizeof t.type, "F32");
-  return t;
-}
-
-/* The history without the clock: the same run makes the same file. */
-static vit_safetensor vit__history_tensor(vit__run *r) {
-  const size_t fields = sizeof(vit_epoch) / sizeof(double);
-  vit_safetensor t = vit__block_tensor("training.history", r->table, 0);
-  for (int i = 0; i < r->h->epochs; i++) {
-    vit_epoch e = r->h->epoch[i];
-    e.seconds = 0;
-    memcpy(r->table + (size_t)i * fields, &e, sizeof e);
-  }
-  t.dims = 2;
-  t.shape[0] = r->h->epochs;
-  t.shape[1] = (int)fields;
-  t.count = fields * (size_t)r->h->epochs;
-  snprintf(t.type, sizeof t.type, "F64");
-  return t;
-}
-
-/* Blocks of floats in a checkpoint, beside the parameters under their names. */
-enum { VIT__RUN_BLOCKS = 4 };
-static const char *vit__run_block(vit__run *r, int i, float **block) {
-  static const char *const names[] = {"training.first_moment",
-      "training.second_moment", "training.average", "training.best"};
-  float *const blocks[] = {r->o.m.block, r->o.v.block, r->average, r->best};
-  *block = blocks[i];
-  return names[i];
-}
-
-static vit_result vit__save_run(vit__run *r) {
-  vit_safetensor extra[VIT__RUN_BLOCKS + 1];
-  char path[512], name[64];
-  double value;
-  vit__text notes;
-  vit_result result;
-  int n = 0;
-  if (!r->c->dir) return VIT_OK;
-  memset(&notes, 0, sizeof notes);
-  for (int i = 0; vit__recipe_at(r, i, name, &value); i++)
-    vit__note(&notes, name, "%.9g", value);
-#define VIT__FIELD(type, key, place)                                           \
-  vit__note(&notes, key, "%.17g", (double)(place));
-  VIT__RUN_NUMBERS(VIT__FIELD)
-#undef VIT__FIELD
-  vit__note_dataset(&notes, r->train);
-  for (int i = 0; i < VIT__RUN_BLOCKS; i++) {
-    float *block;
-    const char *what = vit__run_block(r, i, &block);
-    if (block) extra[n++] = vit__block_tensor(what, block, r->m->params.count);
-  }
-  extra[n++] = vit__history_tensor(r);
-  vit__run_path(r, "history.csv", path); /* first: it may know an epoch more */
-  result = vit_history_write(r->h, path);
-  vit__run_path(r, "last.safetensors", path);
-  if (!result) return vit__write_model(path, r->m, &notes, extra, n);
-  vit__text_free(&notes);
-  return result;
-}
-
-static vit_result vit__save_best(const vit__run *r) {
-  char path[512];
-  if (!r->c->dir) return VIT_OK;
-  vit__run_path(r, "best.safetensors", path);
-  return vit_model_save(r->m, r->train, path);
-}
-
-/* Is the checkpoint of this recipe, and where does it stand? */
-static vit_result vit__read_numbers(
-    vit__run *r, const vit_safetensors *f, const char *path) {
-  char name[64], text[64], before[64];
-  double value = 0;
-  for (int i = 0; vit__recipe_at(r, i, name, &value); i++) {
-    const char *was = vit_safetensors_metadata(f, name);
-    snprintf(text, sizeof text, "%.9g", value);
-    if (was && !strcmp(was, text)) continue;
-    snprintf(before, sizeof before, "%.40s", was ? was : "not there");
-    for (int digits = 6; was && digits < 10; digits++) { /* as many as differ */
-      snprintf(before, sizeof before, "%.*g", digits, strtod(was, NULL));
-      snprintf(text, sizeof text, "%.*g", digits, value);
-      if (strcmp(before, text)) break;
-    }
-    return vit__fail(VIT_ERR_CONFIG,
-        "cannot resume from %.200s: its %s is %s, here it is %s; use the "
-        "settings and images that it was made with, or another folder",
-        path, name, before, text);
-  }
-#define VIT__FIELD(type, key, place)                                           \
-  {                                                                            \
-    const char *number = vit_safetensors_metadata(f, key);                     \
-    value = number ? strtod(number, NULL) : NAN;                               \
-    if (!(value >= 0 && value <= (sizeof(type) == 8 ? DBL_MAX : INT_MAX)) ||   \
-        ((type)0.5 == 0 && value != floor(value)))                             \
-      return vit__fail(VIT_ERR_FORMAT,                                         \
-          "cannot resume from %.200s: its %s is "                              \
-          "%.40s",                                                             \
-          path, key, number ? number : "not there");                           \
-    place = (type)value;                                                       \
-  }
-  VIT__RUN_NUMBERS(VIT__FIELD)
-#undef VIT__FIELD
-  if (r->epoch < 0 || r->epoch > r->c->epochs || r->batch < 0 ||
-      r->batch > vit__batches(r) || r->h->best < 0 || r->h->best > r->epoch ||
-      r->o.step > (double)r->c->epochs * vit__batches(r))
-    return vit__fail(VIT_ERR_FORMAT,
-        "cannot resume from %.200s: it stands at epoch %d, batch %d; this run "
-        "has %d epochs of %d batches",
-        path, r->epoch, r->batch, r->c->epochs, vit__batches(r));
-  return VIT_OK;
-}
-
-/* Copy tensor `name`, of this type and so many elements. */
-static vit_result vit__read_tensor(const vit_safetensors *f, const char *name,
-    const char *type, size_t count, void *to) {
-  vit_safetensor t;
-  vit_result r = vit_safetensors_find(f, name, &t);
-  if (r) return r;
-  if (strcmp(t.type, type) || t.count != count)
-    return vit__fail(VIT_ERR_FORMAT, "tensor %.60s holds %.0f %s, not %.0f %s",
-        name, (double)t.count, t.type, (double)count, type);
-  memcpy(to, t.data, count * (*type == 'F' && type[1] == '6' ? 8 : 4));
-  return VIT_OK;
-}
-
-/* The clock of the finished epochs stands in history.csv alone. */
-static void vit__read_seconds(vit__run *r, const char *path) {
-  FILE *f = fopen(path, "r");
-  char line[400];
-  for (int i = -1; f && i < r->epoch && fgets(line, sizeof line, f); i++) {
-    const char *last = strrchr(line, ',');
-    if (i >= 0 && last) r->h->epoch[i].seconds = strtod(last + 1, NULL);
-  }
-  if (f) fclose(f);
-  if (r->epoch) r->before = r->h->epoch[r->epoch - 1].seconds;
-}
-
-static vit_result vit__load_run(
-    vit__run *r, const vit_safetensors *f, const char *path) {
-  const size_t fields = sizeof(vit_epoch) / sizeof(double);
-  char other[512];
-  vit_result result = vit__read_numbers(r, f, path);
-  for (int i = 0; !result && i < VIT__RUN_BLOCKS; i++) {
-    float *block;
-    const char *name = vit__run_block(r, i, &block);
-    if (block)
-      result = vit__read_tensor(f, name, "F32", r->m->params.count, block);
-  }
-  if (!result)
-    result = vit__read_tensor(
-        f, "training.history", "F64", fields * (size_t)r->epoch, r->h->epoch);
-  if (!result && r->best && r->h->best) { /* the file may be another run's */
-    memcpy(r->m->params.block, r->best, r->m->params.count * sizeof(float));
-    result = vit__save_best(r);
-  }
-  if (!result) result = vit_model_load(r->m, f, "");
-  if (result) return result;
-  r->h->epochs = r->epoch;
-  vit__run_path(r, "history.csv", other);
-  vit__read_seconds(r, other);
-  return VIT_OK;
-}
-
-static vit_result vit__resume(vit__run *r) {
-  vit_safetensors f;
-  char path[512];
-  vit_result result;
-  FILE *there;
-  vit__run_path(r, "last.safetensors", path);
-  there = fopen(path, "rb");
-  if (!there && errno == ENOENT) return VIT_OK; /* nothing there: begin */
-  if (there) fclose(there);
-  result = vit_safetensors_open(&f, path);
-  if (!result) result = vit__load_run(r, &f, path);
-  vit_safetensors_close(&f);
-  if (result) r->h->epochs = r->h->best = 0;
-  return result;
-}
-
-/* -- what a trained model gets right ------------------------------------- */
+/* -- judging ------------------------------------------------------------- */
 
 VIT_DEF void vit_confusion(
     int *counts, const int *predicted, const uint8_t *labels, int n, int K) {
@@ -6329,6 +5692,815 @@ VIT_DEF double vit_top_accuracy(
   for (vit_idx i = 0; i < n; i++)
     right += vit__among_best(p + i * K, labels[i], K, n_best);
   return n > 0 ? (double)right / n : 0;
+}
+
+enum { VIT__JUDGE_BATCH = 128 };
+
+/* The next batch of d, in its order; `images` has room for one. A training
+   state judges without dropout, and as if it had not: no mask changes. */
+static vit_result vit__judge(vit_judged *j, const vit_model *m, vit_state *s,
+    float *images, const vit_dataset *d, int *classes, float *p,
+    float *logits) {
+  const int K = m->config.classes, dropout = s->dropout, at = j->images;
+  const int most = VIT__MIN(s->capacity, (int)VIT__JUDGE_BATCH);
+  const int B = VIT__MIN(most, d->count - at);
+  const uint32_t forwards = s->forwards;
+  const size_t size = (size_t)B * (size_t)K * sizeof(float);
+  int order[VIT__JUDGE_BATCH], labels[VIT__JUDGE_BATCH];
+  double mean = 0;
+  vit_result r;
+  for (int b = 0; b < B; b++) order[b] = at + b;
+  vit_dataset_batch(d, order, B, images, labels);
+  s->dropout = 0;
+  r = vit_forward(m, s, images, B);
+  if (!r) r = vit_loss(m, s, labels, 0, &mean);
+  s->dropout = dropout;
+  s->forwards = forwards;
+  for (vit_idx b = 0; !r && b < B; b++) {
+    const int k = vit__class_of(s->logits + b * K, K);
+    if (k < 0)
+      r = vit__fail(VIT_ERR_DIVERGED,
+          "a logit of image %.0f is not a finite number: are all pixels and "
+          "all weights finite?",
+          (double)(at + b));
+    j->right += k == labels[b];
+    j->top5 += vit__among_best(s->logits + b * K, labels[b], K, 5);
+    if (classes) classes[at + b] = k;
+  }
+  if (r) return r;
+  if (p) memcpy(p + (vit_idx)at * K, s->probs, size);
+  if (logits) memcpy(logits + (vit_idx)at * K, s->logits, size);
+  j->loss += mean * B;
+  j->images += B;
+  return VIT_OK;
+}
+
+VIT_DEF vit_result vit_evaluate(const vit_model *m, const vit_dataset *d,
+    double *loss, double *accuracy, int *classes, float *p, float *logits) {
+  const int batch = VIT__MIN((int)VIT__JUDGE_BATCH, d->count);
+  vit_judged j;
+  vit_state s;
+  float *images;
+  vit_result r = vit__check_dataset(m, d, "test");
+  if (!r) r = vit_state_create(&s, m, batch, VIT_FOR_INFERENCE, 0);
+  if (r) return r;
+  memset(&j, 0, sizeof j);
+  images = (float *)vit__allocate((size_t)batch * vit__image_size(d),
+      sizeof *images, "the images of a batch");
+  if (!images) r = VIT_ERR_NO_MEMORY;
+  while (!r && j.images < d->count)
+    r = vit__judge(&j, m, &s, images, d, classes, p, logits);
+  if (!r) *loss = j.loss / d->count;
+  if (!r) *accuracy = (double)j.right / d->count;
+  if (images) VIT_FREE(images);
+  vit_state_free(&s);
+  return r;
+}
+
+/* -- histories ----------------------------------------------------------- */
+
+enum { VIT__EPOCH_NUMBERS = sizeof(vit_epoch) / sizeof(double) };
+
+VIT_DEF void vit_history_free(vit_history *h) {
+  if (h->epoch) VIT_FREE(h->epoch);
+  memset(h, 0, sizeof *h);
+}
+
+static vit_result vit__history_create(vit_history *h, int epochs) {
+  const size_t size = (size_t)epochs * sizeof *h->epoch;
+  memset(h, 0, sizeof *h);
+  h->epoch = (vit_epoch *)vit__allocate(size, 1, "the history");
+  if (h->epoch) memset(h->epoch, 0, size);
+  return h->epoch ? VIT_OK : VIT_ERR_NO_MEMORY;
+}
+
+/* One more epoch has ended; 1: it is the best so far. */
+static int vit__history_add(vit_history *h) {
+  const vit_epoch *e = h->epoch + h->epochs++;
+  const vit_epoch *best = h->epoch + h->best - 1; /* where there is one */
+  const int better = h->best ? e->val_accuracy > best->val_accuracy ||
+                                   (e->val_accuracy == best->val_accuracy &&
+                                       e->val_loss < best->val_loss)
+                             : e->val_accuracy >= 0; /* NaN: not judged */
+  if (better) h->best = h->epochs;
+  return better;
+}
+
+#define VIT__FIELD(name, text) "," #name
+static const char vit__history_title[] =
+    "epoch" VIT_EPOCH_FIELDS(VIT__FIELD) "\n";
+#undef VIT__FIELD
+
+VIT_DEF vit_result vit_history_write(const vit_history *h, const char *path) {
+  vit__text t;
+  vit__piece piece;
+  vit_result r = vit__check_point();
+  if (r) return r;
+  memset(&t, 0, sizeof t);
+  vit__text_print(&t, "%s", vit__history_title);
+  for (int i = 0; i < h->epochs; i++) {
+    vit__text_print(&t, "%d", i + 1);
+#define VIT__FIELD(name, text) vit__text_print(&t, ",%.9g", h->epoch[i].name);
+    VIT_EPOCH_FIELDS(VIT__FIELD)
+#undef VIT__FIELD
+    vit__text_print(&t, "\n");
+  }
+  piece.data = t.at;
+  piece.size = t.used;
+  r = t.failed ? VIT_ERR_NO_MEMORY : vit__replace_file(path, &piece, 1);
+  vit__text_free(&t);
+  return r;
+}
+
+/* The line at *at, in a file whose last character ends a line: no number may
+   begin with a blank, which strtod would skip. */
+static int vit__read_epoch(vit_history *h, char **at) {
+  double *x = (double *)(h->epoch + h->epochs);
+  if (**at <= ' ' || strtol(*at, at, 10) != h->epochs + 1) return 0;
+  for (int i = 0; i < VIT__EPOCH_NUMBERS; i++) {
+    char *const start = *at + 1;
+    if (**at != ',' || *start <= ' ') return 0;
+    x[i] = strtod(start, at);
+    if (*at == start || fabs(x[i]) > DBL_MAX) return 0;
+  }
+  if (*(*at)++ != '\n') return 0;
+  vit__history_add(h);
+  return 1;
+}
+
+VIT_DEF vit_result vit_history_read(vit_history *h, const char *path) {
+  const size_t title = sizeof vit__history_title - 1;
+  unsigned char *bytes;
+  size_t size, lines = 0;
+  int good;
+  vit_result r = vit__check_point();
+  memset(h, 0, sizeof *h);
+  if (!r) r = vit__read_file(path, &bytes, &size);
+  if (r) return r;
+  for (size_t i = 0; i < size; i++) lines += bytes[i] == '\n';
+  good = size >= title && !memcmp(bytes, vit__history_title, title) &&
+         bytes[size - 1] == '\n' && lines <= (size_t)VIT__MOST;
+  if (good) r = vit__history_create(h, (int)lines);
+  for (char *at = (char *)bytes + title;
+       !r && good && at < (char *)bytes + size;)
+    good = vit__read_epoch(h, &at);
+  if (!good)
+    r = vit__fail(VIT_ERR_FORMAT,
+        "%.200s is not what vit_history_write writes: look at line %d", path,
+        h->epoch ? h->epochs + 2 : 1);
+  if (r) vit_history_free(h);
+  VIT_FREE(bytes);
+  return r;
+}
+
+/* -- the loop ------------------------------------------------------------ */
+
+VIT_DEF vit_fit_config vit_fit_defaults(void) {
+  vit_fit_config c;
+  memset(&c, 0, sizeof c);
+  VIT_FIT_FIELDS(VIT__START)
+#undef VIT__START
+  c.optimizer = vit_optimizer_defaults(VIT_ADAM);
+  c.optimizer.beta2 = 0.95f;
+  c.schedule = vit_schedule_constant(0.005f);
+  c.schedule.kind = VIT_LINEAR;
+  c.schedule.floor = 0.0025f;
+  return c;
+}
+
+enum { VIT__RUN_DIR = 440 }; /* characters; leaves room for the names in it */
+
+VIT_DEF vit_result vit_fit_check(const vit_fit_config *c) {
+  vit_schedule schedule = c->schedule;
+  vit_result r = vit_augment_check(&c->augment);
+  if (schedule.total == 0) schedule.total = INT_MAX; /* the images decide */
+#define VIT__CHECK(type, field, start, same, low, high, what, range)           \
+  if (!r)                                                                      \
+    r = vit__check_setting(                                                    \
+        what, (double)c->field, low, high, (double)(type)0.5f == 0, range);
+  VIT_FIT_FIELDS(VIT__CHECK)
+#undef VIT__CHECK
+  if (!r) r = vit__check_optimizer(&c->optimizer);
+  if (!r) r = vit__check_schedule(&schedule);
+  if (!r && c->dir) r = vit__check_point();
+  if (!r && c->dir && strlen(c->dir) > VIT__RUN_DIR)
+    r = vit__fail(VIT_ERR_CONFIG,
+        "the folder of the checkpoints has %.0f characters; it must have at "
+        "most %d",
+        (double)strlen(c->dir), VIT__RUN_DIR);
+  if (!r && c->resume && !c->dir)
+    r = vit__fail(VIT_ERR_CONFIG,
+        "resume is set, but not dir, the folder of the run to go on with");
+  return r;
+}
+
+static vit_result vit__save(vit_trainer *t);
+static vit_result vit__save_best(const vit_trainer *t);
+static vit_result vit__open_run(vit_trainer *t);
+
+/* Tell the callback of a batch, or of an epoch that has ended. */
+static int vit__report(vit_trainer *t, const vit_epoch *e, double rate) {
+  const vit_fit_config *c = &t->config;
+  const double now = vit_seconds() - t->start, all = t->train->count;
+  const double shown = fmin((double)t->batch * c->batch, all);
+  const double left = (c->epochs - t->epoch) * all - shown;
+  vit_progress *p = &t->progress;
+  p->epoch = e ? t->epoch : t->epoch + 1;
+  p->step = e ? p->steps : t->batch;
+  p->epoch_done = e != NULL;
+  p->result = e;
+  p->loss = e ? e->train_loss : t->loss_sum / shown;
+  p->rate = rate;
+  p->seconds = t->before + now;
+  p->images_per_second = now > 0 ? t->images / now : 0;
+  p->seconds_left = t->images > 0 && left > 0 ? now * left / t->images : 0;
+  return c->callback ? c->callback(p, c->user) : 0;
+}
+
+/* average = decay average + (1 - decay) weights, after every step (Polyak and
+   Juditsky 1992). The first steps count more, as TensorFlow does it. */
+static void vit__average(vit_trainer *t) {
+  const double step = t->optimizer.step, early = (1 + step) / (10 + step);
+  const float rest = 1 - (float)fmin((double)t->config.ema, early);
+  const float *w = t->model->params.block;
+  for (size_t i = 0; i < t->model->params.count; i++)
+    t->average[i] += rest * (w[i] - t->average[i]);
+}
+
+/* Other weights change places with the model's. */
+static void vit__swap(vit_model *m, float *other) {
+  float *w = m->params.block;
+  for (size_t i = 0; i < m->params.count; i++) {
+    const float t = w[i];
+    w[i] = other[i];
+    other[i] = t;
+  }
+}
+
+/* The step of the optimiser. Weights that are no numbers end the run at once:
+   they are neither judged nor saved. */
+static vit_result vit__update(vit_trainer *t, float rate) {
+  const vit_fit_config *c = &t->config;
+  const vit_model *m = t->model;
+  double squares;
+  vit_result r = VIT_OK;
+  if (c->gradients)
+    r = c->gradients(t->state.grads.block, t->state.grads.count, c->user);
+  if (!r) r = vit_optimizer_step(&t->optimizer, t->model, &t->state, rate);
+  if (r) return r;
+  m->kernels->sum_squares(&squares, m->params.block, (int)m->params.count);
+  if (!VIT__IS_FINITE(squares))
+    return vit__fail(VIT_ERR_DIVERGED,
+        "the weights after step %d of the optimiser are too large: training "
+        "diverged; a smaller learning rate may help",
+        t->optimizer.step);
+  if (t->average) vit__average(t);
+  return VIT_OK;
+}
+
+/* One batch: forward, loss, backward. `accumulate` of them are the group of an
+   optimiser's step, in which each image weighs the same; a run can stop between
+   two groups only. */
+static vit_result vit__train_step(vit_trainer *t) {
+  const vit_fit_config *c = &t->config;
+  const int count = t->train->count, first = t->batch * c->batch;
+  const int B = VIT__MIN(c->batch, count - first);
+  const vit_idx most = (vit_idx)c->batch * c->accumulate;
+  const vit_idx start = first / most * most;
+  const vit_idx group = VIT__MIN(most, count - start);
+  const int last = first + B == start + group;
+  const float rate =
+      vit_schedule_rate(&t->schedule, &t->plateau, t->optimizer.step);
+  int own, n; /* this program's part of the batch, if it shares */
+  vit_state *s = &t->state;
+  vit_result r = VIT_OK;
+  vit__part(B, c->parts, c->part, 1, &own, &n);
+  if (t->loader.epoch != t->epoch) vit_loader_epoch(&t->loader, t->epoch);
+  if (first == start) vit_zero_gradients(s);
+  if (n > 0) r = vit_loader_batch(&t->loader, first + own, n);
+  if (!r && n > 0) r = vit_forward(t->model, s, t->loader.images, n);
+  if (!r && n > 0)
+    r = vit_loss_targets(t->model, s, t->loader.targets, &t->loss);
+  if (!r && !VIT__IS_WITHIN(t->loss, -1e30, 1e30))
+    r = vit__fail(VIT_ERR_DIVERGED,
+        "the loss of step %.0f is %g: training diverged; a smaller learning "
+        "rate may help",
+        (double)t->epoch * t->progress.steps + t->batch + 1, fabs(t->loss));
+  if (!r && n > 0)
+    r = vit_backward(t->model, s, (float)((double)n / (double)group));
+  if (!r && last) r = vit__update(t, rate);
+  if (r) return r;
+  t->loss_sum += t->loss * B;
+  t->images += B;
+  t->batch++;
+  t->stop |= vit__report(t, NULL, (double)rate);
+  if (!t->stop || !last) return VIT_OK;
+  t->stop = 0;
+  if (c->dir) r = vit__save(t);
+  return r ? r
+           : vit__fail(VIT_STOPPED, "stopped at epoch %d, step %d",
+                 t->epoch + 1, t->batch);
+}
+
+/* One batch of the images that judge; where weights are averaged, by these. */
+static vit_result vit__judge_step(vit_trainer *t) {
+  vit_result r;
+  if (t->average) vit__swap(t->model, t->average);
+  r = vit__judge(&t->judged, t->model, &t->state, t->loader.images, t->val,
+      NULL, NULL, NULL);
+  if (t->average) vit__swap(t->model, t->average);
+  if (r && r != VIT_ERR_DIVERGED) return r;
+  if (!r && VIT__IS_WITHIN(t->judged.loss / t->val->count, -1e30, 1e30))
+    return VIT_OK;
+  return vit__fail(VIT_ERR_DIVERGED,
+      "the loss on the images that judge epoch %d is %g: training diverged; a "
+      "smaller learning rate may help",
+      t->epoch + 1, r ? (double)NAN : fabs(t->judged.loss) / t->val->count);
+}
+
+/* All batches are done, those that judge too. */
+static vit_result vit__finish_epoch(vit_trainer *t) {
+  const double n = t->val ? t->val->count : (double)NAN;
+  const size_t size = t->model->params.count * sizeof(float);
+  vit_epoch *e = t->history->epoch + t->epoch;
+  int better, stop;
+  vit_result r = VIT_OK;
+  e->train_loss = t->loss_sum / t->train->count;
+  e->val_loss = t->judged.loss / n;
+  e->val_accuracy = t->judged.right / n;
+  e->val_top5 = t->judged.top5 / n;
+  e->rate = (double)vit_schedule_rate(
+      &t->schedule, &t->plateau, t->optimizer.step - 1);
+  e->seconds = t->before + vit_seconds() - t->start;
+  better = vit__history_add(t->history);
+  if (t->average) vit__swap(t->model, t->average);
+  if (better && t->best) memcpy(t->best, t->model->params.block, size);
+  if (better && t->config.dir) r = vit__save_best(t);
+  if (t->average) vit__swap(t->model, t->average);
+  vit_plateau_observe(
+      &t->plateau, &t->schedule, t->val ? e->val_loss : e->train_loss);
+  t->epoch++;
+  t->batch = 0;
+  t->loss_sum = 0;
+  memset(&t->judged, 0, sizeof t->judged);
+  if (!r && t->config.dir) r = vit__save(t);
+  if (r) return r;
+  if (t->average) vit__swap(t->model, t->average);
+  stop = vit__report(t, e, e->rate);
+  if (t->average) vit__swap(t->model, t->average);
+  return stop ? vit__fail(VIT_STOPPED, "stopped after epoch %d", t->epoch)
+              : VIT_OK;
+}
+
+VIT_DEF vit_result vit_trainer_step(vit_trainer *t) {
+  const vit_history *h = t->history;
+  const int patience = t->config.early_stop;
+  const int val = t->val ? t->val->count : 0;
+  vit_result r = VIT_OK;
+  if (t->failed || !t->model)
+    return vit__fail(VIT_ERR_STATE,
+        "this training has failed, or was not begun; create another trainer");
+  t->done = t->epoch >= t->config.epochs ||
+            (patience && h->best && t->epoch - h->best >= patience);
+  if (t->done) return VIT_OK;
+  if (t->batch < t->progress.steps)
+    r = vit__train_step(t);
+  else if (t->judged.images < val)
+    r = vit__judge_step(t);
+  if (!r && t->batch == t->progress.steps && t->judged.images == val)
+    r = vit__finish_epoch(t);
+  t->failed = r && r != VIT_STOPPED;
+  return r;
+}
+
+static vit_result vit__allocate_run(vit_trainer *t) {
+  const vit_fit_config *c = &t->config;
+  const vit_model *m = t->model;
+  const size_t n = m->params.count, epochs = (size_t)c->epochs;
+  size_t size = epochs * sizeof(vit_epoch);
+  vit_result r = vit__check_schedule(&t->schedule);
+  if (!r)
+    r = vit_loader_create(
+        &t->loader, t->train, m, &c->augment, c->batch, c->smoothing, c->seed);
+  if (!r)
+    r = vit_state_create(&t->state, m, c->batch, VIT_FOR_TRAINING, c->seed);
+  if (!r) r = vit_optimizer_create(&t->optimizer, m, &c->optimizer);
+  if (!r) r = vit__history_create(t->history, c->epochs);
+  if (r) return r;
+  if (c->ema > 0) size += n * sizeof(float);
+  if (c->keep_best) size += n * sizeof(float);
+  t->table = (vit_epoch *)vit__allocate(size, 1, "the training run");
+  if (!t->table) return VIT_ERR_NO_MEMORY;
+  memset(t->table, 0, size);
+  if (c->keep_best) t->best = (float *)(t->table + epochs);
+  if (c->ema <= 0) return VIT_OK;
+  t->average = (float *)(t->table + epochs) + (c->keep_best ? n : 0);
+  memcpy(t->average, m->params.block, n * sizeof(float));
+  return VIT_OK;
+}
+
+VIT_DEF vit_result vit_trainer_create(vit_trainer *t, vit_model *m,
+    const vit_fit_config *c, const vit_dataset *train, const vit_dataset *val,
+    vit_history *h) {
+  double steps; /* of the optimiser, in the whole run */
+  vit_result r = vit_fit_check(c);
+  memset(t, 0, sizeof *t);
+  memset(h, 0, sizeof *h);
+  if (!r) r = vit__check_dataset(m, train, "training");
+  if (!r && val) r = vit__check_dataset(m, val, "validation");
+  if (!r && !val && (c->early_stop || c->keep_best))
+    r = vit__fail(VIT_ERR_CONFIG,
+        "early_stop is %d and keep_best %d, but there are no images that judge "
+        "an epoch; hold some back",
+        c->early_stop, c->keep_best);
+  if (r) return r;
+  t->model = m;
+  t->config = *c;
+  t->train = train;
+  t->val = val;
+  t->history = h;
+  t->progress.model = m;
+  t->progress.history = h;
+  t->progress.epochs = c->epochs;
+  t->progress.steps = (int)ceil((double)train->count / c->batch);
+  t->schedule = c->schedule;
+  steps = ceil((double)t->progress.steps / c->accumulate) * c->epochs;
+  if (t->schedule.total == 0) t->schedule.total = (int)fmin(steps, INT_MAX);
+  r = vit__allocate_run(t);
+  snprintf(h->kernels, sizeof h->kernels, "%.20s %s", m->kernels->name,
+      vit_simd_name());
+  if (!r && c->dir) r = vit__open_run(t);
+  t->start = vit_seconds();
+  if (!r) return VIT_OK;
+  t->average = t->best = NULL; /* the model stays as it was */
+  vit_trainer_free(t);
+  return r;
+}
+
+VIT_DEF void vit_trainer_free(vit_trainer *t) {
+  const float *end = t->best && t->history->best ? t->best : t->average;
+  if (end)
+    memcpy(t->model->params.block, end, t->model->params.count * sizeof *end);
+#ifdef _WIN32
+  if (t->locked) _close(t->lock); /* which removes it */
+#else
+  if (t->locked) close(t->lock);
+#endif
+  vit_loader_free(&t->loader);
+  vit_state_free(&t->state);
+  vit_optimizer_free(&t->optimizer);
+  if (t->table) VIT_FREE(t->table);
+  memset(t, 0, sizeof *t);
+}
+
+VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
+    const vit_dataset *train, const vit_dataset *val, vit_history *h) {
+  vit_trainer t;
+  vit_result r = vit_trainer_create(&t, m, c, train, val, h);
+  while (!r && !t.done) r = vit_trainer_step(&t);
+  vit_trainer_free(&t);
+  return r;
+}
+
+/* -- checkpoints --------------------------------------------------------- */
+
+/* A checksum of 24 bits (FNV-1a) that tells one set of images from another: the
+   labels, the normalisation, and about every 100th byte of the pixels, in all
+   columns. */
+static uint32_t vit__checksum(const vit_dataset *d) {
+  const vit_idx floats = d->channels * (vit_idx)sizeof(float);
+  const void *const bytes[] = {d->labels, d->mean, d->std, d->pixels};
+  const vit_idx size[] = {
+      d->count, floats, floats, d->count * (vit_idx)vit__image_size(d)};
+  uint32_t sum = 0x811C9DC5u;
+  for (int k = 0; k < 4; k++)
+    for (vit_idx i = 0; i < size[k]; i += k < 3 ? 1 : d->width % 97 ? 97 : 101)
+      sum = (sum ^ ((const uint8_t *)bytes[k])[i]) * 0x01000193u;
+  return sum >> 8;
+}
+
+/* What must be the same when a run goes on: name and value, as in the file. */
+typedef struct {
+  char name[48], value[64];
+} vit__setting;
+enum { VIT__SETTINGS = 100 }; /* more than there are */
+
+static void vit__set(
+    vit__setting *s, const char *group, const char *name, double value) {
+  snprintf(s->name, sizeof s->name, "%s.%s", group, name);
+  snprintf(s->value, sizeof s->value, "%.9g", value);
+}
+
+/* Images, settings, augmentation and config of a run; returns how many. */
+static int vit__recipe(const vit_trainer *t, vit__setting *list) {
+  const vit_fit_config *c = &t->config;
+  const int falls =
+      c->schedule.kind == VIT_LINEAR || c->schedule.kind == VIT_COSINE;
+  vit_augment augment = c->augment;
+  const char *name, *text;
+  float *number;
+  double value;
+  vit__setting *s = list;
+#define VIT__ADD(name, value)                                                  \
+  if (*name) vit__set(s++, "recipe", name, (double)(value));
+  VIT__ADD("images", t->train->count)
+  VIT__ADD("epochs", falls && !c->schedule.total ? c->epochs : 0)
+  VIT__ADD("seed", c->seed & 0xFFFFFF) /* three parts that "%.9g" can hold */
+  VIT__ADD("seed_middle", c->seed >> 24 & 0xFFFFFF)
+  VIT__ADD("seed_high", c->seed >> 48)
+  VIT__ADD("mean", t->train->mean[0])
+  VIT__ADD("std", t->train->std[0])
+  VIT__ADD("checksum", vit__checksum(t->train))
+  VIT__ADD("val_images", t->val ? t->val->count : 0)
+  VIT__ADD("val_checksum", t->val ? vit__checksum(t->val) : 0)
+#define VIT__ROW(type, field, start, same, ...) VIT__ADD(same, of->field)
+  {
+    const vit_fit_config *of = c;
+    VIT_FIT_FIELDS(VIT__ROW)
+  }
+  {
+    const vit_optimizer_config *of = &c->optimizer;
+    VIT_OPTIMIZER_FIELDS(VIT__ROW)
+  }
+  {
+    const vit_schedule *of = &c->schedule;
+    VIT_SCHEDULE_FIELDS(VIT__ROW)
+  }
+#undef VIT__ROW
+  VIT__ADD("total_steps", falls ? t->schedule.total : 0)
+#undef VIT__ADD
+  for (int i = 0; vit_augment_field(&augment, i, &name, &text, &number); i++)
+    vit__set(s++, "augment", name, (double)*number);
+  vit__set(s, "augment", "image", 0); /* a function of one's own has a name */
+  snprintf(s->value, sizeof s->value, "%.60s",
+      c->augment.image ? c->augment.name : "");
+  s++;
+  for (int i = 0; vit_config_field(&t->model->config, i, &name, &text, &value);
+       i++)
+    vit__set(s++, "config", name, value);
+  return (int)(s - list);
+}
+
+/* Numbers that say where a run stands: type, name and place. Together with the
+   tensors they are all that the rest of the run depends on. */
+#define VIT__RUN_NUMBERS(X)                                                    \
+  X(int, "training.epoch", t->epoch)                                           \
+  X(int, "training.batch", t->batch)                                           \
+  X(double, "training.loss_sum", t->loss_sum)                                  \
+  X(int, "training.step", t->optimizer.step)                                   \
+  X(uint32_t, "training.forward_passes", t->state.forwards)                    \
+  X(int, "training.best_epoch", t->history->best)                              \
+  X(int, "training.plateau_started", t->plateau.started)                       \
+  X(double, "training.plateau_best", t->plateau.best)                          \
+  X(int, "training.plateau_waited", t->plateau.waited)                         \
+  X(float, "training.plateau_scale", scale)
+
+static vit_safetensor vit__block_tensor(
+    const char *name, const void *data, size_t count) {
+  vit_safetensor t;
+  memset(&t, 0, sizeof t);
+  t.name = name;
+  t.dims = 1;
+  t.shape[0] = (int)count;
+  t.count = count;
+  t.data = data;
+  snprintf(t.type, sizeof t.type, "F32");
+  return t;
+}
+
+/* What a checkpoint holds beside the parameters; returns how many. */
+enum { VIT__RUN_TENSORS = 5 };
+static int vit__run_tensors(vit_trainer *t, vit_safetensor *list) {
+  static const char *const names[] = {"training.first_moment",
+      "training.second_moment", "training.average", "training.best"};
+  const float *const blocks[] = {
+      t->optimizer.m.block, t->optimizer.v.block, t->average, t->best};
+  vit_safetensor *s = list;
+  for (int i = 0; i < 4; i++)
+    if (blocks[i])
+      *s++ = vit__block_tensor(names[i], blocks[i], t->model->params.count);
+  *s = vit__block_tensor("training.history", t->table, 0);
+  s->dims = 2;
+  s->shape[0] = t->epoch;
+  s->shape[1] = VIT__EPOCH_NUMBERS;
+  s->count = (size_t)t->epoch * VIT__EPOCH_NUMBERS;
+  snprintf(s->type, sizeof s->type, "F64");
+  return (int)(s + 1 - list);
+}
+
+/* DIR/NAME, of a checkpoint. */
+static void vit__run_path(
+    const vit_trainer *t, const char *name, char path[512]) {
+  snprintf(path, 512, "%.440s/%.60s", t->config.dir, name);
+}
+
+static vit_result vit__save_best(const vit_trainer *t) {
+  char path[512];
+  vit__run_path(t, "best.safetensors", path);
+  return vit_model_save(t->model, t->train, path);
+}
+
+static void vit__note_text(
+    vit__text *notes, const char *key, const char *value);
+static void vit__note(
+    vit__text *notes, const char *key, const char *format, ...);
+static void vit__note_dataset(vit__text *notes, const vit_dataset *d);
+static vit_result vit__write_model(const char *path, const vit_model *m,
+    vit__text *notes, const vit_safetensor *extra, int extras);
+
+/* The history is saved without the clock: the same run makes the same file. */
+static vit_result vit__save(vit_trainer *t) {
+  const float scale = vit__plateau_scale(&t->schedule, t->plateau.lowered);
+  const size_t size = (size_t)t->epoch * sizeof *t->table;
+  vit__setting list[VIT__SETTINGS];
+  vit_safetensor extra[VIT__RUN_TENSORS];
+  char path[512];
+  vit__text notes;
+  vit_result r;
+  int settings;
+  memcpy(t->table, t->history->epoch, size);
+  for (int i = 0; i < t->epoch; i++) t->table[i].seconds = 0;
+  memset(&notes, 0, sizeof notes);
+  settings = vit__recipe(t, list);
+  for (int i = 0; i < settings; i++)
+    if (*list[i].value) vit__note_text(&notes, list[i].name, list[i].value);
+#define VIT__FIELD(type, name, place)                                          \
+  vit__note(&notes, name, "%.17g", (double)(place));
+  VIT__RUN_NUMBERS(VIT__FIELD)
+#undef VIT__FIELD
+  vit__note_text(&notes, "training.kernels", t->history->kernels);
+  vit__note_dataset(&notes, t->train);
+  vit__run_path(t, "history.csv", path); /* first: it may know an epoch more */
+  r = vit_history_write(t->history, path);
+  vit__run_path(t, "last.safetensors", path);
+  if (!r)
+    return vit__write_model(
+        path, t->model, &notes, extra, vit__run_tensors(t, extra));
+  vit__text_free(&notes);
+  return r;
+}
+
+/* A value of the recipe, or NULL, for a message. */
+static void vit__show(char text[64], const char *value, int digits) {
+  char *end;
+  const double number = value ? strtod(value, &end) : 0;
+  if (value && *value && !*end)
+    snprintf(text, 64, "%.*g", digits, number);
+  else
+    snprintf(text, 64, "%.60s", value && *value ? value : "not there");
+}
+
+/* Is the checkpoint of this recipe? */
+static vit_result vit__check_recipe(
+    const vit_trainer *t, const vit_safetensors *f, const char *path) {
+  vit__setting list[VIT__SETTINGS];
+  const int n = vit__recipe(t, list);
+  for (int i = 0; i < n; i++) {
+    const char *was = vit_safetensors_metadata(f, list[i].name);
+    const char *is = list[i].value;
+    char before[64] = "", now[64] = "", old[64];
+    for (int k = 0; !was && k < VIT__RENAMED; k++) {
+      if (strcmp(list[i].name + sizeof "config", vit__renamed[k][1])) continue;
+      snprintf(old, sizeof old, "config.%s", vit__renamed[k][0]);
+      was = vit_safetensors_metadata(f, old);
+    }
+    if (was ? !strcmp(was, is) : !*is) continue;
+    for (int digits = 6; !strcmp(before, now) && digits < 10; digits++) {
+      vit__show(before, was, digits); /* as many as differ */
+      vit__show(now, is, digits);
+    }
+    return vit__fail(VIT_ERR_CONFIG,
+        "cannot resume from %.200s: its %s is %s, here it is %s; use the "
+        "settings and images that it was made with, or another folder",
+        path, list[i].name, before, now);
+  }
+  return VIT_OK;
+}
+
+/* Where does the checkpoint stand? */
+static vit_result vit__read_numbers(
+    vit_trainer *t, const vit_safetensors *f, const char *path) {
+  float scale;
+#define VIT__FIELD(type, key, place)                                           \
+  {                                                                            \
+    const char *number = vit_safetensors_metadata(f, key);                     \
+    const double value = number ? strtod(number, NULL) : (double)NAN;          \
+    if (!(value >= 0 && value <= (sizeof(type) == 8 ? DBL_MAX : INT_MAX)) ||   \
+        ((type)0.5 == 0 && value != floor(value)))                             \
+      return vit__fail(VIT_ERR_FORMAT,                                         \
+          "cannot resume from %.200s: its %s is %.40s", path, key,             \
+          number ? number : "not there");                                      \
+    place = (type)value;                                                       \
+  }
+  VIT__RUN_NUMBERS(VIT__FIELD)
+#undef VIT__FIELD
+  if (t->epoch > t->config.epochs || t->batch > t->progress.steps ||
+      t->history->best > t->epoch ||
+      t->optimizer.step > (double)t->config.epochs * t->progress.steps)
+    return vit__fail(VIT_ERR_FORMAT,
+        "cannot resume from %.200s: it stands at epoch %d, batch %d; this run "
+        "has %d epochs of %d batches",
+        path, t->epoch, t->batch, t->config.epochs, t->progress.steps);
+  while (t->plateau.lowered < t->epoch &&
+         vit__plateau_scale(&t->schedule, t->plateau.lowered) > scale)
+    t->plateau.lowered++;
+  return VIT_OK;
+}
+
+/* Names of the kernels: those of before, and these where they are others. The
+   clock: what it was stands in history.csv alone. */
+static vit_result vit__join_history(vit_trainer *t, const char *kernels) {
+  vit_history *h = t->history, csv;
+  const char *last = strrchr(kernels, ',');
+  char path[512], now[64];
+  vit_result r;
+  snprintf(now, sizeof now, "%.60s", h->kernels);
+  snprintf(h->kernels, sizeof h->kernels, "%.62s", kernels);
+  if (strcmp(last ? last + 2 : kernels, now))
+    snprintf(h->kernels, sizeof h->kernels, "%.62s, %.60s", kernels, now);
+  memcpy(h->epoch, t->table, (size_t)t->epoch * sizeof *t->table);
+  h->epochs = t->epoch;
+  vit__run_path(t, "history.csv", path);
+  r = vit_history_read(&csv, path);
+  for (int i = 0; i < VIT__MIN(t->epoch, csv.epochs); i++)
+    t->before = h->epoch[i].seconds = csv.epoch[i].seconds;
+  vit_history_free(&csv);
+  return r == VIT_ERR_NO_MEMORY ? r : VIT_OK; /* it may be broken, or gone */
+}
+
+static vit_result vit__check_weights(vit_result r, const vit_safetensor *t);
+
+/* The model comes last: it changes only if all was good. */
+static vit_result vit__load_run(
+    vit_trainer *t, const vit_safetensors *f, const char *path) {
+  const char *kernels = vit_safetensors_metadata(f, "training.kernels");
+  vit_safetensor list[VIT__RUN_TENSORS], is;
+  int n;
+  vit_result r = vit__check_recipe(t, f, path);
+  if (!r) r = vit__read_numbers(t, f, path);
+  n = vit__run_tensors(t, list);
+  for (int i = 0; !r && i < n; i++) {
+    r = vit_safetensors_find(f, list[i].name, &is);
+    if (!r && (strcmp(is.type, list[i].type) || is.count != list[i].count))
+      r = vit__fail(VIT_ERR_FORMAT, "tensor %.60s holds %.0f %s, not %.0f %s",
+          is.name, (double)is.count, is.type, (double)list[i].count,
+          list[i].type);
+    if (!r && is.type[1] == '3') r = vit__check_weights(VIT_ERR_FORMAT, &is);
+    if (!r)
+      memcpy((void *)list[i].data, is.data,
+          is.count * (is.type[1] == '6' ? 8 : 4));
+  }
+  if (!r) r = vit__join_history(t, kernels ? kernels : "unknown");
+  if (!r && t->best && t->history->best) { /* the file may be another run's */
+    vit__swap(t->model, t->best);
+    r = vit__save_best(t);
+    vit__swap(t->model, t->best);
+  }
+  return r ? r : vit_model_load(t->model, f, "");
+}
+
+/* Take the folder for one run at a time: it holds DIR/lock, of which the system
+   lets go when the program ends, however it does. */
+static vit_result vit__lock_run(vit_trainer *t) {
+  char path[512];
+  int held;
+  vit__run_path(t, "lock", path);
+#ifdef _WIN32
+  t->lock = _sopen(path, _O_RDWR | _O_CREAT | _O_TEMPORARY, _SH_DENYRW,
+      _S_IREAD | _S_IWRITE);
+  held = t->lock < 0 && errno == EACCES;
+#else
+  t->lock = open(path, O_RDWR | O_CREAT, 0666);
+  if (t->lock >= 0) (void)fcntl(t->lock, F_SETFD, FD_CLOEXEC);
+  held =
+      t->lock >= 0 && flock(t->lock, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK;
+#endif
+  t->locked = t->lock >= 0;
+  if (!t->locked && !held)
+    return vit__fail(
+        VIT_ERR_FILE, "cannot write %.300s: %.100s", path, strerror(errno));
+  if (!held) return VIT_OK;
+  return vit__fail(VIT_ERR_FILE,
+      "another training run is at work in %.300s; wait until it has ended, or "
+      "choose another folder",
+      t->config.dir);
+}
+
+/* Take the folder, and go on from the checkpoint in it. */
+static vit_result vit__open_run(vit_trainer *t) {
+  vit_safetensors f;
+  struct stat info;
+  char path[512];
+  vit_result r = vit_make_dir(t->config.dir);
+  if (!r) r = vit__lock_run(t);
+  vit__run_path(t, "last.safetensors", path);
+  if (r || !t->config.resume || (stat(path, &info) && errno == ENOENT))
+    return r; /* nothing there: begin */
+  r = vit_safetensors_open(&f, path);
+  if (!r) r = vit__load_run(t, &f, path);
+  vit_safetensors_close(&f);
+  if (r) t->history->epochs = t->history->best = 0;
+  return r;
 }
 
 /* ------------------------------------------------------------------------ */
@@ -6387,6 +6559,7 @@ VIT_DEF vit_result vit_plot_begin(
   return VIT_OK;
 }
 
+#ifndef _WIN32
 /* 'text' for a shell, with the quotes inside made safe. */
 static void vit__shell_quote(char *to, size_t size, const char *text) {
   size_t n = 1;
@@ -6396,6 +6569,7 @@ static void vit__shell_quote(char *to, size_t size, const char *text) {
         to + n, size - n, "%s%c", *text == '\'' ? "'\\'" : "", *text);
   snprintf(to + n, size - n, "'");
 }
+#endif
 
 VIT_DEF vit_result vit_plot_end(vit_plot *p) {
   char dir[1100], command[1400];
@@ -6656,30 +6830,32 @@ VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
 /*  >>11 speed                                                              */
 /* ------------------------------------------------------------------------ */
 
-/* The same with packed weights: output o's weights stand VIT_PANEL apart. */
+/* The same with packed weights: output o's weights stand VIT__PANEL apart. */
 static void vit_naive_linear_packed_forward(float *y, const float *x,
     const float *packed, const float *b, int rows, int in, int out) {
   for (vit_idx r = 0; r < rows; r++)
     for (vit_idx o = 0; o < out; o++) {
-      const float *w = packed + (o - o % VIT_PANEL) * in + o % VIT_PANEL;
+      const float *w = packed + (o - o % VIT__PANEL) * in + o % VIT__PANEL;
       double sum = b ? (double)b[o] : 0.0;
       for (vit_idx i = 0; i < in; i++)
-        sum += (double)x[r * in + i] * (double)w[i * VIT_PANEL];
+        sum += (double)x[r * in + i] * (double)w[i * VIT__PANEL];
       y[r * out + o] = (float)sum;
     }
 }
 
+VIT_DEF int vit_panel(void) { return VIT__PANEL; }
+
 VIT_DEF void vit_pack_linear(float *packed, const float *w, int in, int out) {
-  for (vit_idx first = 0; first < out; first += VIT_PANEL)
+  for (vit_idx first = 0; first < out; first += VIT__PANEL)
     for (vit_idx i = 0; i < in; i++)
-      for (vit_idx o = first; o < first + VIT_PANEL; o++)
+      for (vit_idx o = first; o < first + VIT__PANEL; o++)
         *packed++ = w[o * in + i];
 }
 
 VIT_DEF void vit_unpack_linear(float *w, const float *packed, int in, int out) {
-  for (vit_idx first = 0; first < out; first += VIT_PANEL)
+  for (vit_idx first = 0; first < out; first += VIT__PANEL)
     for (vit_idx i = 0; i < in; i++)
-      for (vit_idx o = first; o < first + VIT_PANEL; o++)
+      for (vit_idx o = first; o < first + VIT__PANEL; o++)
         w[o * in + i] = *packed++;
 }
 
@@ -6695,11 +6871,11 @@ VIT_DEF void vit_unpack_linear(float *w, const float *packed, int in, int out) {
    tile   VIT_TILE_ROWS x VIT_TILE_COLS numbers of C stay in registers while k
           runs: a number of A serves VIT_TILE_COLS products, one of B serves
           VIT_TILE_ROWS. A multiply-add takes about 4 cycles and 2 start in
-          each, so at least 8 vectors of C must be under way; AVX2 has 12 here,
-          NEON 24.
+          each, so at least 8 vectors of C must be under way, and all must fit
+          in registers: AVX2 has 12 here, AVX-512 28, NEON 24, WebAssembly 8.
    panel  The VIT_TILE_COLS columns of B that a tile reads are copied side by
-          side ("packed"), VIT__DEPTH rows at a time: 16 KB, which stay in the
-          first-level cache while VIT__HEIGHT rows of A pass by.
+          side ("packed"), VIT__DEPTH rows at a time: 16 KB, or 32 with AVX-512,
+          which stay in the first-level cache while VIT__HEIGHT rows of A pass.
    block  Those rows of A, 96 KB, stay in the second-level cache while the
           panels of VIT__WIDTH columns of B, 256 KB in vit__packed_b, pass by.
           They are read where they are, unless k runs across the rows (dy^T x):
@@ -6711,23 +6887,23 @@ VIT_DEF void vit_unpack_linear(float *w, const float *packed, int in, int out) {
    A[m,k] and B[k,n] are, so that one function does x W^T, dy W and dy^T x;
    examples/11_speed.c climbs up to it step by step. */
 enum {
-  VIT_TILE_COLS = VIT_PANEL,
-  VIT_TILE_VECS = VIT_TILE_COLS / VIT_LANES,
+  VIT_TILE_COLS = VIT__PANEL,
+  VIT_TILE_VECS = VIT_TILE_COLS / (int)VIT_LANES,
   VIT__DEPTH = 256,
-  VIT__HEIGHT = 16 * VIT_TILE_ROWS,
-  VIT__WIDTH = 16 * VIT_TILE_COLS,
-  VIT__SKINNY =
-      2 * VIT_TILE_COLS, /* so few columns that packing A costs more */
+  VIT__WIDTH = 256,
+  VIT__A_TILES = 96 / VIT_TILE_ROWS,
+  VIT__HEIGHT = VIT__A_TILES * VIT_TILE_ROWS,
+  VIT__SKINNY = 32, /* so few columns that packing A costs more */
   VIT__A_TILE = VIT_TILE_ROWS * VIT__DEPTH + VIT_LANES
 };
 
-/* Where a thread packs, 360 KB. With glibc they are taken from the stack of each
-   thread of the program, which has 8 MB unless it asks for less. */
+/* Where a thread packs, 360 KB. With glibc they are taken from the stack of
+   each thread of the program, which has 8 MB unless it asks for less. */
 static VIT__THREAD_LOCAL float vit__packed_b[VIT__DEPTH * VIT__WIDTH];
-static VIT__THREAD_LOCAL float
-    vit__packed_a[VIT__HEIGHT / VIT_TILE_ROWS * VIT__A_TILE];
+static VIT__THREAD_LOCAL float vit__packed_a[VIT__A_TILES * VIT__A_TILE];
+
 static vit__matrix vit__panels(const float *packed, vit_idx in) {
-  vit__matrix m = vit__at(packed, VIT_PANEL, in);
+  vit__matrix m = vit__at(packed, VIT__PANEL, in);
   m.packed = 1;
   return m;
 }
@@ -6773,7 +6949,7 @@ VIT__OP void vit__tile(float *c, vit_idx c_row, vit__matrix a,
   }
   VIT__UNROLL
   for (int r = 0; r < VIT_TILE_ROWS; r++) {
-    if (r >= rows) break;
+    if (r >= rows) continue;
     VIT__UNROLL
     for (int v = 0; v < vecs; v++) {
       const vit_idx n = cols - v * VIT_LANES;
@@ -6932,41 +7108,70 @@ VIT__SIMD void vit_simd_linear_backward_weight(float *dw, float *db,
 }
 #endif
 
+/* -- packed models -------------------------------------------------------- */
+
+/* A panel of packed weights takes the place of the rows that it is made of, so
+   one panel at a time is copied out and written back. */
+static void vit__repack_tensor(
+    float *w, const vit_tensor *t, float *copy, int pack) {
+  const int out = t->shape[0], in = (int)(t->count / (size_t)out);
+  const vit_idx panel = (vit_idx)VIT__PANEL * in;
+  if (!t->is_matrix || !vit__packs(out)) return;
+  for (vit_idx at = 0; at < (vit_idx)t->count; at += panel) {
+    memcpy(copy, w + at, (size_t)panel * sizeof *w);
+    if (pack)
+      vit_pack_linear(w + at, copy, in, VIT__PANEL);
+    else
+      vit_unpack_linear(w + at, copy, in, VIT__PANEL);
+  }
+}
+
+static vit_result vit__repack(vit_model *m, int pack) {
+  size_t longest = 0;
+  vit_tensor t;
+  float *copy;
+  vit_result r = vit__check_model(m);
+  if (r || m->packed == pack) return r;
+  for (int i = 0; vit_tensor_at(&m->config, i, &t); i++) {
+    size_t in = t.count / (size_t)t.shape[0];
+    if (t.is_matrix && in > longest) longest = in;
+  }
+  copy = (float *)vit__allocate(
+      longest * VIT__PANEL, sizeof *copy, "repacking the weights");
+  if (!copy) return VIT_ERR_NO_MEMORY;
+  for (int i = 0; vit_tensor_at(&m->config, i, &t); i++)
+    vit__repack_tensor(m->params.block + t.offset, &t, copy, pack);
+  VIT_FREE(copy);
+  m->packed = pack;
+  return VIT_OK;
+}
+
+VIT_DEF vit_result vit_model_pack(vit_model *m) { return vit__repack(m, 1); }
+VIT_DEF vit_result vit_model_unpack(vit_model *m) { return vit__repack(m, 0); }
+
 /* ------------------------------------------------------------------------ */
 /*  >>12 photos                                                             */
 /* ------------------------------------------------------------------------ */
 
 enum {
-  VIT__MOST_PIXELS = 1 << 27, /* of a picture */
+  VIT__MOST_SIDE = 32768,     /* of a picture */
+  VIT__MOST_PIXELS = 1 << 27, /* in all */
   VIT__MOST_CROP = 4096,      /* a side of a dataset's images */
-  VIT__FILES_AT_ONCE = 256,   /* shared among threads */
+  VIT__RESIZE_BITS = 22,      /* Pillow's fixed-point weights: 32 - 8 - 2 */
+  VIT__LINES_AT_ONCE = 64,
   VIT__MOST_PATH = 4096,
   VIT__MOST_DEPTH = 8 /* folders inside a class */
 };
 
 /* -- data: Pillow's resize ----------------------------------------------- */
 
-enum {
-  VIT__RESIZE_BITS = 22, /* Pillow's fixed-point weights: 32 - 8 - 2 */
-  VIT__LINES_AT_ONCE = 64,
-  VIT__MOST_SIDE = 32768
-};
-
 /* One axis of a resize from `in` to `full` pixels, of which only `out` are
    made, from number `at` on. Output i reads `taps` inputs from first[i] on. */
 typedef struct {
   int in, full, at, out, taps;
-  int *first;       /* [out] */
   int32_t *weights; /* [out,taps] */
+  int32_t *first;   /* [out], in the same memory */
 } vit__axis;
-
-static vit__axis vit__whole_axis(int in, int out) {
-  vit__axis a;
-  memset(&a, 0, sizeof a);
-  a.in = in;
-  a.full = a.out = out;
-  return a;
-}
 
 /* A triangle from -1 to 1, or the cubic of Keys 1981 from -2 to 2. */
 static double vit__filter_value(vit_filter filter, double x) {
@@ -6977,44 +7182,43 @@ static double vit__filter_value(vit_filter filter, double x) {
   return x < 2 ? (((x - 5) * x + 8) * x - 4) * a : 0;
 }
 
-/* How far the filter reaches: it grows with the scale when shrinking. */
-static double vit__filter_reach(const vit__axis *f, vit_filter filter) {
-  double scale = (double)f->in / f->full;
-  return (filter == VIT_BICUBIC ? 2 : 1) * (scale < 1 ? 1 : scale);
+static vit_result vit__check_filter(vit_filter filter) {
+  if (filter == VIT_BILINEAR || filter == VIT_BICUBIC) return VIT_OK;
+  return vit__fail(VIT_ERR_CONFIG,
+      "filter %d is not known; there are VIT_BILINEAR and VIT_BICUBIC",
+      (int)filter);
 }
 
-static void vit__plan_axis(vit__axis *f, vit_filter filter, vit_arena *a) {
-  f->taps = VIT__MIN(f->in, (int)ceil(vit__filter_reach(f, filter)) * 2 + 1);
-  f->first = (int *)vit_arena_take(a, (size_t)f->out, sizeof(int));
-  f->weights = (int32_t *)vit_arena_take(
-      a, (size_t)f->out * (size_t)f->taps, sizeof(int32_t));
-}
-
-/* The filter around the output's place in the input; normalised, then rounded
-   to VIT__RESIZE_BITS, away from zero. */
-static void vit__fill_axis(vit__axis *f, vit_filter filter) {
+/* The filter around the output's place in the input, which grows with the scale
+   when shrinking; normalised, then rounded to VIT__RESIZE_BITS, away from 0. */
+static vit_result vit__make_axis(vit__axis *f, vit_filter filter) {
   const double scale = (double)f->in / f->full;
   const double narrow = scale < 1 ? 1 : 1 / scale;
-  const double reach = vit__filter_reach(f, filter);
+  const double reach =
+      (filter == VIT_BICUBIC ? 2 : 1) * (scale < 1 ? 1 : scale);
+  const int taps = VIT__MIN(f->in, (int)ceil(reach) * 2 + 1);
+  const size_t row = (size_t)taps + 1, bytes = row * sizeof(int32_t);
+  f->weights = (int32_t *)vit__allocate((size_t)f->out, bytes, "resizing");
+  if (!f->weights) return VIT_ERR_NO_MEMORY;
+  memset(f->weights, 0, (size_t)f->out * bytes);
+  f->first = f->weights + (size_t)f->out * (size_t)taps;
+  f->taps = taps;
   for (int x = 0; x < f->out; x++) {
-    double centre = (x + f->at + 0.5) * scale, sum = 0;
-    int low = (int)(centre - reach + 0.5), high = (int)(centre + reach + 0.5);
-    int32_t *weights = f->weights + (vit_idx)x * f->taps;
-    low = low < 0 ? 0 : low;
-    high = high > f->in ? f->in : high;
+    const double centre = (x + f->at + 0.5) * scale;
+    const int from = (int)(centre - reach + 0.5), low = from < 0 ? 0 : from;
+    const int high = VIT__MIN((int)(centre + reach + 0.5), f->in);
+    int32_t *weights = f->weights + (vit_idx)x * taps;
+    double sum = 0;
+    f->first[x] = VIT__MIN(low, f->in - taps);
     for (int i = low; i < high; i++)
       sum += vit__filter_value(filter, (i - centre + 0.5) * narrow);
     for (int i = low; i < high; i++) {
       double w = vit__filter_value(filter, (i - centre + 0.5) * narrow) / sum;
       w *= (double)(1 << VIT__RESIZE_BITS);
-      weights[i - low] = (int32_t)(w < 0 ? w - 0.5 : w + 0.5);
+      weights[i - f->first[x]] = (int32_t)(w < 0 ? w - 0.5 : w + 0.5);
     }
-    f->first[x] = VIT__MIN(low, f->in - f->taps);
-    if (f->first[x] == low) continue; /* else shift: the last weights are 0 */
-    memmove(weights + (low - f->first[x]), weights,
-        (size_t)(high - low) * sizeof *weights);
-    memset(weights, 0, (size_t)(low - f->first[x]) * sizeof *weights);
   }
+  return VIT_OK;
 }
 
 /* Resize lines: pixel i of line l is at from[l * line + i * step]. Some lines
@@ -7041,31 +7245,21 @@ static void vit__resize_lines(uint8_t *to, vit_idx to_line, vit_idx to_step,
    the other way round where that saves work: where the height sinks by more
    than twice as many pixels as the width. */
 static vit_result vit__resize(uint8_t *out, const uint8_t *in, vit_idx planes,
-    vit__axis down, vit__axis across, vit_filter filter, int threads) {
+    vit__axis down, vit__axis across, vit_filter filter, int most) {
+  const int threads = vit__threads((int)VIT__MIN(most, planes));
   const vit_idx height = down.in, width = across.in, row = across.out;
   const int down_first =
-      down.in > down.full &&
-      (vit_idx)down.in - down.full > 2 * ((vit_idx)across.in - across.full);
+      down.in > down.full && height - down.full > 2 * (width - across.full);
   const size_t between = (size_t)(down_first ? down.out * width : height * row);
-  uint8_t *half = NULL; /* the result of the first pass, for each thread */
-  vit_arena a;
-  threads = (int)VIT__MIN(threads, planes > 0 ? planes : 1);
-  memset(&a, 0, sizeof a);
-  for (int walk = 0; walk < 2; walk++) {
-    vit__plan_axis(&across, filter, &a);
-    vit__plan_axis(&down, filter, &a);
-    half = (uint8_t *)vit_arena_take(&a, between, (size_t)threads);
-    if (walk == 0 && vit_arena_allocate(&a, "resizing"))
-      return VIT_ERR_NO_MEMORY;
-  }
-  vit__fill_axis(&across, filter);
-  vit__fill_axis(&down, filter);
+  uint8_t *half = (uint8_t *)vit__allocate(
+      between, (size_t)threads, "resizing"); /* after the first pass */
+  vit_result r = half ? vit__make_axis(&across, filter) : VIT_ERR_NO_MEMORY;
+  if (!r) r = vit__make_axis(&down, filter);
   VIT__PARALLEL_FOR
   for (int t = 0; t < threads; t++) {
-    uint8_t *own = half + (size_t)t * between;
-    for (vit_idx i = t; i < planes; i += threads) {
+    for (vit_idx i = t; !r && i < planes; i += threads) {
       const uint8_t *from = in + i * height * width;
-      uint8_t *to = out + i * down.out * row;
+      uint8_t *own = half + (size_t)t * between, *to = out + i * down.out * row;
       if (down_first) {
         vit__resize_lines(own, 1, width, from, 1, width, across.in, &down);
         vit__resize_lines(to, row, 1, own, width, 1, down.out, &across);
@@ -7075,57 +7269,44 @@ static vit_result vit__resize(uint8_t *out, const uint8_t *in, vit_idx planes,
       }
     }
   }
-  vit_arena_free(&a);
-  return VIT_OK;
+  if (half) VIT_FREE(half);
+  if (across.weights) VIT_FREE(across.weights);
+  if (down.weights) VIT_FREE(down.weights);
+  return r;
 }
 
-VIT_DEF vit_result vit_resize(uint8_t *out, const uint8_t *in, int planes,
+VIT_DEF vit_result vit_resize(uint8_t *out, const uint8_t *in, vit_idx planes,
     int height, int width, int out_height, int out_width, vit_filter filter) {
+  const vit__axis down = {height, out_height, 0, out_height, 0, NULL, NULL};
+  const vit__axis across = {width, out_width, 0, out_width, 0, NULL, NULL};
   const int sizes[4] = {height, width, out_height, out_width};
   for (int i = 0; i < 4; i++)
     if (sizes[i] < 1 || sizes[i] > VIT__MOST_SIDE)
       return vit__fail(VIT_ERR_CONFIG,
           "cannot resize %d x %d pixels to %d x %d; sizes must be from 1 to %d",
           height, width, out_height, out_width, VIT__MOST_SIDE);
-  if (filter != VIT_BILINEAR && filter != VIT_BICUBIC)
-    return vit__fail(VIT_ERR_CONFIG,
-        "filter %d is not known; there are VIT_BILINEAR and VIT_BICUBIC",
-        (int)filter);
-  return vit__resize(out, in, planes, vit__whole_axis(height, out_height),
-      vit__whole_axis(width, out_width), filter,
-      vit__threads(vit_max_threads()));
-}
-
-VIT_DEF vit_result vit_resize_bilinear(uint8_t *out, const uint8_t *in,
-    int height, int width, int out_height, int out_width) {
-  return vit_resize(
-      out, in, 1, height, width, out_height, out_width, VIT_BILINEAR);
+  if (vit__check_filter(filter)) return VIT_ERR_CONFIG;
+  return vit__resize(out, in, planes, down, across, filter, vit_max_threads());
 }
 
 VIT_DEF vit_result vit_dataset_resize(vit_dataset *d, int height, int width) {
-  vit_idx planes = (vit_idx)d->count * d->channels;
-  uint8_t *pixels;
+  const vit_idx planes = (vit_idx)d->count * d->channels;
+  uint8_t *pixels, *old = d->pixels;
   vit_result r;
   if (height == d->height && width == d->width) return VIT_OK;
-  if (height < 1 || width < 1 || height > 4096 || width > 4096)
+  if (height < 1 || width < 1 || height > VIT__MOST_CROP ||
+      width > VIT__MOST_CROP)
     return vit__fail(VIT_ERR_CONFIG,
-        "cannot resize images to %d x %d; sizes must be from 1 to 4096", height,
-        width);
+        "cannot resize images to %d x %d; sizes must be from 1 to %d", height,
+        width, VIT__MOST_CROP);
   pixels = (uint8_t *)vit__allocate(
       (size_t)planes, (size_t)height * (size_t)width, "the resized images");
   if (!pixels) return VIT_ERR_NO_MEMORY;
-  r = vit__resize(pixels, d->pixels, planes, vit__whole_axis(d->height, height),
-      vit__whole_axis(d->width, width), VIT_BILINEAR,
-      vit__threads(vit_max_threads()));
-  if (r) {
-    VIT_FREE(pixels);
-    return r;
-  }
-  VIT_FREE(d->pixels);
-  d->pixels = pixels;
-  d->height = height;
-  d->width = width;
-  return VIT_OK;
+  r = vit_resize(
+      pixels, old, planes, d->height, d->width, height, width, VIT_BILINEAR);
+  if (!r) d->pixels = pixels, d->height = height, d->width = width;
+  VIT_FREE(r ? pixels : old);
+  return r;
 }
 
 /* -- CIFAR-10 ------------------------------------------------------------ */
@@ -7135,91 +7316,82 @@ enum {
   VIT__CIFAR_RECORD = 1 + VIT__CIFAR_IMAGE /* the label comes first */
 };
 
-/* Append the images of one file: a label and 3 planes each. */
-static vit_result vit__cifar_append(vit_dataset *d, const char *path) {
-  unsigned char *bytes = NULL;
+/* The records of a file, `count` of them; free *bytes, on failure too. */
+static vit_result vit__read_cifar(
+    const char *path, unsigned char **bytes, int *count) {
   size_t size = 0;
-  vit_dataset more = *d;
-  vit_result r = vit__read_file(path, &bytes, &size);
-  int n;
-  if (!r) r = vit__gunzip(path, &bytes, &size);
-  n = (int)(size / VIT__CIFAR_RECORD);
-  if (!r && (size % VIT__CIFAR_RECORD || n < 1 || n > 1000000))
-    r = vit__fail(VIT_ERR_FORMAT,
+  vit_result r = vit__read_file(path, bytes, &size);
+  if (!r) r = vit__gunzip(path, bytes, &size);
+  if (r) return r;
+  if (size % VIT__CIFAR_RECORD || size < 1 || size > INT_MAX)
+    return vit__fail(VIT_ERR_FORMAT,
         "%.200s has %.0f bytes; CIFAR-10 has %d for each image, and 10000 "
         "images in a file: get it again",
         path, (double)size, VIT__CIFAR_RECORD);
-  for (int i = 0; !r && i < n; i++)
-    if (bytes[(size_t)i * VIT__CIFAR_RECORD] > 9)
-      r = vit__fail(VIT_ERR_FORMAT,
+  *count = (int)(size / VIT__CIFAR_RECORD);
+  for (int i = 0; i < *count; i++)
+    if ((*bytes)[(size_t)i * VIT__CIFAR_RECORD] > 9)
+      return vit__fail(VIT_ERR_FORMAT,
           "label %d of image %d in %.200s is not a class from 0 to 9; is it "
           "the binary version of CIFAR-10?",
-          bytes[(size_t)i * VIT__CIFAR_RECORD], i, path);
-  more.pixels = more.labels = NULL;
-  if (!r) r = vit__allocate_images(&more, d->count + n);
-  if (r) {
-    if (more.pixels) VIT_FREE(more.pixels);
-    if (bytes) VIT_FREE(bytes);
-    return r;
-  }
-  if (d->count) {
-    memcpy(more.pixels, d->pixels, (size_t)d->count * VIT__CIFAR_IMAGE);
-    memcpy(more.labels, d->labels, (size_t)d->count);
-    VIT_FREE(d->pixels);
-    VIT_FREE(d->labels);
-  }
-  for (int i = 0; i < n; i++) {
-    const unsigned char *record = bytes + (size_t)i * VIT__CIFAR_RECORD;
-    const size_t at = (size_t)more.count++;
-    more.labels[at] = record[0];
-    memcpy(more.pixels + at * VIT__CIFAR_IMAGE, record + 1, VIT__CIFAR_IMAGE);
-  }
-  VIT_FREE(bytes);
-  *d = more;
+          (*bytes)[(size_t)i * VIT__CIFAR_RECORD], i, path);
   return VIT_OK;
 }
 
 VIT_DEF vit_result vit_dataset_cifar10(
     vit_dataset *d, const char *dir, vit_split split) {
-  static const char *const names[] = {"airplane", "automobile", "bird", "cat",
+  static const char *const classes[] = {"airplane", "automobile", "bird", "cat",
       "deer", "dog", "frog", "horse", "ship", "truck"};
   static const char *const folders[] = {
       "", "/cifar-10-batches-bin", "/cifar10"};
-  const char *name = split == VIT_TRAIN ? "data_batch_1.bin" : "test_batch.bin";
-  const int files = split == VIT_TRAIN ? 5 : 1;
-  char path[300], file[40];
-  int f = 0;
+  static const char *const batches[] = {"test_batch.bin", "data_batch_1.bin",
+      "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin",
+      "data_batch_5.bin"};
+  const int train = split == VIT_TRAIN, files = train ? 5 : 1;
+  const char *const *names = batches + train;
+  unsigned char *bytes[5] = {NULL};
+  char path[300];
+  int counts[5] = {0}, all = 0, f = 0;
   vit_result r;
   memset(d, 0, sizeof *d);
   dir = vit__data_dir(dir);
   if (!dir) return VIT_ERR_FILE;
-  while (f < 3 && !vit__find_data(path, sizeof path, dir, folders[f], name))
+  while (f < 3 && !vit__find_data(path, sizeof path, dir, folders[f], *names))
     f++;
   if (f == 3)
     return vit__fail(VIT_ERR_FILE,
         "found no %s in %.100s, %.100s%s or %.100s%s; unpack "
         "cifar-10-binary.tar.gz there, or set VIT_DATA to where it is",
-        name, dir, dir, folders[1], dir, folders[2]);
+        *names, dir, dir, folders[1], dir, folders[2]);
   d->channels = 3;
   d->height = d->width = 32;
   d->classes = 10;
   for (int c = 0; c < 3; c++) d->std[c] = 1;
   r = vit__allocate_names(d);
   for (int k = 0; !r && k < 10; k++)
-    snprintf(d->names[k], VIT_NAME_SIZE, "%s", names[k]);
-  for (int i = 1; !r && i <= files; i++) {
-    snprintf(file, sizeof file, "data_batch_%d.bin", i);
-    if (split != VIT_TRAIN) snprintf(file, sizeof file, "%s", name);
-    r = vit__find_data(path, sizeof path, dir, folders[f], file)
-            ? vit__cifar_append(d, path)
+    snprintf(d->names[k], VIT_NAME_SIZE, "%s", classes[k]);
+  for (int i = 0; !r && i < files; i++) {
+    r = vit__find_data(path, sizeof path, dir, folders[f], names[i])
+            ? vit__read_cifar(path, bytes + i, counts + i)
             : vit__fail(VIT_ERR_FILE,
                   "found %s, but not %s, in %.200s%s; unpack all of "
                   "cifar-10-binary.tar.gz there",
-                  name, file, dir, folders[f]);
+                  *names, names[i], dir, folders[f]);
+    all += counts[i];
+  }
+  if (!r) r = vit__allocate_images(d, all);
+  for (int i = 0; i < files; i++) {
+    const unsigned char *record = bytes[i];
+    for (int n = 0; !r && n < counts[i]; n++, record += VIT__CIFAR_RECORD) {
+      const size_t at = (size_t)d->count++;
+      d->labels[at] = record[0];
+      memcpy(d->pixels + at * VIT__CIFAR_IMAGE, record + 1, VIT__CIFAR_IMAGE);
+    }
+    if (bytes[i]) VIT_FREE(bytes[i]);
   }
   snprintf(d->source, sizeof d->source,
       "CIFAR-10, %d %s images of 32 x 32 x 3, %.150s%s", d->count,
-      split == VIT_TRAIN ? "training" : "test", dir, folders[f]);
+      train ? "training" : "test", dir, folders[f]);
   if (r) vit_dataset_free(d);
   return r;
 }
@@ -7227,8 +7399,8 @@ VIT_DEF vit_result vit_dataset_cifar10(
 /* -- one picture --------------------------------------------------------- */
 
 #ifdef STBI_INCLUDE_STB_IMAGE_H
-/* A number of 2 or 4 bytes in an Exif block, which says its own byte order. */
-static uint32_t vit__exif_number(const unsigned char *p, int bytes, int big) {
+/* A number of some bytes, the highest one first (big) or last. */
+static uint32_t vit__number(const unsigned char *p, int bytes, int big) {
   uint32_t n = 0;
   for (int i = 0; i < bytes; i++) n = n << 8 | p[big ? i : bytes - 1 - i];
   return n;
@@ -7239,122 +7411,292 @@ static uint32_t vit__exif_number(const unsigned char *p, int bytes, int big) {
 static int vit__exif_orientation(const unsigned char *p, size_t size) {
   const int big = size > 0 && p[0] == 'M';
   size_t at;
-  uint32_t entries;
+  uint32_t entries, value;
   if (size < 8 || memcmp(p, big ? "MM\0*" : "II*\0", 4)) return 1;
-  at = vit__exif_number(p + 4, 4, big);
+  at = vit__number(p + 4, 4, big);
   if (at > size - 2) return 1;
-  entries = vit__exif_number(p + at, 2, big);
-  for (at += 2; entries > 0 && at <= size && size - at >= 12; at += 12) {
-    uint32_t type = vit__exif_number(p + at + 2, 2, big), value;
-    entries--;
-    if (vit__exif_number(p + at, 2, big) != 0x0112) continue;
+  entries = vit__number(p + at, 2, big);
+  for (at += 2; entries-- > 0 && at <= size && size - at >= 12; at += 12) {
+    const uint32_t type = vit__number(p + at + 2, 2, big);
+    if (vit__number(p + at, 2, big) != 0x0112) continue;
     if (type != 3 && type != 4) return 1; /* a short, or a long */
-    value = vit__exif_number(p + at + 8, type == 3 ? 2 : 4, big);
+    value = vit__number(p + at + 8, type == 3 ? 2 : 4, big);
     return value >= 1 && value <= 8 ? (int)value : 1;
   }
   return 1;
 }
 
-/* Walk over the segments of a JPEG for its orientation, then over its data for
-   the end marker, which is missing when the file is cut off: stb_image would
-   fill up with grey. Returns 1 if the end is there. */
-static int vit__scan_jpeg(
-    const unsigned char *p, size_t size, int *orientation) {
-  size_t at = 2;
-  int found = 0;
-  while (size - at >= 4 && p[at] == 0xFF && p[at + 1] != 0xDA) {
-    const size_t length = (size_t)p[at + 2] << 8 | p[at + 3];
-    if (p[at + 1] == 0xFF) { /* a fill byte */
-      at++;
-      continue;
+/* stb_image trusts a file: it checks no sums, and reads outside of a JPEG's
+   tables. So we scan a file first. A scan returns why it is refused, or NULL;
+   this where the mark of its end is missing. */
+static const char vit__no_end[] = "have no end marker";
+
+/* Tables of a JPEG, as bits: 0 to 3 quantisation, 4 to 7 Huffman codes of DC,
+   8 to 11 of AC. Returns those in a segment; 0 if it is damaged, or if
+   stb_image has no room: for more codes than their lengths have, for more than
+   256, or, in its table of codes up to 9 bits, for the 256th. */
+static unsigned vit__jpeg_tables(
+    const unsigned char *p, size_t n, int huffman) {
+  unsigned tables = 0;
+  while (n > 0) {
+    size_t size = huffman ? 17 : p[0] < 16 ? 65 : 129;
+    int codes = 0, room = 1;
+    if (n < size) return 0;
+    for (int bits = 1; huffman && bits <= 16; bits++) {
+      codes += p[bits];
+      room = 2 * room - p[bits];
+      if (room < 0 || codes > (bits > 9 ? 256 : 255)) return 0;
     }
-    if (length < 2 || length > size - at - 2) break;
-    if (!found && p[at + 1] == 0xE1 && length >= 8 &&
-        !memcmp(p + at + 4, "Exif\0\0", 6)) {
-      *orientation = vit__exif_orientation(p + at + 10, length - 8);
-      found = 1;
-    }
-    at += 2 + length;
+    size += (size_t)codes;
+    if (n < size) return 0;
+    tables |= 1u << ((p[0] & 3) + (!huffman ? 0 : p[0] < 16 ? 4 : 8));
+    p += size, n -= size;
   }
-  for (; size - at >= 2; at++)
-    if (p[at] == 0xFF && p[at + 1] == 0xD9) return 1;
-  return 0;
+  return tables;
 }
 
-static vit_result vit__check_picture(const char *path, int h, int w) {
-  const double rows = fabs((double)h); /* below 0: a BMP, top row first */
-  if (rows <= (double)VIT__MOST_SIDE && w <= VIT__MOST_SIDE &&
-      rows * w <= (double)VIT__MOST_PIXELS)
-    return VIT_OK;
-  return vit__fail(VIT_ERR_FORMAT,
-      "%.200s is too large: %.0f x %d pixels; at most %d on a side and %d in "
-      "all can be read",
-      path, rows, w, VIT__MOST_SIDE, VIT__MOST_PIXELS);
+/* The colours [bits] whose data begins in this scan of a JPEG; all bits if the
+   scan is damaged or wants a table that is not there. */
+static unsigned vit__jpeg_scan(const unsigned char *p, size_t n,
+    const unsigned char *frame, int progressive, unsigned tables) {
+  unsigned begun = 0;
+  if (!frame || n < 6 || n != 4 + 2 * (size_t)p[0]) return ~0u;
+  for (const unsigned char *c = p + 1; c < p + n - 3; c += 2) {
+    const int first = p[n - 3] == 0, again = progressive && p[n - 1] >> 4;
+    unsigned need, k = 0;
+    while (k < frame[5] && frame[6 + 3 * k] != c[0]) k++;
+    if (k == frame[5]) return ~0u;
+    need = 1u << (frame[8 + 3 * k] & 3);
+    if (first && !again) need |= 16u << (c[1] >> 4 & 3), begun |= 1u << k;
+    if (!first || !progressive) need |= 256u << (c[1] & 3);
+    if (need & ~tables) return ~0u;
+  }
+  return begun;
 }
 
-/* The picture in the bytes of a file, image [h,w,parts] as stb_image gives it:
-   parts 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha. */
+/* ISO/IEC 10918-1, annex B: segments of a marker, a length and data; behind a
+   scan's header also data without a length, in which 0xFF is followed by 0 or
+   by a restart marker. */
+static const char *vit__scan_jpeg(
+    const unsigned char *p, size_t size, int *orientation) {
+  const unsigned char *end = p + size, *frame = NULL;
+  unsigned tables = 0, begun = 0, found;
+  int kind = 0, inks = -1, turned = 0;
+  for (p += 2;;) {
+    size_t n;
+    while (end - p >= 2 && (p[0] != 0xFF || p[1] == 0xFF || p[1] == 0 ||
+                               (p[1] >= 0xD0 && p[1] <= 0xD7)))
+      p++;
+    if (end - p >= 2 && p[1] == 0xD9) break;
+    n = end - p >= 4 ? vit__number(p + 2, 2, 1) : 0;
+    if (n < 2 || n > (size_t)(end - p) - 2) return vit__no_end;
+    p += 4, n -= 2;
+    if (p[-3] >= 0xC0 && p[-3] <= 0xC2) { /* others stb_image does not read */
+      if (n < 6 || p[5] > 4 || n != 6 + 3 * (size_t)p[5])
+        return "its header is damaged";
+      frame = p;
+      kind = p[-3];
+    } else if (p[-3] == 0xC4 || p[-3] == 0xDB) {
+      found = vit__jpeg_tables(p, n, p[-3] == 0xC4);
+      if (!found) return "a table in it is damaged";
+      tables |= found;
+    } else if (p[-3] == 0xDA) {
+      found = vit__jpeg_scan(p, n, frame, kind == 0xC2, tables);
+      if (found == ~0u) return "a table in it is missing";
+      begun |= found;
+    } else if (p[-3] == 0xE1 && n >= 6 && !turned && !memcmp(p, "Exif\0", 6)) {
+      *orientation = vit__exif_orientation(p + 6, n - 6);
+      turned = 1;
+    } else if (p[-3] == 0xEE && n >= 12 && !memcmp(p, "Adobe", 6)) {
+      inks = p[11];
+    }
+    p += n;
+  }
+  if (frame && frame[5] == 4 && inks != 0 && inks != 2)
+    return "four inks, but no marker of Adobe's that says how they count";
+  if (frame && begun != (1u << frame[5]) - 1)
+    return "one of its colours is missing";
+  return NULL;
+}
+
+/* PNG specification, section 5: chunks of a length, a name, data and a CRC. */
+static const char *vit__scan_png(const unsigned char *p, size_t size) {
+  const unsigned char *end = p + size;
+  if (size >= 16 && memcmp(p + 12, "IHDR", 4)) return "its header is missing";
+  for (p += 8; end - p >= 12;) {
+    const size_t n = vit__number(p, 4, 1);
+    if (n > (size_t)(end - p) - 12) break;
+    if (vit__crc32(p + 4, n + 4) != vit__number(p + 8 + n, 4, 1))
+      return "a checksum in it is wrong";
+    if (!memcmp(p + 4, "IEND", 4)) return NULL;
+    p += 12 + n;
+  }
+  return vit__no_end;
+}
+
+/* GIF89a, appendix A: a header, then images and extensions, each with blocks
+   of data that begin with their length, up to one of length 0. */
+static const char *vit__scan_gif(const unsigned char *p, size_t size) {
+  size_t at = 13;
+  if (size >= at && p[10] & 0x80) at += (size_t)6 << (p[10] & 7); /* colours */
+  while (at < size && p[at] != 0x3B) {
+    const int image = p[at] == 0x2C;
+    if (!image && p[at] != 0x21) return "an unknown block in it";
+    if (size - at < 10) break;
+    if (image && p[at + 9] & 0x80) at += (size_t)6 << (p[at + 9] & 7);
+    at += image ? 11 : 2;
+    while (at < size && p[at]) at += 1 + (size_t)p[at];
+    at++;
+  }
+  return at < size && p[at] == 0x3B ? NULL : vit__no_end;
+}
+
+/* Width, height and largest value, with blanks and notes in front of each. */
+static const char *vit__scan_pnm(const unsigned char *p, size_t size) {
+  double n = 0;
+  size_t at = 2;
+  for (int i = 0; i < 3; i++) {
+    for (int note = 0; at < size; at++) {
+      note = p[at] == '#' || (note && p[at] != '\n' && p[at] != '\r');
+      if (!note && !(p[at] && strchr(" \t\n\v\f\r", p[at]))) break;
+    }
+    for (n = 0; at < size && p[at] >= '0' && p[at] <= '9'; at++)
+      n = 10 * n + p[at] - '0';
+    if (n > (double)VIT__MOST_PIXELS) return "its header is damaged";
+  }
+  return at == size || n == 255 ? NULL : "its largest value is not 255";
+}
+
+/* What is wrong with a file, if stb_image would not see it, or read it wrongly;
+   and how it is turned. */
+static const char *vit__scan_picture(
+    const unsigned char *p, size_t size, int *orientation) {
+  if (size >= 3 && !memcmp(p, "\xFF\xD8\xFF", 3))
+    return vit__scan_jpeg(p, size, orientation);
+  if (size == 0 || p[0] == 0xFF) return "unknown image type";
+  if (size >= 8 && !memcmp(p, "\x89PNG\r\n\x1A\n", 8))
+    return vit__scan_png(p, size);
+  if (size >= 4 && !memcmp(p, "GIF8", 4)) return vit__scan_gif(p, size);
+  if (size >= 2 && p[0] == 'P' && (p[1] == '5' || p[1] == '6'))
+    return vit__scan_pnm(p, size);
+  if (size >= 30 && p[0] == 'B' && p[1] == 'M') {
+    const uint32_t header = vit__number(p + 14, 4, 0);
+    if (header == 12 && p[24] < 24) return "a palette of OS/2 in it";
+    if (header > 12 && p[28] < 16 && vit__number(p + 10, 4, 0) < header + 18)
+      return "its palette is missing";
+  } else if (size >= 18 && p[1] < 2 && (p[2] & ~8u) - 1 < 3) { /* a TGA */
+    if (p[17] & 0xD0) return "its rows run from right to left";
+    if (p[1] && vit__number(p + 3, 2, 0)) return "a gap in its palette";
+  }
+  return NULL;
+}
+
+/* The bytes of a file for stb_image, which fills up with zeros what is cut off:
+   `beyond` says that it asked for more than there are. What it reads into its
+   own `buffer` is ahead of need, and may be less than it asks for. */
+typedef struct {
+  const unsigned char *at;
+  size_t left;
+  char *buffer;
+  int beyond;
+} vit__source;
+
+static int vit__source_read(void *user, char *to, int size) {
+  vit__source *s = (vit__source *)user;
+  const size_t n = VIT__MIN((size_t)size, s->left);
+  if (!s->buffer) s->buffer = to;
+  if (n < (size_t)size && (n == 0 || to != s->buffer)) s->beyond = 1;
+  if (to) memcpy(to, s->at, n);
+  s->at += n, s->left -= n;
+  return (int)n;
+}
+
+static void vit__source_skip(void *user, int n) {
+  vit__source_read(user, NULL, n);
+}
+
+static int vit__source_end(void *user) {
+  return ((vit__source *)user)->left == 0;
+}
+
+/* image [h,w,parts] (1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha) ->
+   planes [channels,h,w], or [channels,w,h] where the orientation is on its
+   side. Orientations (Exif 2.3, section 4.6.4): 1 upright, 2 mirrored, 3 half a
+   turn, 4 = 3 mirrored, 5 transposed, 6 to be turned right, 7 = 5 by half a
+   turn, 8 to be turned left. */
+static void vit__planes(uint8_t *planes, const uint8_t *image, int h, int w,
+    int parts, int channels, int orientation) {
+  const int up = strchr("\3\4\6\7", orientation) != NULL; /* last row first */
+  const int back = strchr("\2\3\7\b", orientation) != NULL;
+  const int side = orientation >= 5; /* rows become columns */
+  const vit_idx plane = (vit_idx)h * w;
+  for (int y = 0; y < (side ? w : h); y++)
+    for (int x = 0; x < (side ? h : w); x++, planes++) {
+      const vit_idx row = side ? x : y, column = side ? y : x;
+      const uint8_t *p = image + ((up ? h - 1 - row : row) * w +
+                                     (back ? w - 1 - column : column)) *
+                                     parts;
+      const uint32_t grey = 19595u * p[0] + 0x8000u +
+                            (parts < 3 ? 0 : 38470u * p[1] + 7471u * p[2]);
+      for (int c = 0; c < channels; c++)
+        planes[c * plane] = parts < 3       ? p[0]
+                            : channels == 1 ? (uint8_t)(grey >> 16)
+                                            : p[c];
+    }
+}
+
+/* The picture in the bytes of a file: pixels [channels,height,width]. */
 static vit_result vit__decode(const char *path, const unsigned char *bytes,
-    size_t size, stbi_uc **image, int *h, int *w, int *parts,
-    int *orientation) {
-  const int n = size > INT_MAX ? 0 : (int)size;
-  const char *why;
-  *orientation = 1;
-  if (size >= 3 && !memcmp(bytes, "\xFF\xD8\xFF", 3) &&
-      !vit__scan_jpeg(bytes, size, orientation))
+    size_t size, int channels, uint8_t **pixels, int *height, int *width) {
+  static const stbi_io_callbacks io = {
+      vit__source_read, vit__source_skip, vit__source_end};
+  const int n = (int)VIT__MIN(size, (size_t)INT_MAX);
+  vit__source s = {bytes, size, NULL, 0};
+  stbi_uc *image = NULL;
+  int h = 0, w = 0, parts = 0, orientation = 1;
+  const char *wrong = vit__scan_picture(bytes, size, &orientation);
+  /* The size first: a huge picture should not be unpacked. Of a damaged JPEG,
+     not even that is safe. */
+  if (wrong && (size == 0 || bytes[0] == 0xFF)) {
+  } else if (stbi_info_from_memory(bytes, n, &w, &h, &parts)) {
+    const double rows = fabs((double)h); /* below 0: a BMP, top row first */
+    if (rows > (double)VIT__MOST_SIDE || w > VIT__MOST_SIDE ||
+        rows * w > (double)VIT__MOST_PIXELS)
+      return vit__fail(VIT_ERR_FORMAT,
+          "%.200s is too large: %.0f x %d pixels; at most %d on a side and %d "
+          "in all can be read",
+          path, rows, w, VIT__MOST_SIDE, VIT__MOST_PIXELS);
+    if (!wrong && (h == 0 || w < 1)) wrong = "it has no pixels";
+  } else if (!wrong) {
+    wrong = stbi_failure_reason();
+  }
+  if (!wrong) {
+    image = stbi_load_from_callbacks(&io, &s, &w, &h, &parts, 0);
+    if (!image) wrong = stbi_failure_reason();
+    if (s.beyond) wrong = "end before the picture does";
+  }
+  if (!wrong)
+    *pixels =
+        (uint8_t *)vit__allocate((size_t)h * (size_t)w, (size_t)channels, path);
+  if (*pixels) {
+    vit__planes(*pixels, image, h, w, parts, channels, orientation);
+    *height = orientation >= 5 ? w : h;
+    *width = orientation >= 5 ? h : w;
+  }
+  if (image) stbi_image_free(image);
+  if (!wrong) return *pixels ? VIT_OK : VIT_ERR_NO_MEMORY;
+  if (s.beyond || wrong == vit__no_end)
     return vit__fail(VIT_ERR_FORMAT,
-        "%.200s is cut off: its %.0f bytes have no end marker; get it again",
-        path, (double)size);
-  /* the header first: a huge picture should not be unpacked */
-  if (stbi_info_from_memory(bytes, n, w, h, parts) &&
-      vit__check_picture(path, *h, *w))
-    return VIT_ERR_FORMAT;
-  *image = stbi_load_from_memory(bytes, n, w, h, parts, 0);
-  if (*image) return VIT_OK;
-  why = stbi_failure_reason();
-  /* where stb_image says so; it does not in all places */
-  if (why && (!strcmp(why, "outofmem") || !strcmp(why, "Out of memory")))
+        "%.200s is cut off: its %.0f bytes %s; get it again", path,
+        (double)size, wrong);
+  /* stb_image does not say so in all places */
+  if (!strcmp(wrong, "outofmem") || !strcmp(wrong, "Out of memory"))
     return vit__fail(
         VIT_ERR_NO_MEMORY, "out of memory: no room for %.200s", path);
   return vit__fail(VIT_ERR_FORMAT,
       "cannot read %.200s as a picture (%.60s); remove it, or get it as a PNG "
       "or JPEG",
-      path, why ? why : "no reason given");
-}
-
-/* image [h,w,parts] -> planes [channels,h,w], or [channels,w,h] where the
-   orientation is on its side. Orientations (Exif 2.3, section 4.6.4):
-   1 upright, 2 mirrored, 3 half a turn, 4 = 3 mirrored, 5 transposed, 6 to be
-   turned right, 7 = 5 by half a turn, 8 to be turned left. */
-static void vit__planes(uint8_t *planes, const uint8_t *image, int h, int w,
-    int parts, int channels, int orientation) {
-  vit_idx down = (vit_idx)w * parts, across = parts, rows = h, cols = w;
-  const vit_idx plane = rows * cols;
-  if (strchr("\3\4\6\7", orientation)) { /* from the last row up */
-    image += (h - 1) * down;
-    down = -down;
-  }
-  if (strchr("\2\3\7\b", orientation)) { /* from the last column back */
-    image += (w - 1) * across;
-    across = -across;
-  }
-  if (orientation >= 5) { /* rows become columns */
-    vit_idx t = down;
-    down = across, across = t;
-    rows = w, cols = h;
-  }
-  for (vit_idx y = 0; y < rows; y++)
-    for (vit_idx x = 0; x < cols; x++) {
-      const uint8_t *p = image + y * down + x * across;
-      uint8_t *to = planes + y * cols + x;
-      if (channels == 1)
-        *to = parts < 3 ? p[0]
-                        : (uint8_t)((19595u * p[0] + 38470u * p[1] +
-                                        7471u * p[2] + 0x8000u) >>
-                                    16);
-      else
-        for (int c = 0; c < 3; c++) to[c * plane] = p[parts < 3 ? 0 : c];
-    }
+      path, *wrong ? wrong : "damaged");
 }
 #endif
 
@@ -7366,29 +7708,12 @@ VIT_DEF vit_result vit_image_load(
     return vit__fail(VIT_ERR_CONFIG,
         "channels is %d; a picture has 1 (grey) or 3 (RGB)", channels);
 #ifdef STBI_INCLUDE_STB_IMAGE_H
-  {
-    unsigned char *bytes = NULL;
-    stbi_uc *image = NULL;
-    size_t size = 0;
-    int h = 0, w = 0, parts = 0, orientation = 1;
-    vit_result r = vit__read_file(path, &bytes, &size);
-    if (r) return r;
-    r = vit__decode(path, bytes, size, &image, &h, &w, &parts, &orientation);
-    VIT_FREE(bytes);
-    if (!r) r = vit__check_picture(path, h, w);
-    if (!r) {
-      *pixels = (uint8_t *)vit__allocate(
-          (size_t)h * (size_t)w, (size_t)channels, path);
-      if (!*pixels) r = VIT_ERR_NO_MEMORY;
-    }
-    if (!r) {
-      vit__planes(*pixels, image, h, w, parts, channels, orientation);
-      *height = orientation >= 5 ? w : h;
-      *width = orientation >= 5 ? h : w;
-    }
-    if (image) stbi_image_free(image);
-    return r;
-  }
+  unsigned char *bytes = NULL;
+  size_t size = 0;
+  vit_result r = vit__read_file(path, &bytes, &size);
+  if (!r) r = vit__decode(path, bytes, size, channels, pixels, height, width);
+  if (bytes) VIT_FREE(bytes);
+  return r;
 #else
   return vit__fail(VIT_ERR_FORMAT,
       "cannot read %.200s: pictures need stb_image; define "
@@ -7412,6 +7737,8 @@ VIT_DEF vit_folder_config vit_folder_defaults(void) {
 }
 
 #if !defined(_WIN32) && defined(STBI_INCLUDE_STB_IMAGE_H)
+#include <strings.h>
+
 static vit_result vit__check_folder_config(const vit_folder_config *c) {
   const int side = c->height > c->width ? c->height : c->width;
   if ((c->channels != 1 && c->channels != 3) || c->height < 1 || c->width < 1 ||
@@ -7425,325 +7752,271 @@ static vit_result vit__check_folder_config(const vit_folder_config *c) {
         "resize is %d, but %d x %d pixels are cut out; it must be from %d to "
         "%d, or 0 for the smallest that will do",
         c->resize, c->height, c->width, side, VIT__MOST_CROP);
-  if (c->filter != VIT_BILINEAR && c->filter != VIT_BICUBIC)
-    return vit__fail(VIT_ERR_CONFIG,
-        "filter %d is not known; there are VIT_BILINEAR and VIT_BICUBIC",
-        (int)c->filter);
-  return VIT_OK;
+  return vit__check_filter(c->filter);
 }
 
-/* Strings in one growing block of memory, each with its 0. */
+/* What is below a folder: CLASS/ and CLASS/FILE, with a slash behind the names
+   of folders. First as it comes, each with its 0, then the files in order. */
 typedef struct {
-  char *text;
-  size_t used, room;
-  int count;
-} vit__strings;
+  vit__text names;
+  int entries, classes, files;
+  const char **path;               /* [files] */
+  int in_class[VIT__MOST_CLASSES]; /* files */
+} vit__tree;
 
-static vit_result vit__strings_add(vit__strings *s, const char *string) {
-  const size_t n = strlen(string) + 1;
-  if (s->count == INT_MAX)
-    return vit__fail(VIT_ERR_OVERFLOW, "there are more than %d files", INT_MAX);
-  if (n > s->room - s->used) {
-    size_t room = 2 * s->room + n + 4096;
-    char *text = (char *)vit__allocate(room, 1, "the names of files");
-    if (!text) return VIT_ERR_NO_MEMORY;
-    if (s->text) {
-      memcpy(text, s->text, s->used);
-      VIT_FREE(s->text);
-    }
-    s->text = text;
-    s->room = room;
-  }
-  memcpy(s->text + s->used, string, n);
-  s->used += n;
-  s->count++;
-  return VIT_OK;
-}
-
-/* The strings as a list [count]; NULL when there is no memory. */
-static const char **vit__strings_list(const vit__strings *s) {
-  const char *at = s->text;
-  const char **list = (const char **)vit__allocate(
-      (size_t)s->count, sizeof *list, "the list of files");
-  for (int i = 0; list && i < s->count; i++, at += strlen(at) + 1) list[i] = at;
-  return list;
-}
-
-static int vit__compare_strings(const void *a, const void *b) {
-  return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
-static void vit__sort_strings(const char **list, int count) {
-  qsort((void *)list, (size_t)count, sizeof *list, vit__compare_strings);
-}
-
-/* Add the paths of the folders in a folder, or (folders 0) of all files below
-   it. What is neither, such as a socket, is left out: to open it may block. */
-static vit_result vit__walk(
-    vit__strings *list, const char *path, int folders, int depth) {
-  char inside[VIT__MOST_PATH];
+/* Add what is in one folder below dir. What is neither file nor folder, such as
+   a socket, is left out: to open it may block. */
+static vit_result vit__list_folder(
+    vit__tree *t, const char *dir, const char *inside, int depth) {
+  const size_t base = strlen(dir) + 1; /* of a path: CLASS/FILE */
+  char path[VIT__MOST_PATH];
   struct dirent *entry;
   vit_result r = VIT_OK;
-  DIR *dir = opendir(path);
-  if (!dir)
+  DIR *folder;
+  snprintf(path, sizeof path, "%s%s%s", dir, *inside ? "/" : "", inside);
+  folder = opendir(path);
+  if (!folder)
     return vit__fail(VIT_ERR_FILE, "cannot open the folder %.200s: %.100s",
         path, strerror(errno));
-  while (!r && (entry = readdir(dir)) != NULL) {
+  while (!r && (entry = readdir(folder)) != NULL) {
+    const int n =
+        snprintf(path, sizeof path, "%s/%s%s", dir, inside, entry->d_name);
     struct stat info;
-    int known;
-    if (entry->d_name[0] == '.') continue;
-    if (strlen(path) + strlen(entry->d_name) + 2 > sizeof inside) {
-      r = vit__fail(VIT_ERR_FILE,
-          "a path in %.200s is longer than %d characters", path,
-          VIT__MOST_PATH - 1);
+    const int known = !stat(path, &info); /* else it will not open either */
+    const int is_folder = known && S_ISDIR(info.st_mode);
+    const int is_file = !is_folder && (!known || S_ISREG(info.st_mode));
+    if (entry->d_name[0] == '.' || !(is_folder || (is_file && depth > 0)))
       continue;
-    }
-    strcat(strcat(strcpy(inside, path), "/"), entry->d_name);
-    known = !stat(inside, &info);
-    if (known && S_ISDIR(info.st_mode)) {
-      if (folders)
-        r = vit__strings_add(list, inside);
-      else if (depth < VIT__MOST_DEPTH)
-        r = vit__walk(list, inside, 0, depth + 1);
-      else
-        r = vit__fail(VIT_ERR_FILE,
-            "%.200s is more than %d folders inside its class; is there a link "
-            "back to a folder above?",
-            inside, VIT__MOST_DEPTH);
-    } else if (!folders && (!known || S_ISREG(info.st_mode))) {
-      r = vit__strings_add(list, inside); /* unknown: it will not open either */
-    }
+    if (n > VIT__MOST_PATH - 2) /* a slash must fit */
+      r = vit__fail(VIT_ERR_FILE,
+          "a path in %.200s is longer than %d characters", dir,
+          VIT__MOST_PATH - 2);
+    else if (is_folder && depth > VIT__MOST_DEPTH)
+      r = vit__fail(VIT_ERR_FILE,
+          "%.200s is more than %d folders inside its class; is there a link "
+          "back to a folder above?",
+          path, VIT__MOST_DEPTH);
+    else if (t->entries == INT_MAX)
+      r = vit__fail(VIT_ERR_OVERFLOW, "there are more than %d files", INT_MAX);
+    if (r) break;
+    if (is_folder) strcat(path, "/");
+    vit__text_add(&t->names, path + base, strlen(path + base) + 1);
+    t->entries++;
+    if (t->names.failed) r = VIT_ERR_NO_MEMORY;
   }
-  closedir(dir);
+  closedir(folder);
   return r;
 }
 
-static int vit__lower(char c) {
-  return c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c;
-}
-
-static int vit__same_but_case(const char *a, const char *b) {
-  while (*a && vit__lower(*a) == vit__lower(*b)) a++, b++;
-  return vit__lower(*a) == vit__lower(*b);
-}
-
-/* Are these names of classes, sorted, good ones? */
-static vit_result vit__check_classes(
-    const char *dir, const char **names, int count) {
-  for (int k = 0; k < count; k++) {
-    if (strlen(names[k]) >= VIT_NAME_SIZE)
-      return vit__fail(VIT_ERR_CONFIG,
-          "the name of class %.100s in %.200s has %.0f characters; rename the "
-          "folder to at most %d",
-          names[k], dir, (double)strlen(names[k]), VIT_NAME_SIZE - 1);
-    for (int j = 0; j < k; j++)
-      if (vit__same_but_case(names[j], names[k]))
-        return vit__fail(VIT_ERR_CONFIG,
-            "the classes %s and %s in %.200s differ only in upper and lower "
-            "case; rename one, or put them together",
-            names[j], names[k], dir);
+/* The folders in dir are the classes; then each folder in its turn. */
+static vit_result vit__walk(vit__tree *t, const char *dir) {
+  char inside[VIT__MOST_PATH];
+  vit_result r = vit__list_folder(t, dir, "", 0);
+  t->classes = t->entries;
+  if (!r && t->classes < 2)
+    r = vit__fail(VIT_ERR_CONFIG,
+        "%.200s holds %d folders; it needs one for each class, at least 2", dir,
+        t->classes);
+  if (!r && t->classes > VIT__MOST_CLASSES)
+    r = vit__fail(VIT_ERR_CONFIG,
+        "%.200s holds %d folders, one for each class; there may be at most %d",
+        dir, t->classes, VIT__MOST_CLASSES);
+  for (size_t at = 0; !r && at < t->names.used; at += strlen(inside) + 1) {
+    int depth = 0;
+    strcpy(inside, t->names.at + at); /* which moves when it grows */
+    for (const char *p = inside; *p; p++) depth += *p == '/';
+    if (inside[strlen(inside) - 1] == '/')
+      r = vit__list_folder(t, dir, inside, depth);
+    else
+      t->files++;
   }
+  return r;
+}
+
+/* By class, then by path, each as strcmp does: a slash ends the class. */
+static int vit__compare_paths(const void *a, const void *b) {
+  const char *x = *(const char *const *)a, *y = *(const char *const *)b;
+  int ends;
+  while (*x == *y && *x != '/') x++, y++;
+  ends = (*y == '/') - (*x == '/');
+  return ends ? ends : strcmp(x, y);
+}
+
+/* Class k is called as its folder; n characters. */
+static vit_result vit__name_class(
+    vit_dataset *d, int k, const char *folder, int n, const char *dir) {
+  if (n >= VIT_NAME_SIZE)
+    return vit__fail(VIT_ERR_CONFIG,
+        "the name of class %.*s in %.200s has %d characters; rename the folder "
+        "to at most %d",
+        VIT__MIN(n, 100), folder, dir, n, VIT_NAME_SIZE - 1);
+  snprintf(d->names[k], VIT_NAME_SIZE, "%.*s", n, folder);
+  for (int j = 0; j < k; j++)
+    if (!strcasecmp(d->names[j], d->names[k]))
+      return vit__fail(VIT_ERR_CONFIG,
+          "the classes %s and %s in %.200s differ only in upper and lower "
+          "case; rename one, or put them together",
+          d->names[j], d->names[k], dir);
   return VIT_OK;
 }
 
-/* The folders in `dir` become d->classes and d->names. */
-static vit_result vit__find_classes(vit_dataset *d, const char *dir) {
-  vit__strings folders;
-  const char **names = NULL;
-  vit_result r;
-  memset(&folders, 0, sizeof folders);
-  r = vit__walk(&folders, dir, 1, 0);
-  if (!r && folders.count < 2)
-    r = vit__fail(VIT_ERR_CONFIG,
-        "%.200s holds %d folders; it needs one for each class, at least 2", dir,
-        folders.count);
-  if (!r && folders.count > VIT__MOST_CLASSES)
-    r = vit__fail(VIT_ERR_CONFIG,
-        "%.200s holds %d folders, one for each class; there may be at most %d",
-        dir, folders.count, VIT__MOST_CLASSES);
-  if (!r && !(names = vit__strings_list(&folders))) r = VIT_ERR_NO_MEMORY;
-  for (int k = 0; !r && k < folders.count; k++) names[k] += strlen(dir) + 1;
-  if (!r) vit__sort_strings(names, folders.count);
-  if (!r) r = vit__check_classes(dir, names, folders.count);
-  if (!r) d->classes = folders.count;
-  if (!r) r = vit__allocate_names(d);
-  for (int k = 0; !r && k < d->classes; k++)
-    snprintf(d->names[k], VIT_NAME_SIZE, "%.63s", names[k]);
-  if (names) VIT_FREE((void *)names);
-  if (folders.text) VIT_FREE(folders.text);
-  return r;
-}
-
-/* All files of all classes: list [files->count], class k's from first[k] to
-   first[k + 1], sorted. The list points into `files`; free both. */
-static vit_result vit__find_files(const vit_dataset *d, const char *dir,
-    vit__strings *files, const char ***list, int *first) {
-  char path[VIT__MOST_PATH];
+/* Sort what was found: names of classes, and the list of files, each with its
+   label, as if all could be read. */
+static vit_result vit__sort_tree(
+    vit__tree *t, vit_dataset *d, const char *dir) {
+  const char *at = t->names.at;
   vit_result r = VIT_OK;
-  first[0] = 0;
-  for (int k = 0; !r && k < d->classes; k++) {
-    snprintf(path, sizeof path, "%s/%s", dir, d->names[k]);
-    r = vit__walk(files, path, 0, 0);
-    first[k + 1] = files->count;
-    if (!r && first[k + 1] == first[k])
+  int k = -1;
+  t->path = (const char **)vit__allocate(
+      (size_t)t->entries, sizeof *t->path, "the list of files");
+  if (!t->path) return VIT_ERR_NO_MEMORY;
+  for (int i = 0; i < t->entries; i++, at += strlen(at) + 1) t->path[i] = at;
+  qsort(
+      (void *)t->path, (size_t)t->entries, sizeof *t->path, vit__compare_paths);
+  t->files = 0;
+  for (int i = 0; !r && i < t->entries; i++) {
+    const char *path = t->path[i], *slash = strchr(path, '/');
+    if (!slash[1]) {
+      r = vit__name_class(d, ++k, path, (int)(slash - path), dir);
+    } else if (path[strlen(path) - 1] != '/') {
+      t->in_class[k]++;
+      d->labels[t->files] = (uint8_t)k;
+      t->path[t->files++] = path;
+    }
+  }
+  for (k = 0; !r && k < t->classes; k++)
+    if (!t->in_class[k])
       r = vit__fail(VIT_ERR_CONFIG,
           "class %s in %.200s has no files; put pictures into it, or move it "
           "elsewhere",
           d->names[k], dir);
-  }
-  if (r) return r;
-  *list = vit__strings_list(files);
-  if (!*list) return VIT_ERR_NO_MEMORY;
-  for (int k = 0; k < d->classes; k++)
-    vit__sort_strings(*list + first[k], first[k + 1] - first[k]);
-  return VIT_OK;
+  return r;
 }
 
-/* Where an image begins that is cut out of the middle; halves as Python rounds
-   them, to the even number. */
-static int vit__middle(int full, int part) {
-  const int half = (full - part) / 2;
-  return half + ((full - part) % 2 ? half % 2 : 0);
-}
-
-/* torchvision's Resize and CenterCrop of a picture h x w, as two axes: the
-   shorter side becomes `side`, the longer one is rounded down. */
-static void vit__plan_crop(const vit_folder_config *c, int h, int w,
-    vit__axis *down, vit__axis *across) {
-  vit__axis *shorter = w <= h ? across : down;
-  vit__axis *longer = w <= h ? down : across;
-  int64_t side = c->resize;
-  *down = vit__whole_axis(h, c->height);
-  *across = vit__whole_axis(w, c->width);
-  if (!side) { /* the smallest so that side * long / short covers the crop */
+/* torchvision's Resize and CenterCrop: the shorter side becomes `side` (0: the
+   smallest for which side * long / short covers what is cut out), the longer
+   one is rounded down; halves are rounded to the even number. */
+static void vit__plan_crop(vit__axis *down, vit__axis *across, int64_t side) {
+  vit__axis *shorter = across->in <= down->in ? across : down;
+  vit__axis *longer = across->in <= down->in ? down : across;
+  if (!side) {
     side = ((int64_t)longer->out * shorter->in + longer->in - 1) / longer->in;
     if (side < shorter->out) side = shorter->out;
   }
   shorter->full = (int)side;
   longer->full = (int)(side * longer->in / shorter->in);
-  down->at = vit__middle(down->full, c->height);
-  across->at = vit__middle(across->full, c->width);
-}
-
-/* What became of a file. */
-typedef struct {
-  vit_result result;
-  int enlarged;
-  char sentence[320]; /* where it failed */
-} vit__shot;
-
-static void vit__read_photo(uint8_t *out, const char *path,
-    const vit_folder_config *c, vit__shot *shot) {
-  uint8_t *pixels;
-  int h, w;
-  shot->result = vit_image_load(path, c->channels, &pixels, &h, &w);
-  if (!shot->result) {
-    vit__axis down, across;
-    vit__plan_crop(c, h, w, &down, &across);
-    shot->enlarged = down.full > h || across.full > w;
-    shot->result =
-        vit__resize(out, pixels, c->channels, down, across, c->filter, 1);
-    vit_image_free(pixels);
+  for (int i = 0; i < 2; i++) {
+    vit__axis *a = i ? across : down;
+    const int rest = a->full - a->out;
+    a->at = rest / 2 + (rest & rest / 2 & 1);
   }
-  if (shot->result)
-    snprintf(shot->sentence, sizeof shot->sentence, "%.319s", vit_error());
 }
 
-/* Decode a few files at a time, in parallel, each to where it will stay if all
-   before it can be read; then, in their order, close the gaps. */
-static vit_result vit__read_photos(vit_dataset *d, const char **list, int files,
-    const int *first, const vit_folder_config *c) {
-  const int threads = vit__threads(vit_max_threads());
+enum { VIT__ENLARGED = -1 }; /* a picture that is smaller than it should be */
+
+/* Returns 0, VIT__ENLARGED, or why it cannot be read. */
+static int vit__read_photo(uint8_t *out, const char *dir, const char *file,
+    const vit_folder_config *c) {
+  vit__axis down = {0, 0, 0, c->height, 0, NULL, NULL};
+  vit__axis across = {0, 0, 0, c->width, 0, NULL, NULL};
+  char path[VIT__MOST_PATH];
+  uint8_t *pixels;
+  vit_result r;
+  snprintf(path, sizeof path, "%s/%s", dir, file);
+  r = vit_image_load(path, c->channels, &pixels, &down.in, &across.in);
+  if (r) return (int)r;
+  vit__plan_crop(&down, &across, c->resize);
+  r = vit__resize(out, pixels, c->channels, down, across, c->filter, 1);
+  vit_image_free(pixels);
+  if (r) return (int)r;
+  return down.full > down.in || across.full > across.in ? (int)VIT__ENLARGED
+                                                        : 0;
+}
+
+/* Decode in parallel, each file to where it will stay if all can be read; then,
+   in their order, close the gaps. What failed is read again for its sentence,
+   which is with the thread that failed. */
+static vit_result vit__read_photos(vit_dataset *d, const char *dir,
+    const vit__tree *t, const vit_folder_config *c) {
+  const int threads = vit__threads(VIT__MIN(vit_max_threads(), t->files));
   const size_t image = vit__image_size(d);
+  int read[VIT__MOST_CLASSES] = {0};
   vit_result r = VIT_OK;
-  int label = 0;
-  vit__shot *shots = (vit__shot *)vit__allocate(
-      VIT__FILES_AT_ONCE, sizeof *shots, "the list of pictures");
-  if (!shots) return VIT_ERR_NO_MEMORY;
-  for (int from = 0; !r && from < files; from += VIT__FILES_AT_ONCE) {
-    const int n = VIT__MIN(files - from, VIT__FILES_AT_ONCE);
-    uint8_t *pixels = d->pixels + (size_t)d->count * image;
-    VIT__PARALLEL_FOR
-    for (int i = 0; i < n; i++)
-      vit__read_photo(pixels + (size_t)i * image, list[from + i], c, shots + i);
-    for (int i = 0; !r && i < n; i++) {
-      while (from + i >= first[label + 1]) label++;
-      if (shots[i].result == VIT_ERR_NO_MEMORY) {
-        r = vit__fail(VIT_ERR_NO_MEMORY, "%s", shots[i].sentence);
-      } else if (shots[i].result) {
-        d->skipped++;
-        if (c->skipped) c->skipped(shots[i].sentence, c->user);
-      } else {
-        memmove(d->pixels + (size_t)d->count * image,
-            pixels + (size_t)i * image, image);
-        d->labels[d->count++] = (uint8_t)label;
-        d->enlarged += shots[i].enlarged;
-      }
+  int *state = (int *)vit__allocate(
+      (size_t)t->files, sizeof *state, "the list of pictures");
+  if (!state) return VIT_ERR_NO_MEMORY;
+  VIT__PARALLEL_FOR
+  for (int own = 0; own < threads; own++)
+    for (int i = own; i < t->files; i += threads)
+      state[i] =
+          vit__read_photo(d->pixels + (size_t)i * image, dir, t->path[i], c);
+  for (int i = 0; !r && i < t->files; i++) {
+    uint8_t *pixels = d->pixels + (size_t)i * image;
+    const int label = d->labels[i];
+    if (state[i] > 0 && state[i] != VIT_ERR_NO_MEMORY)
+      state[i] = vit__read_photo(pixels, dir, t->path[i], c);
+    if (state[i] == VIT_ERR_NO_MEMORY) {
+      r = vit__fail(VIT_ERR_NO_MEMORY,
+          "out of memory: no room for %.100s/%.200s", dir, t->path[i]);
+    } else if (state[i] > 0) {
+      d->skipped++;
+      if (c->skipped) c->skipped(vit_error(), c->user);
+    } else {
+      memmove(d->pixels + (size_t)d->count * image, pixels, image);
+      d->labels[d->count++] = (uint8_t)label;
+      d->enlarged += state[i] == VIT__ENLARGED;
+      read[label]++;
     }
   }
-  VIT_FREE(shots);
-  return r;
-}
-
-static vit_result vit__check_photos(
-    const vit_dataset *d, const char *dir, const int *first) {
-  int counts[VIT__MOST_CLASSES] = {0};
-  for (int i = 0; i < d->count; i++) counts[d->labels[i]]++;
-  for (int k = 0; k < d->classes; k++)
-    if (!counts[k])
-      return vit__fail(VIT_ERR_FORMAT,
+  VIT_FREE(state);
+  for (int k = 0; !r && k < d->classes; k++)
+    if (!read[k])
+      r = vit__fail(VIT_ERR_FORMAT,
           "none of the %d files of class %s in %.200s can be read as a "
           "picture; is this a folder of photos? Put others into it, or move it "
           "elsewhere",
-          first[k + 1] - first[k], d->names[k], dir);
-  return VIT_OK;
-}
-
-VIT_DEF vit_result vit_dataset_folder(
-    vit_dataset *d, const char *dir, const vit_folder_config *c) {
-  int first[VIT__MOST_CLASSES + 1];
-  vit__strings files;
-  const char **list = NULL;
-  vit_result r;
-  memset(d, 0, sizeof *d);
-  memset(&files, 0, sizeof files);
-  r = vit__check_folder_config(c);
-  if (r) return r;
-  d->channels = c->channels;
-  d->height = c->height;
-  d->width = c->width;
-  for (int i = 0; i < 3; i++) d->std[i] = 1;
-  r = vit__find_classes(d, dir);
-  if (!r) r = vit__find_files(d, dir, &files, &list, first);
-  if (!r) r = vit__allocate_images(d, files.count);
-  if (!r) r = vit__read_photos(d, list, files.count, first, c);
-  if (!r) r = vit__check_photos(d, dir, first);
-  snprintf(d->source, sizeof d->source,
-      "photos, %d images of %d x %d x %d in %d classes, %.150s", d->count,
-      d->height, d->width, d->channels, d->classes, dir);
-  if (list) VIT_FREE((void *)list);
-  if (files.text) VIT_FREE(files.text);
-  if (r) vit_dataset_free(d);
+          t->in_class[k], d->names[k], dir);
   return r;
 }
-#else
+#endif
+
 VIT_DEF vit_result vit_dataset_folder(
     vit_dataset *d, const char *dir, const vit_folder_config *c) {
   memset(d, 0, sizeof *d);
   (void)c;
-#ifdef _WIN32
+#if defined(_WIN32)
   return vit__fail(VIT_ERR_FILE,
       "cannot walk through the folder %.200s: this needs a POSIX system; load "
       "the pictures with vit_image_load",
       dir);
-#else
+#elif !defined(STBI_INCLUDE_STB_IMAGE_H)
   return vit__fail(VIT_ERR_FORMAT,
       "cannot read the pictures in %.200s without stb_image; define "
       "STB_IMAGE_IMPLEMENTATION and include stb_image.h before vit.h",
       dir);
+#else
+  vit__tree t;
+  vit_result r = vit__check_folder_config(c);
+  memset(&t, 0, sizeof t);
+  d->channels = c->channels;
+  d->height = c->height;
+  d->width = c->width;
+  for (int i = 0; i < 3; i++) d->std[i] = 1;
+  if (!r) r = vit__walk(&t, dir);
+  d->classes = t.classes;
+  if (!r) r = vit__allocate_names(d);
+  if (!r) r = vit__allocate_images(d, t.files);
+  if (!r) r = vit__sort_tree(&t, d, dir);
+  if (!r) r = vit__read_photos(d, dir, &t, c);
+  snprintf(d->source, sizeof d->source,
+      "photos, %d images of %d x %d x %d in %d classes, %.150s", d->count,
+      d->height, d->width, d->channels, d->classes, dir);
+  if (t.path) VIT_FREE((void *)t.path);
+  vit__text_free(&t.names);
+  if (r) vit_dataset_free(d);
+  return r;
 #endif
 }
-#endif
 
 /* ------------------------------------------------------------------------ */
 /*  >>13 pretrained                                                         */
@@ -8366,7 +8639,7 @@ static vit_result vit__read_weights(const vit_config *c, float *block,
 VIT_DEF vit_result vit_model_load(
     vit_model *m, const vit_safetensors *f, const char *prefix) {
   vit_result r = vit__check_model(m);
-  if (!r) r = vit__check_unpacked(m);
+  if (!r && m->packed) r = vit__refuse_packed();
   if (!r) r = vit__read_weights(&m->config, NULL, f, prefix);
   if (!r) r = vit__read_weights(&m->config, m->params.block, f, prefix);
   return r;
@@ -8392,7 +8665,7 @@ VIT_DEF vit_result vit_model_save(
   double value;
   vit__text notes = {NULL, 0, 0, 0};
   vit_result r = vit__check_model(m);
-  if (!r) r = vit__check_unpacked(m);
+  if (!r && m->packed) r = vit__refuse_packed();
   if (!r) r = vit__check_point();
   if (r) return r;
   for (int i = 0; vit_config_field(&m->config, i, &name, &text, &value); i++) {

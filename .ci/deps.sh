@@ -151,6 +151,17 @@ has_clang() { links 'int main(void) { return 0; }' clang; }
 has_clang_openmp() { (CC=clang && has_openmp); }
 has_arm_compiler() { links '#include <math.h>\nint main(void) { return 0; }' aarch64-linux-gnu-gcc -static -lm; }
 has_qemu() { have qemu-aarch64 || have qemu-aarch64-static; }
+has_simde() { echo '#include <simde/x86/avx512.h>' | $CC -E -x c - >/dev/null 2>&1; }
+has_avx512() { $CC -march=native -dM -E -x c /dev/null 2>/dev/null | grep -q __AVX512F__ || has_simde; }
+has_wasm() { have emcc && have node; }
+has_mingw() { have x86_64-w64-mingw32-gcc; }
+has_mingw_cxx() { have x86_64-w64-mingw32-g++; }
+has_tcc() { have tcc; }
+has_s390x() { links '#include <math.h>\nint main(void) { return 0; }' s390x-linux-gnu-gcc -static -lm; }
+has_qemu_s390x() { have qemu-s390x || have qemu-s390x-static; }
+has_fuzzer() { links '#include <stdint.h>\n#include <stddef.h>\nint LLVMFuzzerTestOneInput(const uint8_t *p, size_t n) { (void)p; return (int)(n & 0); }' clang -fsanitize=fuzzer; }
+# The run-time library of the clang that is installed, such as libclang-rt-14-dev.
+fuzzer_package() { clang -dumpversion 2>/dev/null | sed -n 's/^\([0-9]*\)\..*/libclang-rt-\1-dev/p'; }
 is_arm() { case $(uname -m) in aarch64 | arm64) true ;; *) false ;; esac; }
 
 install_parts() {
@@ -179,6 +190,21 @@ install_parts() {
   part clang has_clang "the tests with clang are skipped" clang clang clang ""
   part "OpenMP for clang" has_clang_openmp "clang is tested without threads" \
     libomp-dev libomp-devel openmp libomp
+  part "fuzzing with clang" has_fuzzer "the readers of files are not fuzzed" \
+    "$(fuzzer_package)" compiler-rt compiler-rt ""
+  part SIMDe has_avx512 "AVX-512 is not tested where the CPU lacks it" \
+    libsimde-dev simde-devel simde simde
+  part "emcc and node" has_wasm "the tests of WebAssembly are skipped" \
+    "emscripten nodejs" "" "" ""
+  part MinGW has_mingw "Windows is not tested" \
+    "gcc-mingw-w64-x86-64" mingw64-gcc mingw-w64-gcc mingw-w64
+  part "MinGW, C++" has_mingw_cxx "Windows is not tested in C++" \
+    "g++-mingw-w64-x86-64" mingw64-gcc-c++ mingw-w64-gcc mingw-w64
+  part tcc has_tcc "the tests with tcc are skipped" tcc tcc tcc ""
+  part "s390x compiler" has_s390x "the order of bytes is not tested" \
+    "gcc-s390x-linux-gnu libc6-dev-s390x-cross" gcc-s390x-linux-gnu "" ""
+  part "qemu for s390x" has_qemu_s390x "the order of bytes is not tested" \
+    qemu-user qemu-user qemu-user ""
   is_arm && return 0 # NEON is tested by the machine itself
   part "AArch64 compiler" has_arm_compiler "the tests of NEON are skipped" \
     "gcc-aarch64-linux-gnu libc6-dev-arm64-cross" gcc-aarch64-linux-gnu \

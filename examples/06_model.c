@@ -143,7 +143,7 @@ static void forward(const vit_dataset *d) {
   nb_say("The rows are nearly alike: before training the model answers without looking.");
 
   nb_cell("Untrained means chance");
-  NB_RUN(nb_try(vit_evaluate(&m, d, &loss, &accuracy, NULL, NULL)));
+  NB_RUN(nb_try(vit_evaluate(&m, d, &loss, &accuracy, NULL, NULL, NULL)));
   printf("  accuracy on %d images  %5.1f %%   (guessing: 10 %%)\n", d->count, 100 * accuracy);
   printf("  loss                      %6.3f    (guessing: ln 10 = %.3f)\n", loss, log(10.0));
   nb_say("This preset's loss takes a softmax of these probabilities once more (see 07), which "

@@ -1,39 +1,251 @@
 // Train the classic tutorial model on MNIST: loss falls, accuracy climbs, and you see what it looks at.
+//
+// Before it: what resizing does, what an optimiser does on a narrow valley, and how the learning rate
+// may change over a run. Read beside it: chapter 08 of vit.h.
 #include "common.h"
 
 /* What the flags set. */
 static int epochs = 5, batch = 128, seed = 1, threads = 0;
 static float rate = 0.005f;
-static const char *kernels = NULL, *head = NULL;
+static const char *kernels = NULL, *changes = NULL;
 
-/* ---- the cells --------------------------------------------------------- */
+/* ---- [1] ---------------------------------------------------------------- */
 
 static void load_data(vit_dataset *train, vit_dataset *test) {
-  nb_cell("Data: digits of 28 x 28 pixels, made 32 x 32 so that 16 x 16 patches fit");
+  nb_cell("Data: digits of 28 x 28 pixels");
   nb_load(train, VIT_TRAIN);
   nb_load(test, VIT_TEST);
-  nb_try(vit_dataset_resize(train, 32, 32));
-  nb_try(vit_dataset_resize(test, 32, 32));
 }
 
-static void make_model(vit_model *m) {
-  vit_config c = vit_config_tutorial();
+/* ---- [2] ---------------------------------------------------------------- */
+
+/* A small picture of a 7, and what Pillow 13 (the library that most of Python's
+   models see their images through) makes of it: Image.resize((8, 8), ...). */
+static const uint8_t small[7][7] = {
+    {20, 20, 20, 20, 20, 20, 20},  {20, 80, 200, 200, 200, 120, 20}, {20, 20, 20, 20, 40, 220, 20},
+    {20, 20, 20, 20, 160, 100, 20}, {20, 20, 20, 40, 220, 20, 20},   {20, 20, 20, 160, 100, 20, 20},
+    {20, 20, 20, 20, 20, 20, 20}};
+static const uint8_t pillow[2][8][8] = {
+    {{20, 20, 20, 20, 20, 20, 20, 20},
+     {20, 60, 136, 166, 166, 146, 86, 20},
+     {20, 35, 65, 76, 82, 121, 157, 20},
+     {20, 20, 20, 20, 58, 121, 128, 20},
+     {20, 20, 20, 25, 98, 148, 57, 20},
+     {20, 20, 20, 52, 124, 132, 20, 20},
+     {20, 20, 20, 84, 113, 65, 20, 20},
+     {20, 20, 20, 20, 20, 20, 20, 20}},
+    {{20, 19, 16, 15, 15, 15, 18, 20},
+     {18, 60, 155, 189, 187, 163, 82, 18},
+     {19, 33, 66, 77, 71, 121, 185, 14},
+     {20, 18, 12, 3, 42, 126, 144, 16},
+     {20, 20, 20, 9, 105, 176, 43, 19},
+     {20, 20, 16, 46, 141, 154, 4, 20},
+     {20, 20, 11, 97, 131, 59, 16, 20},
+     {20, 20, 20, 18, 16, 18, 20, 20}}};
+
+/* The digit as it is, larger by both filters, smaller with and without a filter. */
+static void draw_resized(const vit_dataset *d) {
+  enum { FROM = 28, TO = 32, LOW = 10 };
+  const uint8_t *digit = d->pixels + (vit_idx)nb_first(d, 8) % d->count * FROM * FROM;
+  uint8_t large[TO * TO], few[LOW * LOW], picked[LOW * LOW];
+  float panel[TO * TO];
+  const struct { const char *title; const uint8_t *bytes; int size; } panels[] = {
+      {"28 x 28:\\nas it is", digit, FROM}, {"32 x 32:\\nbilinear", large, TO},
+      {"32 x 32:\\nbicubic", large, TO},    {"10 x 10: bilinear,\\nall pixels are mixed", few, LOW},
+      {"10 x 10: no filter,\\nevery third is picked", picked, LOW}};
+  vit_plot p;
+  for (int i = 0; i < LOW * LOW; i++) picked[i] = digit[i / LOW * FROM / LOW * FROM + i % LOW * FROM / LOW];
+  nb_try(vit_resize(few, digit, 1, FROM, FROM, LOW, LOW, VIT_BILINEAR));
+  nb_try(vit_plot_begin(&p, nb_out, "resize", 1250, 330));
+  fprintf(p.script, "set multiplot layout 1,5\nset xlabel 'column'\n");
+  for (int i = 0; i < 5; i++) {
+    const int size = panels[i].size;
+    if (size == TO) nb_try(vit_resize(large, digit, 1, FROM, FROM, TO, TO, i == 1 ? VIT_BILINEAR : VIT_BICUBIC));
+    for (int j = 0; j < size * size; j++) panel[j] = (float)panels[i].bytes[j] / 255;
+    fprintf(p.script, "set xtics %d\nset ytics %d\n", size > LOW ? 8 : 2, size > LOW ? 8 : 2);
+    nb_image_panel(&p, i, panels[i].title, panel, size, size);
+  }
+  fprintf(p.script, "unset multiplot\n");
+  nb_figure(vit_plot_end(&p), "resize");
+}
+
+static void resize_images(vit_dataset *train, vit_dataset *test, const vit_config *c) {
+  static const char *const names[] = {"bilinear", "bicubic"};
+  uint8_t got[8][8];
+  char heading[200];
+  snprintf(heading, sizeof heading, "Resizing: the digits of %d x %d become %d x %d, whole patches of %d x %d",
+           train->height, train->width, c->image_height, c->image_width, c->patch_height, c->patch_width);
+  nb_cell(heading);
+  nb_say("A new pixel lies between old ones and mixes them: bilinear the 2 x 2 nearest, bicubic the "
+         "4 x 4. A small picture, made 8 x 8 from 7 x 7 in the same proportion:");
+  nb_try(vit_resize(got[0], small[0], 1, 7, 7, 8, 8, VIT_BILINEAR));
+  printf("\n  %s%-35s%s%s\n", nb_dim(), "before", "after, bilinear", nb_plain());
+  for (int y = 0; y < 8; y++) {
+    printf("  ");
+    for (int x = 0; x < 7; x++)
+      if (y < 7) printf("%4d", small[y][x]);
+      else printf("    ");
+    printf("   ");
+    for (int x = 0; x < 8; x++) printf("%4d", got[y][x]);
+    printf("\n");
+  }
+  printf("\n");
+  for (int filter = VIT_BILINEAR; filter <= VIT_BICUBIC; filter++) {
+    int same = 0;
+    nb_try(vit_resize(got[0], small[0], 1, 7, 7, 8, 8, (vit_filter)filter));
+    for (int i = 0; i < 64; i++) same += got[i / 8][i % 8] == pillow[filter][i / 8][i % 8];
+    printf("  %-10s   %d of 64 numbers are those of Pillow 13\n", names[filter], same);
+  }
+  nb_say("So a model sees here what it would see in Python. When an image shrinks the filter grows: "
+         "each new pixel mixes all old ones that it covers, and no stroke gets lost.");
+  if (train->height == 28 && train->width == 28) draw_resized(train);
+  nb_try(vit_dataset_resize(train, c->image_height, c->image_width));
+  nb_try(vit_dataset_resize(test, c->image_height, c->image_width));
+}
+
+/* ---- [3] ---------------------------------------------------------------- */
+
+/* A narrow valley: f(x, y) = (x^2 + 100 y^2) / 2, lowest at (0, 0). */
+static double valley(const float w[2]) {
+  return ((double)w[0] * (double)w[0] + 100 * (double)w[1] * (double)w[1]) / 2;
+}
+
+static void optimisers(void) {
+  enum { STEPS = 100 };
+  static const char *const names[] = {"SGD", "SGD, momentum 0.9", "Adam"};
+  static const float rates[] = {0.018f, 0.01f, 0.5f};
+  static const int shown[] = {0, 5, 10, 20, 50, 100};
+  double f[3][STEPS + 1];
+  vit_plot p;
+  nb_cell("Optimisers on a narrow valley: f(x, y) = (x^2 + 100 y^2) / 2");
+  nb_say("Across, the valley is 100 times as steep as along; so the gradient points at the other wall, "
+         "not at the end, (0, 0). A step of each, by the kernels that train the model:");
+  nb_code("sgd_step(w, m, g, 2, rate, 0, 0)");
+  nb_code("sgd_step(w, m, g, 2, rate, 0.9, 0)");
+  nb_code("adam_step(w, m, v, g, 2, &constants)");
+  nb_try(vit_plot_begin(&p, nb_out, "optimisers", 1250, 400));
+  for (int k = 0; k < 3; k++) {
+    float w[2] = {-9, 0.9f}, m[2] = {0, 0}, v[2] = {0, 0};
+    for (int step = 0; step <= STEPS; step++) {
+      const float g[2] = {w[0], 100 * w[1]}; /* the slope of f */
+      const vit_adam_constants a = {rates[k], 0.9f, 0.999f, 1e-8f, 0, (float)(1 - pow(0.9, step + 1)),
+                                    (float)(1 - pow(0.999, step + 1)), 0};
+      f[k][step] = valley(w);
+      fprintf(p.data, "%d %.5f %.5f %.6g\n", step, (double)w[0], (double)w[1], f[k][step]);
+      if (k < 2) vit_naive.sgd_step(w, m, g, 2, rates[k], k ? 0.9f : 0, 0);
+      else vit_naive.adam_step(w, m, v, g, 2, &a);
+    }
+    fprintf(p.data, "\n\n");
+  }
+  printf("\n  %s%-22s", nb_dim(), "f after so many steps");
+  for (int i = 0; i < 6; i++) printf("%9d", shown[i]);
+  printf("%s\n", nb_plain());
+  for (int k = 0; k < 3; k++) {
+    printf("  %-18s%4g", names[k], (double)rates[k]);
+    for (int i = 0; i < 6; i++) printf("%9.4f", f[k][shown[i]]);
+    printf("\n");
+  }
+  nb_say("SGD jumps from wall to wall and creeps along: a rate above 2 / 100 would throw it out. "
+         "Momentum adds up the steps that agree, and overshoots before it settles. Adam divides each "
+         "number's step by the size of its own gradients, so that both directions start at the same "
+         "pace: that is why one rate suits all tensors of a transformer.");
+  fprintf(p.script,
+          "set multiplot layout 1,3\nset xrange [-10.5:3.5]\nset yrange [-1.6:1.6]\nset trange [0:2*pi]\n"
+          "set parametric\nset samples 200\nset xlabel 'x'\nset ylabel 'y'\n");
+  for (int k = 0; k < 3; k++)
+    fprintf(p.script,
+            "set title \"%s\\nrate %g: f = %.2g after %d steps\"\n"
+            "plot for [i=0:6] sqrt(2 * 0.8 * 2.1**i) * cos(t), sqrt(2 * 0.8 * 2.1**i / 100) * sin(t) \\\n"
+            "       with lines lc rgb '#bbbbbb' lw 1 notitle, \\\n"
+            "     'optimisers.dat' index %d using 2:3 with linespoints lt %d lw 1.5 ps 0.6 notitle, \\\n"
+            "     '' index %d every ::0::0 using 2:3:('start') with labels offset 0,1.2 notitle, \\\n"
+            "     '+' using (0):(0) every ::0::0 with points pt 3 ps 2 lw 2 lc 'black' notitle\n",
+            names[k], (double)rates[k], f[k][STEPS], STEPS, k, k + 1, k);
+  fprintf(p.script, "unset multiplot\n");
+  nb_figure(vit_plot_end(&p), "optimisers");
+}
+
+/* ---- [4] ---------------------------------------------------------------- */
+
+static vit_schedule own_schedule(void) {
+  vit_schedule s = vit_fit_defaults().schedule;
+  s.rate = rate; /* sinks to its half during the run */
+  s.floor = rate / 2;
+  return s;
+}
+
+static void schedules(void) {
+  enum { KINDS = 6, STEPS = 100, EPOCH = 10 };
+  static const char *const names[KINDS] = {"constant", "line after warm-up", "cosine after warm-up",
+                                           "step: half every 25", "plateau: half after 2", "this run"};
+  vit_schedule s[KINDS];
+  vit_plateau plateau;
+  vit_plot p;
+  memset(&plateau, 0, sizeof plateau);
+  nb_cell("Schedules: how the learning rate may change over a run of 100 steps");
+  for (int k = 0; k < KINDS; k++) s[k] = vit_schedule_constant(rate);
+  s[1].kind = VIT_LINEAR, s[2].kind = VIT_COSINE, s[3].kind = VIT_STEP, s[4].kind = VIT_PLATEAU;
+  s[1].warmup = s[2].warmup = 10;
+  s[3].every = 25;
+  s[4].patience = 2;
+  s[3].factor = s[4].factor = 0.5f;
+  s[5] = own_schedule();
+  s[1].total = s[2].total = s[5].total = STEPS;
+  nb_try(vit_plot_begin(&p, nb_out, "schedules", 900, 420));
+  printf("  %s%-22s", nb_dim(), "rate at step");
+  for (int step = 0; step <= STEPS; step++) {
+    /* The plateau hears a loss after each epoch: here it sinks in the first four. */
+    if (step && step % EPOCH == 0) vit_plateau_observe(&plateau, s + 4, 1.0 / fmin(step / EPOCH, 4));
+    fprintf(p.data, "%d", step);
+    for (int k = 0; k < KINDS; k++) fprintf(p.data, " %g", (double)vit_schedule_rate(s + k, &plateau, step));
+    fprintf(p.data, "\n");
+    if (step % 20 == 0 || step == 10) printf("%8d", step);
+  }
+  printf("%s\n", nb_plain());
+  for (int k = 0; k < KINDS; k++) {
+    memset(&plateau, 0, sizeof plateau);
+    printf("  %-22s", names[k]);
+    for (int step = 0; step <= STEPS; step++) {
+      if (step && step % EPOCH == 0) vit_plateau_observe(&plateau, s + 4, 1.0 / fmin(step / EPOCH, 4));
+      if (step % 20 == 0 || step == 10) printf("%8.4f", (double)vit_schedule_rate(s + k, &plateau, step));
+    }
+    printf("\n");
+  }
+  nb_say("A warm-up spares the random weights large steps while Adam's averages are still empty; a "
+         "small rate at the end lets the weights settle. The plateau halves the rate when the loss of "
+         "2 epochs (of 10 steps) has not sunk; the made-up loss here sinks until epoch 4.");
+  fprintf(p.script, "set key outside right\nset yrange [0:*]\nset offsets 0,0,graph 0.08,0\n");
+  nb_axes(&p, "The learning rate over a run", "step", "learning rate");
+  fprintf(p.script, "plot");
+  for (int k = 0; k < KINDS; k++)
+    fprintf(p.script, "%s '%s.dat' using 1:%d with linespoints lt %d pi %d title '%s'", k ? ", \\\n    " : "",
+            p.name, k + 2, k + 1, -10 - k, names[k]);
+  fprintf(p.script, "\n");
+  nb_figure(vit_plot_end(&p), "schedules");
+}
+
+/* ---- [5] and [6] -------------------------------------------------------- */
+
+static void make_model(vit_model *m, const vit_config *c) {
   vit_memory need;
-  nb_cell("Model: 4 patches and a class token, 3 blocks of 3 heads, 9 numbers per token");
-  if (head && !strcmp(head, "logits")) c.softmax_before_loss = 0;
-  nb_try(vit_memory_plan(&c, batch, &need));
-  nb_try(vit_model_create(m, &c, (uint64_t)(unsigned)seed));
+  char text[300];
+  snprintf(text, sizeof text, "Model: %d patches%s, %d block%s of %d head%s, %d numbers per token",
+           vit_config_patches(c), c->class_token ? " and a class token" : "", c->depth,
+           c->depth == 1 ? "" : "s", c->heads, c->heads == 1 ? "" : "s", c->width);
+  nb_cell(text);
+  nb_try(vit_memory_plan(c, batch, &need));
+  nb_try(vit_model_create(m, c, (uint64_t)(unsigned)seed));
   m->threads = threads;
   if (kernels && !strcmp(kernels, "naive"))
     m->kernels = &vit_naive;
   else if (kernels && vit_best_kernels() == &vit_naive)
     nb_stop("--kernels simd: this processor or this build has no SIMD kernels; use naive");
   printf("  parameters   %.0f\n", (double)m->params.count);
-  printf("  memory       %.2f MB for a batch of %d: parameters, gradients and Adam's moments %.2f,\n"
-         "               activations %.2f\n",
-         (double)(need.parameters + need.gradients + need.moments + need.training) / 1e6, batch,
-         (double)(need.parameters + need.gradients + need.moments) / 1e6,
-         (double)need.training / 1e6);
+  snprintf(text, sizeof text,
+           "%.2f MB for a batch of %d: parameters, gradients and Adam's moments %.2f, activations %.2f",
+           (double)(need.parameters + need.gradients + need.moments + need.training) / 1e6, batch,
+           (double)(need.parameters + need.gradients + need.moments) / 1e6, (double)need.training / 1e6);
+  nb_row("memory", text);
   printf("  kernels      %s%s%s\n", m->kernels->name, m->kernels == &vit_naive ? "" : ", ",
          m->kernels == &vit_naive ? "" : vit_simd_name());
   printf("  threads      %d\n", vit_model_threads(m));
@@ -42,41 +254,40 @@ static void make_model(vit_model *m) {
 /* Called after every step. In a terminal one line is written over and over;
    elsewhere there is a line per epoch. */
 static int show_progress(const vit_progress *p, void *user) {
-  double *last = (double *)user; /* when the line was last drawn */
-  if (p->epoch_done) {
-    printf("%s  epoch %d/%d   loss %.4f   test loss %.4f   accuracy %.2f %%   %6.0f images/s   %.1f s\n",
-           nb_terminal() ? "\r\033[K" : "", p->epoch, p->epochs, p->result->train_loss,
-           p->result->val_loss, 100 * p->result->val_accuracy, p->images_per_second, p->seconds);
-    fflush(stdout);
-  } else if (nb_terminal() && (p->seconds - *last > 0.1 || p->step == 1)) {
-    int done = p->step * 24 / p->steps;
-    printf("\r\033[K  epoch %d/%d  [%.*s%.*s]  loss %.4f   %6.0f images/s   %.0f s left", p->epoch,
-           p->epochs, done, "########################", 24 - done, "........................",
-           p->loss, p->images_per_second, p->seconds_left);
-    fflush(stdout);
-    *last = p->seconds;
-  }
+  if (p->epoch_done) nb_epoch(p, ' ');
+  else nb_step(p, (double *)user); /* when the line was last drawn */
   return 0;
 }
 
 static void train_model(vit_model *m, const vit_dataset *train, const vit_dataset *test,
                         vit_history *h) {
   vit_fit_config f = vit_fit_defaults();
+  const vit_config *c = &m->config;
+  char path[600];
   double last = 0;
   vit_result r;
   nb_cell("Training: Adam, cross entropy; each epoch sees every training image once");
   f.epochs = epochs;
   f.batch = batch;
   f.seed = (uint64_t)(unsigned)seed;
-  f.schedule.rate = rate; /* sinks to its half during the run */
-  f.schedule.floor = rate / 2;
+  f.schedule = own_schedule();
   f.callback = show_progress;
   f.user = &last;
+  nb_epoch_head("test: loss");
   r = vit_fit(m, &f, train, test, h);
   if (r && nb_terminal()) printf("\n");
   nb_try(r);
-  nb_figure(vit_plot_history(nb_out, "curves", h, "test images", &m->config), "curves");
+  snprintf(path, sizeof path, "%.500s/model.safetensors", nb_out);
+  nb_try(vit_model_save(m, train, path));
+  nb_row("saved", path);
+  if (c->softmax_before_loss)
+    nb_say("The loss cannot fall below %.3f: the tutorial's softmax leaves it probabilities, 0 to 1, where "
+           "it takes logits, any number. With --model softmax_before_loss=0 it could fall to 0.",
+           log(exp(1.0) + c->classes - 1) - 1);
+  nb_figure(vit_plot_history(nb_out, "curves", h, "test images", c), "curves");
 }
+
+/* ---- [7], after it the mistakes and [9] ----------------------------------- */
 
 /* What the test images were taken for. */
 static void show_confusion(const vit_dataset *test, const int *guess) {
@@ -104,67 +315,92 @@ static void show_confusion(const vit_dataset *test, const int *guess) {
     int said = 0;
     for (int t = 0; t < K; t++) said += counts[t * K + k];
     if (said == 0)
-      printf("  nothing is called a %d: behind a softmax the loss can give a digit up (see 07);\n"
-             "  more epochs, or --head logits, bring it back\n", k);
+      nb_say("Nothing is called a %d: behind a softmax the loss can give a digit up (see 07); more "
+             "epochs, or --model softmax_before_loss=0, bring it back.", k);
   }
   nb_figure(vit_plot_confusion(nb_out, "confusion", counts, K, test), "confusion");
 }
 
-/* Attention of the class token in the last block: one row of pictures per
-   head, one column per digit. */
-static void show_attention(const vit_model *m, const vit_dataset *test) {
-  enum { DIGITS = 10, HEADS = 3, PATCHES = 4 };
-  static float glow[HEADS * DIGITS * PATCHES];
-  static char text[HEADS * DIGITS][40];
-  const char *titles[HEADS * DIGITS];
-  int size = test->height * test->width, order[DIGITS];
-  const int n = nb_one_of_each(order, test, DIGITS);
-  float *images = (float *)malloc((size_t)(HEADS * DIGITS * size) * sizeof(float));
-  vit_state s;
-  if (!images) nb_stop("out of memory for the attention figure");
-  nb_cell("What does the class token look at? Attention in the last block, in % per patch");
-  vit_dataset_batch(test, order, n, images, NULL);
-  nb_try(vit_state_create(&s, m, n, VIT_KEEP_ATTENTION, 0));
-  nb_try(vit_forward(m, &s, images, n));
-  printf("  %-7s %-26s %-26s %-26s\n", "digit", "head 0", "head 1", "head 2");
-  printf("  %-7s", "");
-  for (int h = 0; h < HEADS; h++) printf(" %s%-26s%s", nb_dim(), "self   TL   TR   BL   BR", nb_plain());
-  printf("\n");
+/* The weights of [9] as a table, where it fits into the line: 4 patches, 3 heads. */
+static void print_attention(const float *weights, const vit_dataset *test, const int *order,
+                            const int *guess, int n, int heads) {
+  printf("  %s%-10s", nb_dim(), "");
+  for (int h = 0; h < heads; h++) printf("  head %-15d", h);
+  printf("\n  digit said");
+  for (int h = 0; h < heads; h++) printf("  self  TL  TR  BL  BR");
+  printf("%s\n", nb_plain());
   for (int k = 0; k < n; k++) {
-    printf("  %-7d", test->labels[order[k]]);
-    for (int h = 0; h < HEADS; h++) {
-      const float *row = vit_attention(m, &s, m->config.depth - 1, k, h);
-      int tile = h * n + k;
-      for (int j = 0; j <= PATCHES; j++) printf("%5.0f", 100 * (double)row[j]);
-      printf("  ");
-      memcpy(glow + tile * PATCHES, row + 1, PATCHES * sizeof(float));
-      if (h) memcpy(images + tile * size, images + k * size, (size_t)size * sizeof(float));
-      snprintf(text[tile], sizeof text[tile], "head %d: %.0f %%", h, 100 * (1 - (double)row[0]));
-      titles[tile] = text[tile];
+    printf("  %5d%5d", test->labels[order[k]], guess[k]);
+    for (int h = 0; h < heads; h++) {
+      const float *w = weights + ((h + 1) * n + k) * 4;
+      printf("  %4.0f", 100 * (1 - (double)(w[0] + w[1] + w[2] + w[3])));
+      for (int j = 0; j < 4; j++) printf("%4.0f", 100 * (double)w[j]);
     }
     printf("\n");
   }
-  printf("  %sself: on the class token itself; TL, TR, BL, BR: top left ... bottom right patch%s\n",
+  nb_say("%sself: on the class token itself; TL, TR, BL, BR: top left to bottom right patch.%s",
          nb_dim(), nb_plain());
-  nb_figure(vit_plot_tiles(nb_out, "attention",
-                           "Where the class token looks in the last block: no orange 0 %, bright orange 100 % of its "
-                           "attention. Below: the sum over the patches",
-                           images, glow, 2, 2, titles, HEADS, n, 1, test->height, test->width, 0, 0),
+}
+
+/* Attention of the token that becomes the answer, in the last block: a column for
+   each digit, under it a row for each head. */
+static void show_attention(const vit_model *m, const vit_dataset *test) {
+  enum { DIGITS = 10, HEADS = 4 };
+  static char text[(HEADS + 1) * DIGITS][60];
+  const char *titles[(HEADS + 1) * DIGITS];
+  const vit_config *c = &m->config;
+  const int heads = c->heads < HEADS ? c->heads : HEADS, N = vit_config_patches(c);
+  int size = test->height * test->width, order[(HEADS + 1) * DIGITS], guess[DIGITS];
+  const int n = nb_one_of_each(order, test, DIGITS), tiles = (heads + 1) * n;
+  float *images, *weights = nb_floats(tiles * N), *batch_images = nb_floats(n * size);
+  float p[DIGITS * 10];
+  char title[300], percent[20];
+  vit_state s;
+  snprintf(title, sizeof title, "What does it look at? %s in the last block, in %% per patch",
+           c->pool == VIT_POOL_CLS ? "Row of the class token" : "Mean row of the patches");
+  nb_cell(title);
+  vit_dataset_batch(test, order, n, batch_images, NULL);
+  nb_try(vit_state_create(&s, m, n, VIT_KEEP_ATTENTION, 0));
+  nb_try(vit_predict(m, &s, batch_images, n, guess, p));
+  for (int i = 0; i < tiles; i++) {
+    const int k = i % n, h = i / n - 1; /* the row above those of the heads is plain */
+    double sum = 0;
+    order[i] = order[k];
+    titles[i] = text[i];
+    if (h >= 0) nb_look(weights + i * N, m, &s, k, h);
+    for (int j = 0; j < N; j++) sum += (double)weights[i * N + j];
+    if (h >= 0) snprintf(text[i], sizeof text[i], "head %d: %.0f %%", h, 100 * sum);
+    else snprintf(text[i], sizeof text[i], "is %d, said %d:\n%s", test->labels[order[k]], guess[k],
+                  nb_percent(percent, p[k * 10 + guess[k]]));
+  }
+  if (N == 4 && heads <= 3) print_attention(weights, test, order, guess, n, heads);
+  snprintf(title, sizeof title,
+           "Where %s looks in block %d of %d, head by head.\n"
+           "Below each head: how much of it goes to all patches together",
+           nb_query(c), c->depth, c->depth);
+  images = nb_pixels(test, order, tiles);
+  nb_figure(vit_plot_tiles(nb_out, "attention", title, images, weights, c->image_height / c->patch_height,
+                           c->image_width / c->patch_width, titles, heads + 1, n, 1, test->height,
+                           test->width, 0, 1),
             "attention");
   vit_state_free(&s);
   free(images);
+  free(weights);
+  free(batch_images);
 }
 
 /* Refuse what cannot work before anything is read or drawn. */
-static void check_flags(void) {
+static void check_flags(vit_config *c) {
   if (epochs < 1 || epochs > 1000000) nb_stop("--epochs must be from 1 to 1000000");
   if (batch < 1 || batch > 1000000) nb_stop("--batch must be from 1 to 1000000");
   if (!(rate >= 0 && rate <= 1000)) nb_stop("--lr must be from 0 to 1000");
   if (threads < 0 || threads > 1024) nb_stop("--threads must be from 0 (all) to 1024");
   if (kernels && strcmp(kernels, "naive") && strcmp(kernels, "simd"))
     nb_stop("--kernels must be naive or simd");
-  if (head && strcmp(head, "softmax") && strcmp(head, "logits"))
-    nb_stop("--head must be softmax or logits");
+  nb_list("--model", changes, c, nb_set_config);
+  nb_try(vit_config_resolve(c));
+  if (c->classes != 10 || c->channels != 1)
+    nb_stop("--model: the digits have 10 classes and 1 channel; the model must have as many");
 }
 
 int main(int argc, char **argv) {
@@ -175,7 +411,9 @@ int main(int argc, char **argv) {
       {"--seed", "N", "of the initial weights and the shuffling (1)", &seed, NULL, NULL},
       {"--threads", "N", "0 = all cores (0)", &threads, NULL, NULL},
       {"--kernels", "naive|simd", "which kernels run (the best)", NULL, NULL, &kernels},
-      {"--head", "softmax|logits", "what the loss sees (softmax, as the tutorial)", NULL, NULL, &head}};
+      {"--model", "LIST", "change the model, such as depth=4,width=36; a wrong name lists all", NULL, NULL,
+       &changes}};
+  vit_config c = vit_config_tutorial();
   vit_dataset train, test;
   vit_model m;
   vit_history h;
@@ -185,14 +423,17 @@ int main(int argc, char **argv) {
   nb_start("08-training",
            "The whole tutorial: a Vision Transformer of 5,689 numbers learns to read digits.", argc,
            argv, flags, 7);
-  check_flags();
+  check_flags(&c);
   load_data(&train, &test);
-  make_model(&m);
+  resize_images(&train, &test, &c);
+  optimisers();
+  schedules();
+  make_model(&m, &c);
   train_model(&m, &train, &test, &h);
   guess = (int *)malloc((size_t)test.count * sizeof(int));
   p = (float *)malloc((size_t)test.count * 10 * sizeof(float));
   if (!guess || !p) nb_stop("out of memory for the test results");
-  nb_try(vit_evaluate(&m, &test, &loss, &accuracy, guess, p));
+  nb_try(vit_evaluate(&m, &test, &loss, &accuracy, guess, p, NULL));
   show_confusion(&test, guess);
   nb_show_mistakes(&test, guess, p);
   show_attention(&m, &test);

@@ -104,6 +104,10 @@ int main(int argc, char **argv) {
   snprintf(name, sizeof name, "09-mnist/%.20s", l.preset); /* a folder for each recipe */
   nb_start(name, "The full MNIST training: a Vision Transformer that reads digits well.", argc,
            argv, flags, LAB_FLAGS + 2);
+  if (l.compare) {
+    lab_compare(&l);
+    return 0;
+  }
   lab_settle(&l);
   nb_cell("Data");
   nb_load(&train, VIT_TRAIN);

@@ -75,13 +75,13 @@ static lab recipe(const char *preset, int argc, char **argv) {
 /* A line for each file that is no image, ten at most. */
 static void say_skipped(const char *sentence, void *user) {
   int *said = (int *)user;
-  if (++*said <= 10) printf("  skipped      %s\n", sentence);
+  if (++*said <= 10) nb_row("skipped", sentence);
 }
 
 /* Is there a folder, or a file, DIR/SUB? */
 static int is_there(char path[600], const char *dir, const char *sub, int folder) {
   struct stat info;
-  if (strlen(dir) > 500) nb_stop("the name of the folder of --data has more than 500 letters");
+  if (strlen(dir) > 500) nb_stop("the name of the folder of --data has more than 500 characters");
   snprintf(path, 600, "%s/%s", dir, sub);
   return !stat(path, &info) && (S_ISDIR(info.st_mode) != 0) == folder;
 }
@@ -168,56 +168,59 @@ static void load_data(vit_dataset *train, vit_dataset *test, const lab *l, const
   check_classes(train, test);
 }
 
-/* What mixup and cutmix made of an image's class: its own and another. */
-static const char *mixture(char text[160], const vit_dataset *d, const float *target, int own) {
+/* The class of an image and, where mixup or cutmix changed it, what it became. */
+static const char *mixture(char text[200], const vit_dataset *d, const float *target, int own) {
+  char a[VIT_NAME_SIZE + 3], b[VIT_NAME_SIZE + 3];
   int other = -1;
   for (int k = 0; k < d->classes; k++)
     if (k != own && (other < 0 || target[k] > target[other])) other = k;
   if (other < 0 || target[other] < 0.005f)
-    snprintf(text, 160, "%s", vit_class_name(d, own));
+    snprintf(text, 200, "%s", nb_class(a, d, own, 11));
   else
-    snprintf(text, 160, "%.0f %% %s,\n%.0f %% %s", 100 * (double)target[own], vit_class_name(d, own),
-             100 * (double)target[other], vit_class_name(d, other));
+    snprintf(text, 200, "%s\n\342\206\222 %.0f %% %s,\n%.0f %% %s", nb_class(a, d, own, 11),
+             100 * (double)target[own], a, 100 * (double)target[other], nb_class(b, d, other, 11));
   return text;
 }
 
-/* Some training images as they are, and what the recipe makes of them. */
+/* Pairs of training images: as they are, and below what the recipe makes of them.
+   A pair is one picture, so that it stands apart from the next one. */
 static void show_images(const lab *l, const vit_model *m, const vit_dataset *train) {
-  enum { ROWS = 4, COLS = 8 };
-  const int size = train->channels * train->height * train->width;
-  const char *titles[ROWS * COLS];
-  static char text[ROWS * COLS][160];
-  float *tiles;
+  enum { ROWS = 2, COLS = 8, PAIRS = ROWS * COLS };
+  const int C = train->channels, H = train->height, W = train->width, between = 1 + H / 32;
+  const int plane = H * W, tall = (2 * H + between) * W;
+  const char *titles[PAIRS];
+  static char text[PAIRS][200];
+  float *pairs;
   vit_loader loader;
-  int n = train->count < COLS * ROWS / 2 ? train->count : COLS * ROWS / 2;
   nb_cell("Training images: above as they are, below as the recipe changes them");
   if (l->fit.augment.mixup > 0 || l->fit.augment.cutmix > 0)
     nb_say("mixup and cutmix bring in another image, sometimes of the same class.");
-  if (n < COLS * ROWS / 2) {
+  if (train->count < PAIRS) {
     nb_say("There are too few images for the figure.");
     return;
   }
-  nb_try(vit_loader_create(&loader, train, m, &l->fit.augment, n, 0, l->fit.seed));
-  vit_loader_batch(&loader, 0, n);
-  tiles = (float *)malloc((size_t)(2 * n * size) * sizeof *tiles);
-  if (!tiles) nb_stop("out of memory for the figure");
-  for (int i = 0; i < n; i++) { /* the changed image below the plain one */
-    const int plane = train->height * train->width, index = loader.order[i];
-    const int above = i / COLS * 2 * COLS + i % COLS, below = above + COLS;
-    for (int j = 0; j < size; j++) {
-      const int c = j / plane % 3;
-      tiles[above * size + j] = (float)train->pixels[(vit_idx)index * size + j] / 255;
-      tiles[below * size + j] = loader.images[i * size + j] * train->std[c] + train->mean[c];
+  nb_try(vit_loader_create(&loader, train, m, &l->fit.augment, PAIRS, 0, l->fit.seed));
+  nb_try(vit_loader_batch(&loader, 0, PAIRS));
+  pairs = nb_floats(PAIRS * C * tall);
+  for (int i = 0; i < PAIRS; i++) {
+    const int index = loader.order[i], label = train->labels[index];
+    for (int c = 0; c < C; c++) {
+      float *above = pairs + (i * C + c) * tall, *below = above + plane + between * W;
+      const vit_idx plain = ((vit_idx)index * C + c) * plane, changed = ((vit_idx)i * C + c) * plane;
+      for (int j = 0; j < plane; j++) {
+        above[j] = (float)train->pixels[plain + j] / 255;
+        below[j] = loader.images[changed + j] * train->std[c] + train->mean[c];
+      }
+      for (int j = plane; j < plane + between * W; j++) above[j] = 1; /* white */
     }
-    titles[above] = vit_class_name(train, train->labels[index]);
-    titles[below] = mixture(text[i], train, loader.targets + i * m->config.classes, train->labels[index]);
+    titles[i] = mixture(text[i], train, loader.targets + i * m->config.classes, label);
   }
-  nb_figure(vit_plot_tiles(nb_out, "images", "Training images as they are, and below each what the recipe makes of it",
-                           tiles, NULL, 0, 0, titles, ROWS, COLS, train->channels, train->height,
-                           train->width, 0, 1),
+  nb_figure(vit_plot_tiles(nb_out, "images",
+                           "Pairs of training images. Above: as it is. Below: what the recipe makes of it this time",
+                           pairs, NULL, 0, 0, titles, ROWS, COLS, C, 2 * H + between, W, 0, 1),
             "images");
   vit_loader_free(&loader);
-  free(tiles);
+  free(pairs);
 }
 
 int main(int argc, char **argv) {
@@ -234,6 +237,10 @@ int main(int argc, char **argv) {
   snprintf(name, sizeof name, "12-photos/%.20s", l.preset); /* a folder for each recipe */
   nb_start(name, "Train on photos: CIFAR-10, or a folder of images for each class.", argc, argv,
            flags, LAB_FLAGS + 3);
+  if (l.compare) {
+    lab_compare(&l);
+    return 0;
+  }
   if (filter && strcmp(filter, "bilinear") && strcmp(filter, "bicubic"))
     nb_stop("--filter must be bilinear or bicubic");
   if (size) l.config.image_height = l.config.image_width = size;

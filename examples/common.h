@@ -29,7 +29,9 @@
 /* A flag of a program: exactly one of the three pointers is set. */
 typedef struct {
   const char *name, *value, *help; /* "--epochs", "N", "passes over the data"; a
-                                      value "" makes it a switch, that sets 1 */
+                                      value "" makes it a switch, that sets 1;
+                                      "DIR..." takes what follows until a flag:
+                                      the text is the first, see nb_values */
   int *number;
   float *real;
   const char **text;
@@ -155,10 +157,50 @@ NB_UNUSED static void nb_start(const char *name, const char *teaches, int argc,
       nb_stop(message);
     }
     nb_set_flag(found, argv[++i]);
+    while (strstr(found->value, "...") && i + 1 < argc && strncmp(argv[i + 1], "--", 2)) i++;
   }
   nb_try(vit_make_dir(nb_out)); /* better said now than after the work */
   printf("%s%s%s\n", nb_bold(), name, nb_plain());
   nb_wrap(stdout, teaches, "", "");
+}
+
+/* The arguments after `flag`, until the next flag; returns how many. */
+NB_UNUSED static int nb_values(int argc, char **argv, const char *flag, char ***values) {
+  int first = 1, n = 0;
+  while (first < argc && strcmp(argv[first], flag)) first++;
+  *values = argv + first + 1;
+  while (first + 1 + n < argc && strncmp(argv[first + 1 + n], "--", 2)) n++;
+  return n;
+}
+
+/* "name=value,name=value", the value of `flag`: calls set(to, name, value) for
+   each pair. NULL is an empty list. */
+NB_UNUSED static void nb_list(const char *flag, const char *list, void *to,
+                              void (*set)(void *, const char *, const char *)) {
+  char text[500], message[700], *at = text;
+  if (!list) return;
+  if (strlen(list) >= sizeof text) nb_stop("a list in a flag has more than 499 characters");
+  strcpy(text, list);
+  while (*at) {
+    char *end, *value;
+    while (*at == ' ') at++;
+    end = at + strcspn(at, ",");
+    value = strchr(at, '=');
+    int last = !*end;
+    *end = '\0';
+    if (!value || value > end || value[1] == '\0') {
+      snprintf(message, sizeof message, "%s wants name=value,name=value, not \"%.400s\"", flag, list);
+      nb_stop(message);
+    }
+    *value = '\0';
+    set(to, at, value + 1);
+    at = last ? end : end + 1;
+  }
+}
+
+/* For nb_list: a field of a vit_config. */
+NB_UNUSED static void nb_set_config(void *config, const char *name, const char *value) {
+  nb_try(vit_config_set((vit_config *)config, name, value));
 }
 
 /* [3] What happens in this cell */
@@ -269,6 +311,45 @@ NB_UNUSED static void nb_progress(const char *format, ...) {
   va_end(args);
   printf("\033[?7l\r\033[K%.80s\033[?7h", text);
   fflush(stdout);
+}
+
+/* 42 s, 12 min, 3.5 h */
+NB_UNUSED static const char *nb_time(char text[20], double seconds) {
+  if (seconds < 100) snprintf(text, 20, "%.0f s", seconds);
+  else if (seconds < 6000) snprintf(text, 20, "%.0f min", seconds / 60);
+  else snprintf(text, 20, "%.1f h", fmin(seconds / 3600, 1e9));
+  return text;
+}
+
+/* The epochs of a training as a table: its head, a line for each, and a line that
+   comes and goes while one runs. `judge` names the loss on the images that judge
+   them, such as "test: loss", or is NULL. */
+NB_UNUSED static void nb_epoch_head(const char *judge) {
+  printf("  %s  epoch   training loss", nb_dim());
+  if (judge) printf("   %15s   accuracy  ", judge);
+  printf("   images/s   so far%s\n", nb_plain());
+}
+
+/* `mark`, a * or a blank, says which are the best so far. */
+NB_UNUSED static void nb_epoch(const vit_progress *p, char mark) {
+  const vit_epoch *e = p->result;
+  char time[20];
+  printf("%s  %3d/%-4d  %13.4f", nb_terminal() ? "\r\033[K" : "", p->epoch, p->epochs, e->train_loss);
+  if (e->val_loss == e->val_loss)
+    printf("   %15.4f   %6.2f %% %c", e->val_loss, 100 * e->val_accuracy, mark);
+  printf("   %8.0f   %s\n", p->images_per_second, nb_time(time, p->seconds));
+  fflush(stdout);
+}
+
+/* Five times a second at most; *last is when. */
+NB_UNUSED static void nb_step(const vit_progress *p, double *last) {
+  const int done = p->step * 10 / p->steps;
+  char time[20];
+  if (p->seconds - *last <= 0.2 && p->step > 1) return;
+  nb_progress("  %3d/%-4d  %13.4f   [%.*s%.*s]   %.0f images/s   %s left", p->epoch, p->epochs, p->loss,
+              done, "##########", 10 - done, "..........", p->images_per_second,
+              nb_time(time, p->seconds_left));
+  *last = p->seconds;
 }
 
 /* A bar of `width` characters, filled by `part` (0..1). */
@@ -406,6 +487,46 @@ NB_UNUSED static float *nb_pixels(const vit_dataset *d, const int *order, int n)
   return images;
 }
 
+/* The name of class k for a small place: cut after `most` characters (a byte that
+   continues one of UTF-8 is 10xxxxxx). */
+NB_UNUSED static const char *nb_class(char text[VIT_NAME_SIZE + 3], const vit_dataset *d, int k,
+                                      int most) {
+  const char *name = vit_class_name(d, k);
+  int n = 0, seen = 0;
+  while (name[n] && ((name[n] & 0xC0) == 0x80 || seen++ < most)) n++;
+  snprintf(text, VIT_NAME_SIZE + 3, "%.*s%s", n, name, name[n] ? ".." : "");
+  return text;
+}
+
+/* A probability in %; after a softmax none is quite 0 or 1. */
+NB_UNUSED static const char *nb_percent(char text[20], float p) {
+  if (p < 0.0005f) return strcpy(text, "< 0.1 %");
+  if (p >= 0.9995f) return strcpy(text, "> 99.9 %");
+  snprintf(text, 20, "%.1f %%", 100 * (double)p);
+  return text;
+}
+
+/* Which token becomes the answer: its row of the attention matrix is looked at. */
+NB_UNUSED static const char *nb_query(const vit_config *c) {
+  return c->pool == VIT_POOL_CLS ? "the class token" : "the mean over the patches";
+}
+
+/* How much that token looks at each patch in the last block, 0..1: one head, or
+   with head -1 the mean over all. weights [N] */
+NB_UNUSED static void nb_look(float *weights, const vit_model *m, const vit_state *s, int image,
+                              int head) {
+  const vit_config *c = &m->config;
+  const int N = vit_config_patches(c), T = vit_config_tokens(c), cls = c->pool == VIT_POOL_CLS;
+  const int first = cls ? 0 : T - N, last = cls ? 1 : T, heads = head < 0 ? c->heads : 1;
+  memset(weights, 0, (size_t)N * sizeof *weights);
+  for (int h = 0; h < heads; h++) {
+    const float *p = vit_attention(m, s, c->depth - 1, image, head < 0 ? h : head);
+    if (!p) nb_stop(vit_error());
+    for (int r = first; r < last; r++)
+      for (int i = 0; i < N; i++) weights[i] += p[r * T + T - N + i] / (float)(heads * (last - first));
+  }
+}
+
 /* The images whose true class got the smallest probability. */
 NB_UNUSED static void nb_show_mistakes(const vit_dataset *test, const int *guess, const float *p) {
   enum { ROWS = 4, COLS = 5, MANY = ROWS * COLS };
@@ -427,14 +548,15 @@ NB_UNUSED static void nb_show_mistakes(const vit_dataset *test, const int *guess
     for (int j = found - 1; j > at; j--) worst[j] = worst[j - 1];
     worst[at] = i;
   }
-  printf("  %d of %d images are wrong\n", wrong, test->count);
+  printf("  %d of %d images are wrong%s\n", wrong, test->count,
+         found > 1 ? "; the figure shows both probabilities" : "");
   if (!found) return;
   for (int i = 0; i < found; i++) {
     const float *of = p + worst[i] * (vit_idx)K;
-    snprintf(text[i], sizeof text[i], "is %.30s: %.1f %%\nsaid %.30s: %.1f %%",
-             vit_class_name(test, test->labels[worst[i]]),
-             100 * (double)of[test->labels[worst[i]]], vit_class_name(test, guess[worst[i]]),
-             100 * (double)of[guess[worst[i]]]);
+    char is[VIT_NAME_SIZE + 3], said[VIT_NAME_SIZE + 3], p_is[20], p_said[20];
+    snprintf(text[i], sizeof text[i], "is %s: %s\nsaid %s: %s",
+             nb_class(is, test, test->labels[worst[i]], 10), nb_percent(p_is, of[test->labels[worst[i]]]),
+             nb_class(said, test, guess[worst[i]], 10), nb_percent(p_said, of[guess[worst[i]]]));
     titles[i] = text[i];
   }
   rows = (found + COLS - 1) / COLS;
@@ -444,7 +566,7 @@ NB_UNUSED static void nb_show_mistakes(const vit_dataset *test, const int *guess
        i < rows * COLS * test->channels * test->height * test->width; i++)
     images[i] = 1;
   nb_figure(vit_plot_tiles(nb_out, "mistakes",
-                           "The worst mistakes on the test images, and the probabilities of both classes",
+                           "The worst mistakes: probabilities of the true class and of the one that was said",
                            images, NULL, 0, 0, titles, rows, COLS, test->channels, test->height,
                            test->width, 0, 1),
             "mistakes");

@@ -30,6 +30,7 @@ typedef struct {
   int limit;                   /* use only so many training images; 0: all */
   int seed, threads, live;
   const char *model, *augment; /* lists from the flags, or NULL */
+  const char *compare;         /* the first folder of --compare, or NULL */
   int argc;
   char **argv;
 } lab;
@@ -57,7 +58,7 @@ static const char *lab_argument(int argc, char **argv, const char *flag,
   return otherwise;
 }
 
-enum { LAB_FLAGS = 15 };
+enum { LAB_FLAGS = 16 };
 
 /* The flags that all training programs have; their defaults are the preset's. */
 static void lab_flags(lab *l, nb_flag flags[LAB_FLAGS]) {
@@ -79,44 +80,20 @@ static void lab_flags(lab *l, nb_flag flags[LAB_FLAGS]) {
       {"--seed", "N", "of all random numbers", &l->seed, NULL, NULL},
       {"--threads", "N", "0 = all cores", &l->threads, NULL, NULL},
       {"--resume", "", "go on with the run in --out", &l->fit.resume, NULL, NULL},
-      {"--live", "", "show curves and attention while it trains", &l->live, NULL, NULL}};
+      {"--live", "", "show curves and attention while it trains", &l->live, NULL, NULL},
+      {"--compare", "DIR...", "no training: finished runs, by their folders, in one figure", NULL, NULL,
+       &l->compare}};
   memcpy(flags, all, sizeof all);
   l->rate = l->fit.schedule.rate;
 }
 
-/* "name=value,name=value": calls set for each pair. */
-static void lab_list(lab *l, const char *flag, const char *list,
-                     void (*set)(lab *, const char *, const char *)) {
-  char text[500], message[700], *at = text;
-  if (!list) return;
-  if (strlen(list) >= sizeof text) nb_stop("a list in a flag has more than 499 letters");
-  strcpy(text, list);
-  while (*at) {
-    char *end, *value;
-    while (*at == ' ') at++;
-    end = at + strcspn(at, ",");
-    value = strchr(at, '=');
-    int last = !*end;
-    *end = '\0';
-    if (!value || value > end || value[1] == '\0') {
-      snprintf(message, sizeof message, "%s wants name=value,name=value, not \"%.400s\"", flag, list);
-      nb_stop(message);
-    }
-    *value = '\0';
-    set(l, at, value + 1);
-    at = last ? end : end + 1;
-  }
-}
-
-static void lab_set_config(lab *l, const char *name, const char *value) {
-  nb_try(vit_config_set(&l->config, name, value));
-}
-
-static void lab_set_augment(lab *l, const char *name, const char *value) {
+/* A field of the augmentation. */
+static void lab_set_augment(void *augment, const char *name, const char *value) {
+  vit_augment *a = (vit_augment *)augment;
   const char *field, *text;
   char message[1200], *end;
   float *number;
-  for (int i = 0; vit_augment_field(&l->fit.augment, i, &field, &text, &number); i++) {
+  for (int i = 0; vit_augment_field(a, i, &field, &text, &number); i++) {
     if (strcmp(field, name)) continue;
     *number = strtof(value, &end);
     if (!*end) return;
@@ -124,7 +101,7 @@ static void lab_set_augment(lab *l, const char *name, const char *value) {
     nb_stop(message);
   }
   snprintf(message, sizeof message, "--augment: there is no %.60s; it may hold", name);
-  for (int i = 0; vit_augment_field(&l->fit.augment, i, &field, &text, &number); i++)
+  for (int i = 0; vit_augment_field(a, i, &field, &text, &number); i++)
     snprintf(message + strlen(message), sizeof message - strlen(message), "%s %s", i ? "," : "",
              field);
   nb_stop(message);
@@ -132,8 +109,8 @@ static void lab_set_augment(lab *l, const char *name, const char *value) {
 
 /* After nb_start: the lists, and what can be refused before the data is read. */
 static void lab_settle(lab *l) {
-  lab_list(l, "--model", l->model, lab_set_config);
-  lab_list(l, "--augment", l->augment, lab_set_augment);
+  nb_list("--model", l->model, &l->config, nb_set_config);
+  nb_list("--augment", l->augment, &l->fit.augment, lab_set_augment);
   nb_try(vit_config_resolve(&l->config));
   if (l->threads < 0 || l->threads > 1024) nb_stop("--threads must be from 0 (all) to 1024");
   if (l->held < 0) nb_stop("--held must be at least 0");
@@ -144,6 +121,67 @@ static void lab_settle(lab *l) {
   l->fit.seed = (uint64_t)(unsigned)l->seed;
   l->fit.dir = nb_out;
   nb_try(vit_fit_check(&l->fit));
+}
+
+/* ---- comparing ------------------------------------------------------------ */
+
+/* What is called what: the last part of each folder's name, or the whole, where two
+   have the same last part. */
+static void lab_name_runs(const char **names, char **folders, int n) {
+  int same = 0;
+  for (int i = 0; i < n; i++) {
+    char *end = folders[i] + strlen(folders[i]);
+    while (end > folders[i] + 1 && end[-1] == '/') *--end = '\0';
+    names[i] = strrchr(folders[i], '/');
+    names[i] = names[i] && names[i][1] ? names[i] + 1 : folders[i];
+    for (int j = 0; j < i; j++) same |= !strcmp(names[i], names[j]);
+  }
+  for (int i = 0; same && i < n; i++) names[i] = folders[i];
+}
+
+/* The end of a long name says more than its beginning. */
+static void lab_print_run(const char *name, const vit_history *h) {
+  const int n = (int)strlen(name), cut = n > 28;
+  const vit_epoch *e = h->epoch + (h->best ? h->best : h->epochs) - 1;
+  char time[20];
+  printf("  %s%-*s %6d ", cut ? ".." : "", cut ? 26 : 28, name + (cut ? n - 26 : 0), h->epochs);
+  if (h->best) printf("%5d %15.4f %8.2f %%", h->best, e->val_loss, 100 * e->val_accuracy);
+  else printf("%5s %15s %10s", "-", "-", "-");
+  printf(" %8s\n", nb_time(time, h->epoch[h->epochs - 1].seconds));
+}
+
+/* Several finished runs, by their history.csv, in one figure and a table. */
+static void lab_compare(const lab *l) {
+  enum { MOST = 12 };
+  static const char end[] = "/history.csv";
+  char **folders;
+  const int n = nb_values(l->argc, l->argv, "--compare", &folders);
+  const char *names[MOST];
+  const vit_history *runs[MOST];
+  vit_history h[MOST];
+  if (n > MOST) nb_stop("--compare takes at most 12 folders: more cannot be told apart in a figure");
+  lab_name_runs(names, folders, n);
+  nb_cell("Finished runs side by side: which is the best, and after how many epochs?");
+  for (int i = 0; i < n; i++) {
+    char path[600];
+    if (strlen(folders[i]) + sizeof end > sizeof path)
+      nb_stop("the name of a folder of --compare has more than 580 characters");
+    snprintf(path, sizeof path, "%s%s", folders[i], end);
+    nb_try(vit_history_read(h + i, path));
+    if (!h[i].epochs) {
+      char message[700];
+      snprintf(message, sizeof message, "%s holds no finished epoch", path);
+      nb_stop(message);
+    }
+    runs[i] = h + i;
+  }
+  printf("  %s%-28s %6s %5s %15s %10s %8s%s\n", nb_dim(), "run", "epochs", "best", "held back: loss",
+         "accuracy", "took", nb_plain());
+  for (int i = 0; i < n; i++) lab_print_run(names[i], h + i);
+  nb_figure(vit_plot_histories(nb_out, "compare", runs, names, n, "held-back images"), "compare");
+  nb_say("Runs on other held-back images, such as with another --held or --seed, have other "
+         "judges: differences of a few tenths of a percent may be the judges'.");
+  for (int i = 0; i < n; i++) vit_history_free(h + i);
 }
 
 /* Hold some training images back: they judge the epochs, so that the test images
@@ -269,29 +307,6 @@ static void lab_listen(int number) {
 #endif
 }
 
-static void lab_print_time(double seconds) {
-  if (seconds < 100) printf("%.0f s", seconds);
-  else if (seconds < 6000) printf("%.0f min", seconds / 60);
-  else printf("%.1f h", seconds / 3600);
-}
-
-/* How much the class token, or the mean over the patches, looks at each patch in
-   the last block, mean over the heads; the largest is 1. glow [N] */
-static void lab_look(const vit_model *m, const vit_state *s, int image, float *glow) {
-  const vit_config *c = &m->config;
-  const int N = vit_config_patches(c), T = vit_config_tokens(c);
-  const int from = c->pool == VIT_POOL_CLS ? 0 : T - N, to = c->pool == VIT_POOL_CLS ? 1 : T;
-  float top = 0;
-  memset(glow, 0, (size_t)N * sizeof *glow);
-  for (int h = 0; h < c->heads; h++) {
-    const float *p = vit_attention(m, s, c->depth - 1, image, h);
-    for (int r = from; r < to; r++)
-      for (int i = 0; i < N; i++) glow[i] += p[r * T + T - N + i];
-  }
-  for (int i = 0; i < N; i++) top = glow[i] > top ? glow[i] : top;
-  for (int i = 0; i < N; i++) glow[i] /= top > 0 ? top : 1;
-}
-
 /* The live view: a few images and what it is drawn with. */
 typedef struct {
   enum { LAB_NOT, LAB_WINDOW, LAB_TEXT } where;
@@ -307,7 +322,6 @@ typedef struct {
   lab_view view;
   double drawn, line; /* seconds: last live picture, last progress line */
   int resumed, begun, judged;
-  int columns; /* of the terminal: a line that breaks cannot be written over */
   char before[600]; /* where the run went that was in --out, or "" */
 } lab_watch;
 
@@ -398,7 +412,7 @@ static int lab_color(const int rgb[3]) {
   return 16 + code;
 }
 
-/* Colour of the letter (38) or behind it (48); all colours where the terminal says
+/* Colour of the character (38) or behind it (48); all colours where the terminal says
    that it has them. */
 static void lab_print_color(int where, const int rgb[3]) {
   const char *depth = getenv("COLORTERM");
@@ -408,7 +422,7 @@ static void lab_print_color(int where, const int rgb[3]) {
     printf("\033[%d;5;%dm", where, lab_color(rgb));
 }
 
-/* The images as half blocks: two pixels in each letter. */
+/* The images as half blocks: two pixels in each character. */
 static void lab_print_images(const lab_view *v, const vit_config *c) {
   for (int y = 0; y + 1 < c->image_height; y += 2) {
     printf("  ");
@@ -446,7 +460,7 @@ static void lab_erase(lab_view *v) {
   v->lines = 0;
 }
 
-/* The losses in letters. Returns the lines that they took: none without gnuplot. */
+/* The losses in characters. Returns the lines that they took: none without gnuplot. */
 static int lab_draw_losses(const vit_history *h) {
   FILE *f = popen("gnuplot -d 2>/dev/null", "w");
   if (!f) return 0;
@@ -505,43 +519,18 @@ static void lab_draw_window(lab_view *v, const vit_config *c, const vit_history 
 }
 
 static void lab_draw(lab_view *v, const vit_progress *p) {
+  const int N = vit_config_patches(&p->model->config);
   if (v->where == LAB_NOT || vit_forward(p->model, &v->s, v->images, v->count)) return;
-  for (int i = 0; i < v->count; i++)
-    lab_look(p->model, &v->s, i, v->glow + i * vit_config_patches(&p->model->config));
+  for (int i = 0; i < v->count; i++) { /* the patch that is looked at most is all orange */
+    float *glow = v->glow + i * N, most = 0;
+    nb_look(glow, p->model, &v->s, i, -1);
+    for (int j = 0; j < N; j++) most = glow[j] > most ? glow[j] : most;
+    for (int j = 0; j < N; j++) glow[j] /= most > 0 ? most : 1;
+  }
   if (v->where == LAB_TEXT)
     lab_draw_text(v, &p->model->config, p->history);
   else
     lab_draw_window(v, &p->model->config, p->history);
-}
-
-/* The epochs as a table that fits into 80 columns. A * marks the best so far. */
-static void lab_print_head(int judged) {
-  printf("  %s  epoch   training loss%s   images/s   so far%s\n", nb_dim(),
-         judged ? "   held back: loss   accuracy  " : "", nb_plain());
-}
-
-static void lab_print_epoch(const vit_progress *p) {
-  const vit_epoch *e = p->result;
-  printf("%s  %3d/%-4d  %13.4f", nb_terminal() ? "\r\033[K" : "", p->epoch, p->epochs, e->train_loss);
-  if (e->val_loss == e->val_loss)
-    printf("   %15.4f   %6.2f %%%s", e->val_loss, 100 * e->val_accuracy,
-           p->history->best == p->epoch ? " *" : "  ");
-  printf("   %8.0f   ", p->images_per_second);
-  lab_print_time(p->seconds);
-  printf("\n");
-  fflush(stdout);
-}
-
-/* In a terminal, between the epochs: one line that is written over and over. */
-static void lab_print_step(lab_watch *w, const vit_progress *p) {
-  const int done = p->step * 10 / p->steps;
-  if (!nb_terminal() || w->columns < 72 || (p->seconds - w->line <= 0.2 && p->step > 1)) return;
-  printf("\r\033[K  %3d/%-4d  %13.4f   [%.*s%.*s]   %.0f images/s   ", p->epoch, p->epochs, p->loss,
-         done, "##########", 10 - done, "..........", p->images_per_second);
-  lab_print_time(p->seconds_left);
-  printf(" left");
-  w->line = p->seconds;
-  fflush(stdout);
 }
 
 /* The files of a run; from the last one it goes on, so that one is moved last. */
@@ -576,18 +565,26 @@ static void lab_put_aside(char folder[600]) {
   }
 }
 
+/* Where a resumed run stands, and whether other kernels computed it so far. */
+static void lab_say_start(const vit_progress *p) {
+  printf("  it stands at epoch %d, step %d of %d\n", p->epoch, p->step, p->steps);
+  if (strchr(p->history->kernels, ','))
+    nb_say("Its kernels: %s. So its numbers differ in their last digits from those of a run that was "
+           "never stopped.", p->history->kernels);
+}
+
 static int lab_callback(const vit_progress *p, void *user) {
   lab_watch *w = (lab_watch *)user;
   const int draw = p->epoch_done || p->seconds - w->drawn > 10 || !w->begun;
   if (!w->begun && !w->resumed) lab_put_aside(w->before);
   if (!w->begun && w->resumed)
-    printf("  it stands at epoch %d, step %d of %d\n", p->epoch, p->step, p->steps);
-  if (!w->begun++) lab_print_head(w->judged);
+    lab_say_start(p);
+  if (!w->begun++) nb_epoch_head(w->judged ? "held back: loss" : NULL);
   if (draw) lab_erase(&w->view);
-  if (p->epoch_done) lab_print_epoch(p);
+  if (p->epoch_done) nb_epoch(p, p->history->best == p->epoch ? '*' : ' ');
   if (draw) lab_draw(&w->view, p);
   if (draw) w->drawn = p->seconds;
-  if (!p->epoch_done) lab_print_step(w, p);
+  if (!p->epoch_done) nb_step(p, &w->line);
   return lab_interrupted;
 }
 
@@ -598,15 +595,20 @@ static void lab_say_resume(const lab *l) {
       "\\"
 #endif
       ;
-  char quoted[1000];
-  int there = 0;
-  printf("  go on with: ");
-  for (int i = 0; i < l->argc; i++) {
-    vit__shell_quote(quoted, sizeof quoted, l->argv[i]);
-    printf(" %s", l->argv[i][strspn(l->argv[i], plain)] ? quoted : l->argv[i]);
-    there |= !strcmp(l->argv[i], "--resume");
+  char text[1010];
+  int there = 0, column = 13;
+  printf("  go on with:");
+  for (int i = 0; i <= l->argc; i++) {
+    const char *word = i < l->argc ? l->argv[i] : "--resume";
+    if (!strcmp(word, "--resume") && there++) continue;
+    snprintf(text, sizeof text, "%.1000s", word);
+    if (word[strspn(word, plain)]) vit__shell_quote(text, sizeof text, word);
+#ifndef _WIN32
+    if (column + (int)strlen(text) > 76) column = printf(" \\\n             ") - 3; /* for the shell */
+#endif
+    column += printf(" %s", text);
   }
-  printf("%s\n", there ? "" : " --resume");
+  printf("\n");
 }
 
 /* Without held-back images there is no best epoch: the end of the run is the model. */
@@ -622,11 +624,9 @@ static void lab_train(lab *l, vit_model *m, const vit_dataset *train, const vit_
                       vit_history *h) {
   lab_watch watch;
   vit_result r;
-  int rows;
   nb_cell("Training");
   memset(&watch, 0, sizeof watch);
   watch.judged = held != NULL;
-  lab_terminal(&rows, &watch.columns);
   watch.resumed = l->fit.resume && lab_is_there("last.safetensors");
   if (l->fit.resume)
     printf(watch.resumed ? "  going on with the run in %s\n"
@@ -698,40 +698,47 @@ static void lab_show_classes(const vit_dataset *test, const int *guess) {
 /* Images of the first classes, plain and with what the last block looks at. */
 static void lab_show_attention(const vit_model *m, const vit_dataset *test) {
   enum { MOST = 10 };
+  static char text[2 * MOST][120];
   const char *titles[2 * MOST];
   const vit_config *c = &m->config;
-  int order[2 * MOST];
+  int order[2 * MOST], guess[MOST];
   const int N = vit_config_patches(c), n = nb_one_of_each(order, test, MOST);
-  const int size = c->channels * c->image_height * c->image_width;
-  float *images, *glow = nb_floats(2 * n * N), *batch = nb_floats(n * size);
+  const int size = c->channels * c->image_height * c->image_width, plane = size / c->channels;
+  float *images, *weights = nb_floats(2 * n * N), *batch = nb_floats(n * size);
+  float *p = nb_floats(n * c->classes);
+  char title[300], name[VIT_NAME_SIZE + 3], percent[20];
   vit_state s;
   nb_cell("What does it look at? Attention in the last block, mean over the heads");
-  for (int k = 0; k < n; k++) {
-    order[n + k] = order[k];
-    titles[k] = vit_class_name(test, test->labels[order[k]]);
-    titles[n + k] = NULL;
-  }
   vit_dataset_batch(test, order, n, batch, NULL);
   nb_try(vit_state_create(&s, m, n, VIT_KEEP_ATTENTION, 0));
-  nb_try(vit_forward(m, &s, batch, n));
-  for (int k = 0; k < n; k++) lab_look(m, &s, k, glow + (n + k) * N);
-  images = nb_pixels(test, order, 2 * n);
-  for (int k = n; k < 2 * n && c->channels == 3; k++) {
-    float *image = images + k * size;
-    const int plane = size / 3;
-    for (int i = 0; i < plane; i++)
-      image[i] = image[plane + i] = image[2 * plane + i] = lab_grey(image, 3, plane, i);
+  nb_try(vit_predict(m, &s, batch, n, guess, p));
+  for (int k = 0; k < n; k++) {
+    order[n + k] = order[k];
+    titles[k] = nb_class(text[k], test, test->labels[order[k]], 14);
+    snprintf(text[n + k], sizeof text[n + k], "%s\n%s", nb_class(name, test, guess[k], 14),
+             nb_percent(percent, p[k * c->classes + guess[k]]));
+    titles[n + k] = text[n + k];
+    nb_look(weights + (n + k) * N, m, &s, k, -1);
   }
-  nb_figure(vit_plot_tiles(nb_out, "attention",
-                           "Where the last block looks: the more orange, the more it looks there",
-                           images, glow, c->image_height / c->patch_height,
+  images = nb_pixels(test, order, 2 * n);
+  for (int k = n; k < 2 * n && c->channels == 3; k++)
+    for (int i = 0; i < plane; i++) { /* the glow is seen best on grey */
+      float *image = images + k * size;
+      image[i] = image[plane + i] = image[2 * plane + i] = lab_grey(image, 3, plane, i);
+    }
+  snprintf(title, sizeof title,
+           "Where %s looks in block %d of %d, mean of %d heads.\n"
+           "Above: the true class. Below: what the model said",
+           nb_query(c), c->depth, c->depth, c->heads);
+  nb_figure(vit_plot_tiles(nb_out, "attention", title, images, weights, c->image_height / c->patch_height,
                            c->image_width / c->patch_width, titles, 2, n, c->channels,
                            c->image_height, c->image_width, 0, 1),
             "attention");
   vit_state_free(&s);
   free(images);
-  free(glow);
+  free(weights);
   free(batch);
+  free(p);
 }
 
 /* Largest memory of this program so far, in MB; 0 where it is not known. */
@@ -754,8 +761,9 @@ static void lab_report(const vit_model *m, const vit_dataset *test, const vit_hi
   int *guess = (int *)malloc((size_t)test->count * sizeof(int));
   float *p = nb_floats(test->count * m->config.classes);
   double loss, accuracy;
+  char time[20];
   if (!guess) nb_stop("out of memory for the test results");
-  nb_try(vit_evaluate(m, test, &loss, &accuracy, guess, p));
+  nb_try(vit_evaluate(m, test, &loss, &accuracy, guess, p, NULL));
   lab_show_classes(test, guess);
   nb_show_mistakes(test, guess, p);
   lab_show_attention(m, test);
@@ -763,9 +771,8 @@ static void lab_report(const vit_model *m, const vit_dataset *test, const vit_hi
   if (m->config.classes > 5)
     printf("  top 5        %.2f %% have their class among the five most probable\n",
            100 * vit_top_accuracy(p, test->labels, test->count, m->config.classes, 5));
-  printf("  training     ");
-  lab_print_time(h->epochs ? h->epoch[h->epochs - 1].seconds : 0);
-  printf(", peak memory %.0f MB\n", lab_peak_memory());
+  printf("  training     %s, peak memory %.0f MB\n",
+         nb_time(time, h->epochs ? h->epoch[h->epochs - 1].seconds : 0), lab_peak_memory());
   printf("\ntest accuracy %.2f %%\n", 100 * accuracy);
   free(guess);
   free(p);

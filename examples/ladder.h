@@ -156,9 +156,9 @@ static void ladder_packed(float *y, const float *x, const float *w, int rows, in
 #ifdef VIT__HAS_SIMD
 /* A panel as wide as a tile; deep, since the sums stay in registers. */
 enum {
-  LADDER_COLS = VIT_TILE_VECS * VIT_LANES,
+  LADDER_COLS = VIT_TILE_COLS,
   LADDER_DEPTH = 256,
-  LADDER_SUMS = VIT_TILE_ROWS * VIT_TILE_VECS
+  LADDER_SUMS = (int)VIT_TILE_ROWS * VIT_TILE_VECS
 };
 
 /* VIT_TILE_ROWS x LADDER_COLS numbers of y stay in registers while k runs. Rung

@@ -3,17 +3,22 @@
 # included?   sh tests/compile.sh   ends in `compile: N passed, M failed`.
 #
 # Compilers: gcc and clang, those that are there, or COMPILERS="...".
-# Languages: C99 and C++11. Each case is also linked and run.
+# Languages: C99, C++11 and C++20. Each case is also linked and run.
 #
 #   single     #define VIT_IMPLEMENTATION in one file; only vit_ symbols global
 #   two        a second file that only includes it, linked with the first
 #   twice      included twice in the file that has the implementation
 #   static     VIT_STATIC in two files that are linked; no symbol is global
 #   nosimd     VIT_NO_SIMD
-#   openmp     with the compiler's OpenMP
+#   openmp     with the compiler's OpenMP, also asked for more threads than an int
+#   avx2       VIT_SIMD_AVX2 with -march=native
 #   stb        stb_image.h included before it
 # and once for each compiler
 #   lab        the program in README.md, by `cc -O2 lab.c -lm` and nothing else
+#   fastmath   -Ofast and -ffast-math are refused with the sentence
+# and where it is installed
+#   tcc        the smallest compiler: plain loops, no thread-local variables
+#   mingw      Windows, C and C++, without and with SIMD; run where wine is
 
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -40,6 +45,9 @@ static int use_model(void) {
   if (vit_forward(&m, &s, image, 1)) return 3;
   if (vit_loss(&m, &s, &label, 0, &loss)) return 4;
   if (vit_backward(&m, &s, 1)) return 5;
+  for (int i = 0; i < c.classes; i++) /* work was done */
+    if (s.logits[i] == 0) return 7;
+  if (vit_max_threads() < 1 || vit_model_threads(&m) < 1) return 8;
   vit_state_free(&s);
   vit_model_free(&m);
   return loss > 0 && loss < 10 ? 0 : 6;
@@ -68,8 +76,23 @@ case_run() {
   cc=$1 std=$2 opt=$3 kind=$4
   flags="-std=$std $opt -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror -I."
   suffix=c
-  case $std in c++*) cc=$(cxx "$cc") suffix=cpp ;; esac
-  link=-lm
+  case $std in
+  c++20) cc=$(cxx "$cc") suffix=cpp flags="$flags -Wdeprecated-enum-enum-conversion" ;;
+  c++*) cc=$(cxx "$cc") suffix=cpp ;;
+  esac
+  link=-lm runner= program=./program
+  case $kind in
+  mingw*) # only assembled so may gcc use vectors there: see chapter 00
+    program=./program.exe link="-static -lm" runner=none
+    if [ $kind = mingw-avx2 ]; then
+      flags="$flags -DVIT_SIMD_AVX2 -Wa,-muse-unaligned-vector-move"
+    fi
+    for wine in wine wine64; do
+      if command -v $wine >/dev/null 2>&1; then runner=$wine; fi
+    done ;;
+  tcc) flags="-Wall -Werror -I." ;;
+  avx2) flags="$flags -march=native -DVIT_SIMD_AVX2" ;;
+  esac
   dir=$(mktemp -d) || return 1
   trap 'rm -rf "$dir"' EXIT
   cd "$dir" && ln -s "$root/vit.h" . || return 1
@@ -118,8 +141,15 @@ case_run() {
     objects='main.o other.o' ;;
   esac
 
-  $cc $objects -o program $link || return 1
-  ./program || { echo "program: exit status $?"; return 1; }
+  $cc $objects -o $program $link || return 1
+  [ "$runner" = none ] && return 0
+  $runner $program || { echo "program: exit status $?"; return 1; }
+  if [ $kind = openmp ]; then # as an int these are negative, 0 and 2
+    for threads in 2147483648 4294967296 4294967298; do
+      OMP_NUM_THREADS=$threads ./program ||
+        { echo "OMP_NUM_THREADS=$threads: exit status $?"; return 1; }
+    done
+  fi
 
   # A private name that other files can see may collide with theirs.
   case $kind in
@@ -131,6 +161,21 @@ case_run() {
     echo "global symbols:" $stray
     return 1
   fi
+}
+
+# What takes NaN away is refused, and the sentence is on the screen.
+case_fastmath() {
+  dir=$(mktemp -d) || return 1
+  trap 'rm -rf "$dir"' EXIT
+  printf '#define VIT_IMPLEMENTATION\n#include "%s/vit.h"\n' "$root" >"$dir/fast.c"
+  for flag in -Ofast -ffast-math; do
+    if $1 $flag -c "$dir/fast.c" -o "$dir/fast.o" 2>"$dir/messages"; then
+      echo "$1 $flag compiles it"
+      return 1
+    fi
+    grep -q 'error.*vit.h needs NaN and infinity: use -O2 or -O3' "$dir/messages" ||
+      { head -n 5 "$dir/messages"; return 1; }
+  done
 }
 
 # The first C program of README.md, as a student would type it.
@@ -168,7 +213,10 @@ case_lab() {
 }
 
 if [ "${1:-}" = --case ]; then
-  if [ "$5" = lab ]; then text=$( (case_lab "$2") 2>&1); else text=$( (case_run "$2" "$3" "$4" "$5") 2>&1); fi
+  case $5 in
+  lab | fastmath) text=$( ("case_$5" "$2") 2>&1) ;;
+  *) text=$( (case_run "$2" "$3" "$4" "$5") 2>&1) ;;
+  esac
   if [ $? = 0 ]; then
     echo "ok   $2 $3 $4 $5"
   else
@@ -198,7 +246,7 @@ for cc in $COMPILERS; do
   export OPENMP
   standards=c99
   if command -v "$(cxx $cc)" >/dev/null 2>&1; then
-    standards='c99 c++11'
+    standards='c99 c++11 c++20'
   else
     echo "     $(cxx $cc) is not installed: no C++"
   fi
@@ -207,15 +255,36 @@ for cc in $COMPILERS; do
       for opt in -O2 -O0; do
         for kind in single two twice static nosimd openmp stb; do
           case $opt$kind in -O2two | -O2twice | -O2stb) continue ;; esac
+          if [ $std = c++20 ] && [ $kind != single ]; then continue; fi
           if [ $kind = openmp ] && [ -z "$OPENMP" ]; then continue; fi
           if [ $kind = stb ] && [ -z "$STB_DIR" ]; then continue; fi
           echo "$cc $std $opt $kind"
         done
       done
     done
+    if [ "$(uname -m)" = x86_64 ]; then echo "$cc c99 -O2 avx2"; fi
+    echo "$cc - -O2 fastmath"
     echo "$cc - -O2 lab"
   } | xargs -n 4 -P "$jobs" sh tests/compile.sh --case | tee -a "$log"
 done
+
+mingw=x86_64-w64-mingw32-gcc
+{
+  if command -v tcc >/dev/null 2>&1; then
+    echo "tcc c99 -O2 tcc"
+  else
+    echo "     tcc is not installed: not tested" >&2
+  fi
+  if command -v $mingw >/dev/null 2>&1; then
+    echo "$mingw c99 -O2 mingw"
+    echo "$mingw c99 -O2 mingw-avx2"
+    if command -v "$(cxx $mingw)" >/dev/null 2>&1; then echo "$mingw c++11 -O2 mingw"; fi
+    command -v wine >/dev/null 2>&1 || command -v wine64 >/dev/null 2>&1 ||
+      echo "     wine is not installed: programs for Windows are compiled, not run" >&2
+  else
+    echo "     $mingw is not installed: Windows is not tested" >&2
+  fi
+} | xargs -n 4 -P "$jobs" sh tests/compile.sh --case | tee -a "$log"
 
 passed=$(grep -c '^ok ' "$log")
 failed=$(grep -c '^FAIL ' "$log")

@@ -8,7 +8,11 @@
 #   nosimd    the naive kernels alone (VIT_NO_SIMD)
 #   clang     the other compiler
 #   asan      AddressSanitizer and UndefinedBehaviorSanitizer
+#   avx512    AVX-512: natively where the CPU has it, else (or with SIMDE=1)
+#             emulated by SIMDe
 #   arm64     AArch64 with NEON, under qemu
+#   wasm      WebAssembly with SIMD128: emcc, run by node
+#   s390x     a machine that stores the high byte first, under qemu
 #   compile   the matrix of compilers and languages: tests/compile.sh
 #   fuzz      the readers of files and text, under libFuzzer: tests/fuzz
 #   programs  the examples from outside: tests/test_*.sh
@@ -29,7 +33,7 @@ if [ "${1:-}" = --one ]; then
   name=$2 log=$VIT_TEST_OUT/$2.log
   shift 2
   start=$(date +%s) status=none
-  if command -v "$1" >/dev/null 2>&1; then
+  if [ -f "$1" ] || command -v "$1" >/dev/null 2>&1; then
     $VIT_TEST_RUNNER "$@" >"$log" 2>&1 </dev/null
     status=$?
   else
@@ -72,21 +76,34 @@ skip() {
 
 one() { sh tests/run.sh --one "$@"; }
 
-# suite FOLDER PROGRAMS_AT_ONCE MAKE_VARIABLES...   every tests/test_*.c
+# What depends on the vectors: every kernel, a step of training, known outputs.
+kernels='00_foundations 01_patches 02_tokens 03_attention 04_heads 05_encoder
+  06_model 07_gradients 08_training 11_speed fixtures'
+only=
+
+# suite FOLDER PROGRAMS_AT_ONCE MAKE_VARIABLES...
+# Every tests/test_*.c, or those in $only.
 # Where several run at once, OMP_NUM_THREADS=1 keeps them from waiting for each
 # other; tests of threads ask for their number themselves.
 suite() {
   VIT_TEST_OUT=$1 at_once=$2
   shift 2
   mkdir -p "$VIT_TEST_OUT"
-  if ! "$MAKE" -s -k -j "$jobs" tests WERROR=1 BUILD="$VIT_TEST_OUT" "$@" \
+  programs=
+  for source in tests/test_*.c; do
+    name=$(basename "$source" .c)
+    case " "$(echo ${only:-${name#test_}})" " in
+    *" ${name#test_} "*) programs="$programs $VIT_TEST_OUT/$name" ;;
+    esac
+  done
+  if ! "$MAKE" -s -k -j "$jobs" tests WERROR=1 BUILD="$VIT_TEST_OUT" "$@" TESTS="$programs" \
     >"$VIT_TEST_OUT/build.log" 2>&1; then
     grep -vE '^(  build |make)' "$VIT_TEST_OUT/build.log" | head -n 40
     echo "0 1 0" >>$VIT_TEST_COUNTS # the programs may be there, from before
   fi
-  for source in tests/test_*.c; do
-    program=$(basename "$source" .c)
-    echo "${program#test_} $VIT_TEST_OUT/$program"
+  for program in $programs; do
+    name=$(basename "$program")
+    echo "${name#test_} $program"
   done | xargs -n 2 -P "$at_once" sh tests/run.sh --one
 }
 
@@ -161,6 +178,56 @@ way_arm64() {
   unset VIT_TEST_QUICK
 }
 
+way_avx512() {
+  export VIT_TEST_QUICK=1 OMP_NUM_THREADS=1
+  only=$kernels
+  if [ -z "${SIMDE:-}" ] && $CC -march=native -dM -E -x c /dev/null 2>/dev/null | grep -q __AVX512F__; then
+    echo "AVX-512, -march=native"
+    suite build/avx512 "$jobs" OPENMP=0 CFLAGS="$CFLAGS -march=native"
+  elif echo '#include <simde/x86/avx512.h>' | $CC -E -x c - >/dev/null 2>&1; then
+    echo "AVX-512 through SIMDe"
+    suite build/simde "$jobs" OPENMP=0 CFLAGS='-O1 -Wno-psabi' \
+      CPPFLAGS='-DVIT_SIMD_AVX512 -DVIT_SIMD_HEADER=\"tests/simde.h\"'
+  else
+    echo "AVX-512"
+    skip "neither the CPU nor SIMDe (libsimde-dev) has it"
+  fi
+  only=
+  unset VIT_TEST_QUICK OMP_NUM_THREADS
+}
+
+way_wasm() {
+  echo "WebAssembly with SIMD128, emcc and node"
+  for program in emcc node; do
+    if ! command -v $program >/dev/null 2>&1; then skip "$program is not installed"; return; fi
+  done
+  export VIT_TEST_QUICK=1
+  only=$kernels
+  VIT_TEST_RUNNER="$limit node"
+  suite build/wasm "$jobs" CC=emcc CFLAGS='-O1 -msimd128' OPENMP=0 STB=0 \
+    LDFLAGS='-s NODERAWFS=1 -s WASM_ASYNC_COMPILATION=0 -s ALLOW_MEMORY_GROWTH=1'
+  VIT_TEST_RUNNER=$limit
+  only=
+  unset VIT_TEST_QUICK
+}
+
+way_s390x() {
+  echo "The high byte first, s390x under qemu"
+  big=s390x-linux-gnu-gcc qemu=
+  for program in qemu-s390x qemu-s390x-static; do
+    if command -v $program >/dev/null 2>&1; then qemu=$program && break; fi
+  done
+  if ! command -v $big >/dev/null 2>&1; then skip "$big is not installed"; return; fi
+  if [ -z "$qemu" ]; then skip "qemu-s390x is not installed"; return; fi
+  export VIT_TEST_QUICK=1
+  only='00_foundations endian'
+  VIT_TEST_RUNNER="$limit $qemu"
+  suite build/s390x "$jobs" CC=$big CFLAGS=-O1 LDFLAGS=-static OPENMP=0 STB=0
+  VIT_TEST_RUNNER=$limit
+  only=
+  unset VIT_TEST_QUICK
+}
+
 way_compile() {
   echo "Compilers and languages"
   VIT_TEST_OUT=build
@@ -202,10 +269,11 @@ way_programs() {
 
 # ---- all of them ---------------------------------------------------------------
 
-[ $# -gt 0 ] || set -- openmp serial nosimd clang asan arm64 compile fuzz programs
+all='openmp serial nosimd clang asan avx512 arm64 wasm s390x compile fuzz programs'
+[ $# -gt 0 ] || set -- $all
 for way in "$@"; do
-  case $way in
-  openmp | serial | nosimd | clang | asan | arm64 | compile | fuzz | programs) "way_$way" ;;
+  case " $all " in
+  *" $way "*) "way_$way" ;;
   *) echo "run.sh: no way '$way'; see its first lines" >&2; exit 1 ;;
   esac
   echo

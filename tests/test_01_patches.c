@@ -51,14 +51,14 @@ static void linear_no_bias(k_case *c, int rows, int in, int out) {
   c->array[3].n = 0;
 }
 
-/* out is made a multiple of VIT_PANEL. */
+/* out is made a multiple of vit_panel(). */
 static void call_linear_packed(const vit_kernels *k, float *const *a,
                                const k_case *c) {
   k->linear_packed_forward(a[0], a[1], a[2], a[3], c->size[0], c->size[1],
                            c->size[2]);
 }
 static void linear_packed(k_case *c, int rows, int in, int out) {
-  linear(c, rows, in, (out + VIT_PANEL - 1) / VIT_PANEL * VIT_PANEL);
+  linear(c, rows, in, (out + vit_panel() - 1) / vit_panel() * vit_panel());
   c->name = "linear_packed_forward";
   c->call = call_linear_packed;
 }
@@ -151,7 +151,7 @@ static void test_linear_large_simd(void) {
 
 /* The packed form is the plain one with its weights in another order. */
 static void test_linear_packed_is_linear(void) {
-  enum { R = 7, IN = 13, OUT = 48 };
+  enum { R = 7, IN = 13, OUT = 64 };
   const vit_kernels *tables[2];
   float x[R * IN], w[OUT * IN], packed[OUT * IN], back[OUT * IN], b[OUT];
   float want[R * OUT], y[R * OUT];
@@ -161,9 +161,9 @@ static void test_linear_packed_is_linear(void) {
   vit_pack_linear(packed, w, IN, OUT);
   vit_unpack_linear(back, packed, IN, OUT);
   CHECK_SAME_BITS("unpacked", back, w, OUT * IN);
-  CHECK(packed[1] == w[IN] && packed[VIT_PANEL] == w[1] &&
-            packed[VIT_PANEL * IN] == w[VIT_PANEL * IN],
-        "not panels of %d outputs", VIT_PANEL);
+  CHECK(packed[1] == w[IN] && packed[vit_panel()] == w[1] &&
+            packed[vit_panel() * IN] == w[vit_panel() * IN],
+        "not panels of %d outputs", vit_panel());
   for (int t = 0, n = k_tables(tables); t < n; t++) {
     tables[t]->linear_forward(want, x, w, b, R, IN, OUT);
     tables[t]->linear_packed_forward(y, x, packed, b, R, IN, OUT);
@@ -329,8 +329,8 @@ static void test_resize_is_pillows(void) {
     for (size_t p = 0; p < 4; p++) {
       int wrong = 0;
       for (size_t j = 0; j < in; j++) bytes[j] = (uint8_t)from[p * in + j];
-      if (!CHECK(!vit_resize_bilinear(got, bytes, cases[i].h, cases[i].w,
-                                      cases[i].oh, cases[i].ow),
+      if (!CHECK(!vit_resize(got, bytes, 1, cases[i].h, cases[i].w, cases[i].oh,
+                             cases[i].ow, VIT_BILINEAR),
                  "%s", vit_error()))
         break;
       for (size_t j = 0; j < out; j++) wrong += (float)got[j] != to[p * out + j];

@@ -634,7 +634,7 @@ static void test_schedule_fixture(void) {
     s.floor = last[i];
     s.every = 3;
     s.factor = 0.5f;
-    for (int step = 0; step < 12; step++) got[step] = vit_schedule_rate(&s, step);
+    for (int step = 0; step < 12; step++) got[step] = vit_schedule_rate(&s, NULL, step);
     { /* rates are small: relative to each of them */
       float *want = k_need("schedule", kinds[i].name, 12);
       CHECK_CLOSE(kinds[i].name, got, want, 12, 1e-6, 1e-9);

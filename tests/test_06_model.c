@@ -383,9 +383,12 @@ static void test_overflow(void) {
   /* the model is small, its batch is not */
   c = vit_config_tutorial();
   CHECK(!vit_model_create(&m, &c, 1), "%s", vit_error());
-  fails(vit_memory_plan(&c, 1 << 20, &plan), VIT_OK, "");
-  CHECK(plan.training > 1000000000u, "planned %lu bytes", (unsigned long)plan.training);
-  CHECK(vit_state_create(&s, &m, 1 << 20, VIT_FOR_TRAINING, 1) == VIT_ERR_NO_MEMORY,
+  if (sizeof(size_t) > 4) {
+    fails(vit_memory_plan(&c, 1 << 20, &plan), VIT_OK, "");
+    CHECK(plan.training > 1000000000u, "planned %lu bytes", (unsigned long)plan.training);
+  }
+  CHECK(vit_state_create(&s, &m, 1 << 20, VIT_FOR_TRAINING, 1) ==
+            (sizeof(size_t) > 4 ? VIT_ERR_NO_MEMORY : VIT_ERR_OVERFLOW),
         "%s", vit_error());
   vit_model_free(&m);
   c = changed(vit_config_tutorial(), "image_height=128 image_width=128");
@@ -638,7 +641,7 @@ static vit_result run_evaluate(void) {
   vit_model m;
   vit_result r = vit_model_create(&m, &c, 1);
   if (r) return r;
-  r = vit_evaluate(&m, &d, &loss, &accuracy, NULL, NULL);
+  r = vit_evaluate(&m, &d, &loss, &accuracy, NULL, NULL, NULL);
   vit_model_free(&m);
   return r;
 }
@@ -694,7 +697,7 @@ static void test_failing_optimizer(void) { check_failing(run_optimizer, 2); }
 static void test_failing_gradient_check(void) {
   check_failing(run_gradient_check, 4);
 }
-static void test_failing_fit(void) { check_failing(run_fit, 7); }
+static void test_failing_fit(void) { check_failing(run_fit, 6); }
 static void test_failing_evaluate(void) { check_failing(run_evaluate, 3); }
 static void test_failing_safetensors(void) { check_failing(run_safetensors, 1); }
 

@@ -309,10 +309,16 @@ static void test_optimizer_errors(void) {
 static void sequence(const char *name, const vit_schedule *s, const double *want,
                      int n) {
   for (int i = 0; i < n; i++) {
-    double have = (double)vit_schedule_rate(s, i);
+    double have = (double)vit_schedule_rate(s, NULL, i);
     CHECK(fabs(have - want[i]) < 1e-6, "%s: rate of step %d is %g, not %g", name, i,
           have, want[i]);
   }
+}
+
+static vit_plateau no_plateau(void) {
+  vit_plateau p;
+  memset(&p, 0, sizeof p);
+  return p;
 }
 
 static void test_schedules(void) {
@@ -323,9 +329,10 @@ static void test_schedules(void) {
   const double q = 0.1 + 0.9 * 0.5 * (1 + sqrt(0.5));
   const double cosine[8] = {0, 0.5, 1, q, half, 1.1 - q, 0.1, 0.1};
   vit_schedule s = vit_schedule_constant(0.5f);
+  vit_plateau p = no_plateau();
   sequence("constant", &s, constant, 3);
-  CHECK((double)vit_schedule_rate(&s, 1000000) == 0.5, "constant for ever");
-  CHECK(!vit_schedule_observe(&s, 5), "a constant rate was lowered");
+  CHECK((double)vit_schedule_rate(&s, NULL, 1000000) == 0.5, "constant for ever");
+  CHECK(!vit_plateau_observe(&p, &s, 5) && !p.started && !p.lowered, "a constant rate was lowered");
   s = vit_schedule_constant(1);
   s.floor = 0.1f;
   s.warmup = 2;
@@ -339,18 +346,18 @@ static void test_schedules(void) {
   s.factor = 0.5f;
   sequence("step", &s, steps, 7);
   s.every = 0; /* never */
-  CHECK((double)vit_schedule_rate(&s, 7) == 1, "every 0 steps");
+  CHECK((double)vit_schedule_rate(&s, NULL, 7) == 1, "every 0 steps");
   s.every = 3;
   s.kind = VIT_LINEAR; /* without a warm-up it starts at the top */
   s.warmup = 0;
-  CHECK((double)vit_schedule_rate(&s, 0) == 1, "first rate");
+  CHECK((double)vit_schedule_rate(&s, NULL, 0) == 1, "first rate");
   for (int kind = VIT_LINEAR; kind <= VIT_COSINE; kind++) { /* no end: it does not fall */
     s.kind = (vit_schedule_kind)kind;
     s.total = 0;
     s.warmup = 0;
-    CHECK((double)vit_schedule_rate(&s, 0) == 1 && (double)vit_schedule_rate(&s, 99) == 1, "total 0");
+    CHECK((double)vit_schedule_rate(&s, NULL, 0) == 1 && (double)vit_schedule_rate(&s, NULL, 99) == 1, "total 0");
     s.warmup = 4;
-    CHECK((double)vit_schedule_rate(&s, 2) == 0.5 && (double)vit_schedule_rate(&s, 99) == 1,
+    CHECK((double)vit_schedule_rate(&s, NULL, 2) == 0.5 && (double)vit_schedule_rate(&s, NULL, 99) == 1,
           "a warm-up, then no end");
   }
 }
@@ -361,21 +368,22 @@ static void test_plateau(void) {
       {1.9, 0, 1}, {2, 1, 0.5}, {5, 0, 0.5}, {6, 1, 0.25}, {1, 0, 0.25},
       {1, 0, 0.25}, {1, 1, 0.2}, {1, 0, 0.2}, {1, 0, 0.2}}; /* not below the floor */
   vit_schedule s = vit_schedule_constant(1);
+  vit_plateau p = no_plateau();
   s.kind = VIT_PLATEAU;
   s.factor = 0.5f;
   s.patience = 2;
   s.floor = 0.2f;
   for (size_t i = 0; i < sizeof epochs / sizeof *epochs; i++) {
-    int lowered = vit_schedule_observe(&s, epochs[i].loss);
-    double rate = (double)vit_schedule_rate(&s, (int)i);
+    int lowered = vit_plateau_observe(&p, &s, epochs[i].loss);
+    double rate = (double)vit_schedule_rate(&s, &p, (int)i);
     CHECK(lowered == epochs[i].lowered && fabs(rate - epochs[i].rate) < 1e-7,
           "epoch %d: lowered %d, rate %g", (int)i, lowered, rate);
   }
-  s.started = s.waited = 0; /* what is not a number is not a best loss */
-  s.scale = 1;
+  CHECK((double)vit_schedule_rate(&s, NULL, 9) == 1, "without a memory nothing was lowered");
+  p = no_plateau(); /* what is not a number is not a best loss */
   for (int i = 0; i < 6; i++)
-    CHECK(!vit_schedule_observe(&s, i ? 6 - i : (double)NAN), "lowered at loss %d", 6 - i);
-  CHECK(!vit_schedule_observe(&s, (double)NAN) && vit_schedule_observe(&s, (double)NAN), "NaN is no progress");
+    CHECK(!vit_plateau_observe(&p, &s, i ? 6 - i : (double)NAN), "lowered at loss %d", 6 - i);
+  CHECK(!vit_plateau_observe(&p, &s, (double)NAN) && vit_plateau_observe(&p, &s, (double)NAN), "NaN is no progress");
 }
 
 /* ---- fit ----------------------------------------------------------------- */
@@ -523,6 +531,241 @@ static void test_accumulate(void) {
   vit_model_free(&whole);
 }
 
+/* 4 + 4 + 2 images in one step, and a step that takes the 3 which are left: each
+   image weighs the same as any other. */
+static void test_short_group(void) {
+  static const struct { int images, batch, accumulate, whole; } groups[] = {
+      {10, 4, 3, 10}, {11, 4, 2, 8}, {5, 4, 7, 5}, {23, 5, 3, 15}};
+  for (size_t i = 0; i < sizeof groups / sizeof *groups; i++) {
+    vit_fit_config f = vit_fit_defaults();
+    vit_model whole, parts;
+    f.epochs = 2;
+    f.optimizer = vit_optimizer_defaults(VIT_SGD);
+    f.schedule = vit_schedule_constant(0.1f);
+    f.batch = groups[i].whole;
+    fit_model(&whole, &f, groups[i].images);
+    f.batch = groups[i].batch;
+    f.accumulate = groups[i].accumulate;
+    fit_model(&parts, &f, groups[i].images);
+    CHECK_CLOSE("a short group", parts.params.block, whole.params.block, whole.params.count, 1e-4,
+                1e-5);
+    vit_model_free(&parts);
+    vit_model_free(&whole);
+  }
+}
+
+/* ---- the loop in steps --------------------------------------------------- */
+
+static struct { int calls, fail_at; size_t count; float factor; } hooked;
+
+static vit_result hook(float *g, size_t count, void *user) {
+  if (user != &told) told.wrong = 9;
+  hooked.count = count;
+  for (size_t i = 0; i < count; i++) g[i] *= hooked.factor;
+  return ++hooked.calls == hooked.fail_at ? VIT_STOPPED : VIT_OK;
+}
+
+/* One batch a step: 4 of training, then 3 of judging, in each of two epochs; the
+   same bits as vit_fit, also where the callback stops it now and then. */
+static void test_trainer_steps(void) {
+  vit_dataset d = pictures(350), v = d;
+  vit_fit_config f = vit_fit_defaults();
+  vit_history h, g;
+  vit_trainer t;
+  vit_model m, whole;
+  vit_result r = VIT_OK;
+  f.epochs = 2;
+  f.batch = 100;
+  f.ema = 0.5f;
+  f.keep_best = 1;
+  make_model(&whole, 1);
+  make_model(&m, 1);
+  CHECK(!vit_fit(&whole, &f, &d, &v, &g), "%s", vit_error());
+  memset(&told, 0, sizeof told);
+  f.callback = listen;
+  f.user = &told;
+  told.stop_at = 2;
+  CHECK(!vit_trainer_create(&t, &m, &f, &d, &v, &h), "%s", vit_error());
+  for (int step = 0; step < 16 && !r && !t.done; step++) {
+    const int of_epoch = step % 8, epoch = step / 8;
+    const int judged = of_epoch < 4 ? 0 : 100 * (of_epoch - 3);
+    r = vit_trainer_step(&t);
+    if (r == VIT_STOPPED && step == 1) r = VIT_OK; /* and goes on */
+    CHECK(!r, "step %d: %s", step, vit_error());
+    if (of_epoch < 7)
+      CHECK(t.epoch == epoch && t.batch == (of_epoch < 4 ? of_epoch + 1 : 4) &&
+                t.judged.images == judged,
+            "step %d: epoch %d, batch %d, %d judged", step, t.epoch, t.batch, t.judged.images);
+    else
+      CHECK(t.epoch == epoch + 1 && t.batch == 0 && h.epochs == epoch + 1 && t.progress.epoch_done,
+            "step %d ends no epoch", step);
+    CHECK(t.loss > 0 && t.progress.step == (of_epoch < 4 ? of_epoch + 1 : 4), "step %d: progress", step);
+  }
+  CHECK(!t.done && !vit_trainer_step(&t) && t.done && !vit_trainer_step(&t), "it does not end");
+  vit_trainer_free(&t);
+  fails(vit_trainer_step(&t), VIT_ERR_STATE,
+        "this training has failed, or was not begun; create another trainer");
+  CHECK_SAME_BITS("in steps", m.params.block, whole.params.block, m.params.count);
+  for (int e = 0; e < 2; e++)
+    CHECK(h.epochs == 2 && h.epoch[e].train_loss == g.epoch[e].train_loss &&
+              h.epoch[e].val_loss == g.epoch[e].val_loss && h.best == g.best,
+          "epoch %d is another", e);
+  vit_history_free(&h);
+  vit_history_free(&g);
+  vit_model_free(&m);
+  vit_model_free(&whole);
+}
+
+/* The hook sees the gradients of each optimiser step, and may change them. */
+static void test_hook(void) {
+  vit_dataset d = pictures(14);
+  vit_fit_config f = vit_fit_defaults();
+  vit_model m, plain;
+  vit_history h;
+  vit_trainer t;
+  memset(&told, 0, sizeof told);
+  memset(&hooked, 0, sizeof hooked);
+  f.epochs = 2;
+  f.batch = 4;
+  f.accumulate = 3;
+  f.optimizer = vit_optimizer_defaults(VIT_SGD);
+  f.optimizer.momentum = 0;
+  f.schedule = vit_schedule_constant(0.5f);
+  fit_model(&plain, &f, 14);
+  f.schedule = vit_schedule_constant(0.25f);
+  f.gradients = hook;
+  f.user = &told;
+  hooked.factor = 2;
+  fit_model(&m, &f, 14);
+  CHECK(hooked.calls == 4 && hooked.count == m.params.count && !told.wrong, "%d calls", hooked.calls);
+  CHECK_SAME_BITS("half the rate, twice the gradient", m.params.block, plain.params.block, m.params.count);
+  hooked.fail_at = hooked.calls + 2;
+  CHECK(!vit_trainer_create(&t, &m, &f, &d, NULL, &h), "%s", vit_error());
+  for (int i = 0; i < 4; i++)
+    CHECK(vit_trainer_step(&t) == (i == 3 ? VIT_STOPPED : VIT_OK), "step %d", i);
+  vit_trainer_free(&t);
+  vit_history_free(&h);
+  hooked.factor = (float)NAN; /* a broken one reaches no weight */
+  memcpy(plain.params.block, m.params.block, m.params.count * sizeof(float));
+  CHECK(vit_fit(&m, &f, &d, NULL, &h) == VIT_ERR_DIVERGED, "%s", vit_error());
+  CHECK_SAME_BITS("after NaN", m.params.block, plain.params.block, m.params.count);
+  vit_history_free(&h);
+  vit_model_free(&m);
+  vit_model_free(&plain);
+}
+
+/* Two programs share each batch: this one has part 0 of 2; its hook adds what the
+   other one, played by a state and a loader, makes of part 1. */
+static struct { vit_model *m; vit_state s; vit_loader l; vit_trainer *t; } other;
+
+static vit_result add_other(float *g, size_t count, void *user) {
+  const int first = other.t->batch * 7, B = first + 7 > 24 ? 24 - first : 7;
+  const int own = (B + 1) / 2, n = B - own;
+  double loss;
+  (void)user;
+  if (other.l.epoch != other.t->epoch) vit_loader_epoch(&other.l, other.t->epoch);
+  vit_zero_gradients(&other.s);
+  CHECK(!vit_loader_batch(&other.l, first + own, n) &&
+            !vit_forward(other.m, &other.s, other.l.images, n) &&
+            !vit_loss_targets(other.m, &other.s, other.l.targets, &loss) &&
+            !vit_backward(other.m, &other.s, (float)n / (float)B),
+        "%s", vit_error());
+  for (size_t i = 0; i < count; i++) g[i] += other.s.grads.block[i];
+  return VIT_OK;
+}
+
+static void test_parts(void) {
+  vit_dataset d = pictures(24); /* 7 + 7 + 7 + 3 */
+  vit_fit_config f = vit_fit_defaults();
+  vit_model m, whole;
+  vit_history h;
+  vit_trainer t;
+  vit_result r = VIT_OK;
+  f.epochs = 3;
+  f.batch = 7;
+  f.seed = 8;
+  f.augment.shift = 0.2f;
+  f.optimizer = vit_optimizer_defaults(VIT_SGD);
+  f.schedule = vit_schedule_constant(0.1f);
+  fit_model(&whole, &f, 24);
+  make_model(&m, 1);
+  f.parts = 2;
+  f.gradients = add_other;
+  other.m = &m;
+  other.t = &t;
+  CHECK(!vit_state_create(&other.s, &m, 7, VIT_FOR_TRAINING, 1) &&
+            !vit_loader_create(&other.l, &d, &m, &f.augment, 7, 0, 8) &&
+            !vit_trainer_create(&t, &m, &f, &d, NULL, &h),
+        "%s", vit_error());
+  while (!r && !t.done) r = vit_trainer_step(&t);
+  CHECK(!r && h.epochs == 3, "%s", vit_error());
+  CHECK_CLOSE("two parts", m.params.block, whole.params.block, m.params.count, 1e-4, 1e-5);
+  vit_trainer_free(&t);
+  vit_history_free(&h);
+  f.part = 2;
+  fails(vit_fit_check(&f), VIT_ERR_CONFIG, "part is 2; it must be from 0 to 1");
+  f.part = -1;
+  fails(vit_fit_check(&f), VIT_ERR_CONFIG, "part is -1; it must be from 0 to 1");
+  f.parts = 0;
+  fails(vit_fit_check(&f), VIT_ERR_CONFIG, "parts is 0; it must be from 1 to 1048576");
+  vit_loader_free(&other.l);
+  vit_state_free(&other.s);
+  vit_model_free(&m);
+  vit_model_free(&whole);
+}
+
+/* A learning rate far too high is an error, whatever judges, and with each
+   optimiser; the numbers of the model are left as something that can be read. */
+static void test_rate_too_high(void) {
+  for (int run = 0; run < 24; run++) {
+    vit_dataset d = pictures(24);
+    vit_fit_config f = vit_fit_defaults();
+    vit_history h;
+    vit_model m;
+    vit_result r;
+    make_model(&m, 1);
+    m.kernels = table(run / 12);
+    f.epochs = 30;
+    f.batch = 24;
+    f.ema = run % 2 ? 0.9f : 0;
+    f.optimizer = vit_optimizer_defaults((vit_algorithm)(run / 2 % 3));
+    f.schedule = vit_schedule_constant(run / 6 % 2 ? 1e6f : 10000);
+    m.params.head_b[0] = 1;
+    r = vit_fit(&m, &f, &d, run % 4 == 3 ? &d : NULL, &h);
+    CHECK(r == VIT_ERR_DIVERGED || r == VIT_OK, "run %d: %s", run, vit_error());
+    for (int e = 0; e < h.epochs; e++)
+      CHECK(h.epoch[e].train_loss < 1e30, "run %d: loss %g", run, h.epoch[e].train_loss);
+    if (!r)
+      for (size_t i = 0; i < m.params.count; i++)
+        if (!CHECK(fabs((double)m.params.block[i]) < 1e30, "run %d: a weight is %g", run,
+                   (double)m.params.block[i]))
+          break;
+    vit_history_free(&h);
+    vit_model_free(&m);
+  }
+  { /* one step alone, whose loss and gradient are good: a huge bias of all keys
+       changes no attention, but the step makes it infinite */
+    vit_dataset d = pictures(24);
+    vit_fit_config f = vit_fit_defaults();
+    vit_history h;
+    vit_model m;
+    make_model(&m, 1);
+    m.params.qkv_b[12] = 1e27f;
+    f.epochs = 1;
+    f.batch = 24;
+    f.optimizer = vit_optimizer_defaults(VIT_ADAMW);
+    f.optimizer.weight_decay = 9e5f;
+    f.optimizer.decay_all = 1;
+    f.schedule = vit_schedule_constant(1e6f);
+    fails(vit_fit(&m, &f, &d, NULL, &h), VIT_ERR_DIVERGED,
+          "the weights after step 1 of the optimiser are too large: training diverged; a smaller "
+          "learning rate may help");
+    CHECK(h.epochs == 0, "%d epochs", h.epochs);
+    vit_history_free(&h);
+    vit_model_free(&m);
+  }
+}
+
 /* What fit does, by hand: the same batches, steps and rates. */
 static void test_fit_by_hand(void) {
   vit_fit_config f = vit_fit_defaults();
@@ -557,7 +800,7 @@ static void test_fit_by_hand(void) {
       vit_forward(&hand, &s, images, B);
       vit_loss(&hand, &s, labels, 0.2f, &loss);
       vit_backward(&hand, &s, 1);
-      vit_optimizer_step(&o, &hand, &s, vit_schedule_rate(&f.schedule, step));
+      vit_optimizer_step(&o, &hand, &s, vit_schedule_rate(&f.schedule, NULL, step));
     }
   }
   CHECK_SAME_BITS("by hand", hand.params.block, m.params.block, m.params.count);
@@ -620,7 +863,7 @@ static void test_fit_plateau(void) {
   for (int e = 0; e < h.epochs; e++)
     CHECK(fabs(h.epoch[e].rate / (e < 3 ? 1e-12 : 0.5e-12) - 1) < 1e-4,
           "epoch %d: rate %g", e, h.epoch[e].rate);
-  CHECK(f.schedule.waited == 0 && (double)f.schedule.scale == 1, "the config changed");
+  CHECK(f.schedule.kind == VIT_PLATEAU && f.schedule.patience == 2, "the config changed");
   vit_history_free(&h);
   vit_model_free(&m);
 }
@@ -709,14 +952,14 @@ static void test_fit_errors(void) {
 static void test_evaluate(void) {
   const int count = 300; /* more than two batches of evaluate */
   vit_dataset d = pictures(count);
-  static float p[300 * 4], one[48];
+  static float p[300 * 4], z[300 * 4], one[48];
   static int classes[300];
   double loss, accuracy, l, total = 0;
   int right = 0, label;
   vit_model m;
   vit_state s;
   make_model(&m, 6);
-  CHECK(!vit_evaluate(&m, &d, &loss, &accuracy, classes, p), "%s", vit_error());
+  CHECK(!vit_evaluate(&m, &d, &loss, &accuracy, classes, p, z), "%s", vit_error());
   CHECK(!vit_state_create(&s, &m, 1, VIT_FOR_INFERENCE, 1), "%s", vit_error());
   for (int i = 0; i < count; i++) {
     int guess = 0;
@@ -729,22 +972,25 @@ static void test_evaluate(void) {
     right += guess == d.labels[i];
     CHECK(guess == classes[i], "image %d is %d, not %d", i, classes[i], guess);
     CHECK_SAME_BITS("probabilities", p + i * 4, s.probs, 4);
+    CHECK_SAME_BITS("logits", z + i * 4, s.logits, 4);
   }
   CHECK(right > 0 && accuracy == (double)right / count, "accuracy %g, counted %d",
         accuracy, right);
   CHECK(fabs(loss - total / count) < 1e-9, "loss %g, counted %g", loss, total / count);
-  CHECK(!vit_evaluate(&m, &d, &loss, &accuracy, NULL, NULL), "%s", vit_error());
-  for (int k = 0; k < 4; k++) { /* one is not a number, then more: no class is right */
-    m.params.head_b[k] = (float)NAN;
-    CHECK(!vit_evaluate(&m, &d, &loss, &accuracy, NULL, NULL) && loss != loss && accuracy == 0,
-          "%d of NaN: loss %g, accuracy %g", k + 1, loss, accuracy);
+  CHECK(!vit_evaluate(&m, &d, &loss, &accuracy, NULL, NULL, NULL), "%s", vit_error());
+  for (int k = 0; k < 4; k++) { /* one is not a number, then more: nothing is known */
+    m.params.head_b[k] = k % 2 ? (float)INFINITY : (float)NAN;
+    loss = accuracy = -7;
+    fails(vit_evaluate(&m, &d, &loss, &accuracy, classes, p, NULL), VIT_ERR_DIVERGED,
+          "a logit of image 0 is not a finite number: are all pixels and all weights finite?");
+    CHECK(loss == -7 && accuracy == -7, "loss %g, accuracy %g", loss, accuracy);
   }
   d.count = 0;
-  fails(vit_evaluate(&m, &d, &loss, &accuracy, NULL, NULL), VIT_ERR_CONFIG,
+  fails(vit_evaluate(&m, &d, &loss, &accuracy, NULL, NULL, NULL), VIT_ERR_CONFIG,
         "the test set is empty");
   d.count = 3;
   d.width = 9;
-  fails(vit_evaluate(&m, &d, &loss, &accuracy, NULL, NULL), VIT_ERR_CONFIG,
+  fails(vit_evaluate(&m, &d, &loss, &accuracy, NULL, NULL, NULL), VIT_ERR_CONFIG,
         "the test images are 1 x 6 x 9 (channels, height, width), the model wants "
         "1 x 6 x 8; vit_dataset_resize can help");
   vit_state_free(&s);
@@ -858,6 +1104,11 @@ int main(void) {
   RUN(test_callback);
   RUN(test_seeds);
   RUN(test_accumulate);
+  RUN(test_short_group);
+  RUN(test_trainer_steps);
+  RUN(test_hook);
+  RUN(test_parts);
+  RUN(test_rate_too_high);
   RUN(test_fit_by_hand);
   RUN(test_divergence);
   RUN(test_fit_plateau);

@@ -953,7 +953,7 @@ static void test_refused_normalisation(void) {
       snprintf(want, sizeof want, "mean and std of channel %d of the training set are %s; mean must "
                "be finite, std finite and above 0 (0 and 1 for none)", c, i < 5 ? bad[i].text : "");
       CHECK(i >= 5 || !strcmp(vit_error(), want), "%s", vit_error());
-      CHECK(vit_evaluate(&m, &d, &loss, &accuracy, NULL, NULL) == VIT_ERR_CONFIG &&
+      CHECK(vit_evaluate(&m, &d, &loss, &accuracy, NULL, NULL, NULL) == VIT_ERR_CONFIG &&
             strstr(vit_error(), "of the test set are "), "%s", vit_error());
       d.mean[c] = mean;
       d.std[c] = std;
@@ -1177,7 +1177,7 @@ static void test_average_by_hand(void) {
     { /* it is the average that is judged */
       vit_model judged = sized_model(&d, 1);
       memcpy(judged.params.block, seen.weights[e], n * sizeof(float));
-      vit_evaluate(&judged, &t, &loss, &accuracy, NULL, NULL);
+      vit_evaluate(&judged, &t, &loss, &accuracy, NULL, NULL, NULL);
       CHECK(fabs(loss - h.epoch[e].val_loss) < 1e-9 && accuracy == h.epoch[e].val_accuracy,
             "epoch %d: judged by %g, %g, not %g, %g", e, h.epoch[e].val_loss,
             h.epoch[e].val_accuracy, loss, accuracy);
@@ -1405,7 +1405,7 @@ static void test_recipe(void) {
   f.schedule.kind = VIT_COSINE;
   f.schedule.warmup = 10;
   CHECK(!vit_fit(&m, &f, &d, &t, &h), "%s", vit_error());
-  CHECK(!vit_evaluate(&m, &t, &loss, &accuracy, NULL, NULL), "%s", vit_error());
+  CHECK(!vit_evaluate(&m, &t, &loss, &accuracy, NULL, NULL, NULL), "%s", vit_error());
   CHECK(accuracy > goal, "accuracy %g, not above %g", accuracy, goal);
   if (getenv("VIT_TEST_VERBOSE")) printf(" accuracy %.3f loss %.3f", accuracy, loss);
   vit_history_free(&h);

@@ -102,7 +102,7 @@ static void test_cifar(void) {
     r = vit_dataset_cifar10(&d, dir, VIT_TRAIN);
     heap.fail_at = 0;
     if (!r) {
-      CHECK(at > 10, "only %d allocations", at);
+      CHECK(at > 8, "only %d allocations", at);
       vit_dataset_free(&d);
       break;
     }
@@ -360,7 +360,7 @@ static void test_exif_bounds(void) {
       unsigned char *end = (unsigned char *)(test_guarded_alloc(n / 4 + 1, &g) + n / 4 + 1);
       int turn = 1;
       memcpy(end - n, whole.at, n);
-      CHECK(n < 3 || vit__scan_jpeg(end - n, n, &turn) == (n == whole.size), "%d bytes",
+      CHECK(n < 3 || !vit__scan_jpeg(end - n, n, &turn) == (n == whole.size), "%d bytes",
             (int)n);
       CHECK(turn == (n >= TIFF + SIZE ? 6 : 1), "%d bytes: %d", (int)n, turn);
       test_guarded_free(&g);
@@ -405,7 +405,7 @@ static void test_picture_errors(void) {
   image_fails(write_file("bad.png", "hello, this is no picture", 25), VIT_ERR_FORMAT,
               "cannot read %s as a picture (unknown image type); remove it, or get it "
               "as a PNG or JPEG");
-  for (size_t n = 0; n + 12 < png.count; n++) { /* the end marker is not needed */
+  for (size_t n = 0; n < png.count; n++) {
     CHECK(vit_image_load(write_file("bad.png", png.data, n), 3, &pixels, &h, &w) ==
               VIT_ERR_FORMAT && !pixels,
           "the first %d bytes of a PNG: %s", (int)n, vit_error());
@@ -447,14 +447,13 @@ static void test_picture_errors(void) {
   }
 }
 
-/* Any bytes at all: they may be read or not, but nothing may crash or leak. JPEG is
-   not among them: stb_image 2.27 writes outside its Huffman table for some. */
+/* Any bytes at all: they may be read or not, but nothing may crash or leak. */
 static void test_picture_fuzz(void) {
   static const char *const files[] = {"file/rgb.png", "file/palette.gif", "file/rgb.bmp",
-                                      "file/one_bit.png"};
+                                      "file/one_bit.png", "file/smooth.jpg"};
   vit_rng rng = vit_rng_create(4, 1);
   for (int i = 0; i < (test_quick() ? 500 : 3000); i++) {
-    vit_safetensor t = tensor(files[i % 4]);
+    vit_safetensor t = tensor(files[i % 5]);
     bytes b;
     uint8_t *pixels;
     int h, w;
@@ -469,6 +468,496 @@ static void test_picture_fuzz(void) {
       vit_image_free(pixels);
     }
     no_leak("any bytes");
+  }
+}
+
+/* ---- pictures that the tests make: each format, whole, cut off, damaged ------ */
+
+static bytes file; /* the picture that is being made */
+
+static void put_text(const char *text) {
+  memcpy(file.at + file.size, text, strlen(text));
+  file.size += strlen(text);
+}
+static void put8(int v) { put(&file, 0, 1, (uint32_t)v); }
+static void put16(int v) { put(&file, 0, 2, (uint32_t)v); }
+static void put32(uint32_t v) { put(&file, 0, 4, v); }
+
+/* What the pictures below show: red, green, blue of pixel x of row y. Grey pixels
+   are the red of these; pictures of few colours take the colour number x + 2 y. */
+enum { PIC_H = 3, PIC_W = 5 };
+static int shown(int c, int y, int x) { return (40 * x + 70 * y + 90 * c + 3) % 256; }
+static int colour(int c, int i) { return (57 * i + 101 * c + 9) % 256; }
+
+/* Is `file` read, whatever its name, as the pixels that want(c, y, x) tells? */
+static void reads(const char *what, int (*want)(int, int, int)) {
+  uint8_t *pixels;
+  int h, w, wrong = 0;
+  if (!CHECK(!vit_image_load(write_file("made.txt", file.at, file.size), 3, &pixels, &h,
+                             &w),
+             "%s: %s", what, vit_error()))
+    return;
+  if (CHECK(h == PIC_H && w == PIC_W, "%s: %d x %d", what, h, w))
+    for (int i = 0; i < 3 * h * w; i++)
+      wrong += pixels[i] != want(i / (h * w), i / w % h, i % w);
+  CHECK(!wrong, "%s: %d values are wrong, the first pixel is %d %d %d", what, wrong,
+        pixels[0], pixels[h * w], pixels[2 * h * w]);
+  vit_image_free(pixels);
+  no_leak(what);
+}
+
+/* Is the beginning of it, however long, refused with a whole sentence? */
+static void cuts_are_refused(const char *what) {
+  const size_t whole = file.size;
+  for (file.size = 0; file.size < whole; file.size++) {
+    uint8_t *pixels;
+    int h, w;
+    const vit_result r = vit_image_load(write_file("cut.txt", file.at, file.size), 3,
+                                        &pixels, &h, &w);
+    CHECK(r == VIT_ERR_FORMAT && !pixels && !strstr(vit_error(), "()"),
+          "%s, %d of %d bytes: %d, %s", what, (int)file.size, (int)whole, (int)r,
+          vit_error());
+    if (!r) vit_image_free(pixels);
+  }
+  no_leak(what);
+}
+
+/* Is it refused because of `reason`? */
+static void refused(const char *reason) {
+  char sentence[300];
+  snprintf(sentence, sizeof sentence, "cannot read %%s as a picture (%s); remove it, or get "
+                                      "it as a PNG or JPEG", reason);
+  image_fails(write_file("refused.txt", file.at, file.size), VIT_ERR_FORMAT, sentence);
+}
+
+static int of_palette(int c, int y, int x) { return colour(c, x + 2 * y); }
+static int of_palette2(int c, int y, int x) { return colour(c, (x + 2 * y) % 2); }
+static int of_grey(int c, int y, int x) { return shown(0 * c, y, x); }
+
+/* CRC-32 from its definition, bit by bit. */
+static uint32_t crc_of(const unsigned char *p, size_t n) {
+  uint32_t crc = 0xFFFFFFFFu;
+  for (size_t i = 0; i < n; i++) {
+    crc ^= p[i];
+    for (int bit = 0; bit < 8; bit++) crc = crc >> 1 ^ (crc & 1 ? 0xEDB88320u : 0);
+  }
+  return ~crc;
+}
+
+static void png_chunk(const char *name, const unsigned char *data, size_t n) {
+  put(&file, 1, 4, (uint32_t)n);
+  put_text(name);
+  memcpy(file.at + file.size, data, n);
+  file.size += n;
+  put(&file, 1, 4, crc_of(file.at + file.size - n - 4, n + 4));
+}
+
+static void make_png(void) {
+  unsigned char rows[PIC_H * (1 + 3 * PIC_W)], *p = rows;
+  bytes part;
+  uint32_t a = 1, b = 0;
+  for (int y = 0; y < PIC_H; y++) {
+    *p++ = 0; /* no filter */
+    for (int i = 0; i < 3 * PIC_W; i++) *p++ = (unsigned char)shown(i % 3, y, i / 3);
+  }
+  file.size = part.size = 0;
+  put_text("\x89PNG\r\n\x1A\n");
+  put(&part, 1, 4, PIC_W), put(&part, 1, 4, PIC_H), put(&part, 1, 4, 0x08020000u);
+  put(&part, 1, 1, 0);
+  png_chunk("IHDR", part.at, part.size);
+  png_chunk("tEXt", (const unsigned char *)"Title\0made", 10);
+  part.size = 0;
+  put(&part, 1, 3, 0x780101), put(&part, 0, 2, sizeof rows); /* stored */
+  put(&part, 0, 2, 0xFFFF - sizeof rows);
+  memcpy(part.at + part.size, rows, sizeof rows);
+  part.size += sizeof rows;
+  for (size_t i = 0; i < sizeof rows; i++) a = (a + rows[i]) % 65521, b = (b + a) % 65521;
+  put(&part, 1, 2, b), put(&part, 1, 2, a);
+  png_chunk("IDAT", part.at, part.size / 2);
+  png_chunk("IDAT", part.at + part.size / 2, part.size - part.size / 2);
+  png_chunk("IEND", part.at, 0);
+}
+
+/* A single bit that is wrong, wherever it is: pixels, lengths, names, checksums. */
+static void test_png(void) {
+  make_png();
+  reads("PNG", shown);
+  cuts_are_refused("PNG");
+  for (size_t bit = 0; bit < 8 * file.size; bit++) {
+    uint8_t *pixels;
+    int h, w;
+    file.at[bit / 8] ^= (unsigned char)(1 << bit % 8);
+    CHECK(vit_image_load(write_file("bit.png", file.at, file.size), 3, &pixels, &h, &w) ==
+              VIT_ERR_FORMAT,
+          "bit %d of byte %d may be wrong", (int)(bit % 8), (int)(bit / 8));
+    vit_image_free(pixels);
+    file.at[bit / 8] ^= (unsigned char)(1 << bit % 8);
+  }
+  file.at[60] ^= 1; /* in the text */
+  refused("a checksum in it is wrong");
+  make_png();
+  put_text("what follows the end is not looked at");
+  reads("PNG", shown);
+  no_leak("PNG");
+}
+
+/* os2: the old header, palettes of 3 bytes a colour. */
+static void make_bmp(int bits, int os2, int top_first, int colours) {
+  const int head = 14 + (os2 ? 12 : 40), start = head + colours * (os2 ? 3 : 4);
+  file.size = 0;
+  put_text("BM");
+  put32(0), put32(0), put32((uint32_t)start), put32(os2 ? 12 : 40);
+  if (os2)
+    put16(PIC_W), put16(PIC_H);
+  else
+    put32(PIC_W), put32(top_first ? 0u - PIC_H : PIC_H);
+  put16(1), put16(bits);
+  for (int i = 0; !os2 && i < 6; i++) put32(i == 4 ? (uint32_t)colours : 0);
+  for (int i = 0; i < colours; i++) {
+    for (int c = 2; c >= 0; c--) put8(colour(c, i));
+    if (!os2) put8(0);
+  }
+  for (int row = 0; row < PIC_H; row++) {
+    const int y = top_first ? row : PIC_H - 1 - row;
+    int byte = 0, used = 0;
+    for (int x = 0; x < PIC_W; x++) {
+      if (bits >= 24) {
+        for (int c = 2; c >= 0; c--) put8(shown(c, y, x));
+        if (bits == 32) put8(255);
+      } else { /* the number of a colour, the first pixel in the upper bits */
+        byte = byte << bits | ((x + 2 * y) & ((1 << bits) - 1));
+        used += bits;
+        if (used == 8) put8(byte), byte = used = 0;
+      }
+    }
+    if (used) put8(byte << (8 - used));
+    while ((file.size - (size_t)start) % 4) put8(0);
+  }
+}
+
+static void test_bmp(void) {
+  for (int top_first = 0; top_first < 2; top_first++) {
+    static const struct { int bits, colours; } kinds[] = {
+        {1, 2}, {4, 16}, {4, 9}, {8, 256}, {8, 9}, {24, 0}, {32, 0}};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+      char what[40];
+      const int bits = kinds[i].bits;
+      snprintf(what, sizeof what, "BMP of %d bits", bits);
+      make_bmp(bits, 0, top_first, kinds[i].colours);
+      reads(what, bits >= 24 ? shown : bits == 1 ? of_palette2 : of_palette);
+      cuts_are_refused(what);
+    }
+  }
+  make_bmp(24, 1, 0, 0);
+  reads("BMP of OS/2", shown);
+  cuts_are_refused("BMP of OS/2");
+  for (int bits = 1; bits <= 8; bits += bits == 1 ? 3 : 4) {
+    make_bmp(bits, 1, 0, 1 << bits);
+    refused("a palette of OS/2 in it");
+  }
+  make_bmp(8, 0, 0, 0);
+  refused("its palette is missing");
+  make_bmp(24, 0, 0, 0);
+  file.at[18] = 0; /* the width */
+  refused("it has no pixels");
+}
+
+static void test_pnm(void) {
+  static const int largest[] = {0, 1, 15, 127, 254, 256, 1023, 65535, 255 + 65536};
+  for (int colours = 0; colours < 2; colours++)
+    for (int notes = 0; notes < 2; notes++) {
+      file.size = 0;
+      put_text(colours ? "P6" : "P5");
+      put_text(notes ? "# 7 7 #\r\n\t 5 # wide\n#\n#\n3\v255" : " 5 3\n0255");
+      put8('\n');
+      for (int i = 0; i < PIC_H * PIC_W; i++)
+        for (int c = 0; c < (colours ? 3 : 1); c++)
+          put8(shown(c, i / PIC_W, i % PIC_W));
+      reads("PNM", colours ? shown : of_grey);
+      cuts_are_refused("PNM");
+    }
+  for (size_t i = 0; i < sizeof largest / sizeof *largest; i++) {
+    char head[40];
+    snprintf(head, sizeof head, "P5\n2 1\n%d\n", largest[i]);
+    file.size = 0;
+    put_text(head);
+    put32(0x01020304);
+    refused("its largest value is not 255");
+  }
+  file.size = 0; /* more than stb_image reads at a time */
+  put_text("P6\n20 20\n255\n");
+  for (int i = 0; i < 1200; i++) put8(i % 251);
+  cuts_are_refused("a larger PNM");
+  file.size = 0;
+  put_text("P6\n0 3\n255\nabc");
+  refused("it has no pixels");
+}
+
+/* kind as in the header: 1 palette, 2 colours, 3 grey; 8 more: in packets. */
+static void make_tga(int kind, int bits, int how, int palette_bits) {
+  const int packed = kind > 8, start = how & 1 ? 7 : 0;
+  int pixels = 0;
+  file.size = 0;
+  put8(4), put8(kind % 8 == 1), put8(kind);
+  put16(start), put16(kind % 8 == 1 ? 9 : 0), put8(palette_bits);
+  put16(0), put16(0), put16(PIC_W), put16(PIC_H);
+  put8(bits), put8(how & ~1);
+  put_text("text");
+  for (int i = 0; i < (kind % 8 == 1 ? 9 : 0); i++) {
+    for (int c = 2; c >= 0; c--) put8(colour(c, i));
+    if (palette_bits == 32) put8(255);
+  }
+  for (int row = 0; row < PIC_H; row++)
+    for (int x = 0; x < PIC_W; x++, pixels++) {
+      const int y = how & 0x20 ? row : PIC_H - 1 - row;
+      if (packed && pixels % 6 == 0) put8(0x80); /* one pixel, once */
+      if (packed && pixels % 6 == 1) put8(4);    /* five as they are, or fewer */
+      if (kind % 8 == 1)
+        put(&file, 0, bits / 8, (uint32_t)(x + 2 * y));
+      else if (kind % 8 == 3)
+        put8(shown(0, y, x));
+      else
+        for (int c = 2; c >= 0; c--) put8(shown(c, y, x));
+      if (bits == 32) put8(255);
+    }
+  if (packed) /* the last packet is full */
+    for (; pixels % 6 != 0; pixels++) put(&file, 0, bits / 8, 0);
+}
+
+static int tga_repeated(int c, int y, int x) { return shown(c, 0 * y, 0 * x); }
+
+static void test_tga(void) {
+  static const struct { int kind, bits, palette_bits; } kinds[] = {
+      {1, 8, 24}, {1, 16, 24}, {1, 8, 32}, {2, 24, 0}, {2, 32, 0}, {3, 8, 0}};
+  for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+    for (int packed = 0; packed < 2; packed++)
+      for (int how = 0; how < 4; how++) {
+        const int kind = kinds[i].kind + 8 * packed;
+        char what[60];
+        snprintf(what, sizeof what, "TGA of kind %d, %d bits", kind, kinds[i].bits);
+        make_tga(kind, kinds[i].bits, 0x20 * (how & 1) | 0x10 * (how >> 1),
+                 kinds[i].palette_bits);
+        if (how >> 1) {
+          refused("its rows run from right to left");
+          continue;
+        }
+        reads(what, kinds[i].kind == 1 ? of_palette : kinds[i].kind == 2 ? shown : of_grey);
+        if (packed) file.size -= 3 * (size_t)(kinds[i].bits / 8); /* the last packet's rest */
+        cuts_are_refused(what);
+      }
+  make_tga(1, 8, 0x21, 24);
+  refused("a gap in its palette");
+  make_tga(2, 24, 0x20, 0); /* one packet for all */
+  file.at[2] = 10;
+  file.size = 22;
+  put8(0x80 + PIC_H * PIC_W - 1);
+  for (int c = 2; c >= 0; c--) put8(shown(c, 0, 0));
+  reads("TGA of one packet", tga_repeated);
+  cuts_are_refused("TGA of one packet");
+}
+
+/* Codes of 5 bits, for 16 colours, with a clear code in front of each. */
+static void gif_image(int local, int shift) {
+  uint32_t bits = 0;
+  int used = 0, count = 0;
+  bytes data;
+  data.size = 0;
+  put8(0x2C), put16(0), put16(0), put16(PIC_W), put16(PIC_H), put8(local ? 0x83 : 0);
+  for (int i = 0; local && i < 16; i++)
+    for (int c = 0; c < 3; c++) put8(colour(c, i));
+  put8(4);
+  for (int i = 0; i <= 2 * PIC_H * PIC_W; i++) {
+    const int pixel = i / 2 % PIC_W + 2 * (i / 2 / PIC_W) + shift;
+    const int code = i == 2 * PIC_H * PIC_W ? 17 : i % 2 ? pixel : 16;
+    bits |= (uint32_t)code << used;
+    for (used += 5; used >= 8; used -= 8, bits >>= 8) put(&data, 0, 1, bits & 255);
+  }
+  if (used) put(&data, 0, 1, bits & 255);
+  for (size_t at = 0; at < data.size; at += (size_t)count) { /* in two blocks */
+    count = at ? (int)(data.size - at) : 7;
+    put8(count);
+    memcpy(file.at + file.size, data.at + at, (size_t)count);
+    file.size += (size_t)count;
+  }
+  put8(0);
+}
+
+static void gif_start(int colours) {
+  file.size = 0;
+  put_text("GIF89a");
+  put16(PIC_W), put16(PIC_H), put8(colours ? 0x83 : 0), put8(0), put8(0);
+  for (int i = 0; i < (colours ? 16 : 0); i++)
+    for (int c = 0; c < 3; c++) put8(colour(c, i));
+}
+
+static void test_gif(void) {
+  for (int kind = 0; kind < 4; kind++) {
+    const int local = kind % 2, frames = 1 + kind / 2;
+    gif_start(!local);
+    put8(0x21), put8(0xFE), put8(3), put_text(";,!"), put8(1), put_text("!"), put8(0);
+    for (int f = 0; f < frames; f++) {
+      put8(0x21), put8(0xF9), put8(4), put32(0), put8(0);
+      gif_image(local, f);
+    }
+    put8(0x3B);
+    reads("GIF", of_palette);
+    cuts_are_refused("GIF");
+  }
+  { /* whatever its name, among others of a folder */
+    vit_folder_config c = vit_folder_defaults();
+    vit_dataset d;
+    c.height = c.width = 3;
+    folder_of("names");
+    folder_of("names/a");
+    folder_of("names/b");
+    write_file("names/a/x.jpg", file.at, file.size);
+    write_file("names/b/x", file.at, file.size);
+    if (CHECK(!vit_dataset_folder(&d, path_of("names"), &c), "%s", vit_error()))
+      vit_dataset_free(&d);
+  }
+  gif_start(1);
+  put8(0x3B); /* no image at all */
+  refused("damaged");
+  gif_start(1);
+  put8('?'), put8(0x3B);
+  refused("an unknown block in it");
+}
+
+/* A JPEG of one colour whose components all have 8 x 8 pixels: DC codes of 4 bits,
+   of AC the end of a block alone. dc is what the pixels are more than 128. */
+enum { HAS_DQT = 1, HAS_DC = 2, HAS_AC = 4, HAS_ALL = 7 };
+static void make_jpeg(const int *dc, int parts, int scanned, int adobe, int has) {
+  uint32_t bits = 0;
+  int used = 0;
+  file.size = 0;
+  put(&file, 1, 2, 0xFFD8);
+  if (adobe >= 0) {
+    put(&file, 1, 4, 0xFFEE000E);
+    put_text("Adobe");
+    put(&file, 1, 3, 100), put(&file, 1, 3, 0), put8(adobe);
+  }
+  if (has & HAS_DQT) {
+    put(&file, 1, 4, 0xFFDB0043), put8(0);
+    for (int i = 0; i < 64; i++) put8(8);
+  }
+  put(&file, 1, 4, 0xFFC00000u + 8u + 3u * (unsigned)parts);
+  put8(8), put(&file, 1, 2, 8), put(&file, 1, 2, 8), put8(parts);
+  for (int i = 0; i < parts; i++) put8(1 + i), put8(0x11), put8(0);
+  if (has & HAS_DC) {
+    put(&file, 1, 4, 0xFFC4001F), put8(0);
+    for (int i = 1; i <= 16; i++) put8(i == 4 ? 12 : 0);
+    for (int i = 0; i < 12; i++) put8(i);
+  }
+  if (has & HAS_AC) {
+    put(&file, 1, 4, 0xFFC40014), put8(0x10);
+    for (int i = 1; i <= 16; i++) put8(i == 1);
+    put8(0);
+  }
+  put(&file, 1, 4, 0xFFDA0000u + 6u + 2u * (unsigned)scanned), put8(scanned);
+  for (int i = 0; i < scanned; i++) put8(1 + i), put8(0);
+  put8(0), put8(63), put8(0);
+  for (int i = 0; i < scanned; i++) { /* category, value, end of block */
+    int size = 0;
+    while (abs(dc[i]) >> size) size++;
+    bits = bits << (5 + size) | (uint32_t)size << (1 + size) |
+           ((uint32_t)(dc[i] < 0 ? dc[i] + (1 << size) - 1 : dc[i]) << 1);
+    for (used += 5 + size; used >= 8; used -= 8) put8((int)(bits >> (used - 8) & 255));
+  }
+  if (used) put8((int)(bits << (8 - used) & 255) | ((1 << (8 - used)) - 1));
+  put(&file, 1, 2, 0xFFD9);
+}
+
+/* The file's AC table becomes one with counts[16] codes; all stand for "end". */
+static void other_codes(const int *counts) {
+  static const int dc[1] = {50};
+  bytes whole;
+  size_t at = 2 + 69 + 13 + 33;
+  int codes = 0;
+  for (int i = 0; i < 16; i++) codes += counts[i];
+  make_jpeg(dc, 1, 1, -1, HAS_ALL);
+  whole = file;
+  file.size = at;
+  put(&file, 1, 4, 0xFFC40000u + 19u + (unsigned)codes), put8(0x10);
+  for (int i = 0; i < 16; i++) put8(counts[i]);
+  for (int i = 0; i < codes; i++) put8(0);
+  at += 22;
+  memcpy(file.at + file.size, whole.at + at, whole.size - at);
+  file.size += whole.size - at;
+}
+
+static void jpeg_is(const char *what, int r, int g, int b) {
+  uint8_t *pixels;
+  int h, w;
+  if (!CHECK(!vit_image_load(write_file("made.jpg", file.at, file.size), 3, &pixels, &h,
+                             &w),
+             "%s: %s", what, vit_error()))
+    return;
+  for (int i = 0; i < 64; i++)
+    CHECK(abs(pixels[i] - r) < 2 && abs(pixels[64 + i] - g) < 2 &&
+              abs(pixels[128 + i] - b) < 2,
+          "%s: %d %d %d", what, pixels[i], pixels[64 + i], pixels[128 + i]);
+  vit_image_free(pixels);
+  no_leak(what);
+}
+
+static void test_jpeg(void) {
+  const int dc[4] = {-100, 30, 100, 90}, grey = 50; /* 28, 158, 228, 218; 178 */
+  make_jpeg(dc, 1, 1, -1, HAS_ALL);
+  jpeg_is("grey JPEG", 28, 28, 28);
+  cuts_are_refused("JPEG");
+  make_jpeg(dc, 3, 3, 0, HAS_ALL);
+  jpeg_is("RGB JPEG", 28, 158, 228);
+  make_jpeg(dc, 4, 4, 0, HAS_ALL); /* Adobe counts the white: C * K / 255 */
+  jpeg_is("CMYK JPEG", 28 * 218 / 255, 158 * 218 / 255, 228 * 218 / 255);
+  for (int adobe = -1; adobe <= 3; adobe += adobe < 0 ? 2 : 2) {
+    make_jpeg(dc, 4, 4, adobe, HAS_ALL);
+    refused("four inks, but no marker of Adobe's that says how they count");
+  }
+  make_jpeg(dc, 3, 2, -1, HAS_ALL);
+  refused("one of its colours is missing");
+  make_jpeg(&grey, 1, 1, -1, HAS_ALL);
+  file.at[72] = 0xC2; /* progressive, the DC of all */
+  file.at[147] = 0;
+  jpeg_is("progressive JPEG", 178, 178, 178);
+  file.at[148] = 0x10; /* only the last bit of it */
+  refused("one of its colours is missing");
+  for (int missing = 1; missing < HAS_ALL; missing *= 2) {
+    make_jpeg(dc, 3, 3, -1, HAS_ALL - missing);
+    refused("a table in it is missing");
+  }
+}
+
+static void test_jpeg_codes(void) {
+  { /* as many as there is room for */
+    const int counts[16] = {1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255};
+    other_codes(counts);
+    jpeg_is("256 codes", 178, 178, 178);
+  }
+  { /* one more */
+    const int counts[16] = {1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 255};
+    other_codes(counts);
+    refused("a table in it is damaged");
+  }
+  { /* far more */
+    const int counts[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 255, 255};
+    other_codes(counts);
+    refused("a table in it is damaged");
+  }
+  { /* more than their length has */
+    const int counts[16] = {1, 1, 3};
+    other_codes(counts);
+    refused("a table in it is damaged");
+  }
+  { /* 256 short ones: stb_image takes the last for none */
+    const int counts[16] = {0, 0, 0, 0, 0, 0, 0, 255, 1};
+    other_codes(counts);
+    refused("a table in it is damaged");
+  }
+  { /* a table that is longer than its segment */
+    const int counts[16] = {1, 1, 1};
+    other_codes(counts);
+    file.at[2 + 69 + 13 + 33 + 3]--;
+    refused("a table in it is damaged");
   }
 }
 
@@ -600,6 +1089,15 @@ static void test_folder(void) {
   snprintf(want, sizeof want, "photos, 5 images of 5 x 4 x 1 in 3 classes, %s", dir);
   CHECK(!strcmp(d.source, want), "%s", d.source);
   vit_dataset_free(&d);
+
+  folder_of("photos/a"); /* before "a dog", though '/' comes after ' ' */
+  picture("grey.png", "photos/a/1");
+  CHECK(!vit_dataset_folder(&d, dir, &c) && d.count == 6 && !strcmp(vit_class_name(&d, 1), "a") &&
+            !strcmp(vit_class_name(&d, 2), "a dog") && !memcmp(d.labels, "\0\1\2\2\3\3", 6),
+        "%d images, class 1 is %s", d.count, vit_class_name(&d, 1));
+  vit_dataset_free(&d);
+  remove(path_of("photos/a/1"));
+  remove(path_of("photos/a"));
 
   c.skipped = NULL;
   c.height = c.width = 6; /* larger than some */
@@ -919,6 +1417,13 @@ int main(void) {
   RUN(test_exif_bounds);
   RUN(test_picture_errors);
   RUN(test_picture_fuzz);
+  RUN(test_png);
+  RUN(test_bmp);
+  RUN(test_pnm);
+  RUN(test_tga);
+  RUN(test_gif);
+  RUN(test_jpeg);
+  RUN(test_jpeg_codes);
   RUN(test_picture_no_memory);
   RUN(test_crop);
   RUN(test_folder);

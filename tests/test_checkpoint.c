@@ -25,6 +25,7 @@ static struct lconv *test_localeconv(void) { /* a comma, also where no such loca
 #define localeconv test_localeconv
 #include "files.h"
 #include "changed.h"
+#include "fixtures/old_run.h"
 
 /* A kill needs no disk, and a disk is slow: flushing is counted, or fails. */
 static struct { int calls, fail_at; } flush;
@@ -73,14 +74,14 @@ static int same_file(const char *a, const char *b) {
   return same;
 }
 static const char *const run_files[] = {"last.safetensors", "best.safetensors",
-                                        "history.csv"};
+                                        "history.csv", "lock"};
 static void in_folder(char path[300], const char *dir, const char *name) {
   snprintf(path, 300, "%s/%s", dir, name);
 }
 /* Remove what a run wrote into DIR, and DIR. */
 static void clear(const char *dir) {
   char path[300];
-  for (int i = 0; i < 3; i++) {
+  for (int i = 0; i < 4; i++) {
     in_folder(path, dir, run_files[i]);
     remove(path);
     rests(path, 1);
@@ -1352,6 +1353,48 @@ static void test_another_recipe(void) {
   no_leak("another recipe");
 }
 
+/* An augmentation of one's own is compared by its name. */
+static void own_image(float *out, const vit_dataset *d, int index, const vit_augment *a, vit_rng *rng,
+                      float *scratch) {
+  vit_augment_image(out, d, index, a, rng, scratch);
+  out[0] = *(const float *)a->user;
+}
+
+static void test_own_augmentation(void) {
+  static const char *const names[] = {"", "own 1", "own 2"};
+  static const char *const shown[] = {"not there", "own 1", "own 2"};
+  const char *dir = path_of("own");
+  float grey[2] = {0.25f, 0.5f};
+  char want[500], path[300];
+  in_folder(path, dir, "last.safetensors");
+  for (int first = 0; first < 3; first++)
+    for (int then = 0; then < 3; then++)
+      for (int i = 0; i < 2; i++) {
+        const int k = i ? then : first;
+        vit_fit_config f = recipe(3, dir);
+        stopper s = {0, 2};
+        outcome o;
+        f.resume = i;
+        f.callback = stop;
+        f.user = &s;
+        f.augment.image = k ? own_image : NULL;
+        f.augment.user = grey;
+        f.augment.name = names[k];
+        start(&o, &f, 3, 1, 1);
+        snprintf(want, sizeof want,
+                 "cannot resume from %s: its augment.image is %s, here it is %s; use the settings and "
+                 "images that it was made with, or another folder",
+                 path, shown[first], shown[then]);
+        if (i && first != then)
+          fails(o.result, VIT_ERR_CONFIG, want, "");
+        else
+          CHECK(o.result == VIT_STOPPED, "%s", vit_error());
+        outcome_free(&o);
+      }
+  clear(dir);
+  no_leak("own augmentation");
+}
+
 /* As many images as before, in colour, but others. */
 static void test_other_images(void) {
   static const struct { const char *key; int of_val, pixel, label, mean, std; } other[] = {
@@ -1408,6 +1451,7 @@ static void test_comma(void) {
   CHECK(!exists(path), "a file is left");
   fails(vit_config_set(&c, "norm_eps", "0.1"), VIT_ERR_CONFIG, sentence, "");
   fails(vit_history_write(&h, path), VIT_ERR_CONFIG, sentence, "");
+  fails(vit_history_read(&h, path), VIT_ERR_CONFIG, sentence, "");
   fails(vit_plot_begin(&p, folder, "comma", 9, 9), VIT_ERR_CONFIG, sentence, "");
   fails(vit_fit_check(&f), VIT_ERR_CONFIG, sentence, "");
   comma_point[0] = '.';
@@ -1533,6 +1577,23 @@ static void test_wrong_numbers(void) {
     memcpy(whole.at + at, bad[i].key, n);
   }
   CHECK(!resume_from(dir, whole.at, whole.size), "%s", vit_error());
+  for (int i = 0; i < 4; i++) { /* and what is no number at all */
+    static const char *const names[] = {"training.average", "training.best", "training.second_moment",
+                                        "head.bias"};
+    const float none = i % 2 ? (float)INFINITY : (float)NAN;
+    char was[4];
+    vit_safetensors f;
+    vit_safetensor t;
+    size_t at;
+    CHECK(!vit_safetensors_open(&f, path) && !vit_safetensors_find(&f, names[i], &t), "%s", vit_error());
+    at = (size_t)((const unsigned char *)t.data - f.bytes) + 4;
+    vit_safetensors_close(&f);
+    memcpy(was, whole.at + at, 4);
+    memcpy(whole.at + at, &none, 4);
+    CHECK(resume_from(dir, whole.at, whole.size) == VIT_ERR_FORMAT && strstr(vit_error(), names[i]), "%s: %s",
+          names[i], vit_error());
+    memcpy(whole.at + at, was, 4);
+  }
   outcome_free(&o);
   free(whole.at);
   clear(dir);
@@ -1577,6 +1638,271 @@ static void test_resume_without_memory(void) {
   free(was.at);
   clear(dir);
   no_leak("resume without memory");
+}
+
+/* ---- one run at a time --------------------------------------------------- */
+
+#ifndef _WIN32
+/* A run in another program, which says so and then never ends. */
+static int hold_for_ever(const vit_progress *p, void *user) {
+  (void)p;
+  fclose(fopen((const char *)user, "w"));
+  for (;;) sleep_for(1000000);
+  return 0;
+}
+static void hold_in_child(const char *dir) {
+  vit_fit_config f = recipe(3, dir);
+  outcome o;
+  f.resume = 0;
+  f.callback = hold_for_ever;
+  f.user = (void *)(uintptr_t)path_of("holds");
+  start(&o, &f, 3, 5, 1);
+  _exit(1);
+}
+#endif
+
+static void test_one_run_at_a_time(void) {
+  static const char *const sentence =
+      "another training run is at work in %s; wait until it has ended, or choose another folder";
+  const char *dir = path_of("held"), *more = path_of("more");
+  vit_dataset d = pictures(IMAGES, 0);
+  vit_fit_config f = recipe(2, dir);
+  vit_history h, g;
+  vit_trainer t, u;
+  vit_model m;
+  outcome o;
+  make_model(&m, 1, 1);
+  CHECK(!vit_trainer_create(&t, &m, &f, &d, NULL, &h), "%s", vit_error());
+  for (int resume = 0; resume < 2; resume++) { /* in the same program */
+    f.resume = resume;
+    fails(vit_trainer_create(&u, &m, &f, &d, NULL, &g), VIT_ERR_FILE, sentence, dir);
+    vit_history_free(&g);
+    start(&o, &f, 2, 1, 1);
+    fails(o.result, VIT_ERR_FILE, sentence, dir);
+    outcome_free(&o);
+  }
+  f.dir = more; /* elsewhere it may */
+  CHECK(!vit_trainer_create(&u, &m, &f, &d, NULL, &g), "%s", vit_error());
+  vit_trainer_free(&u);
+  vit_history_free(&g);
+  CHECK(!vit_trainer_step(&t), "the first one is disturbed: %s", vit_error());
+  vit_trainer_free(&t);
+  vit_history_free(&h);
+  f.dir = dir;
+  start(&o, &f, 2, 1, 1);
+  CHECK(!o.result, "it has ended: %s", vit_error());
+  outcome_free(&o);
+  vit_model_free(&m);
+  clear(more);
+#ifndef _WIN32
+  { /* in another program, which is then killed */
+    const char *holds = path_of("holds");
+    int status;
+    pid_t child;
+    fflush(stdout);
+    child = fork();
+    if (child == 0) hold_in_child(dir);
+    for (int i = 0; i < 5000 && !exists(holds); i++) sleep_for(2000);
+    CHECK(exists(holds), "the other program does not train");
+    start(&o, &f, 2, 1, 1);
+    fails(o.result, VIT_ERR_FILE, sentence, dir);
+    outcome_free(&o);
+    kill(child, SIGKILL);
+    waitpid(child, &status, 0);
+    f.resume = 0;
+    start(&o, &f, 2, 1, 1);
+    CHECK(!o.result, "a killed run blocks: %s", vit_error());
+    outcome_free(&o);
+    remove(holds);
+  }
+#endif
+  clear(dir);
+  no_leak("one run at a time");
+}
+
+/* ---- histories ----------------------------------------------------------- */
+
+#define TITLE "epoch,train_loss,val_loss,val_accuracy,val_top5,rate,seconds\n"
+
+static void test_history_read(void) {
+  static const struct { const char *text; int line; } bad[] = {
+      {"", 1}, {"\n", 1}, {"epoch,train_loss\n", 1}, {"epoch,train_loss,val_loss,val_accuracy,val_top5,rate,seconds", 1},
+      {TITLE "1,2,3,0.5,1,0.1,9", 1}, {TITLE "\n", 2}, {TITLE "2,2,3,0.5,1,0.1,9\n", 2},
+      {TITLE "1,2,3,0.5,1,0.1\n", 2}, {TITLE "1,2,3,0.5,1,0.1,9,9\n", 2}, {TITLE "1,2,3,,1,0.1,9\n", 2},
+      {TITLE "1,2,3,x,1,0.1,9\n", 2}, {TITLE "1,2,3,0.5,1,0.1, 9\n", 2}, {TITLE "1,2,3,0.5,1,0.1,\n9\n", 2},
+      {TITLE "1,2,3,0.5,1,0.1,9\n1,2,3,0.5,1,0.1,9\n", 3}, {TITLE "1,2,3,0.5,1,0.1,9\n2,\n", 3},
+      {TITLE "1,2,3,0.5,1,0.1,9\n\n", 3}, {TITLE "1,inf,3,0.5,1,0.1,9\n", 2}, {TITLE "1,1e999,3,0.5,1,0.1,9\n", 2},
+      {TITLE "99999999999999999999,2,3,0.5,1,0.1,9\n", 2}, {TITLE "-1,2,3,0.5,1,0.1,9\n", 2},
+      {TITLE "1,2,3,0.5,1,0.1,9\n2,2,3,0.5,1,0.1,9\n3", 1}, {TITLE ",2,3,0.5,1,0.1,9\n", 2}};
+  const char *path = path_of("history.csv");
+  const int flips = test_quick() ? 2000 : 20000;
+  vit_epoch e[5];
+  vit_history h, g;
+  vit_rng rng = vit_rng_create(6, 0);
+  bytes whole;
+  char want[300];
+  memset(&h, 0, sizeof h);
+  h.epoch = e;
+  for (int epochs = 0; epochs <= 5; epochs++) {
+    h.epochs = epochs;
+    for (int i = 0; i < epochs; i++) {
+      e[i].train_loss = 0.1 * i + 1e-9;
+      e[i].val_loss = i == 2 ? 0.5 : 2.25;
+      e[i].val_accuracy = i < 2 ? 0.25 : 0.75;
+      e[i].val_top5 = 1;
+      e[i].rate = 1e-30;
+      e[i].seconds = 12345.5 * i;
+      if (epochs == 1) e[i].val_loss = e[i].val_accuracy = e[i].val_top5 = (double)NAN;
+    }
+    CHECK(!vit_history_write(&h, path) && !vit_history_read(&g, path), "%s", vit_error());
+    CHECK(g.epochs == epochs && g.best == (epochs == 1 ? 0 : epochs < 3 ? epochs > 0 : 3),
+          "%d epochs, best %d", g.epochs, g.best);
+    for (int i = 0; i < epochs * VIT__EPOCH_NUMBERS; i++) {
+      const double was = ((const double *)e)[i], is = ((const double *)g.epoch)[i];
+      CHECK(was != was ? is != is : fabs(is - was) <= 1e-8 * was, "number %d: %g, not %g", i, is, was);
+    }
+    vit_history_free(&g);
+  }
+  whole = read_bytes(path);
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+    write_bytes(path, bad[i].text, strlen(bad[i].text));
+    snprintf(want, sizeof want, "%s is not what vit_history_write writes: look at line %d", path, bad[i].line);
+    fails(vit_history_read(&g, path), VIT_ERR_FORMAT, want, "");
+    CHECK(!g.epoch && g.epochs == 0, "case %d leaves a history", (int)i);
+  }
+  for (size_t size = 0; size < whole.size; size++) { /* cut anywhere */
+    vit_result r;
+    write_bytes(path, whole.at, size);
+    r = vit_history_read(&g, path);
+    CHECK(size >= sizeof TITLE - 1 && whole.at[size - 1] == '\n' ? !r : r == VIT_ERR_FORMAT, "%d bytes: %s",
+          (int)size, vit_error());
+    vit_history_free(&g);
+  }
+  for (int i = 0; i < flips; i++) {
+    const uint32_t at = vit_random_below(&rng, (uint32_t)whole.size);
+    const unsigned char was = whole.at[at];
+    vit_result r;
+    whole.at[at] = (unsigned char)vit_random_below(&rng, 256);
+    write_bytes(path, whole.at, whole.size);
+    r = vit_history_read(&g, path);
+    CHECK(!r || r == VIT_ERR_FORMAT, "a changed byte: %s", vit_error());
+    vit_history_free(&g);
+    whole.at[at] = was;
+  }
+  for (heap.calls = 0, heap.fail_at = 1; heap.fail_at < 9; heap.fail_at++) {
+    write_bytes(path, whole.at, whole.size);
+    heap.calls = 0;
+    if (!vit_history_read(&g, path)) break;
+    CHECK(!strncmp(vit_error(), "out of memory", 13) && !g.epoch, "%s", vit_error());
+  }
+  CHECK(heap.fail_at == 3 && g.epochs == 5, "%d allocations", heap.fail_at - 1);
+  heap.fail_at = 0;
+  vit_history_free(&g);
+  free(whole.at);
+  remove(path);
+  fails(vit_history_read(&g, path), VIT_ERR_FILE, "cannot open %s: No such file or directory", path);
+  no_leak("histories");
+}
+
+/* ---- a run that an older vit.h began ------------------------------------- */
+
+static void old_start(outcome *o, const char *dir, int stop_at, uint64_t seed) {
+  static unsigned char pixels[OLD_IMAGES * 16], labels[OLD_IMAGES];
+  vit_dataset d = old_pictures(pixels, labels), held = d;
+  vit_config c = old_config();
+  vit_fit_config f = old_recipe(dir);
+  stopper s = {0, 0};
+  d.count = OLD_TRAIN;
+  held.count = OLD_IMAGES - OLD_TRAIN;
+  held.pixels += OLD_TRAIN * 16;
+  held.labels += OLD_TRAIN;
+  f.callback = stop;
+  f.user = &s;
+  s.stop_at = stop_at;
+  CHECK(!vit_model_create(&o->m, &c, seed), "%s", vit_error());
+  o->m.kernels = &vit_naive;
+  o->m.threads = 1;
+  o->result = vit_fit(&o->m, &f, &d, &held, &o->h);
+}
+
+/* It opens, under its fields' old names, and goes on. What has been computed is
+   there to the bit; what is still to come has the bits of a run that never stopped
+   where this compiler and its library gave the old one its bits, too. */
+static void test_old_run(void) {
+  enum { STOP = 4 * (OLD_TRAIN + 1) + 7 };
+  const char *old = "tests/fixtures/old_run.safetensors", *dir = path_of("old"), *quiet = path_of("quiet");
+  char path[300], want[100];
+  vit_safetensors f;
+  vit_safetensor w;
+  outcome whole, part, o;
+  vit_model m;
+  bytes file = read_bytes(old);
+  int same;
+  if (!CHECK(file.at != NULL, "no %s", old)) return;
+  CHECK(!vit_model_open(&m, old, NULL), "%s", vit_error());
+  CHECK(m.config.softmax_before_loss == 1 && m.config.block_drop == 0.125f, "its old names are lost");
+  CHECK(!vit_make_dir(dir), "%s", vit_error());
+  in_folder(path, dir, "last.safetensors");
+  write_bytes(path, file.at, file.size);
+  old_start(&part, quiet, STOP, 1);
+  CHECK(part.result == VIT_STOPPED, "%s", vit_error());
+  in_folder(path, quiet, "last.safetensors");
+  CHECK(!vit_safetensors_open(&f, path) && !vit_safetensors_find(&f, "head.weight", &w), "%s", vit_error());
+  same = !memcmp(w.data, m.params.head_w, w.count * sizeof(float));
+  vit_safetensors_close(&f);
+  outcome_free(&part);
+  clear(quiet);
+  old_start(&whole, quiet, 0, 1);
+  old_start(&o, dir, 0, 77);
+  CHECK(!o.result && !whole.result, "%s", vit_error());
+  CHECK(o.h.epochs == OLD_EPOCHS && whole.h.epochs == OLD_EPOCHS, "%d epochs", o.h.epochs);
+  if (same) {
+    same_history("an old run", &o.h, &whole.h);
+    CHECK_SAME_BITS("an old run", o.m.params.block, whole.m.params.block, o.m.params.count);
+  } else {
+    CHECK_CLOSE("an old run", o.m.params.block, whole.m.params.block, o.m.params.count, 0.2, 0.2);
+  }
+  CHECK(o.h.epoch[3].rate > 0.029 && o.h.epoch[4].rate < 0.022, "the plateau forgot that it lowered the rate");
+  snprintf(want, sizeof want, "unknown, naive %s", vit_simd_name());
+  CHECK(!strcmp(o.h.kernels, want) && !strcmp(whole.h.kernels, want + 9), "kernels: %s", o.h.kernels);
+  if (getenv("VIT_TEST_VERBOSE")) printf(" %s bits", same ? "the same" : "other");
+  vit_model_free(&m);
+  outcome_free(&o);
+  outcome_free(&whole);
+  free(file.at);
+  clear(dir);
+  clear(quiet);
+  no_leak("an old run");
+}
+
+/* A run that goes on with other kernels says so, for good. */
+static void test_other_kernels(void) {
+  const char *dir = path_of("kernels");
+  const vit_kernels *const tables[] = {&vit_naive, &vit_naive, vit_best_kernels(), vit_best_kernels(), &vit_naive};
+  char want[200] = "", path[300];
+  vit_safetensors f;
+  if (vit_best_kernels() == &vit_naive) SKIP("there is one table");
+  for (int i = 0; i < 5; i++) {
+    vit_dataset d = pictures(IMAGES, 0);
+    vit_fit_config c = recipe(2, dir);
+    stopper s = {0, 3};
+    outcome o;
+    c.callback = stop;
+    c.user = &s;
+    make_model(&o.m, 1, 1);
+    o.m.kernels = tables[i];
+    CHECK(vit_fit(&o.m, &c, &d, NULL, &o.h) == VIT_STOPPED, "%s", vit_error());
+    if (i != 1 && i != 3)
+      snprintf(want + strlen(want), 80, "%s%s %s", i ? ", " : "", tables[i]->name, vit_simd_name());
+    CHECK(!strcmp(o.h.kernels, want), "kernels: %s, not %s", o.h.kernels, want);
+    in_folder(path, dir, "last.safetensors");
+    CHECK(!vit_safetensors_open(&f, path) && !strcmp(vit_safetensors_metadata(&f, "training.kernels"), want),
+          "the file does not say so");
+    vit_safetensors_close(&f);
+    outcome_free(&o);
+  }
+  clear(dir);
+  no_leak("other kernels");
 }
 
 /* ---- diverged ------------------------------------------------------------ */
@@ -1646,6 +1972,7 @@ int main(void) {
   if (vit_make_dir(folder)) return 1;
   RUN(test_killed_while_saving); /* first: OpenMP does not survive a fork */
   RUN(test_killed_while_training);
+  RUN(test_one_run_at_a_time);
   RUN(test_write_and_read);
   RUN(test_write_refuses);
   RUN(test_model_file);
@@ -1663,8 +1990,12 @@ int main(void) {
   RUN(test_resume);
   RUN(test_finished);
   RUN(test_another_recipe);
+  RUN(test_own_augmentation);
   RUN(test_other_images);
   RUN(test_comma);
+  RUN(test_history_read);
+  RUN(test_old_run);
+  RUN(test_other_kernels);
   RUN(test_broken_checkpoints);
   RUN(test_wrong_numbers);
   RUN(test_resume_without_memory);

@@ -856,16 +856,16 @@ static void test_resize(void) {
 static void test_resize_edges(void) {
   const uint8_t one[1] = {200}, line[5] = {0, 50, 100, 150, 200};
   uint8_t out[64];
-  CHECK(!vit_resize_bilinear(out, one, 1, 1, 8, 8), "%s", vit_error());
+  CHECK(!vit_resize(out, one, 1, 1, 1, 8, 8, VIT_BILINEAR), "%s", vit_error());
   for (int i = 0; i < 64; i++) CHECK(out[i] == 200, "pixel %d is %d", i, out[i]);
-  CHECK(!vit_resize_bilinear(out, line, 1, 5, 1, 1) && out[0] == 100, "mean %d", out[0]);
-  CHECK(!vit_resize_bilinear(out, line, 5, 1, 1, 1) && out[0] == 100, "mean %d", out[0]);
-  CHECK(!vit_resize_bilinear(out, line, 1, 5, 1, 5) && !memcmp(out, line, 5), "same size");
-  CHECK(vit_resize_bilinear(out, line, 1, 5, 1, 0) == VIT_ERR_CONFIG &&
+  CHECK(!vit_resize(out, line, 1, 1, 5, 1, 1, VIT_BILINEAR) && out[0] == 100, "mean %d", out[0]);
+  CHECK(!vit_resize(out, line, 1, 5, 1, 1, 1, VIT_BILINEAR) && out[0] == 100, "mean %d", out[0]);
+  CHECK(!vit_resize(out, line, 1, 1, 5, 1, 5, VIT_BILINEAR) && !memcmp(out, line, 5), "same size");
+  CHECK(vit_resize(out, line, 1, 1, 5, 1, 0, VIT_BILINEAR) == VIT_ERR_CONFIG &&
             strstr(vit_error(), "cannot resize 1 x 5 pixels to 1 x 0; sizes must be "
                                 "from 1 to "),
         "%s", vit_error());
-  CHECK(vit_resize_bilinear(out, line, -1, 5, 1, 3) == VIT_ERR_CONFIG, "size -1");
+  CHECK(vit_resize(out, line, 1, -1, 5, 1, 3, VIT_BILINEAR) == VIT_ERR_CONFIG, "size -1");
   no_leak("resize");
 }
 

@@ -248,7 +248,7 @@ static void compare_training(const char *which, vit_algorithm algorithm) {
         "%s", vit_error());
   for (int i = 0; i < fix.steps; i++) {
     double l = 0;
-    rate[i] = vit_schedule_rate(&schedule, i);
+    rate[i] = vit_schedule_rate(&schedule, NULL, i);
     vit_zero_gradients(&s);
     vit_forward(&m, &s, fix.images, fix.batch);
     vit_loss(&m, &s, fix.labels, fix.smoothing, &l);

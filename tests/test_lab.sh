@@ -29,12 +29,21 @@ at_least() {
   tell $? "wanted at least $1 %, $2 ends: $(tail -n 1 $2)"
 }
 
+# fits FILE...: what a program has printed keeps to 80 columns
+fits() {
+  [ -z "$(awk 'length > 80' "$@")" ]
+  tell $? "lines of more than 80 columns in $*: $(awk 'length > 80' "$@")"
+}
+
 build/digits $dir/digits --train 4000 --test 500 || exit 1
 quick="build/09_mnist --data $dir/digits --held 400 --epochs 2"
 
 # A short version of each recipe, with what it reaches.
 $quick --out $dir/a >$dir/log 2>&1
 at_least 60 $dir/log
+build/09_mnist --help >$dir/help
+build/12_photos --help >>$dir/help
+fits $dir/log $dir/help
 for name in curves confusion mistakes attention augmentation; do
   [ -s $dir/a/$name.gp ] && [ -s $dir/a/$name.dat ]
   tell $? "09 left no script or data of $name"
@@ -59,8 +68,10 @@ while kill -0 $pid 2>/dev/null && ! [ -s $dir/stopped/history.csv ]; do sleep 0.
 kill -INT $pid 2>/dev/null
 wait $pid
 status=$?
-[ $status = 130 ] && grep -q 'go on with: .*--resume' $dir/log
+# the command goes on in the next line after a backslash, as a shell reads it
+[ $status = 130 ] && tr -d '\\\n' <$dir/log | grep -q 'go on with: .*--resume'
 tell $? "Ctrl-C: exit $status, $(tail -n 2 $dir/log)"
+fits $dir/log
 $quick --out $dir/stopped --resume >$dir/log 2>&1
 tell $? "resume: $(tail -n 1 $dir/log)"
 same stopped "stopped and resumed"
@@ -81,6 +92,70 @@ cmp $dir/a/last.safetensors $dir/stopped/before-1/last.safetensors &&
 tell $? "a new run in the same folder: $(tail -n 2 $dir/log)"
 head -c 5000 $dir/a/last.safetensors >$dir/stopped/last.safetensors
 refuses 'last.safetensors' $quick --out $dir/stopped --resume
+
+# Two runs at once in one folder: the second is refused and disturbs nothing.
+$quick --epochs 1000 --out $dir/busy >$dir/log 2>&1 &
+pid=$!
+while kill -0 $pid 2>/dev/null && ! [ -s $dir/busy/history.csv ]; do sleep 0.05; done
+refuses 'another training run is at work in' $quick --out $dir/busy
+[ ! -e $dir/busy/before-1 ] && kill -0 $pid 2>/dev/null
+tell $? "a run that was refused disturbed the one at work: $(tail -n 2 $dir/log)"
+kill -INT $pid 2>/dev/null
+wait $pid
+
+# A run that other kernels go on with says so, in one place and once.
+sed 's/^#include "lab.h"/#define VIT_NO_SIMD\n&/' examples/09_mnist.c >$dir/naive.c
+if ${CC:-cc} -std=c99 -O2 -I examples $dir/naive.c -o $dir/naive -lm 2>$dir/err; then
+  mixed="--data $dir/digits --limit 600 --epochs 30 --preset tutorial --out $dir/mixed"
+  build/09_mnist $mixed >$dir/log 2>&1 &
+  pid=$!
+  while kill -0 $pid 2>/dev/null && ! [ -s $dir/mixed/history.csv ]; do sleep 0.02; done
+  kill -INT $pid 2>/dev/null
+  wait $pid
+  $dir/naive $mixed --resume >$dir/log2 2>&1
+  if grep -q 'kernels  *simd' $dir/log; then
+    [ "$(tr -s ' \n' ' ' <$dir/log2 | grep -c 'Its kernels: simd [^,]*, naive')" = 1 ]
+    tell $? "resumed by other kernels: $(sed -n '/Training$/,/epoch/p' $dir/log2)"
+  fi
+  ! grep -q 'Its kernels' $dir/log
+  tell $? "kernels that did not change are named: $(grep kernels $dir/log)"
+else
+  tell 1 "cannot compile 09 without SIMD: $(cat $dir/err)"
+fi
+
+# Finished runs side by side, judged or not, and what cannot be compared.
+compare="build/09_mnist --out $dir/compared --compare"
+$compare $dir/a $dir/best/ $dir/stopped >$dir/log 2>&1
+[ $? = 0 ] && [ -s $dir/compared/compare.gp ] && [ -s $dir/compared/compare.dat ] &&
+  [ "$(grep -Ec '^  (a|best) .* 2  .* %' $dir/log)" = 2 ] && grep -q '^  stopped  .* 1  .* -  ' $dir/log &&
+  ! grep -q 'test accuracy' $dir/log && ! ls $dir/compared/*.safetensors >/dev/null 2>&1
+tell $? "--compare: $(cat $dir/log)"
+fits $dir/log
+mkdir -p $dir/a2/best $dir/hostile $dir/empty
+cp $dir/a/history.csv $dir/a2/best
+build/12_photos --out $dir/compared --compare $dir/best $dir/a2/best >$dir/log 2>&1
+grep -q "^  $dir/a2/best " $dir/log
+tell $? "two folders of one name are not told apart: $(cat $dir/log)"
+refuses "$dir/nowhere/history.csv" $compare $dir/a $dir/nowhere
+printf 'epoch,train_loss\n1,%%n;rm -rf,"\n' >$dir/hostile/history.csv
+refuses "$dir/hostile/history.csv" $compare $dir/a $dir/hostile
+head -n 1 $dir/a/history.csv >$dir/empty/history.csv
+refuses "$dir/empty/history.csv .*epoch" $compare $dir/empty
+refuses 'at most 12' $compare $dir/a $dir/a $dir/a $dir/a $dir/a $dir/a $dir/a $dir/a $dir/a $dir/a $dir/a $dir/a $dir/a
+refuses 'compare needs a value' $compare
+
+# In a terminal of 40 columns: the line that comes and goes is cut, not wrapped, and
+# is nowhere longer than 80.
+if script -qec true /dev/null >/dev/null 2>&1; then
+  script -qec "stty cols 40; $quick --epochs 1 --out $dir/narrow" /dev/null >$dir/log 2>&1 </dev/null
+  tr '\r' '\n' <$dir/log | grep -a ' left' >$dir/left
+  [ -s $dir/left ] && ! grep -avq '^.\[K.*\[?7h' $dir/left &&
+    [ -z "$(sed 's/^.\[K//; s/.\[?7h.*//' $dir/left | awk 'length > 80')" ] && grep -aq '\[?7l' $dir/log
+  tell $? "progress in a narrow terminal: $(head -n 3 $dir/left | cat -v)"
+else
+  echo "skipped: a narrow terminal: there is no script(1) of util-linux"
+  skipped=$((skipped + 1))
+fi
 
 # No file may be larger than 5000 blocks, as if the disk were full: the old
 # run stays. (A block has 512 or 1024 bytes, the new one would have 6.5 MB.)
@@ -122,7 +197,8 @@ if grep -q 'without stb_image' $dir/log; then
   [ $failed = 0 ]
   exit
 fi
-grep -q 'skipped .*notes.txt' $dir/log && grep -q 'were enlarged' $dir/log && grep -q '^  digit_7' $dir/log
+fits $dir/log
+tr -s ' \n' ' ' <$dir/log | grep -q 'skipped .*notes.txt' && grep -q 'were enlarged' $dir/log && grep -q '^  digit_7' $dir/log
 tell $? "12 on a folder: $(tail -n 3 $dir/log)"
 at_least 8 $dir/log
 $photos --out $dir/q --threads 1 >$dir/log2 2>&1
@@ -148,7 +224,7 @@ if [ -f "$archive" ] && tar --version 2>/dev/null | grep -q GNU; then
   done
 else
   echo "skipped: the photo recipes: no $archive, or no GNU tar"
-  skipped=3
+  skipped=$((skipped + 3))
 fi
 
 mkdir -p $dir/bad/one/a && cp $dir/photos/digit_1/*.pgm $dir/bad/one/a

@@ -59,11 +59,39 @@ train="build/08_training --out $dir/08"
 
 $train --epochs 1 >$dir/log 2>&1 && tail -n 1 $dir/log | grep -Eq '^test accuracy [0-9]+\.[0-9][0-9] %$'
 tell $? "the last line of 08: $(tail -n 1 $dir/log)"
-left 08 curves attention confusion mistakes
+left 08 resize optimisers schedules curves attention confusion mistakes
+[ "$(grep -c '64 of 64 numbers are those of Pillow' $dir/log)" = 2 ]
+tell $? "08 does not resize as Pillow: $(grep Pillow $dir/log)"
+
+# The model that 08 leaves, opened again, is as right as 08 said.
+cat >$dir/open.c <<'END'
+#define VIT_IMPLEMENTATION
+#include "../../vit.h"
+int main(int argc, char **argv) {
+  vit_dataset about, test;
+  vit_model m;
+  double loss, accuracy;
+  if (argc < 2 || vit_model_open(&m, argv[1], &about) || vit_dataset_mnist(&test, NULL, VIT_TEST) ||
+      vit_dataset_resize(&test, about.height, about.width) ||
+      vit_evaluate(&m, &test, &loss, &accuracy, NULL, NULL, NULL))
+    return puts(vit_error()) < 0;
+  printf("test accuracy %.2f %%\n", 100 * accuracy);
+  return 0;
+}
+END
+${CC:-cc} -std=c99 -O1 $dir/open.c -o $dir/open -lm && $dir/open $dir/08/model.safetensors >$dir/opened &&
+  [ "$(cat $dir/opened)" = "$(tail -n 1 $dir/log)" ]
+tell $? "the model of 08, opened again: $(cat $dir/opened), and 08 said: $(tail -n 1 $dir/log)"
 cp $dir/log $dir/first
 $train --epochs 1 --threads 1 >$dir/log 2>&1
 [ "$(tail -n 1 $dir/log)" = "$(tail -n 1 $dir/first)" ]
 tell $? "08 gives another accuracy with one thread"
+$train --epochs 1 --model depth=1,patch_height=8,patch_width=8,softmax_before_loss=0,class_token=0,pool=1 \
+  >$dir/log 2>&1 && grep -q '16 patches, 1 block of 3 heads' $dir/log && ! grep -q 'cannot fall' $dir/log
+tell $? "08 with another model: $(tail -n 1 $dir/log)"
+build/08_training --help >>$dir/log
+[ -z "$(cat $dir/first $dir/log | awk 'length > 80')" ]
+tell $? "08 prints lines of more than 80 columns: $(cat $dir/first $dir/log | awk 'length > 80')"
 PATH=$dir $train --epochs 1 >$dir/log 2>&1 && grep -q 'gnuplot is missing' $dir/log
 tell $? "08 without gnuplot"
 
@@ -101,7 +129,10 @@ refuses 'needs a whole number' $train --epochs many
 refuses 'needs a value' $train --epochs
 refuses 'batch must be' $train --batch -3
 refuses 'lr must be' $train --lr -1
-refuses 'softmax or logits' $train --head none
+refuses 'softmax_before_loss' $train --model softmax_before_loss=2
+refuses 'wants name=value' $train --model depth
+refuses 'multiple of patch height' $train --model image_height=28
+refuses '10 classes and 1 channel' $train --model classes=5
 refuses 'threads must be from 0' $train --threads -1
 refuses 'naive or simd' $train --kernels fast
 refuses 'OUT_DIR\|cannot\|No such' build/digits $dir/no/such/folder

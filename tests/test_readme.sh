@@ -46,5 +46,35 @@ for table in config augment; do
     failed=$((failed + 1))
   fi
 done
+# The pieces of code compile: the first is a program (tests/compile.sh runs it),
+# the others are its neighbours: functions, and lines for inside of one.
+awk '/^```c$/ { n++; inside = 1; next } /^```/ { inside = 0 }
+     inside { print > ("'$dir'/piece" n ".c") }' README.md
+{
+  sed 's/int main(void)/int lab(void)/' $dir/piece1.c
+  cat $dir/piece2.c
+  echo 'int steps(vit_model model, vit_fit_config f, vit_dataset train, vit_dataset test, vit_history h) {'
+  cat $dir/piece3.c
+  echo 'return (int)r; }'
+  echo 'int packed(vit_model model, const float *image) {'
+  cat $dir/piece4.c
+  echo 'return best; }'
+  cat <<'END'
+int main(void) {
+  vit_config c = vit_config_tutorial();
+  vit_model m;
+  return vit_model_create(&m, &c, 1) || try_my_gelu(&m);
+}
+END
+} >$dir/pieces.c
+cp vit.h $dir
+if ${CC:-cc} -std=c99 -O1 -Wall -Wextra -Werror -Wno-unused-function $dir/pieces.c -o $dir/pieces -lm >$dir/log 2>&1 &&
+  $dir/pieces >>$dir/log 2>&1 && grep -q 'error of the gradients 0.00' $dir/log; then
+  passed=$((passed + 1))
+else
+  echo "README.md: its code does not compile, or is wrong:"
+  head -n 20 $dir/log
+  failed=$((failed + 1))
+fi
 echo "readme: $passed passed, $failed failed"
 [ $failed = 0 ]

@@ -399,7 +399,7 @@ static void measure_product(const shape *s, int form, int first) {
   p.w = bench_floats((size_t)s->out * (size_t)s->in);
   p.y = bench_floats((size_t)s->rows * (size_t)s->out);
   p.packed = NULL;
-  if (form == FORWARD && s->out % VIT_PANEL == 0) {
+  if (form == FORWARD && s->out % vit_panel() == 0) {
     p.packed = bench_floats((size_t)s->out * (size_t)s->in);
     vit_pack_linear(p.packed, p.w, s->in, s->out);
   }
