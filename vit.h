@@ -5487,7 +5487,7 @@ static void vit__warp(float *out, const uint8_t *pixels, const vit_dataset *d,
 }
 
 /* Images a and b exchange a box of a part `area` of each, its sides 1 : ratio,
-   anywhere; without b it becomes 0. Returns the part that the box really has. */
+   anywhere; without b it becomes 0. Returns the part that it really has. */
 static float vit__exchange(float *a, float *b, const vit_dataset *d,
     double area, double ratio, vit_rng *rng) {
   const int h = d->height, w = d->width;
