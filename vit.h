@@ -52,11 +52,11 @@
        >>02 tokens        class token and positions
        >>03 attention     softmax, scores, weighted values: one head
        >>04 heads         many heads from one fused projection, side by side
-       >>05 encoder       layer norm, GELU, dropout, residuals; the block
-       >>06 model         config, tensor table, memory plan, forward
+       >>05 encoder       layer norm, GELU, dropout, residuals; "-- the block"
+       >>06 model         config, tensor table, memory plan, "-- forward"
        >>07 gradients     the loss, backward through the model, gradient check
        >>08 training      optimisers and schedules
-       >>09 mnist         data, augmentation, batches, the loop, checkpoints
+       >>09 mnist         data, augmentation, the loop, "-- checkpoints"
        >>10 inside        pictures: plots through gnuplot
        >>11 speed         the matrix product, from registers to caches
        >>12 photos        resizing, CIFAR-10, pictures and folders of them
@@ -71,17 +71,18 @@
    matrix product: chapter 11.
 
    To add       write
-   a field      a line of VIT_CONFIG_FIELDS; nothing lists them again
-   a tensor     a line of VIT_TENSORS, and use it where the model runs
+   a field      a line of VIT_CONFIG_FIELDS; no other list repeats it
+   a tensor     a line of VIT_TENSORS; use it in the forward and the backward
    an activation   a line of VIT_ACTIVATIONS
    a kernel     a line of VIT_KERNELS, vit_naive_NAME and vit_simd_NAME
-   a dialect    a column of the SIMD vocabulary: a block of one-line functions
+   a dialect    one more block of words in "-- the SIMD vocabulary"
 
    Sizes have one letter each, everywhere:
        B images in a batch   N patches     T tokens (N, +1 with a class token)
        D model width         H heads       Dh width of one head   I = H * Dh
        M width of the MLP    K classes     L layers   C channels
-       PH x PW patch         rows: any number of rows, such as B * T
+       PH x PW patch         P = C * PH * PW   Q queries at a time
+       rows: any number of rows, such as B * T
 
    CONTRACTS
 
@@ -242,9 +243,9 @@ typedef struct {
   X(linear_backward_weight,                                                    \
       (float *dw, float *db, const float *dy, const float *x, int rows,        \
           int in, int out, int dy_stride))                                     \
-  X(tokens_forward, (float *x, const float *patches, const float *cls,         \
+  X(tokens_forward, (float *x, const float *embed, const float *cls,           \
                         const float *pos, int N, int D))                       \
-  X(tokens_backward, (float *dpatches, float *dcls, float *dpos,               \
+  X(tokens_backward, (float *dembed, float *dcls, float *dpos,                 \
                          const float *dx, int N, int D))                       \
   X(softmax_forward, (float *p, const float *s, int rows, int cols))           \
   X(softmax_backward,                                                          \
@@ -529,15 +530,15 @@ VIT_DEF void vit_model_free(vit_model *m);
 VIT_DEF int vit_model_threads(const vit_model *m);
 
 /* Activations, once: field, where, what there is one of it for, does it exist,
-   floats of one. BLOCK fields exist for each layer when training; when
-   inferring all layers share one. So do the heads' `attn`, Q queries at a time,
-   unless you ask to keep them. `grad` is 1 in training. The names are llm.c's
-   and timm's. */
+   floats of one. BLOCK fields exist for each layer when training, MODEL ones
+   once; when inferring all layers share one. So do the heads' `attn`, Q queries
+   at a time, unless you ask to keep them. `grad` is 1 in training. The names
+   are llm.c's and timm's. */
 #define VIT_ACTIVATIONS(X)                                                     \
-  X(patches, STEM, PATCH, 1, P)     /* pixels of each patch */                 \
-  X(patch_embed, STEM, PATCH, 1, D) /* projected patches */                    \
-  X(tokens, STEM, TOKEN, 1, D)      /* input of block 0 */                     \
-  X(norm1, BLOCK, TOKEN, 1, D)      /* layer norm 1 */                         \
+  X(patches, MODEL, PATCH, 1, P)     /* pixels of each patch */                \
+  X(patch_embed, MODEL, PATCH, 1, D) /* projected patches */                   \
+  X(tokens, MODEL, TOKEN, 1, D)      /* input of block 0 */                    \
+  X(norm1, BLOCK, TOKEN, 1, D)       /* layer norm 1 */                        \
   X(norm1_mean, BLOCK, TOKEN, 1, 1)                                            \
   X(norm1_rstd, BLOCK, TOKEN, 1, 1)                                            \
   X(qkv, BLOCK, TOKEN, 1, 3 * I) /* Q, K, V, each head-major */                \
@@ -547,37 +548,37 @@ VIT_DEF int vit_model_threads(const vit_model *m);
       T * T)                       /* with dropout */                          \
   X(atty, BLOCK, TOKEN, 1, I)      /* outputs of the heads */                  \
   X(residual2, BLOCK, TOKEN, 1, D) /* x + attention */                         \
-  X(norm2, BLOCK, TOKEN, 1, D)     /* layer norm 2 */                          \
+  X(norm2, BLOCK, TOKEN, c->norm == VIT_NORM_PRE, D) /* layer norm 2 */        \
   X(norm2_mean, BLOCK, TOKEN, 1, 1)                                            \
   X(norm2_rstd, BLOCK, TOKEN, 1, 1)                                            \
   X(fch, BLOCK, TOKEN, 1, M)                   /* MLP before GELU */           \
   X(fch_gelu, BLOCK, TOKEN, 1, M)              /* MLP after GELU */            \
   X(fcproj, BLOCK, TOKEN, c->mlp_last_gelu, D) /* before the last GELU */      \
   X(residual3, BLOCK, TOKEN, c->norm == VIT_NORM_POST, D) /* norm1 + MLP */    \
-  X(out, BLOCK, TOKEN, 1, D)             /* output of the block */             \
-  X(branch, STEM, TOKEN, 1, D)           /* scratch: a residual branch */      \
-  X(norm, STEM, TOKEN, c->final_norm, D) /* final layer norm */                \
-  X(norm_mean, STEM, TOKEN, c->final_norm, 1)                                  \
-  X(norm_rstd, STEM, TOKEN, c->final_norm, 1)                                  \
-  X(pooled, STEM, IMAGE, 1, D) /* what the head sees */                        \
-  X(logits, STEM, IMAGE, 1, K)                                                 \
-  X(probs, STEM, IMAGE, 1, K)        /* softmax of the logits */               \
-  X(loss_softmax, STEM, IMAGE, 1, K) /* softmax inside the loss */             \
-  X(targets, STEM, IMAGE, 1, K)      /* what the loss wants */                 \
-  X(dlogits, STEM, IMAGE, grad, K)                                             \
-  X(dpooled, STEM, IMAGE, grad, D)                                             \
-  X(dresidual, STEM, TOKEN, grad, D) /* by the stream */                       \
-  X(dfcproj, STEM, TOKEN, grad, D)   /* by the MLP's branch */                 \
-  X(dattproj, STEM, TOKEN, grad, D)  /* by the attention's branch */           \
-  X(dnorm, STEM, TOKEN, grad, D)     /* by a layer norm's output */            \
-  X(dfch, STEM, TOKEN, grad, M)                                                \
-  X(datty, STEM, TOKEN, grad, I)                                               \
-  X(dqkv, STEM, TOKEN, grad, 3 * I)                                            \
-  X(dattn, STEM, HEAD, grad, T *T)                                             \
-  X(dpatch_embed, STEM, PATCH, grad, D)                                        \
-  X(dpatches, STEM, PATCH, grad && s->input_gradient, P)                       \
-  X(dimages, STEM, PATCH, grad && s->input_gradient, P)                        \
-  X(norm_sums, STEM, ALL, grad, 4 * VIT__PARTS * D) /* dw, db of two norms */
+  X(out, BLOCK, TOKEN, 1, D)              /* output of the block */            \
+  X(branch, MODEL, TOKEN, 1, D)           /* scratch: a residual branch */     \
+  X(norm, MODEL, TOKEN, c->final_norm, D) /* final layer norm */               \
+  X(norm_mean, MODEL, TOKEN, c->final_norm, 1)                                 \
+  X(norm_rstd, MODEL, TOKEN, c->final_norm, 1)                                 \
+  X(pooled, MODEL, IMAGE, 1, D) /* what the head sees */                       \
+  X(logits, MODEL, IMAGE, 1, K)                                                \
+  X(probs, MODEL, IMAGE, 1, K)        /* softmax of the logits */              \
+  X(loss_softmax, MODEL, IMAGE, 1, K) /* softmax inside the loss */            \
+  X(targets, MODEL, IMAGE, 1, K)      /* what the loss wants */                \
+  X(dlogits, MODEL, IMAGE, grad, K)                                            \
+  X(dpooled, MODEL, IMAGE, grad, D)                                            \
+  X(dresidual, MODEL, TOKEN, grad, D) /* by the residual path */               \
+  X(dfcproj, MODEL, TOKEN, grad, D)   /* by the MLP's branch */                \
+  X(dattproj, MODEL, TOKEN, grad, D)  /* by the attention's branch */          \
+  X(dnorm, MODEL, TOKEN, grad, D)     /* by a layer norm's output */           \
+  X(dfch, MODEL, TOKEN, grad, M)                                               \
+  X(datty, MODEL, TOKEN, grad, I)                                              \
+  X(dqkv, MODEL, TOKEN, grad, 3 * I)                                           \
+  X(dattn, MODEL, HEAD, grad, T *T)                                            \
+  X(dpatch_embed, MODEL, PATCH, grad, D)                                       \
+  X(dpatches, MODEL, PATCH, grad && s->input_gradient, P)                      \
+  X(dimages, MODEL, PATCH, grad && s->input_gradient, P)                       \
+  X(norm_sums, MODEL, ALL, grad, 4 * VIT__PARTS * D) /* dw, db of two norms */
 
 #define VIT__FIELD(field, where, unit, exists, floats)                         \
   float *field;                                                                \
@@ -1499,8 +1500,9 @@ VIT_DEF double vit_max_difference(const float *a, const float *b, size_t n) {
   return most;
 }
 
-/* Items first .. first + count - 1 of `all` are part i of `parts`; all parts
-   but the last are of one size, a multiple of `multiple`. */
+/* Items first .. first + count - 1 of `all` are part i of `parts`. The first
+   parts are of one size, a multiple of `multiple`; then one may be smaller, and
+   the rest are empty (count 0). */
 static void vit__part(
     int all, int parts, int i, int multiple, int *first, int *count) {
   vit_idx each = ((vit_idx)all + parts - 1) / parts, begin, end;
@@ -1530,7 +1532,7 @@ static void vit__each(int parts, int count, vit__task *task, const void *work) {
 /* -- the SIMD vocabulary ------------------------------------------------- */
 
 /* A vector of floats (vit_vec), one of unsigned 32-bit integers (vit_ivec), and
-   about thirty-five words: what can be done with them. Every SIMD kernel of the
+   28 words: what can be done with them. Every SIMD kernel of the
    file is written once, in these words. A dialect says them, in this order, in
    the intrinsics of one instruction set:
 
@@ -2020,6 +2022,7 @@ static void vit_naive_linear_backward_weight(float *dw, float *db,
   }
 }
 
+/* Not used by the model: it shows that a convolution gives the same numbers. */
 VIT_DEF void vit_conv2d_patches(float *y, const float *image, const float *w,
     const float *b, int C, int height, int width, int PH, int PW, int D) {
   vit_idx cols = width / PW;
@@ -2041,7 +2044,7 @@ VIT_DEF void vit_conv2d_patches(float *y, const float *image, const float *w,
 /*  >>02 tokens                                                             */
 /* ------------------------------------------------------------------------ */
 
-/* PE(pos, 2i) = sin(pos / 10000^(2i/D)), PE(pos, 2i+1) = cos(the same). */
+/* pos[t][2i] = sin(t / 10000^(2i/D)), pos[t][2i+1] = cos(the same). */
 VIT_DEF void vit_positions_sinusoid(float *pos, int T, int D) {
   for (vit_idx t = 0; t < T; t++)
     for (vit_idx d = 0; d < D; d++) {
@@ -2050,6 +2053,7 @@ VIT_DEF void vit_positions_sinusoid(float *pos, int T, int D) {
     }
 }
 
+/* sin, cos of col * omega_d, then of row * omega_d; omega_d = 10000^(-4d/D). */
 VIT_DEF void vit_positions_sincos2d(
     float *pos, int rows, int cols, int D, int class_token) {
   vit_idx quarter = D / 4;
@@ -2066,39 +2070,40 @@ VIT_DEF void vit_positions_sincos2d(
 }
 
 /* tokens: z0 = [class token; patches] + positions (ViT paper, eq. 1).
-   patches [N,D], cls [D] or NULL, pos [T,D] or NULL -> x [T,D] */
-static void vit_naive_tokens_forward(float *x, const float *patches,
+   embed [N,D]: the projected patches; cls [D] or NULL, pos [T,D] or NULL -> x
+   [T,D] */
+static void vit_naive_tokens_forward(float *x, const float *embed,
     const float *cls, const float *pos, int N, int D) {
   vit_idx first = cls ? 1 : 0; /* where the patches begin */
   for (vit_idx t = 0; t < N + first; t++)
     for (vit_idx d = 0; d < D; d++) {
-      float token = t < first ? cls[d] : patches[(t - first) * D + d];
+      float token = t < first ? cls[d] : embed[(t - first) * D + d];
       x[t * D + d] = pos ? token + pos[t * D + d] : token;
     }
 }
 
-/* dpatches = dx of the patches; dcls += dx of token 0; dpos += dx. dcls and
+/* dembed = dx of the patches; dcls += dx of token 0; dpos += dx. dcls and
    dpos may be NULL; without a class token dcls is NULL, and with one it is
    not. */
 static void vit_naive_tokens_backward(
-    float *dpatches, float *dcls, float *dpos, const float *dx, int N, int D) {
+    float *dembed, float *dcls, float *dpos, const float *dx, int N, int D) {
   vit_idx first = dcls ? 1 : 0;
   for (vit_idx t = 0; t < N + first; t++)
     for (vit_idx d = 0; d < D; d++) {
       float g = dx[t * D + d];
       if (t < first) dcls[d] += g;
-      if (t >= first) dpatches[(t - first) * D + d] = g;
+      if (t >= first) dembed[(t - first) * D + d] = g;
       if (dpos) dpos[t * D + d] += g;
     }
 }
 
 #ifdef VIT__HAS_SIMD
 /* Row by row, VIT_LANES columns (d) at once. */
-VIT__SIMD void vit_simd_tokens_forward(float *x, const float *patches,
+VIT__SIMD void vit_simd_tokens_forward(float *x, const float *embed,
     const float *cls, const float *pos, int N, int D) {
   vit_idx first = cls ? 1 : 0;
   for (vit_idx t = 0; t < N + first; t++) {
-    const float *from = t < first ? cls : patches + (t - first) * D;
+    const float *from = t < first ? cls : embed + (t - first) * D;
     for (vit_idx d = 0; d < D; d += VIT_LANES) {
       vit_vec token = vit_load_n(from + d, D - d);
       if (pos) token = vit_add(token, vit_load_n(pos + t * D + d, D - d));
@@ -2108,7 +2113,7 @@ VIT__SIMD void vit_simd_tokens_forward(float *x, const float *patches,
 }
 
 VIT__SIMD void vit_simd_tokens_backward(
-    float *dpatches, float *dcls, float *dpos, const float *dx, int N, int D) {
+    float *dembed, float *dcls, float *dpos, const float *dx, int N, int D) {
   vit_idx first = dcls ? 1 : 0;
   for (vit_idx t = 0; t < N + first; t++)
     for (vit_idx d = 0; d < D; d += VIT_LANES) {
@@ -2116,7 +2121,7 @@ VIT__SIMD void vit_simd_tokens_backward(
       vit_vec g = vit_load_n(dx + t * D + d, n);
       if (t < first)
         vit_store_n(dcls + d, vit_add(vit_load_n(dcls + d, n), g), n);
-      if (t >= first) vit_store_n(dpatches + (t - first) * D + d, g, n);
+      if (t >= first) vit_store_n(dembed + (t - first) * D + d, g, n);
       if (dpos) {
         float *to = dpos + t * D + d;
         vit_store_n(to, vit_add(vit_load_n(to, n), g), n);
@@ -2128,6 +2133,11 @@ VIT__SIMD void vit_simd_tokens_backward(
 /* ------------------------------------------------------------------------ */
 /*  >>03 attention                                                          */
 /* ------------------------------------------------------------------------ */
+
+/* Each token is projected to a query, a key and a value (chapter 04). Row i of
+   the probabilities P says how much token i takes from each token j: the
+   softmax of query i . key j. Its output is that average of the values. A head
+   is one such attention, Dh numbers wide. */
 
 /* softmax: p_j = exp(s_j) / sum exp(s), row by row. The largest s is taken off
    first, which changes nothing but keeps exp finite. In place is allowed.
@@ -2248,7 +2258,8 @@ static void vit_naive_attention_scores_forward(float *p, const float *q,
 }
 
 /* dS = softmax backward of dP, written over dP; then, with scale 1/sqrt(Dh),
-   dQ = scale dS K,  dK = scale dS^T Q. dq, dk [T,Dh] with the same stride. */
+   dQ = scale dS K,  dK = scale dS^T Q. p, dp [T,T]; q, k, dq, dk [T,Dh] with
+   the same stride. */
 static void vit_naive_attention_scores_backward(float *dq, float *dk, float *dp,
     const float *p, const float *q, const float *k, int T, int Dh, int stride) {
   double scale = 1.0 / sqrt((double)Dh);
@@ -2278,7 +2289,8 @@ static void vit_naive_attention_values_forward(float *o, const float *p,
     }
 }
 
-/* dP = dO V^T, dV = P^T dO */
+/* dP = dO V^T, dV = P^T dO. d_o [T,Dh] (row t at d_o + t * o_stride), p [T,T],
+   v [T,Dh] -> dp [T,T], dv [T,Dh] with v's stride. (`do` is a word of C.) */
 static void vit_naive_attention_values_backward(float *dp, float *dv,
     const float *d_o, const float *p, const float *v, int T, int Dh, int stride,
     int o_stride) {
@@ -2299,7 +2311,8 @@ static void vit_naive_attention_values_backward(float *dp, float *dv,
 }
 
 #ifdef VIT__HAS_SIMD
-/* Each double loop above is one matrix product with strides. */
+/* Each sum over an index above is one matrix product; row and column strides
+   say how it lies. */
 VIT__SIMD void vit_simd_attention_scores_forward(float *p, const float *q,
     const float *k, const float *mask, int rows, int T, int Dh, int stride) {
   vit__matmul(
@@ -2352,10 +2365,13 @@ VIT_DEF void vit_local_mask(
 /*  >>04 heads                                                              */
 /* ------------------------------------------------------------------------ */
 
-/* Where a tensor or activation is, and what there is one of it for. */
-enum { VIT__STEM, VIT__BLOCK, VIT__TAIL };
+/* Tensors: of the STEM in front of the blocks, of each BLOCK, of the TAIL
+   behind them. Activations: one for each BLOCK, or one for the MODEL. Then what
+   there is one of them for. */
+enum { VIT__STEM, VIT__BLOCK, VIT__TAIL, VIT__MODEL };
 enum { VIT__ALL, VIT__IMAGE, VIT__PATCH, VIT__TOKEN, VIT__HEAD };
 enum { VIT__BEFORE_HEADS, VIT__AFTER_HEADS }; /* the two halves of a block */
+enum { VIT__CUT, VIT__PROJECT, VIT__PLACE };  /* how patches become tokens */
 
 /* What a kernel's caller needs, in one place: the sizes, and where the tensors
    and activations of some images are; inside a block, those of this block (see
@@ -2366,10 +2382,10 @@ typedef struct {
   const vit_state *s;
   int B, N, T, D, H, Dh, I, M, K, P; /* B: images of this view */
   int row, rows; /* tokens row .. row + rows - 1 of the state's batch */
-  int threads;   /* at work */
+  int threads;   /* parts that work is cut into; see vit__each */
   int parts;     /* of a block's rows in the backward */
   int dropout;   /* 1: on */
-  int l, stage;  /* which block, and which half of it */
+  int l, stage;  /* which block, and which step of the task at hand */
   float factor;  /* of the loss */
   const float *images;
   const float *x;   /* what block l reads */
@@ -2405,9 +2421,9 @@ static uint32_t vit__stream(const vit__view *v, int site) {
   return v->s->forwards * sites + 1 + (uint32_t)(v->l * VIT__SITES + site);
 }
 
-/* Attention dropout: used = probabilities of n queries, some of them 0. `at` is
-   the place of the first one in the view's attn. The backward calls it on the
-   gradient, in place. */
+/* Attention dropout: used = n probabilities, some of them 0. `at` is the place
+   of the first one in the view's attn. The backward calls it on the gradient,
+   in place. */
 static void vit__drop_attn(
     const vit__view *b, float *used, const float *p, int n, vit_idx at) {
   const vit_idx before = (vit_idx)b->row * b->H * b->T; /* rows: T a head */
@@ -2421,17 +2437,19 @@ static void vit__drop_attn(
    output into columns h * Dh .. of atty [B*T,I]: there the heads stand side by
    side, which is their concatenation (Vaswani et al. 2017, section 3.2.2).
 
-   This is part i of all queries of all heads, `queries` at a time. Where the
-   probabilities are not kept, each part has one place for those it is at. */
+   Work is cut into pieces: Q queries of one head of one image. Piece p is head
+   p / pieces, queries from p % pieces * Q on. Where the probabilities are not
+   kept, each part i has one place for those it is at: at most B * H parts then.
+   */
 static void vit__heads_forward(const void *block, int i) {
   const vit__view *b = (const vit__view *)block;
-  const int T = b->T, Dh = b->Dh, I = b->I, heads = b->B * b->H;
+  const int T = b->T, Dh = b->Dh, I = b->I, all_heads = b->B * b->H;
   const int keeps = b->s->trains || b->s->keep_attn, Q = b->s->queries;
   const int pieces = (T + Q - 1) / Q;
   const int drops = b->dropout && b->m->config.attn_drop > 0;
   int first, n;
-  vit__part(heads * pieces, keeps ? b->threads : VIT__MIN(b->threads, heads), i,
-      1, &first, &n);
+  vit__part(all_heads * pieces,
+      keeps ? b->threads : VIT__MIN(b->threads, all_heads), i, 1, &first, &n);
   for (int piece = first; piece < first + n; piece++) {
     const vit_idx head = piece / pieces, t = piece % pieces * Q;
     const vit_idx row = head / b->H * T, column = head % b->H * Dh;
@@ -2875,8 +2893,9 @@ static void vit__norm_backward(const vit__view *r, int part, int norm,
       norm == 1 ? r->norm1_rstd : r->norm2_rstd, r->rows, r->D);
 }
 
-/* The same where the norm is the last step of the stream: dx becomes the
-   gradient in front of it. */
+/* The same for post-norm, where the norm lies in the residual path itself: dx,
+   the gradient by the norm's output, becomes that by its input x. dnorm is
+   scratch. */
 static void vit__norm_replace(
     const vit__view *r, int part, int norm, float *dx, const float *x) {
   const size_t bytes = (size_t)r->rows * (size_t)r->D * sizeof *dx;
@@ -2888,7 +2907,8 @@ static void vit__norm_replace(
 /* -- the block ----------------------------------------------------------- */
 
 /* Block l of a view: its tensors, its activations, and its input, which is what
-   the block before wrote. */
+   the block before wrote. In inference x and out are one array from block 1 on:
+   nothing may read x after out is written. */
 static vit__view vit__block_at(const vit__view *v, int l) {
   vit__view b = *v;
   b.l = l;
@@ -2927,8 +2947,10 @@ static vit__view vit__rows(const vit__view *b, int parts, int i) {
 /* Pre-norm (ViT paper, eq. 2 and 3):
        residual2 = x + attention(norm1(x))
        out = residual2 + MLP(norm2(residual2))
-   The rows in front of the heads and the rows behind them are independent of
-   each other: two stages, each cut into parts for the threads. */
+   All but the heads works on each row alone, so a block is three steps: what
+   stands before the heads (by rows), the heads, what stands after them (by
+   rows). Dropout follows the projection, the MLP and `out`; drop path scales a
+   branch. */
 static void vit__pre_norm_forward(const void *block, int i) {
   const vit__view *b = (const vit__view *)block;
   const vit__view r = vit__rows(b, b->threads, i);
@@ -2952,8 +2974,9 @@ static void vit__pre_norm_forward(const void *block, int i) {
 }
 
 /* The same steps from the last to the first. dresidual is the gradient by the
-   stream: by `out` at first, by x at the end. A residual connection hands it on
-   as it is, and adds what comes back through the branch. */
+   residual path (x, then residual2, then out): by `out` at first, by x at the
+   end. A residual connection hands it on as it is, and adds what comes back
+   through the branch. */
 static void vit__pre_norm_backward(const void *block, int i) {
   const vit__view *b = (const vit__view *)block;
   const vit__view r = vit__rows(b, b->parts, i);
@@ -3000,6 +3023,9 @@ static void vit__post_norm_forward(const void *block, int i) {
   }
 }
 
+/* The same steps from the last to the first. The norms lie in the residual
+   path, so each replaces dx; what comes back through a branch is added to it.
+   */
 static void vit__post_norm_backward(const void *block, int i) {
   const vit__view *b = (const vit__view *)block;
   const vit__view r = vit__rows(b, b->parts, i);
@@ -3033,7 +3059,8 @@ static void vit__weight_part(const vit__view *v, int i, int parts, float *dw,
         db ? db + first : NULL, dy + first, x, rows, in, n, out);
 }
 
-/* The four linear layers of a block, cut into parts for the threads. */
+/* Weights of the four linear layers: task i is part i / 4 of layer i % 4 (qkv,
+   proj, fc1, fc2). Reads what the backward of the rows left. */
 static void vit__block_weights(const void *block, int i) {
   const vit__view *b = (const vit__view *)block;
   const int rows = b->B * b->T, parts = b->threads, D = b->D, I = b->I;
@@ -3401,7 +3428,7 @@ static vit__sizes vit__sizes_of(const vit_config *c, int batch) {
      the cache between the softmax and the values, and in equal parts. */
   tokens = (int)VIT__MIN(z.T, (double)VIT__MOST);
   most = VIT__MIN(VIT__QUERIES_AT_ONCE, 1 + VIT__PROBS_AT_ONCE / tokens);
-  parts = VIT__ROW_MULTIPLE * ((tokens + most - 1) / most);
+  parts = VIT__ROW_MULTIPLE * ((tokens + most - 1) / most); /* their rows */
   z.Q = VIT__MIN(tokens, (tokens + parts - 1) / parts * VIT__ROW_MULTIPLE);
   return z;
 }
@@ -3556,8 +3583,10 @@ static void vit__fill_uniform(float *w, size_t n, float limit, vit_rng *rng) {
     w[i] = limit * (2 * vit_random_uniform(rng) - 1);
 }
 
-/* Inputs of the layer that a weight or bias belongs to: the bias stands right
-   behind its weight in the table, so the caller passes the last weight on. */
+/* Fill tensor t. in, out: inputs and outputs of its layer, read from `weight`,
+   the last one seen, since a bias follows its weight. Patches count as a
+   Conv2d: out is D * PH * PW. Class token and positions: normal, 0.02, with
+   TORCH 1. */
 static void vit__fill_tensor(float *w, const vit_tensor *t,
     const vit_tensor *weight, const vit_config *c, vit_rng *rng) {
   int is_bias = t->init == VIT__INIT_BIAS || t->init == VIT__INIT_HEAD_BIAS;
@@ -3796,12 +3825,13 @@ static vit__view vit__view_of(const vit_model *m, const vit_state *state,
   v.row = first * v.T;
   v.rows = n * v.T;
   v.images = images ? images + (vit_idx)first * v.N * v.P : NULL;
-  v.threads = m->threads > 0 ? m->threads : vit_max_threads();
+  v.threads = vit__parts(m);
   v.parts = VIT__PARTS;
-  v.dropout = state->forward_dropout &&
-              c->pos_drop + c->attn_drop + c->proj_drop + c->hidden_drop +
-                      c->mlp_drop + c->block_drop + c->drop_path >
-                  0;
+  v.dropout = 0; /* 1: on, and a rate is above 0 */
+#define VIT__DROPS(type, field, start, range, shapes, about)                   \
+  v.dropout |= state->forward_dropout && (range) == VIT_RATE && c->field > 0;
+  VIT_CONFIG_FIELDS(VIT__DROPS)
+#undef VIT__DROPS
   v.l = v.stage = 0;
   v.factor = 1;
   {
@@ -3826,11 +3856,11 @@ static void vit__embed_forward(const void *view, int i) {
   const vit_config *c = &v->m->config;
   const vit_idx pixels = (vit_idx)v->N * v->P, TD = (vit_idx)v->T * v->D;
   int first = 0, n = 0;
-  if (v->stage == 0) {
+  if (v->stage == VIT__CUT) {
     v->k->patchify_forward(v->patches + i * pixels, v->images + i * pixels,
         c->channels, c->image_height, c->image_width, c->patch_height,
         c->patch_width);
-  } else if (v->stage == 1) {
+  } else if (v->stage == VIT__PROJECT) {
     vit__part(v->B * v->N, v->threads, i, VIT__ROW_MULTIPLE, &first, &n);
     if (n > 0)
       vit__linear(v, v->patch_embed + (vit_idx)first * v->D,
@@ -3846,9 +3876,9 @@ static void vit__embed_forward(const void *view, int i) {
 /* The whole model, from pixels to probabilities (ViT paper, eq. 1 to 4). */
 static void vit__forward(vit__view v) {
   const vit_config *c = &v.m->config;
-  for (v.stage = 0; v.stage < 3; v.stage++)
-    vit__each(
-        v.threads, v.stage == 1 ? v.threads : v.B, vit__embed_forward, &v);
+  for (v.stage = VIT__CUT; v.stage <= VIT__PLACE; v.stage++)
+    vit__each(v.threads, v.stage == VIT__PROJECT ? v.threads : v.B,
+        vit__embed_forward, &v);
   if (v.dropout) vit__drop(&v, v.tokens, c->pos_drop, VIT__SITE_POS, v.D);
   for (int l = 0; l < c->depth; l++) { /* three forks of the threads a block */
     vit__view b = vit__block_at(&v, l);
@@ -3898,7 +3928,8 @@ static void vit__forward_images(const void *whole, int i) {
   }
 }
 
-/* Was this state made for this model? Rates may change, sizes may not. */
+/* Was this state made for this model? Rates may change, sizes may not;
+   attention dropout needs a state that was made with it. */
 static vit_result vit__check_state(const vit_model *m, const vit_state *s) {
   const vit_config *a = &m->config, *b = &s->config;
   vit_result r = vit__check_model(m);
@@ -3960,7 +3991,7 @@ VIT_DEF const float *vit_attention(
     return NULL;
   }
   T = vit_config_tokens(c);
-  return s->attn + (size_t)layer * s->probs_stride +
+  return s->attn + (size_t)layer * s->attn_stride +
          ((vit_idx)image * c->heads + head) * T * T;
 }
 
@@ -4171,16 +4202,17 @@ static void vit__classify_backward(vit__view v) {
 }
 
 /* Two stages: part i of the projection's weights; the gradient of image i. */
-static void vit__embed_weights(const void *view, int i) {
+static void vit__embed_backward(const void *view, int i) {
   const vit__view *v = (const vit__view *)view;
   const vit_config *c = &v->m->config;
   const vit_idx pixels = (vit_idx)v->N * v->P;
-  float *dpatches = v->dpatches + i * pixels;
+  float *dpatches;
   if (v->stage == 0) {
     vit__weight_part(v, i, v->threads, v->g.patch_w, v->g.patch_b,
         v->dpatch_embed, v->patches, v->B * v->N, v->P, v->D);
     return;
   }
+  dpatches = v->dpatches + i * pixels;
   v->k->linear_backward_input(dpatches,
       v->dpatch_embed + (vit_idx)i * v->N * v->D, v->w.patch_w, v->N, v->P,
       v->D);
@@ -4213,9 +4245,9 @@ static void vit__backward(vit__view v) {
     v.k->tokens_backward(v.dpatch_embed + b * ND, v.g.cls_token, v.g.pos_embed,
         v.dresidual + b * TD, v.N, v.D);
   v.stage = 0;
-  vit__each(v.threads, v.threads, vit__embed_weights, &v);
+  vit__each(v.threads, v.threads, vit__embed_backward, &v);
   v.stage = 1;
-  if (v.s->input_gradient) vit__each(v.threads, v.B, vit__embed_weights, &v);
+  if (v.s->input_gradient) vit__each(v.threads, v.B, vit__embed_backward, &v);
 }
 
 /* Small models: part i of the images adds up its own gradients, so one thread

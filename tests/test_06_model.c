@@ -954,6 +954,8 @@ static void test_attention(void) {
     for (int h = 0; h < 2; h++) {
       const float *p = vit_attention(&m, &s, l, 1, h);
       if (!CHECK(p != NULL, "no attention")) continue;
+      CHECK(l == 0 || memcmp(p, vit_attention(&m, &s, 0, 1, h), (size_t)(T * T) * sizeof *p) != 0,
+            "layer %d has the attention of layer 0", l);
       for (int i = 0; i < T; i++) {
         double sum = 0;
         for (int j = 0; j < T; j++) {

@@ -1,10 +1,18 @@
-/* Settings of a model as text, as command lines and files give them. */
+/* Settings of a model as text, as command lines and files give them; the table of a
+   run, history.csv. */
 #include "fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   vit_config c = vit_config_tutorial();
   char text[400], *name, *value, *next;
+  vit_history h;
   fuzz_begin();
+  if (!vit_history_read(&h, fuzz_file(0, data, size))) {
+    must(h.epochs >= 0 && h.best >= 0 && h.best <= h.epochs);
+    vit_history_free(&h);
+  } else {
+    must(*vit_error());
+  }
   if (size >= sizeof text) return 0;
   memcpy(text, data, size); /* lines of name=value; 1 to 9 as a name: that field */
   text[size] = '\0';
