@@ -749,8 +749,7 @@ VIT_DEF int vit_plateau_observe(
 
 /* ---- 09 mnist ---------------------------------------------------------- */
 
-/* Make a folder, with its parents. */
-VIT_DEF vit_result vit_make_dir(const char *dir);
+VIT_DEF vit_result vit_make_dir(const char *dir); /* with its parents */
 
 /* Images as bytes, labels 0 .. classes-1. */
 typedef enum { VIT_TRAIN, VIT_TEST } vit_split;
@@ -783,8 +782,7 @@ VIT_DEF vit_result vit_dataset_split(
    for a test set take the training set. A std of 0 becomes 1. */
 VIT_DEF vit_result vit_dataset_normalize(
     vit_dataset *d, const vit_dataset *from);
-/* Keep only the first n images; 0 keeps all. */
-VIT_DEF void vit_dataset_limit(vit_dataset *d, int n);
+VIT_DEF void vit_dataset_limit(vit_dataset *d, int n); /* the first n; 0: all */
 VIT_DEF void vit_dataset_free(vit_dataset *d);
 /* images [n,C,height,width] = (pixel/255 - mean) / std, labels [n], of the
    dataset's images order[0..n-1]. */
@@ -4699,6 +4697,10 @@ VIT_DEF int vit_plateau_observe(
 
 /* -- files that are replaced as a whole ---------------------------------- */
 
+static void vit__free(void *p) {
+  if (p) VIT_FREE(p);
+}
+
 /* Bytes or text that grow; a 0 follows the `used` ones. `failed`: there was no
    memory for them. */
 typedef struct {
@@ -4708,28 +4710,23 @@ typedef struct {
 } vit__text;
 
 static void vit__text_free(vit__text *t) {
-  if (t->at) VIT_FREE(t->at);
+  vit__free(t->at);
   memset(t, 0, sizeof *t);
 }
 
-/* Make room for n more; 0 if there is none. */
-static int vit__text_room(vit__text *t, size_t n) {
+/* Append n bytes, or only make room for them; 0 if there is no memory. */
+static int vit__text_add(vit__text *t, const char *more, size_t n) {
   if (!t->failed && t->size - t->used <= n) {
     const size_t size = t->size / 2 * 3 + n + 256;
     char *bigger = (char *)vit__allocate(size, 1, "what a file holds");
     if (bigger && t->at) memcpy(bigger, t->at, t->used);
-    if (bigger && t->at) VIT_FREE(t->at);
-    if (bigger) t->at = bigger, t->size = size;
+    if (bigger) vit__free(t->at), t->at = bigger, t->size = size;
     t->failed = !bigger;
   }
-  return !t->failed;
-}
-
-static void vit__text_add(vit__text *t, const char *more, size_t n) {
-  if (!vit__text_room(t, n)) return;
+  if (t->failed || !more) return !t->failed;
   memcpy(t->at + t->used, more, n);
-  t->used += n;
-  t->at[t->used] = '\0';
+  t->at[t->used += n] = '\0';
+  return 1;
 }
 
 /* At most 500 bytes at a time. */
@@ -4770,31 +4767,6 @@ int fsync(int file);
 }
 #endif
 
-/* Write all n bytes; 0 if that failed. */
-static int vit__write_out(int file, const char *p, size_t n) {
-  while (n > 0) {
-    const unsigned part = (unsigned)VIT__MIN(n, (size_t)1 << 28);
-    const ptrdiff_t done = VIT__OS(write)(file, p, part);
-    if (done < 0 && errno == EINTR) continue;
-    if (done <= 0) return 0;
-    p += done, n -= (size_t)done;
-  }
-  return 1;
-}
-
-/* A name is on the disk when its folder is. */
-static void vit__flush_folder_of(char *path) {
-#ifndef _WIN32
-  char *slash = strrchr(path, '/');
-  int folder;
-  if (slash) slash[1] = '\0';
-  folder = open(slash ? path : ".", O_RDONLY);
-  if (folder >= 0) (void)!fsync(folder), close(folder);
-#else
-  (void)path;
-#endif
-}
-
 /* The pieces, one after another, become the file PATH, as described at
    vit_safetensors_write. They are written to PATH.PROCESS-NUMBER.tmp, which
    this call has made: threads or processes that replace PATH at the same time
@@ -4805,7 +4777,7 @@ typedef struct {
 } vit__piece;
 static vit_result vit__replace_file(
     const char *path, const vit__piece *pieces, int count) {
-  char temporary[560];
+  char temporary[560], *slash;
   int file = -1, good, why;
   if (strlen(path) > 500)
     return vit__fail(VIT_ERR_FILE,
@@ -4815,14 +4787,22 @@ static vit_result vit__replace_file(
         (long)VIT__OS(getpid)(), i);
     file = VIT__OS(open)(temporary, VIT__NEW);
   }
-  good = file >= 0;
-  if (good) errno = 0;
+  if ((good = file >= 0)) errno = 0;
   for (int i = 0; good && i < count; i++)
-    good = vit__write_out(file, (const char *)pieces[i].data, pieces[i].size);
+    for (size_t at = 0; good && at < pieces[i].size;) {
+      const char *p = (const char *)pieces[i].data + at;
+      const size_t part = VIT__MIN(pieces[i].size - at, (size_t)1 << 28);
+      const ptrdiff_t done = VIT__OS(write)(file, p, (unsigned)part);
+      if (done > 0) at += (size_t)done;
+      good = done > 0 || (done < 0 && errno == EINTR);
+    }
   while (good && VIT__FLUSH(file)) good = errno == EINTR;
   if (file >= 0 && VIT__OS(close)(file)) good = 0;
   if (good && !VIT__RENAME(temporary, path)) {
-    vit__flush_folder_of(temporary);
+    /* a name is on the disk when its folder is; Windows opens no folder */
+    if ((slash = strrchr(temporary, '/'))) slash[1] = '\0';
+    file = VIT__OS(open)(slash ? temporary : ".", O_RDONLY);
+    if (file >= 0) (void)!VIT__FLUSH(file), VIT__OS(close)(file);
     return VIT_OK;
   }
   why = errno;
@@ -4836,24 +4816,19 @@ VIT_DEF vit_result vit_make_dir(const char *dir) {
   char path[512];
   const size_t n = strlen(dir);
   struct stat info;
-  int why = 0; /* the first thing that went wrong */
+  int why = ENOTDIR; /* or the first other thing that went wrong */
   if (n == 0 || n >= sizeof path)
     return vit__fail(VIT_ERR_FILE,
         "a folder's name has %.0f characters; it must have 1 to 511",
         (double)n);
-  memcpy(path, dir, n + 1);
   for (size_t i = 1; i <= n; i++) {
     if (dir[i] != '/' && dir[i] != '\0') continue;
-    path[i] = '\0';
-    if (VIT__MKDIR(path) && errno != EEXIST && !why) why = errno;
-    path[i] = dir[i];
+    snprintf(path, i + 1, "%s", dir);
+    if (VIT__MKDIR(path) && errno != EEXIST && why == ENOTDIR) why = errno;
   }
-  if (!stat(dir, &info)) {
-    if (S_ISDIR(info.st_mode)) return VIT_OK;
-    errno = ENOTDIR;
-  }
+  if (!stat(dir, &info) && S_ISDIR(info.st_mode)) return VIT_OK;
   return vit__fail(VIT_ERR_FILE, "cannot make the folder %.200s: %.100s", dir,
-      strerror(why ? why : errno));
+      strerror(why));
 }
 
 /* The whole file in memory; free it with VIT_FREE. */
@@ -4877,23 +4852,20 @@ static vit_result vit__read_file(
     r = vit__fail(VIT_ERR_FILE, "cannot read all %.0f bytes of %.200s",
         (double)*size, path);
   fclose(f);
-  if (r && *bytes) VIT_FREE(*bytes), *bytes = NULL;
+  if (r) vit__free(*bytes), *bytes = NULL;
   return r;
 }
 
 /* -- gzip ---------------------------------------------------------------- */
 
-static uint32_t vit__big32(const unsigned char *p) {
-  return (uint32_t)p[3] | (uint32_t)p[2] << 8 | (uint32_t)p[1] << 16 |
-         (uint32_t)p[0] << 24;
+/* A number of four bytes, its big end first or last. */
+static uint32_t vit__word(const unsigned char *p, int big_first) {
+  uint32_t word = 0;
+  for (int i = 0; i < 4; i++) word = word << 8 | p[big_first ? i : 3 - i];
+  return word;
 }
 
 #ifdef STBI_INCLUDE_STB_IMAGE_H
-static uint32_t vit__little32(const unsigned char *p) {
-  return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 |
-         (uint32_t)p[3] << 24;
-}
-
 /* CRC-32 of gzip (RFC 1952, section 8) and PNG. */
 static uint32_t vit__crc32(const unsigned char *p, size_t n) {
   uint32_t table[256], crc = 0xFFFFFFFFu;
@@ -4912,11 +4884,8 @@ static size_t vit__gzip_header(const unsigned char *p, size_t size) {
   if (size < 18 || p[0] != 0x1F || p[1] != 0x8B || p[2] != 8 || p[3] & 0xE0)
     return 0;
   if (p[3] & 4) at += 2 + (size_t)(p[10] | p[11] << 8); /* extra field */
-  for (int bit = 8; bit <= 16; bit *= 2) { /* name, comment: end with a zero */
-    if (!(p[3] & bit)) continue;
-    while (at < size && p[at]) at++;
-    at++;
-  }
+  for (int bit = 8; bit <= 16; bit *= 2) /* name, comment: end with a zero */
+    for (int more = p[3] & bit; more; at++) more = at < size && p[at];
   if (p[3] & 2) at += 2; /* checksum of the header */
   return at + 8 <= size ? at : 0;
 }
@@ -4936,7 +4905,7 @@ static size_t vit__gunzip_member(
   int n = -1;
   for (; n < 0; room *= 2) {
     room = VIT__MIN(room, most);
-    if (!vit__text_room(out, room)) return 0;
+    if (!vit__text_add(out, NULL, room)) return 0;
     n = stbi_zlib_decode_noheader_buffer(
         out->at + out->used, (int)room, (const char *)p + at, (int)(size - at));
     if (n < 0 && room == most) return 0;
@@ -4944,8 +4913,8 @@ static size_t vit__gunzip_member(
   crc = vit__crc32((unsigned char *)out->at + out->used, (size_t)n);
   out->used += (size_t)n;
   for (; at + 8 <= size; at++) {
-    if (vit__little32(p + at) != crc) continue;
-    if (vit__little32(p + at + 4) != (uint32_t)n) continue;
+    if (vit__word(p + at, 0) != crc) continue;
+    if (vit__word(p + at + 4, 0) != (uint32_t)n) continue;
     for (next = at + 8; next < size && !p[next];) next++;
     if (next == size || vit__gzip_header(p + next, size - next)) return next;
     at = next - 8; /* what ends in these zeros has nothing else behind it */
@@ -4957,65 +4926,62 @@ static size_t vit__gunzip_member(
 /* If the file is gzip, replace its bytes by the unpacked ones. */
 static vit_result vit__gunzip(
     const char *path, unsigned char **bytes, size_t *size) {
-  const unsigned char *p = *bytes;
-  if (*size < 2 || p[0] != 0x1F || p[1] != 0x8B) return VIT_OK;
-#ifdef STBI_INCLUDE_STB_IMAGE_H
-  {
-    const size_t n = *size;
-    const uint32_t last = n < 18 ? 0 : vit__little32(p + n - 4);
-    size_t at = 0, took = 1;
-    vit__text out;
-    vit_result r;
-    memset(&out, 0, sizeof out);
-    if (!vit__gzip_header(p, n) || last / 1032 > n)
-      return vit__fail(VIT_ERR_FORMAT, "%.200s is a damaged gzip file", path);
-    if (n > INT_MAX / 2 || last > INT_MAX / 2)
-      return vit__fail(VIT_ERR_FORMAT,
-          "%.200s is too large to be unpacked here; unpack it with gunzip",
-          path);
-    for (; took && at < n; at += took)
-      took = vit__gunzip_member(&out, p + at, n - at, last | 0xFFFF);
-    if (took) {
-      VIT_FREE(*bytes);
-      *bytes = (unsigned char *)out.at;
-      *size = out.used;
-      return VIT_OK;
-    }
-    r = out.failed
-            ? VIT_ERR_NO_MEMORY
-            : vit__fail(VIT_ERR_FORMAT,
-                  "%.200s is damaged: its bytes do not give the %u bytes or "
-                  "the checksum that it promises; get it again",
-                  path, (unsigned)last);
-    vit__text_free(&out);
-    return r;
-  }
-#else
+  if (*size < 2 || (*bytes)[0] != 0x1F || (*bytes)[1] != 0x8B) return VIT_OK;
+#ifndef STBI_INCLUDE_STB_IMAGE_H
   return vit__fail(VIT_ERR_FORMAT,
       "%.200s is compressed; unpack it with gunzip, or define "
       "STB_IMAGE_IMPLEMENTATION and include stb_image.h before vit.h",
       path);
+#else
+  const unsigned char *p = *bytes;
+  const size_t n = *size;
+  const uint32_t last = n < 18 ? 0 : vit__word(p + n - 4, 0);
+  size_t took = 1;
+  vit__text out = {NULL, 0, 0, 0};
+  if (!vit__gzip_header(p, n) || last / 1032 > n)
+    return vit__fail(VIT_ERR_FORMAT, "%.200s is a damaged gzip file", path);
+  if (n > INT_MAX / 2 || last > INT_MAX / 2)
+    return vit__fail(VIT_ERR_FORMAT,
+        "%.200s is too large to be unpacked here; unpack it with gunzip", path);
+  for (size_t at = 0; took && at < n; at += took)
+    took = vit__gunzip_member(&out, p + at, n - at, last | 0xFFFF);
+  VIT_FREE(*bytes);
+  *bytes = (unsigned char *)out.at; /* the caller's, damaged or not */
+  *size = out.used;
+  if (took) return VIT_OK;
+  if (out.failed) return VIT_ERR_NO_MEMORY;
+  return vit__fail(VIT_ERR_FORMAT,
+      "%.200s is damaged: its bytes do not give the %u bytes or the checksum "
+      "that it promises; get it again",
+      path, (unsigned)last);
 #endif
 }
 
-/* -- data: IDX files ----------------------------------------------------- */
+/* -- datasets: IDX files and MNIST --------------------------------------- */
 
-/* Is this an IDX file of bytes with so many dimensions? They become shape. */
-static vit_result vit__check_idx(const char *path, const unsigned char *p,
-    size_t size, int dims, int *shape) {
+/* The values of an IDX file of bytes with so many dimensions, which become
+   shape. The caller frees them, on failure too. */
+static vit_result vit__read_idx(
+    const char *path, int dims, int *shape, uint8_t **values) {
   const size_t header = 4 + 4 * (size_t)dims;
   double expected = 1;
+  size_t size = 0;
+  uint32_t magic;
+  vit_result r = vit__read_file(path, values, &size);
+  if (!r) r = vit__gunzip(path, values, &size);
+  if (r) return r;
   if (size >= 4 && size < header)
     return vit__fail(VIT_ERR_FORMAT,
         "%.200s is cut off: it has %.0f bytes, its header alone needs %.0f",
         path, (double)size, (double)header);
-  if (size < 4 || vit__big32(p) != 0x800u + (uint32_t)dims)
+  magic = size < 4 ? 0 : vit__word(*values, 1);
+  if (magic != 0x800u + (uint32_t)dims)
     return vit__fail(VIT_ERR_FORMAT,
         "%.200s is not an IDX file of %s: it starts with %u instead of %u",
-        path, dims == 3 ? "images" : "labels", size < 4 ? 0u : vit__big32(p),
-        0x800u + (unsigned)dims);
+        path, dims == 3 ? "images" : "labels", magic, 0x800u + (unsigned)dims);
   for (int d = 0; d < dims; d++) {
-    const uint32_t n = vit__big32(p + 4 + 4 * d), most = d ? 4096 : 100000000;
+    const uint32_t n = vit__word(*values + 4 + 4 * d, 1);
+    const uint32_t most = d ? 4096 : 100000000;
     if (n < 1 || n > most)
       return vit__fail(VIT_ERR_FORMAT,
           "%.200s says its dimension %d is %u; it must be from 1 to %u", path,
@@ -5023,32 +4989,24 @@ static vit_result vit__check_idx(const char *path, const unsigned char *p,
     shape[d] = (int)n;
     expected *= n;
   }
-  if ((double)(size - header) != expected)
+  size -= header;
+  if ((double)size != expected)
     return vit__fail(VIT_ERR_FORMAT,
         "%.200s should hold %.0f bytes after its header, but holds %.0f; get "
         "it again",
-        path, expected, (double)(size - header));
+        path, expected, (double)size);
+  memmove(*values, *values + header, size);
   return VIT_OK;
 }
 
-/* The values of such a file. */
-static vit_result vit__read_idx(
-    const char *path, int dims, int *shape, uint8_t **values) {
-  const size_t header = 4 + 4 * (size_t)dims;
-  size_t size = 0;
-  vit_result r = vit__read_file(path, values, &size);
-  if (!r) r = vit__gunzip(path, values, &size);
-  if (!r) r = vit__check_idx(path, *values, size, dims, shape);
-  if (!r) memmove(*values, *values + header, size - header);
-  return r;
-}
+enum { VIT__MOST_CLASSES = 256 }; /* a label is one byte */
 
 VIT_DEF vit_result vit_dataset_idx(
     vit_dataset *d, const char *images, const char *labels, int classes) {
   int shape[3] = {0, 0, 0};
   vit_result r;
   memset(d, 0, sizeof *d);
-  if (classes < 1 || classes > 256)
+  if (classes < 1 || classes > VIT__MOST_CLASSES)
     return vit__fail(
         VIT_ERR_CONFIG, "classes is %d; it must be from 1 to 256", classes);
   r = vit__read_idx(images, 3, shape, &d->pixels);
@@ -5062,17 +5020,12 @@ VIT_DEF vit_result vit_dataset_idx(
       r = vit__fail(VIT_ERR_FORMAT,
           "label %d of image %d in %.200s is not a class from 0 to %d",
           d->labels[i], i, labels, classes - 1);
-  if (r) {
-    vit_dataset_free(d);
-    return r;
-  }
-  d->channels = 1;
-  d->height = shape[1];
-  d->width = shape[2];
+  d->channels = 1, d->height = shape[1], d->width = shape[2];
   d->classes = classes;
   for (int c = 0; c < 3; c++) d->std[c] = 1;
   snprintf(d->source, sizeof d->source, "%.250s", images);
-  return VIT_OK;
+  if (r) vit_dataset_free(d);
+  return r;
 }
 
 /* The folder of the data: dir, or VIT_DATA, or ./data; NULL with a sentence if
@@ -5106,10 +5059,9 @@ static const char *vit__digits_name(const vit_dataset *d, vit_split split) {
       split == VIT_TRAIN ? "\5\0\4\1\11\2\1\3" : "\7\2\1\0\4\1\4\11";
   int mixed = d->count >= 20 && memcmp(d->labels, d->labels + 10, 10) != 0;
   if (d->count >= 8 && !memcmp(d->labels, known, 8)) return "MNIST";
-  for (int i = 0; i + 10 <= d->count; i += 10) {
-    int seen = 0;
-    for (int j = i; j < i + 10; j++) seen |= 1 << d->labels[j];
-    if (seen != 1023) mixed = 0;
+  for (int i = 0, seen = 0; i < d->count / 10 * 10; i++) {
+    seen = (i % 10 ? seen : 0) | 1 << d->labels[i];
+    if (i % 10 == 9 && seen != 1023) mixed = 0;
   }
   return mixed ? "drawn digits (not MNIST)"
                : "images in MNIST's files (not MNIST)";
@@ -5123,8 +5075,7 @@ VIT_DEF vit_result vit_dataset_mnist(
   int i = 0;
   vit_result r;
   memset(d, 0, sizeof *d);
-  dir = vit__data_dir(dir);
-  if (!dir) return VIT_ERR_FILE;
+  if (!(dir = vit__data_dir(dir))) return VIT_ERR_FILE;
   snprintf(name, sizeof name, "%s-images-idx3-ubyte", stem);
   while (i < 3 && !vit__find_data(images, sizeof images, dir, folders[i], name))
     i++;
@@ -5138,21 +5089,15 @@ VIT_DEF vit_result vit_dataset_mnist(
     return vit__fail(VIT_ERR_FILE,
         "found %.250s, but not its labels %s (or .gz)", images, name);
   r = vit_dataset_idx(d, images, labels, 10);
-  if (r) return r;
-  snprintf(d->source, sizeof d->source, "%s, %d %s images of %d x %d, %.150s",
-      vit__digits_name(d, split), d->count,
-      split == VIT_TRAIN ? "training" : "test", d->height, d->width, images);
-  return VIT_OK;
+  if (!r)
+    snprintf(d->source, sizeof d->source, "%s, %d %s images of %d x %d, %.150s",
+        vit__digits_name(d, split), d->count,
+        split == VIT_TRAIN ? "training" : "test", d->height, d->width, images);
+  return r;
 }
 
-/* -- datasets ------------------------------------------------------------ */
-
-enum { VIT__MOST_CLASSES = 256 }; /* a label is one byte */
-
 VIT_DEF void vit_dataset_free(vit_dataset *d) {
-  if (d->pixels) VIT_FREE(d->pixels);
-  if (d->labels) VIT_FREE(d->labels);
-  if (d->names) VIT_FREE(d->names);
+  vit__free(d->pixels), vit__free(d->labels), vit__free(d->names);
   memset(d, 0, sizeof *d);
 }
 
@@ -5172,10 +5117,9 @@ VIT_DEF const char *vit_class_name(const vit_dataset *d, int k) {
 static vit_result vit__allocate_names(vit_dataset *d) {
   const size_t size = (size_t)d->classes * VIT_NAME_SIZE;
   void *names = vit__allocate(size, 1, "the names of the classes");
-  if (!names) return VIT_ERR_NO_MEMORY;
-  memset(names, 0, size);
+  if (names) memset(names, 0, size);
   d->names = (char(*)[VIT_NAME_SIZE])names;
-  return VIT_OK;
+  return names ? VIT_OK : VIT_ERR_NO_MEMORY;
 }
 
 /* Bytes of one image. */
@@ -5185,10 +5129,9 @@ static size_t vit__image_size(const vit_dataset *d) {
 
 /* Room for `count` images of d's sizes. */
 static vit_result vit__allocate_images(vit_dataset *d, int count) {
-  d->pixels =
-      (uint8_t *)vit__allocate((size_t)count, vit__image_size(d), "the images");
-  if (d->pixels)
-    d->labels = (uint8_t *)vit__allocate((size_t)count, 1, "the labels");
+  const size_t n = (size_t)count;
+  d->pixels = (uint8_t *)vit__allocate(n, vit__image_size(d), "the images");
+  if (d->pixels) d->labels = (uint8_t *)vit__allocate(n, 1, "the labels");
   return d->labels ? VIT_OK : VIT_ERR_NO_MEMORY;
 }
 
@@ -5226,8 +5169,8 @@ static vit_result vit__check_dataset(
         c->image_width,
         d->channels != c->channels ? "" : "; vit_dataset_resize can help");
   for (int k = 0; k < VIT__MIN(d->channels, 3); k++)
-    if (!(d->std[k] > 0 && d->std[k] <= FLT_MAX &&
-            fabsf(d->mean[k]) <= FLT_MAX))
+    if (!VIT__IS_FINITE(d->mean[k]) || !VIT__IS_FINITE(d->std[k]) ||
+        d->std[k] <= 0)
       return vit__fail(VIT_ERR_CONFIG,
           "mean and std of channel %d of the %s set are %g and %g; mean must "
           "be finite, std finite and above 0 (0 and 1 for none)",
@@ -5243,20 +5186,16 @@ static vit_result vit__check_dataset(
    sum is `all`: rounded down; what is left goes to the largest remainders. */
 static void vit__set_quotas(int *quotas, const int *counts, int held, int all) {
   int64_t rest[VIT__MOST_CLASSES];
-  int left = held;
+  int left = held, most;
   for (int k = 0; k < VIT__MOST_CLASSES; k++) {
-    const int64_t product = (int64_t)held * counts[k];
-    quotas[k] = (int)(product / all);
-    rest[k] = product % all;
+    rest[k] = (int64_t)held * counts[k];
+    quotas[k] = (int)(rest[k] / all);
+    rest[k] %= all;
     left -= quotas[k];
   }
-  while (left-- > 0) {
-    int most = 0;
-    for (int k = 1; k < VIT__MOST_CLASSES; k++)
+  for (; left > 0; left--, quotas[most]++, rest[most] = 0)
+    for (int k = most = 0; k < VIT__MOST_CLASSES; k++)
       if (rest[k] > rest[most]) most = k;
-    quotas[most]++;
-    rest[most] = 0;
-  }
 }
 
 VIT_DEF vit_result vit_dataset_split(
@@ -5264,46 +5203,40 @@ VIT_DEF vit_result vit_dataset_split(
   int counts[VIT__MOST_CLASSES] = {0}, quotas[VIT__MOST_CLASSES];
   vit_rng rng = vit_rng_create(seed, VIT__SALT_SPLIT);
   const size_t size = vit__image_size(d);
-  const int all = d->count;
-  char source[sizeof d->source];
+  const vit_dataset all = *d;
   vit_result r;
-  memset(held, 0, sizeof *held);
-  if (held_back < 1 || held_back >= all)
-    return vit__fail(VIT_ERR_CONFIG,
+  *held = all;
+  held->pixels = held->labels = NULL, held->names = NULL;
+  held->count = held->skipped = held->enlarged = 0;
+  if (held_back < 1 || held_back >= all.count)
+    r = vit__fail(VIT_ERR_CONFIG,
         "cannot hold back %d of %d images; it must be at least 1, and at least "
         "1 must stay",
-        held_back, all);
-  *held = *d;
-  held->count = held->skipped = held->enlarged = 0;
-  held->pixels = held->labels = NULL;
-  held->names = NULL;
-  r = vit__allocate_images(held, held_back);
-  if (!r && d->names) r = vit__allocate_names(held);
-  if (r) {
-    vit_dataset_free(held);
-    return r;
-  }
-  if (d->names)
-    memcpy(held->names, d->names, (size_t)d->classes * sizeof *d->names);
-  for (int i = 0; i < all; i++) counts[d->labels[i]]++;
-  vit__set_quotas(quotas, counts, held_back, all);
+        held_back, all.count);
+  else
+    r = vit__allocate_images(held, held_back);
+  if (!r && all.names) r = vit__allocate_names(held);
+  if (r) return vit_dataset_free(held), r;
+  for (int k = 0; all.names && k < all.classes; k++)
+    memcpy(held->names[k], all.names[k], VIT_NAME_SIZE);
+  for (int i = 0; i < all.count; i++) counts[all.labels[i]]++;
+  vit__set_quotas(quotas, counts, held_back, all.count);
   d->count = 0;
-  for (int i = 0; i < all; i++) {
+  for (int i = 0; i < all.count; i++) {
     /* Knuth's selection sampling: of the images of a class that are still to
        come, each is as likely to be taken. */
-    const int k = d->labels[i];
+    const int k = all.labels[i];
     const uint32_t at = vit_random_below(&rng, (uint32_t)counts[k]--);
     vit_dataset *to = at < (uint32_t)quotas[k] ? held : d;
-    if (to == held) quotas[k]--;
-    memmove(to->pixels + (size_t)to->count * size, d->pixels + (size_t)i * size,
-        size);
+    quotas[k] -= to == held;
+    memmove(to->pixels + (size_t)to->count * size,
+        all.pixels + (size_t)i * size, size);
     to->labels[to->count++] = (uint8_t)k;
   }
-  memcpy(source, d->source, sizeof source);
-  snprintf(held->source, sizeof source, "%d of %d held back from %.200s",
-      held->count, all, source);
-  snprintf(d->source, sizeof source, "%d of %d left of %.200s", d->count, all,
-      source);
+  snprintf(held->source, sizeof held->source, "%d of %d held back from %.200s",
+      held->count, all.count, all.source);
+  snprintf(d->source, sizeof d->source, "%d of %d left of %.200s", d->count,
+      all.count, all.source);
   return VIT_OK;
 }
 
@@ -5346,7 +5279,7 @@ VIT_DEF int vit_augment_field(vit_augment *a, int i, const char **name,
 
 VIT_DEF vit_result vit_augment_check(const vit_augment *a) {
 #define VIT__FIELD(field, largest, meaning)                                    \
-  if (!(a->field >= 0 && a->field <= largest))                                 \
+  if (!VIT__IS_WITHIN(a->field, 0, largest))                                   \
     return vit__fail(VIT_ERR_CONFIG,                                           \
         "augmentation: %s is %g; it must be from 0 to %d", #field,             \
         (double)a->field, largest);
@@ -5406,18 +5339,6 @@ static double vit__spread(vit_rng *rng, double most) {
   return most * (2 * (double)vit_random_uniform(rng) - 1);
 }
 
-/* Random resized crop (Szegedy et al. 2015): a part of the area from `least` to
-   1, its sides 3:4 to 4:3 or, where that is too long, as long as the image. */
-static void vit__crop(vit__draw *w, double least, vit_rng *rng) {
-  double area = least + (1 - least) * (double)vit_random_uniform(rng);
-  double ratio = exp(vit__spread(rng, log(4.0 / 3)));
-  double sx = fmin(sqrt(area * ratio), 1), sy = fmin(area / sx, 1), x0, y0;
-  sx = area / sy;
-  x0 = vit__spread(rng, 1 - sx);
-  y0 = vit__spread(rng, 1 - sy);
-  vit__move(w, sx, 0, 0, sy, x0, y0);
-}
-
 /* RandAugment (Cubuk et al. 2020): one of these at a given strength, 0..1. */
 static void vit__random_change(
     vit__draw *w, double strength, double aspect, vit_rng *rng) {
@@ -5437,30 +5358,39 @@ static void vit__random_change(
 }
 
 static vit__draw vit__draw_changes(
-    const vit_augment *a, double aspect, vit_rng *rng) {
-  vit__draw w;
-  memset(&w, 0, sizeof w);
-  w.from[0][0] = w.from[1][1] = 1;
-  w.brightness = w.contrast = 1;
-  if (a->crop > 0) vit__crop(&w, (double)a->crop, rng);
-  if (a->shift > 0) {
-    const double x = vit__spread(rng, 2 * (double)a->shift);
-    vit__move(&w, 1, 0, 0, 1, x, vit__spread(rng, 2 * (double)a->shift));
+    const vit_augment *a, const vit_dataset *d, vit_rng *rng) {
+  const double aspect = (double)d->width / d->height;
+  vit__draw w = {{{1, 0, 0}, {0, 1, 0}}, 0, 1, 1, 0};
+  double v;
+  if (a->crop > 0) {
+    /* Random resized crop (Szegedy et al. 2015): a part of the area from `crop`
+       to 1, its sides 3:4 to 4:3 or, where that is too long, as the image's. */
+    const double least = a->crop;
+    const double area = least + (1 - least) * (double)vit_random_uniform(rng);
+    const double ratio = exp(vit__spread(rng, log(4.0 / 3)));
+    const double sy = fmin(area / fmin(sqrt(area * ratio), 1), 1);
+    const double sx = area / sy;
+    v = vit__spread(rng, 1 - sx);
+    vit__move(&w, sx, 0, 0, sy, v, vit__spread(rng, 1 - sy));
   }
-  if (a->rotate > 0) vit__turn(&w, vit__spread(rng, (double)a->rotate), aspect);
+  if (a->shift > 0) {
+    v = vit__spread(rng, 2 * (double)a->shift);
+    vit__move(&w, 1, 0, 0, 1, v, vit__spread(rng, 2 * (double)a->shift));
+  }
+  if (a->rotate > 0) vit__turn(&w, vit__spread(rng, a->rotate), aspect);
   if (a->scale > 0) {
-    const double s = exp(vit__spread(rng, log(1 + (double)a->scale)));
-    vit__move(&w, s, 0, 0, s, 0, 0);
+    v = exp(vit__spread(rng, log(1 + (double)a->scale)));
+    vit__move(&w, v, 0, 0, v, 0, 0);
   }
   if (a->shear > 0) {
-    const double t = tan(vit__spread(rng, (double)a->shear) * VIT_PI / 180);
-    vit__move(&w, 1, t / aspect, 0, 1, 0, 0);
+    v = tan(vit__spread(rng, a->shear) * VIT_PI / 180);
+    vit__move(&w, 1, v / aspect, 0, 1, 0, 0);
   }
   if (vit_random_uniform(rng) < a->flip) vit__move(&w, -1, 0, 0, 1, 0, 0);
   if (vit_random_uniform(rng) < a->flip_vertical)
     vit__move(&w, 1, 0, 0, -1, 0, 0);
-  w.brightness += (float)vit__spread(rng, (double)a->brightness);
-  w.contrast += (float)vit__spread(rng, (double)a->contrast);
+  w.brightness += (float)vit__spread(rng, a->brightness);
+  w.contrast += (float)vit__spread(rng, a->contrast);
   w.erases = vit_random_uniform(rng) < a->erase;
   for (int i = 0; i < (int)a->rand_ops; i++)
     vit__random_change(&w, (double)a->rand_strength / 10, aspect, rng);
@@ -5479,8 +5409,7 @@ static void vit__smooth(
       float sum[4] = {0, 0, 0, 0};
       for (int i = y > reach ? y - reach : 0; i <= last; i++) {
         const float *p = in + i * (vit_idx)w + x, f = weight[abs(i - y)];
-        sum[0] += f * p[0], sum[1] += f * p[1];
-        sum[2] += f * p[2], sum[3] += f * p[3];
+        for (int j = 0; j < 4; j++) sum[j] += f * p[j];
       }
       for (int j = 0; j < VIT__MIN(4, w - x); j++)
         out[(x + j) * (vit_idx)h + y] = sum[j];
@@ -5488,83 +5417,65 @@ static void vit__smooth(
 }
 
 /* Elastic bending (Simard et al. 2003, section 2): each pixel gets a random
-   displacement, and a Gaussian of `width` pixels makes neighbours alike. The
-   factor at the end gives them the standard deviation `strength`: uniform
-   numbers of -1..1 have sqrt(1/3), and the Gaussian leaves 1/(2 sqrt(pi) width)
-   of it. field [height,width of the image], room: the same. */
-static void vit__bend(float *field, float *room, int h, int w, double strength,
-    double width, vit_rng *rng) {
-  float weight[64], sum = 0;
+   displacement, and a Gaussian makes neighbours alike. The factor at the end
+   gives them the standard deviation `elastic`: uniform numbers of -1..1 have
+   sqrt(1/3), and the Gaussian leaves 1/(2 sqrt(pi) width) of it. field and room
+   [height,width]. */
+static void vit__bend(float *field, float *room, const vit_dataset *d,
+    const vit_augment *a, vit_rng *rng) {
+  const double width = a->elastic_width > 0 ? (double)a->elastic_width : 4;
   const int reach = VIT__MIN((int)ceil(2.5 * width), 63);
-  const float factor = (float)(strength * sqrt(3.0) * 2 * sqrt(VIT_PI) * width);
+  const int h = d->height, w = d->width, n = h * w;
+  const float factor =
+      (float)((double)a->elastic * sqrt(3.0) * 2 * sqrt(VIT_PI) * width);
+  float weight[64], sum = 0;
   for (int i = 0; i <= reach; i++) {
     weight[i] = (float)exp(-0.5 * i * i / (width * width));
     sum += i ? 2 * weight[i] : weight[i];
   }
   for (int i = 0; i <= reach; i++) weight[i] /= sum;
-  vit_best_kernels()->uniform(room, h * w, rng->key, rng->stream, rng->index);
-  rng->index += (uint32_t)(h * w);
-  for (vit_idx i = 0; i < (vit_idx)h * w; i++) room[i] = 2 * room[i] - 1;
+  vit_best_kernels()->uniform(room, n, rng->key, rng->stream, rng->index);
+  rng->index += (uint32_t)n;
+  for (int i = 0; i < n; i++) room[i] = 2 * room[i] - 1;
   vit__smooth(field, room, h, w, weight, reach);
   vit__smooth(room, field, w, h, weight, reach);
-  for (vit_idx i = 0; i < (vit_idx)h * w; i++) field[i] = factor * room[i];
+  for (int i = 0; i < n; i++) field[i] = factor * room[i];
 }
 
-/* Grey levels 0..255 at a place between four pixels; outside, the picture goes
-   on as it is at its edge. */
-static void vit__sample(float *out, const uint8_t *pixels, int C, int h, int w,
-    double x, double y) {
-  const vit_idx plane = (vit_idx)h * w;
-  vit_idx x0, y0, x1, y1;
-  float fx, fy;
-  x = x > 0 ? x < w - 1 ? x : w - 1 : 0;
-  y = y > 0 ? y < h - 1 ? y : h - 1 : 0;
-  x0 = (vit_idx)x, y0 = (vit_idx)y;
-  x1 = VIT__MIN(x0 + 1, w - 1), y1 = VIT__MIN(y0 + 1, h - 1);
-  fx = (float)(x - (double)x0), fy = (float)(y - (double)y0);
-  for (vit_idx c = 0; c < C; c++, pixels += plane) {
-    const uint8_t *up = pixels + y0 * w, *down = pixels + y1 * w;
-    float top = (float)up[x0] * (1 - fx) + (float)up[x1] * fx;
-    float low = (float)down[x0] * (1 - fx) + (float)down[x1] * fx;
-    out[c * plane] = top * (1 - fy) + low * fy;
-  }
-}
-
-/* Grey levels of the moved and bent picture; bend [2,height,width] or NULL. */
+/* Grey levels of the moved and bent picture, each from a place between four
+   pixels of the input; outside, that goes on as it is at its edge. bend
+   [2,height,width] or NULL. */
 static void vit__warp(float *out, const uint8_t *pixels, const vit_dataset *d,
     const double from[2][3], const float *bend) {
-  const int h = d->height, w = d->width;
-  vit_idx i = 0;
-  for (int y = 0; y < h; y++)
-    for (int x = 0; x < w; x++, i++) {
-      const double u = (2 * x + 1 - w) / (double)w; /* -1 .. 1 */
-      const double v = (2 * y + 1 - h) / (double)h;
-      const double *fx = from[0], *fy = from[1];
-      double px = ((fx[0] * u + fx[1] * v + fx[2]) * w + w - 1) / 2;
-      double py = ((fy[0] * u + fy[1] * v + fy[2]) * h + h - 1) / 2;
-      if (bend) px += (double)bend[i], py += (double)bend[(vit_idx)h * w + i];
-      vit__sample(out + i, pixels, d->channels, h, w, px, py);
+  const vit_idx h = d->height, w = d->width, size[2] = {w, h};
+  for (vit_idx y = 0, i = 0; y < h; y++)
+    for (vit_idx x = 0; x < w; x++, i++) {
+      const double u = (double)(2 * x + 1 - w) / (double)w; /* -1 .. 1 */
+      const double v = (double)(2 * y + 1 - h) / (double)h;
+      const uint8_t *p = pixels;
+      vit_idx a[2], b[2]; /* the pixels before and behind that place */
+      float f[2];
+      for (int axis = 0; axis < 2; axis++) {
+        const double *m = from[axis], n = (double)size[axis];
+        double at = ((m[0] * u + m[1] * v + m[2]) * n + n - 1) / 2;
+        if (bend) at += (double)bend[axis * h * w + i];
+        at = at > 0 ? at < n - 1 ? at : n - 1 : 0;
+        a[axis] = (vit_idx)at, f[axis] = (float)(at - (double)a[axis]);
+        b[axis] = VIT__MIN(a[axis] + 1, size[axis] - 1);
+      }
+      for (vit_idx c = 0; c < d->channels; c++, p += h * w) {
+        const uint8_t *up = p + a[1] * w, *down = p + b[1] * w;
+        float top = (float)up[a[0]] * (1 - f[0]) + (float)up[b[0]] * f[0];
+        float low = (float)down[a[0]] * (1 - f[0]) + (float)down[b[0]] * f[0];
+        out[c * h * w + i] = top * (1 - f[1]) + low * f[1];
+      }
     }
 }
 
-/* Brightness multiplies, contrast stretches from the mean of all channels; then
-   the levels are cut off at 0 and 255. */
-static void vit__colour(float *image, vit_idx n, const vit__draw *w) {
-  double sum = 0;
-  float mean;
-  for (vit_idx i = 0; i < n; i++) {
-    image[i] = fminf(fmaxf(image[i] * w->brightness, 0), 255);
-    sum += (double)image[i];
-  }
-  mean = (float)(sum / (double)n);
-  for (vit_idx i = 0; i < n; i++)
-    image[i] = fminf(fmaxf(mean + w->contrast * (image[i] - mean), 0), 255);
-}
-
 /* Images a and b exchange a box of a part `area` of each, its sides 1 : ratio,
-   anywhere; without b it becomes 0. Returns the pixels of the box. */
-static int vit__exchange(float *a, float *b, const vit_dataset *d, double area,
-    double ratio, vit_rng *rng) {
+   anywhere; without b it becomes 0. Returns the part that it really has. */
+static float vit__exchange(float *a, float *b, const vit_dataset *d,
+    double area, double ratio, vit_rng *rng) {
   const int h = d->height, w = d->width;
   const int box_w = VIT__MIN((int)(sqrt(area / ratio) * w + 0.5), w);
   const int box_h = VIT__MIN((int)(sqrt(area * ratio) * h + 0.5), h);
@@ -5578,7 +5489,7 @@ static int vit__exchange(float *a, float *b, const vit_dataset *d, double area,
         if (b) b[i] = a[i];
         a[i] = from_b;
       }
-  return box_w * box_h;
+  return (float)(box_w * box_h) / (float)(h * w);
 }
 
 VIT_DEF size_t vit_augment_scratch(const vit_dataset *d) {
@@ -5589,22 +5500,30 @@ VIT_DEF void vit_augment_image(float *out, const vit_dataset *d, int index,
     const vit_augment *a, vit_rng *rng, float *scratch) {
   const vit_idx plane = (vit_idx)d->height * d->width, n = plane * d->channels;
   const uint8_t *pixels = d->pixels + index * n;
-  const vit__draw draw =
-      vit__draw_changes(a, (double)d->width / d->height, rng);
-  const double width = a->elastic_width > 0 ? (double)a->elastic_width : 4;
+  const vit__draw draw = vit__draw_changes(a, d, rng);
   const int bends = a->elastic > 0;
+  double sum = 0;
+  float mean;
   for (int axis = 0; bends && axis < 2; axis++)
-    vit__bend(scratch + axis * plane, scratch + 2 * plane, d->height, d->width,
-        (double)a->elastic, width, rng);
+    vit__bend(scratch + axis * plane, scratch + 2 * plane, d, a, rng);
   if (draw.moves || bends)
     vit__warp(out, pixels, d, draw.from, bends ? scratch : NULL);
   else
     for (vit_idx i = 0; i < n; i++) out[i] = (float)pixels[i];
-  if (draw.brightness != 1 || draw.contrast != 1) vit__colour(out, n, &draw);
-  for (vit_idx i = 0; i < n; i++) {
-    const vit_idx c = i / plane % 3;
-    out[i] = (out[i] / 255.0f - d->mean[c]) / d->std[c];
+  if (draw.brightness != 1 || draw.contrast != 1) {
+    /* Brightness multiplies, contrast stretches from the mean of all channels;
+       both cut the levels off at 0 and 255. */
+    for (vit_idx i = 0; i < n; i++) {
+      out[i] = fminf(fmaxf(out[i] * draw.brightness, 0), 255);
+      sum += (double)out[i];
+    }
+    mean = (float)(sum / (double)n);
+    for (vit_idx i = 0; i < n; i++)
+      out[i] = fminf(fmaxf(mean + draw.contrast * (out[i] - mean), 0), 255);
   }
+  for (vit_idx c = 0; c < d->channels; c++)
+    for (vit_idx i = c * plane; i < (c + 1) * plane; i++)
+      out[i] = (out[i] / 255.0f - d->mean[c % 3]) / d->std[c % 3];
   if (draw.erases) {
     /* Random erasing (Zhong et al. 2020): 2 to 33 % of the area become the
        mean, which is 0 after normalising. */
@@ -5614,7 +5533,7 @@ VIT_DEF void vit_augment_image(float *out, const vit_dataset *d, int index,
   }
 }
 
-/* -- augmentation: pairs of images --------------------------------------- */
+/* -- pairs of images, and batches ---------------------------------------- */
 
 /* A number from Beta(alpha, alpha), 0 < alpha <= 2 (Joehnk 1964). */
 static double vit__beta(double alpha, vit_rng *rng) {
@@ -5638,34 +5557,28 @@ static void vit__blend(float *a, float *b, vit_idx n, float lambda) {
 /* Mix images i and n - 1 - i of a batch: mixup (Zhang et al. 2018) blends them,
    cutmix (Yun et al. 2019) exchanges a box of 1 - lambda of the area. Their
    targets are blended in the same parts. */
-static void vit__mix(vit_loader *l, int i, int n, vit_rng *rng) {
+static void vit__mix(vit_loader *l, int i, int n, vit_rng rng) {
   const vit_dataset *d = l->data;
-  const vit_augment *a = &l->augment;
+  const float mixup = l->augment.mixup, cutmix = l->augment.cutmix;
   const vit_idx pixels = (vit_idx)vit__image_size(d), j = n - 1 - i;
-  float *first = l->images + i * pixels, *second = l->images + j * pixels;
-  const int cuts =
-      a->cutmix > 0 && (!(a->mixup > 0) || (vit_random_u32(rng) & 1));
-  float lambda = (float)vit__beta((double)(cuts ? a->cutmix : a->mixup), rng);
-  if (cuts)
-    lambda =
-        1 - (float)vit__exchange(first, second, d, 1 - (double)lambda, 1, rng) /
-                (float)(d->height * d->width);
-  else
-    vit__blend(first, second, pixels, lambda);
+  float *a = l->images + i * pixels, *b = l->images + j * pixels;
+  const int cuts = cutmix > 0 && (!(mixup > 0) || (vit_random_u32(&rng) & 1));
+  float lambda = (float)vit__beta(cuts ? cutmix : mixup, &rng);
+  if (!cuts) vit__blend(a, b, pixels, lambda);
+  if (cuts) lambda = 1 - vit__exchange(a, b, d, 1 - (double)lambda, 1, &rng);
   vit__blend(l->targets + (vit_idx)i * l->classes, l->targets + j * l->classes,
       l->classes, lambda);
 }
 
-/* -- batches ------------------------------------------------------------- */
-
 static void vit__plan_loader(vit_loader *l, vit_arena *a) {
-  const size_t B = (size_t)l->batch, pixels = vit__image_size(l->data);
-  l->order = (int *)vit_arena_take(a, (size_t)l->data->count, sizeof(int));
-  l->images = (float *)vit_arena_take(a, B * pixels, sizeof(float));
-  l->targets =
-      (float *)vit_arena_take(a, B * (size_t)l->classes, sizeof(float));
+  const vit_dataset *d = l->data;
+  const size_t B = (size_t)l->batch, one = sizeof(float);
+  const size_t pixels = (size_t)d->height * (size_t)d->width;
+  l->order = (int *)vit_arena_take(a, (size_t)d->count, sizeof(int));
+  l->images = (float *)vit_arena_take(a, B * (size_t)d->channels * pixels, one);
+  l->targets = (float *)vit_arena_take(a, B * (size_t)l->classes, one);
   l->scratch = (float *)vit_arena_take(
-      a, (size_t)l->threads * vit_augment_scratch(l->data), sizeof(float));
+      a, (size_t)l->threads * vit_augment_scratch(d), one);
 }
 
 VIT_DEF vit_result vit_loader_create(vit_loader *l, const vit_dataset *d,
@@ -5677,19 +5590,14 @@ VIT_DEF vit_result vit_loader_create(vit_loader *l, const vit_dataset *d,
   if (!r) r = vit_augment_check(a);
   if (!r) r = vit__check_smoothing(smoothing);
   if (r) return r;
-  l->data = d;
-  l->augment = *a;
-  l->batch = batch;
-  l->classes = m->config.classes;
+  l->data = d, l->augment = *a, l->batch = batch, l->seed = seed;
+  l->classes = m->config.classes, l->smoothing = smoothing;
   l->threads = vit_model_threads(m);
-  l->smoothing = smoothing;
-  l->seed = seed;
   vit__plan_loader(l, &l->arena);
   r = vit_arena_allocate(&l->arena, "batch");
-  if (r) return r;
-  vit__plan_loader(l, &l->arena);
-  vit_loader_epoch(l, 0);
-  return VIT_OK;
+  if (!r) vit__plan_loader(l, &l->arena);
+  if (!r) vit_loader_epoch(l, 0);
+  return r;
 }
 
 VIT_DEF void vit_loader_free(vit_loader *l) {
@@ -5703,12 +5611,6 @@ VIT_DEF void vit_loader_epoch(vit_loader *l, int epoch) {
   l->epoch = epoch;
 }
 
-/* Random numbers of place `at` in the order of this epoch. */
-static vit_rng vit__place_rng(const vit_loader *l, uint32_t salt, int at) {
-  return vit_rng_create(l->seed ^ salt,
-      (uint32_t)l->epoch * (uint32_t)l->data->count + (uint32_t)at);
-}
-
 VIT_DEF vit_result vit_loader_batch(vit_loader *l, int first, int n) {
   const int threads = l->threads;
   const vit_dataset *d = l->data;
@@ -5716,6 +5618,7 @@ VIT_DEF vit_result vit_loader_batch(vit_loader *l, int first, int n) {
 #define VIT__FIELD(field, largest, meaning) || a->field > 0
   const int changes = a->image != NULL VIT_AUGMENT_FIELDS(VIT__FIELD);
 #undef VIT__FIELD
+  uint32_t place; /* of the first image in all epochs: its random numbers */
   if (!l->order)
     return vit__fail(VIT_ERR_STATE,
         "there is no loader: vit_loader_create failed or was not called");
@@ -5724,6 +5627,7 @@ VIT_DEF vit_result vit_loader_batch(vit_loader *l, int first, int n) {
         "images %d to %.0f are no batch: there are %d, and room for 1 to %d at "
         "a time",
         first, (double)first + n - 1, d->count, l->batch);
+  place = (uint32_t)l->epoch * (uint32_t)d->count + (uint32_t)first;
   for (int i = 0; i < n; i++)
     vit__set_targets(l->targets + (vit_idx)i * l->classes,
         d->labels[l->order[first + i]], l->smoothing, l->classes);
@@ -5734,7 +5638,8 @@ VIT_DEF vit_result vit_loader_batch(vit_loader *l, int first, int n) {
   VIT__PARALLEL_FOR
   for (int t = 0; t < threads; t++)
     for (int i = t; i < n; i += threads) {
-      vit_rng rng = vit__place_rng(l, VIT__SALT_AUGMENT, first + i);
+      vit_rng rng =
+          vit_rng_create(l->seed ^ VIT__SALT_AUGMENT, place + (uint32_t)i);
       (a->image ? a->image : vit_augment_image)(
           l->images + (size_t)i * vit__image_size(d), d, l->order[first + i], a,
           &rng, l->scratch + (size_t)t * vit_augment_scratch(d));
@@ -5742,10 +5647,9 @@ VIT_DEF vit_result vit_loader_batch(vit_loader *l, int first, int n) {
   if (!(a->mixup > 0) && !(a->cutmix > 0)) return VIT_OK;
   VIT__PARALLEL_FOR
   for (int t = 0; t < threads; t++)
-    for (int i = t; i < n / 2; i += threads) {
-      vit_rng rng = vit__place_rng(l, VIT__SALT_MIX, first + i);
-      vit__mix(l, i, n, &rng);
-    }
+    for (int i = t; i < n / 2; i += threads)
+      vit__mix(l, i, n,
+          vit_rng_create(l->seed ^ VIT__SALT_MIX, place + (uint32_t)i));
   return VIT_OK;
 }
 
