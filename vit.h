@@ -39,13 +39,15 @@
        #define VIT_SIMD_AVX2     AVX2 where -march=native would bring AVX-512
        #define VIT_MALLOC(n), VIT_FREE(p)    your own allocator: both or none
 
+   <complex.h>, if you need it, comes after vit.h: its macro I is a size here.
+
    HOW TO READ IT
 
    The file is a book in three parts; search for the lines that are named here.
 
-       PART ONE     declarations: the table of contents     about 1000 lines
-       PART TWO     the model, 00 to 07: read it in a row   about 3100 lines
-       PART THREE   the lab, 08 to 13: when it is needed    about 3200 lines
+       PART ONE     declarations: the table of contents     about 1080 lines
+       PART TWO     the model, 00 to 07: read it in a row   about 3200 lines
+       PART THREE   the lab, 08 to 13: when it is needed    about 4100 lines
 
        >>00 foundations   errors, memory, random numbers, threads, SIMD, kernels
        >>01 patches       image -> patches -> linear projection
@@ -5106,7 +5108,7 @@ VIT_DEF void vit_dataset_limit(vit_dataset *d, int n) {
 }
 
 VIT_DEF const char *vit_class_name(const vit_dataset *d, int k) {
-  static VIT__THREAD_LOCAL char numbers[VIT__MOST_CLASSES][4];
+  static VIT__THREAD_LOCAL char numbers[VIT__MOST_CLASSES][8];
   if (k < 0 || k >= d->classes || k >= VIT__MOST_CLASSES) return "?";
   if (d->names) return d->names[k];
   if (!*numbers[k]) snprintf(numbers[k], sizeof numbers[k], "%d", k);
@@ -6430,8 +6432,9 @@ VIT_DEF vit_result vit_trainer_create(vit_trainer *t, vit_model *m,
   t->schedule = known.schedule;
   r = vit_fit_check(&known);
   if (!r) r = vit__plan_run(t);
-  snprintf(h->kernels, sizeof h->kernels, "%.20s %s", m->kernels->name,
-      vit_simd_name());
+  snprintf(h->kernels, sizeof h->kernels, "%.20s%s%s", m->kernels->name,
+      m->kernels == &vit_naive ? "" : " ",
+      m->kernels == &vit_naive ? "" : vit_simd_name());
   if (!r && c->dir) r = vit__open_run(t);
   t->start = vit_seconds();
   if (!r) return VIT_OK;
