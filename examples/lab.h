@@ -332,6 +332,13 @@ static float lab_grey(const float *image, int channels, int plane, int i) {
   return 0.299f * image[i] + 0.587f * image[plane + i] + 0.114f * image[2 * plane + i];
 }
 
+/* A colour, 0..1, under the glow of a weight: weight 1 lets a quarter of it through. */
+static void lab_glow(const double color[3], double weight, int rgb[3]) {
+  static const double orange[3] = {255, 170, 0};
+  const double w = 0.75 * fmin(fmax(weight, 0), 1);
+  for (int c = 0; c < 3; c++) rgb[c] = (int)(0.5 + 255 * color[c] * (1 - w) + w * orange[c]);
+}
+
 /* Red, green and blue of a pixel, 0..255: grey with a glow of orange. */
 static void lab_pixel(const lab_view *v, const vit_config *c, int image, int y, int x, int rgb[3]) {
   const int plane = c->image_height * c->image_width;
@@ -340,7 +347,7 @@ static void lab_pixel(const lab_view *v, const vit_config *c, int image, int y, 
   const double color[3] = {grey, grey, grey};
   const int N = vit_config_patches(c), across = c->image_width / c->patch_width;
   const int patch = y / c->patch_height * across + x / c->patch_width;
-  vit__glow(color, (double)v->glow[image * N + patch], rgb);
+  lab_glow(color, (double)v->glow[image * N + patch], rgb);
 }
 
 /* Lines of the terminal for the losses; gnuplot begins with a form feed, which
@@ -588,6 +595,19 @@ static int lab_callback(const vit_progress *p, void *user) {
   return lab_interrupted;
 }
 
+/* A word for a shell, in quotes; those inside are made safe. */
+static void lab_shell_quote(char *to, size_t size, const char *word) {
+  size_t n = 0;
+  to[n++] = '\'';
+  for (; *word && n + 6 < size; word++) {
+    const char *as = *word == '\'' ? "'\\''" : NULL;
+    if (as) memcpy(to + n, as, 4), n += 4;
+    else to[n++] = *word;
+  }
+  to[n++] = '\'';
+  to[n] = '\0';
+}
+
 /* The command that this program was started with, and --resume. */
 static void lab_say_resume(const lab *l) {
   static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=./,:@%"
@@ -602,7 +622,7 @@ static void lab_say_resume(const lab *l) {
     const char *word = i < l->argc ? l->argv[i] : "--resume";
     if (!strcmp(word, "--resume") && there++) continue;
     snprintf(text, sizeof text, "%.1000s", word);
-    if (word[strspn(word, plain)]) vit__shell_quote(text, sizeof text, word);
+    if (word[strspn(word, plain)]) lab_shell_quote(text, sizeof text, word);
 #ifndef _WIN32
     if (column + (int)strlen(text) > 76) column = printf(" \\\n             ") - 3; /* for the shell */
 #endif
