@@ -37,7 +37,7 @@ for side in old new; do
   for csv in "$dir/$side"-[0-9]*/results.csv; do sed "1d;s/^/$side,/" "$csv"; done
 done | awk -F , '
   $2 != "machine" && $4 !~ /OpenBLAS/ && $9 != "MB" {
-    key = $2 ", " $3 ", " $4 ", " $5 " threads"
+    key = $2 ", " $3 ", " $4 ", " $5 " threads, " $9
     unit[key] = $9
     values[$1, key] = values[$1, key] " " $6
   }
