@@ -1802,10 +1802,8 @@ VIT__OP vit_vec vit_load_n(const float *p, vit_idx n) {
   return n > 0 ? vit_load_part(p, n) : vit_set(0);
 }
 VIT__OP void vit_store_n(float *p, vit_vec a, vit_idx n) {
-  if (n >= VIT_LANES)
-    vit_store(p, a);
-  else if (n > 0)
-    vit_store_part(p, a, n);
+  if (n >= VIT_LANES) vit_store(p, a);
+  else if (n > 0) vit_store_part(p, a, n);
 }
 VIT__OP vit_vec vit__load_or(const float *p, vit_idx n, float other) {
   static const float lane[VIT_LANES] = {VIT__LANE_NUMBERS};
@@ -2811,8 +2809,7 @@ static void vit__linear(const vit__view *v, float *y, const float *x,
     const float *w, const float *b, int rows, int in, int out) {
   if (v->m->packed && vit__packs(out))
     v->k->linear_packed_forward(y, x, w, b, rows, in, out);
-  else
-    v->k->linear_forward(y, x, w, b, rows, in, out);
+  else v->k->linear_forward(y, x, w, b, rows, in, out);
 }
 
 /* Dropout in place on the view's rows of `cols` numbers. */
@@ -2847,10 +2844,8 @@ static void vit__branch(
     const float scale = paths ? vit__path_scale(r, site, image) : 1;
     const vit_idx at = (vit_idx)done * r->D;
     n = (paths ? VIT__MIN(end, r->rows) : r->rows) - done;
-    if (x)
-      r->k->residual_forward(y + at, x + at, f + at, scale, n * r->D);
-    else
-      r->k->scale(y + at, f + at, scale, n * r->D);
+    if (x) r->k->residual_forward(y + at, x + at, f + at, scale, n * r->D);
+    else r->k->scale(y + at, f + at, scale, n * r->D);
   }
 }
 
@@ -3485,8 +3480,7 @@ static void vit__describe(
   memset(t, 0, sizeof *t);
   if (r->where == VIT__BLOCK)
     snprintf(t->name, sizeof t->name, "blocks.%d.%s", l, r->name);
-  else
-    snprintf(t->name, sizeof t->name, "%s", r->name);
+  else snprintf(t->name, sizeof t->name, "%s", r->name);
   for (; t->dims < 4 && r->d[t->dims] > 0; t->dims++)
     t->shape[t->dims] = (int)r->d[t->dims];
   t->offset = (size_t)offset;
@@ -3971,8 +3965,7 @@ VIT_DEF vit_result vit_forward(
   v = vit__view_of(m, s, images, 0, B);
   if (B >= v.threads) /* whole images per thread; else rows and heads */
     vit__each(v.threads, v.threads, vit__forward_images, &v);
-  else
-    vit__forward(v);
+  else vit__forward(v);
   return VIT_OK;
 }
 
@@ -4195,8 +4188,7 @@ static void vit__classify_backward(vit__view v) {
     const float *from = v.dpooled + (vit_idx)b * v.D;
     if (c->pool == VIT_POOL_CLS)
       memcpy(to + b * TD, from, (size_t)v.D * sizeof(float));
-    else
-      v.k->mean_backward(to + b * TD + skip, from, v.N, v.D);
+    else v.k->mean_backward(to + b * TD + skip, from, v.N, v.D);
   }
   if (!c->final_norm) return;
   memset(v.dresidual, 0, bytes);
@@ -4637,8 +4629,7 @@ VIT_DEF vit_result vit_optimizer_step(
         const vit_idx at = tensor + first + l * stride;
         if (sgd)
           k->sgd_step(w + at, mean + at, g + at, n, rate, c->momentum, a.decay);
-        else
-          k->adam_step(w + at, mean + at, square + at, g + at, n, &a);
+        else k->adam_step(w + at, mean + at, square + at, g + at, n, &a);
       }
       tensor += (vit_idx)row->count;
     }
@@ -5215,8 +5206,7 @@ VIT_DEF vit_result vit_dataset_split(
         "cannot hold back %d of %d images; it must be at least 1, and at least "
         "1 must stay",
         held_back, all.count);
-  else
-    r = vit__allocate_images(held, held_back);
+  else r = vit__allocate_images(held, held_back);
   if (!r && all.names) r = vit__allocate_names(held);
   if (r) return vit_dataset_free(held), r;
   for (int k = 0; all.names && k < all.classes; k++)
@@ -6544,10 +6534,8 @@ VIT_DEF vit_result vit_plot_end(vit_plot *p) {
 static void vit__plot_text(FILE *f, const char *command, const char *text) {
   fprintf(f, "%s \"", command);
   for (; *text; text++) /* in quotes, gnuplot runs what backquotes enclose */
-    if (*text == '\n')
-      fputs("\\n", f);
-    else
-      fputc(strchr("\"\\`", *text) ? '\'' : *text, f);
+    if (*text == '\n') fputs("\\n", f);
+    else fputc(strchr("\"\\`", *text) ? '\'' : *text, f);
   fputc('"', f);
 }
 
@@ -6931,8 +6919,7 @@ VIT__SIMD void vit__block(float *c, vit_idx c_row, vit__matrix a,
       else if (cols > VIT_LANES)
         vit__tile(to, c_row, tile, panel, start, add, rows, cols, depth,
             VIT_TILE_VECS);
-      else
-        vit__tile(to, c_row, tile, panel, start, add, rows, cols, depth, 1);
+      else vit__tile(to, c_row, tile, panel, start, add, rows, cols, depth, 1);
     }
   }
 }
@@ -7021,8 +7008,7 @@ VIT__SIMD void vit_simd_linear_backward_weight(float *dw, float *db,
   for (vit_idx o = 0; o < out; o += 4 * VIT_LANES)
     if (out - o >= 4 * VIT_LANES) /* the compiler drops the tails */
       vit__add_columns(db + o, dy + o, dy_stride, rows, 4 * VIT_LANES);
-    else
-      vit__add_columns(db + o, dy + o, dy_stride, rows, out - o);
+    else vit__add_columns(db + o, dy + o, dy_stride, rows, out - o);
 }
 #endif
 
@@ -7037,10 +7023,8 @@ static void vit__repack_tensor(
   if (!t->is_matrix || !vit__packs(out)) return;
   for (vit_idx at = 0; at < (vit_idx)t->count; at += panel) {
     memcpy(copy, w + at, (size_t)panel * sizeof *w);
-    if (pack)
-      vit_pack_linear(w + at, copy, in, VIT__PANEL);
-    else
-      vit_unpack_linear(w + at, copy, in, VIT__PANEL);
+    if (pack) vit_pack_linear(w + at, copy, in, VIT__PANEL);
+    else vit_unpack_linear(w + at, copy, in, VIT__PANEL);
   }
 }
 
@@ -7635,8 +7619,7 @@ static vit_result vit__list_folder(vit__tree *t, char *path, int depth) {
           "%.200s is more than %d folders inside its class; is there a link "
           "back to a folder above?",
           path, VIT__MOST_DEPTH);
-    else if (is_folder && depth > 0)
-      r = vit__list_folder(t, path, depth + 1);
+    else if (is_folder && depth > 0) r = vit__list_folder(t, path, depth + 1);
     else if (t->count == INT_MAX)
       r = vit__fail(VIT_ERR_OVERFLOW, "there are more than %d files", INT_MAX);
     else
@@ -8215,8 +8198,7 @@ static void vit__text_string(vit__text *t, const char *before, const char *s) {
     n = vit__utf8(s);
     if (n == 0 || *s == '"' || *s == '\\' || (unsigned char)*s < ' ')
       vit__text_print(t, "\\u%04x", n ? (unsigned)*s : 0xFFFD);
-    else
-      vit__text_add(t, s, n);
+    else vit__text_add(t, s, n);
   }
   vit__text_add(t, "\"", 1);
 }
@@ -8347,8 +8329,7 @@ static vit_result vit__read_weights(const vit_config *c, float *block,
           y[3]);
     if (block)
       memcpy(block + want.offset, have.data, want.count * sizeof(float));
-    else
-      r = vit__check_weights(VIT_ERR_FORMAT, &have);
+    else r = vit__check_weights(VIT_ERR_FORMAT, &have);
 #ifndef _WIN32 /* mapped anew, no page of it is in memory beside the model */
     if (f->file >= 0)
       (void)!mmap(
