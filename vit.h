@@ -132,16 +132,15 @@
 #define VIT__TABLE_END     }
 #define VIT__TABLE_DECLARE extern const
 #define VIT__TABLE_DEFINE  extern const
-#elif defined(VIT_STATIC)
-#define VIT__TABLE_BEGIN
-#define VIT__TABLE_END
-#define VIT__TABLE_DECLARE VIT_DEF const
-#define VIT__TABLE_DEFINE  VIT_DEF const
 #else
 #define VIT__TABLE_BEGIN
 #define VIT__TABLE_END
 #define VIT__TABLE_DECLARE VIT_DEF const
-#define VIT__TABLE_DEFINE  const
+#ifdef VIT_STATIC
+#define VIT__TABLE_DEFINE VIT_DEF const
+#else
+#define VIT__TABLE_DEFINE const
+#endif
 #endif
 
 /* ======================================================================== */
@@ -1513,8 +1512,7 @@ static void vit__part(
   each = (each + multiple - 1) / multiple * multiple;
   begin = VIT__MIN(each * i, all);
   end = VIT__MIN(begin + each, all);
-  *first = (int)begin;
-  *count = (int)(end - begin);
+  *first = (int)begin, *count = (int)(end - begin);
 }
 
 /* All parallel work of the model goes through here: task 0 .. count - 1, which
@@ -1536,9 +1534,8 @@ static void vit__each(int parts, int count, vit__task *task, const void *work) {
 /* -- the SIMD vocabulary ------------------------------------------------- */
 
 /* A vector of floats (vit_vec), one of unsigned 32-bit integers (vit_ivec), and
-   28 words: what can be done with them. Every SIMD kernel of the
-   file is written once, in these words. A dialect says them, in this order, in
-   the intrinsics of one instruction set:
+   28 words: what can be done with them. Every SIMD kernel is written once, in
+   these words. A dialect says them in the intrinsics of one instruction set:
 
    vit_set, load, store   x in all lanes; from and to memory, of any alignment
    add sub mul div sqrt
@@ -1887,10 +1884,7 @@ typedef struct {
 #ifdef VIT__HAS_SIMD
 static vit__matrix vit__at(const float *p, vit_idx row, vit_idx col) {
   vit__matrix m;
-  m.p = p;
-  m.row = row;
-  m.col = col;
-  m.packed = 0;
+  m.p = p, m.row = row, m.col = col, m.packed = 0;
   return m;
 }
 
@@ -3152,11 +3146,9 @@ static vit_config vit__family(int image, int patch, int channels, int classes,
   c.patch_height = c.patch_width = patch;
   c.channels = channels, c.classes = classes;
   c.width = width, c.depth = depth, c.heads = heads, c.mlp_width = mlp_width;
-  c.positions = VIT_POSITIONS_LEARNED;
-  c.final_norm = 1;
-  c.norm_eps = 1e-6f;
+  c.positions = VIT_POSITIONS_LEARNED, c.init = VIT_INIT_VIT;
+  c.final_norm = 1, c.norm_eps = 1e-6f;
   c.softmax_before_loss = 0;
-  c.init = VIT_INIT_VIT;
   return c;
 }
 
@@ -3179,13 +3171,11 @@ VIT_DEF vit_config vit_config_mnist(void) {
 VIT_DEF vit_config vit_config_cifar_mean(void) {
   vit_config c = vit__family(32, 4, 3, 10, 64, 6, 4, 128);
   c.head_dim = 64; /* Keras' key_dim: the heads are wider than width / heads */
-  c.class_token = 0;
-  c.pool = VIT_POOL_MEAN;
-  c.mlp_last_gelu = 1;
+  c.class_token = 0, c.pool = VIT_POOL_MEAN;
+  c.mlp_last_gelu = c.zero_head = 1;
   c.pos_drop = 0.2f;
   c.attn_drop = c.hidden_drop = c.mlp_drop = 0.1f;
   c.init = VIT_INIT_GLOROT;
-  c.zero_head = 1;
   return c;
 }
 
@@ -3209,11 +3199,9 @@ VIT_DEF vit_config vit_config_local(void) {
 VIT_DEF vit_config vit_config_post_norm(void) {
   vit_config c = vit_config_b16();
   c.heads = 8;
-  c.class_token = 0;
-  c.pool = VIT_POOL_MEAN;
+  c.class_token = 0, c.pool = VIT_POOL_MEAN;
   c.positions = VIT_POSITIONS_SINUSOID;
-  c.norm = VIT_NORM_POST;
-  c.norm_eps = 1e-5f;
+  c.norm = VIT_NORM_POST, c.norm_eps = 1e-5f;
   c.final_norm = c.qkv_bias = 0;
   c.softmax_before_loss = 1;
   c.init = VIT_INIT_TORCH;
@@ -3413,15 +3401,9 @@ static vit__sizes vit__sizes_of(const vit_config *c, int batch) {
   z.N = (double)(c->image_height / c->patch_height) *
         (double)(c->image_width / c->patch_width);
   z.T = z.N + c->class_token;
-  z.D = c->width;
-  z.H = c->heads;
-  z.I = (double)c->heads * c->head_dim;
-  z.M = c->mlp_width;
-  z.K = c->classes;
-  z.L = c->depth;
-  z.C = c->channels;
-  z.PH = c->patch_height;
-  z.PW = c->patch_width;
+  z.D = c->width, z.M = c->mlp_width, z.K = c->classes, z.L = c->depth;
+  z.H = c->heads, z.I = (double)c->heads * c->head_dim;
+  z.C = c->channels, z.PH = c->patch_height, z.PW = c->patch_width;
   z.P = z.C * z.PH * z.PW;
   /* Queries of a head at a time: few enough that their probabilities stay in
      the cache between the softmax and the values, and in equal parts. */
@@ -3454,10 +3436,8 @@ static void vit__table(const vit_config *c, vit__row rows[VIT__ROWS]) {
   vit__row *r = rows;
   VIT__SIZES(vit__sizes_of(c, 1));
 #define VIT__FILL(field, text, place, exists, d0, d1, d2, d3, start, decays)   \
-  r->name = text;                                                              \
-  r->where = VIT__##place;                                                     \
-  r->init = VIT__INIT_##start;                                                 \
-  r->decay = decays;                                                           \
+  r->name = text, r->where = VIT__##place;                                     \
+  r->init = VIT__INIT_##start, r->decay = decays;                              \
   r->d[0] = d0, r->d[1] = d1, r->d[2] = d2, r->d[3] = d3;                      \
   r->count = exists ? 1 : 0;                                                   \
   for (int i = 0; i < 4; i++) r->count *= r->d[i] > 0 ? r->d[i] : 1;           \
@@ -3627,17 +3607,16 @@ static void vit__initialise(vit_model *m, uint64_t seed) {
 static void vit__plan_model(vit_model *m, vit_arena *a) {
   const vit_config *c = &m->config;
   double T = vit__sizes_of(c, 1).T;
-  int fixed = c->positions == VIT_POSITIONS_SINUSOID ||
-              c->positions == VIT_POSITIONS_SINCOS2D;
   if (T * T > VIT__MOST_FLOATS || T * c->width > VIT__MOST_FLOATS)
     a->overflow = 1, T = 0;
   vit__take_tensors(&m->params, c, a);
-  m->fixed_pos =
-      fixed ? (float *)vit_arena_take(a, (size_t)(T * c->width), sizeof(float))
-            : NULL;
-  m->mask = c->local_mask
-                ? (float *)vit_arena_take(a, (size_t)(T * T), sizeof(float))
-                : NULL;
+  m->fixed_pos = m->mask = NULL;
+  if (c->positions == VIT_POSITIONS_SINUSOID ||
+      c->positions == VIT_POSITIONS_SINCOS2D)
+    m->fixed_pos =
+        (float *)vit_arena_take(a, (size_t)(T * c->width), sizeof(float));
+  if (c->local_mask)
+    m->mask = (float *)vit_arena_take(a, (size_t)(T * T), sizeof(float));
 }
 
 static vit_result vit__plan_state(
@@ -3700,8 +3679,7 @@ VIT_DEF vit_result vit_memory_plan(
   out->parameters = out->gradients = a[0].used;
   out->moments = 2 * a[0].used;
   out->constants = a[1].used - a[0].used;
-  out->inference = a[2].used;
-  out->training = a[3].used - a[0].used;
+  out->inference = a[2].used, out->training = a[3].used - a[0].used;
   return VIT_OK;
 }
 
@@ -3709,25 +3687,22 @@ VIT_DEF vit_result vit_model_create(
     vit_model *m, const vit_config *config, uint64_t seed) {
   vit_config c = *config;
   vit_result r = vit_config_resolve(&c);
+  int rows, cols; /* of patches */
   memset(m, 0, sizeof *m);
   if (r) return r;
   m->config = c;
   m->kernels = vit_best_kernels();
   vit__plan_model(m, &m->arena);
   r = vit_arena_allocate(&m->arena, "model");
-  if (r) {
-    memset(m, 0, sizeof *m);
-    return r;
-  }
+  if (r) memset(m, 0, sizeof *m);
+  if (r) return r;
   vit__plan_model(m, &m->arena);
+  rows = c.image_height / c.patch_height, cols = c.image_width / c.patch_width;
   if (c.positions == VIT_POSITIONS_SINUSOID)
     vit_positions_sinusoid(m->fixed_pos, vit_config_tokens(&c), c.width);
   if (c.positions == VIT_POSITIONS_SINCOS2D)
-    vit_positions_sincos2d(m->fixed_pos, c.image_height / c.patch_height,
-        c.image_width / c.patch_width, c.width, c.class_token);
-  if (m->mask)
-    vit_local_mask(m->mask, c.image_height / c.patch_height,
-        c.image_width / c.patch_width, c.local_mask, c.class_token);
+    vit_positions_sincos2d(m->fixed_pos, rows, cols, c.width, c.class_token);
+  if (m->mask) vit_local_mask(m->mask, rows, cols, c.local_mask, c.class_token);
   vit__initialise(m, seed);
   return VIT_OK;
 }
@@ -3960,8 +3935,7 @@ VIT_DEF vit_result vit_forward(
         s->capacity);
   s->forwards++;
   s->forward_dropout = s->dropout;
-  s->batch = B;
-  s->loss_known = 0;
+  s->batch = B, s->loss_known = 0;
   v = vit__view_of(m, s, images, 0, B);
   if (B >= v.threads) /* whole images per thread; else rows and heads */
     vit__each(v.threads, v.threads, vit__forward_images, &v);
@@ -6221,8 +6195,7 @@ static int vit__report(vit_trainer *t, const vit_epoch *e, double rate) {
   const double left = (c->epochs - t->epoch) * all - shown;
   vit_progress *p = &t->progress;
   p->epoch_done = e != NULL, p->result = e;
-  p->epoch = e ? t->epoch : t->epoch + 1;
-  p->step = e ? p->steps : t->batch;
+  p->epoch = e ? t->epoch : t->epoch + 1, p->step = e ? p->steps : t->batch;
   p->model = e ? &t->averaged : t->model;
   p->loss = e ? e->train_loss : t->loss_sum / shown;
   p->rate = rate;
@@ -8282,8 +8255,7 @@ static vit_result vit__write_model(const char *path, const vit_model *m,
     f.bytes = (unsigned char *)notes->at;
     f.size = notes->used + (size_t)data;
     all = (vit__piece *)(void *)pieces.at;
-    all->data = notes->at;
-    all->size = notes->used;
+    all->data = notes->at, all->size = notes->used;
     r = vit__read_header(&f, path); /* with a name twice it would not open */
     if (!r) r = vit__replace_file(path, all, (int)(pieces.used / sizeof *all));
     f.bytes = NULL; /* the notes' own */
@@ -8428,10 +8400,8 @@ static vit_result vit__read_config(
 static vit_result vit__read_dataset(vit_dataset *d, const vit_config *m,
     const vit_safetensors *f, const char *path) {
   vit_result r;
-  d->channels = m->channels;
-  d->height = m->image_height;
-  d->width = m->image_width;
-  d->classes = m->classes;
+  d->channels = m->channels, d->classes = m->classes;
+  d->height = m->image_height, d->width = m->image_width;
   snprintf(d->source, sizeof d->source, "%.250s", path);
   for (int std = 0; std < 2; std++) {
     const char *key = std ? "std" : "mean";
@@ -8486,9 +8456,7 @@ VIT_DEF vit_result vit_model_open(
 /* ---------------------------------------------------------------------------
    Take this file under whichever of two licences you prefer.
 
-   ---- A: MIT License ----
-
-   Copyright (c) 2026 the vit.h authors
+   ---- A: MIT License. Copyright (c) 2026 the vit.h authors ----
 
    Permission is hereby granted, free of charge, to any person obtaining a copy
    of this software and associated documentation files (the "Software"), to deal
