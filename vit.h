@@ -1470,7 +1470,7 @@ VIT_DEF double vit_seconds(void) {
 #endif
 }
 
-/* VIT__PARALLEL_FOR stands in front of a loop whose turns are independent.
+/* VIT__PARALLEL_FOR stands in front of a loop whose rounds are independent.
    `threads` is a variable of the surrounding function. Without OpenMP the loop
    runs as it stands. */
 #ifdef _OPENMP
@@ -5267,10 +5267,6 @@ VIT_DEF vit_result vit_augment_check(const vit_augment *a) {
         a->image ? "a function without a name" : "a name without a function");
   return VIT_OK;
 }
-
-#define VIT__FIELD(field, largest, meaning) +1
-enum { VIT__AUGMENT_COUNT = 0 VIT_AUGMENT_FIELDS(VIT__FIELD) };
-#undef VIT__FIELD
 
 /* What was drawn for one image. Where each pixel of the output comes from: its
    (x, y), measured from the centre in half widths and half heights, becomes
