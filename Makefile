@@ -30,7 +30,7 @@ GNU_MAKE := $(MAKE)
 help: ## this list
 	@echo 'vit.h: a Vision Transformer in one C header'
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { sub("%", "NN", $$1); printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo 'Settings'
 	@echo '  CC=clang        the compiler             CFLAGS="-O3"    its flags, -O2 if not set'
@@ -67,6 +67,15 @@ figures: data examples ## run all examples but 12; pictures and text go below ou
 data: $(BUILD)/digits ## get MNIST, or draw digits where there is no network
 	@sh data/get.sh data $(BUILD)/digits
 
+book: book-pages ## make the book of tutorials/ as one page: out/book/index.html
+	@sh tutorials/loom/html.sh
+
+book-write: book-pages ## weave the pages and figures of tutorials/ anew
+	@sh tutorials/loom/loom.sh write
+
+check-%: ## try a kernel of your own on chapter NN, with OWN=my.c
+	@sh tutorials/loom/check.sh $* '$(OWN)'
+
 deps: ## install what is missing: compiler, stb_image, gnuplot, OpenMP, curl
 	@sh .ci/deps.sh install $(if $(TEST),test)
 
@@ -102,6 +111,8 @@ $(EXAMPLES) $(TESTS) $(BUILD)/digits:
 	@rm -f $@
 	@$(COMPILE) $< -o $@ $(LINK)
 
+book-pages: $(BUILD)/digits
+
 # Changes when the command line does, so that `make CC=clang` builds anew.
 $(BUILD)/.flags: FORCE
 	@mkdir -p $(BUILD)
@@ -114,5 +125,5 @@ $(BUILD)/.blas: FORCE
 	@[ -f $@ ] && [ "$$(cat $@)" = '$(BLAS_FLAGS)' ] || echo '$(BLAS_FLAGS)' >$@
 
 FORCE:
-.PHONY: help mnist mnist-best train-mnist examples figures data deps test asan bench clean tests programs FORCE
+.PHONY: help mnist mnist-best train-mnist examples figures data book book-write book-pages deps test asan bench clean tests programs FORCE
 .DELETE_ON_ERROR:
