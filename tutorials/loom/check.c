@@ -66,9 +66,9 @@ enum { DESCRIBE, PREPARE, CALL };
 /* 01: n = rows and columns of patches, C, PH = n[3], PW = n[0] + 1 */
 #define IMAGE n[2], n[0] * n[3], n[1] * (n[0] + 1), n[3], n[0] + 1
 #define PATCHES n[0] * n[1], n[2] * n[3] * (n[0] + 1)
-CASE(patchify_forward, O("patches", PATCHES); I("image", n[2] * n[0] * n[3], n[1] * (n[0] + 1)),
+CASE(patchify_forward, add("patches", OUT, PATCHES, 0); I("image", n[2] * n[0] * n[3], n[1] * (n[0] + 1)),
      NOTHING, k->patchify_forward(a[0], a[1], IMAGE))
-CASE(patchify_backward, O("dimage", n[2] * n[0] * n[3], n[1] * (n[0] + 1)); I("dpatches", PATCHES),
+CASE(patchify_backward, O("dimage", n[2] * n[0] * n[3], n[1] * (n[0] + 1)); add("dpatches", IN, PATCHES, 0),
      NOTHING, k->patchify_backward(a[0], a[1], IMAGE))
 CASE(linear_forward,
      O("y", n[0], n[2]); I("x", n[0], n[1]); I("w", n[2], n[1]); I("b", 1, n[2]), NOTHING,
@@ -96,21 +96,22 @@ CASE(softmax_in_place, add("p (in place)", CHANGE, n[0], n[1], 0), NOTHING,
 CASE(softmax_backward, O("ds", n[0], n[1]); I("dp", n[0], n[1]); I("p", n[0], n[1]),
      SOFTMAX(a[2], n[0], n[1]), k->softmax_backward(a[0], a[1], a[2], n[0], n[1]))
 #define STRIDE (n[1] + n[2])
-CASE(attention_scores_forward, O("p", n[0], n[0]); add("q", IN, n[0], n[1], STRIDE);
-     add("k", IN, n[0], n[1], STRIDE); I("mask", n[0], n[0]),
-     for (int i = 0; i < n[0] * n[0]; i++) a[3][i] = i % (n[0] + 1) && a[3][i] < 0 ? -INFINITY : 0,
-     k->attention_scores_forward(a[0], a[1], a[2], n[3] % 2 ? a[3] : NULL, n[0], n[0], n[1], STRIDE))
-CASE(attention_scores_backward, add("dq", OUT, n[0], n[1], STRIDE); add("dk", OUT, n[0], n[1], STRIDE);
-     add("dp", SCRATCH, n[0], n[0], 0); I("p", n[0], n[0]); add("q", IN, n[0], n[1], STRIDE);
-     add("k", IN, n[0], n[1], STRIDE), SOFTMAX(a[3], n[0], n[0]),
-     k->attention_scores_backward(a[0], a[1], a[2], a[3], a[4], a[5], n[0], n[1], STRIDE))
-CASE(attention_values_forward, add("o", OUT, n[0], n[1], n[1] + n[3]); I("p", n[0], n[0]);
-     add("v", IN, n[0], n[1], STRIDE), SOFTMAX(a[1], n[0], n[0]),
-     k->attention_values_forward(a[0], a[1], a[2], n[0], n[0], n[1], STRIDE, n[1] + n[3]))
-CASE(attention_values_backward, O("dp", n[0], n[0]); add("dv", OUT, n[0], n[1], STRIDE);
-     add("d_o", IN, n[0], n[1], n[1] + n[3]); I("p", n[0], n[0]); add("v", IN, n[0], n[1], STRIDE),
-     SOFTMAX(a[3], n[0], n[0]),
-     k->attention_values_backward(a[0], a[1], a[2], a[3], a[4], n[0], n[1], STRIDE, n[1] + n[3]))
+#define R (n[0] - (n[0] > 1 && n[3] % 2 == 0)) /* all queries, or all but one */
+CASE(attention_scores_forward, O("p", R, n[0]); add("q", IN, R, n[1], STRIDE); add("k", IN, n[0], n[1], STRIDE);
+     I("mask", R, n[0]),
+     for (int i = 0; i < R * n[0]; i++) a[3][i] = i % (n[0] + 1) && a[3][i] < 0 ? -INFINITY : 0,
+     k->attention_scores_forward(a[0], a[1], a[2], n[2] % 2 ? a[3] : NULL, R, n[0], n[1], STRIDE))
+CASE(attention_scores_backward, add("dq", OUT, R, n[1], STRIDE); add("dk", OUT, n[0], n[1], STRIDE);
+     add("dp", SCRATCH, R, n[0], 0); I("p", R, n[0]); add("q", IN, R, n[1], STRIDE);
+     add("k", IN, n[0], n[1], STRIDE), SOFTMAX(a[3], R, n[0]),
+     k->attention_scores_backward(a[0], a[1], a[2], a[3], a[4], a[5], R, n[0], n[1], STRIDE))
+CASE(attention_values_forward, add("o", OUT, R, n[1], n[1] + n[3]); I("p", R, n[0]);
+     add("v", IN, n[0], n[1], STRIDE), SOFTMAX(a[1], R, n[0]),
+     k->attention_values_forward(a[0], a[1], a[2], R, n[0], n[1], STRIDE, n[1] + n[3]))
+CASE(attention_values_backward, O("dp", R, n[0]); add("dv", OUT, n[0], n[1], STRIDE);
+     add("d_o", IN, R, n[1], n[1] + n[3]); I("p", R, n[0]); add("v", IN, n[0], n[1], STRIDE),
+     SOFTMAX(a[3], R, n[0]),
+     k->attention_values_backward(a[0], a[1], a[2], a[3], a[4], R, n[0], n[1], STRIDE, n[1] + n[3]))
 
 /* 05: rows, D; or n numbers */
 #define N (n[0] * n[1])
@@ -158,8 +159,10 @@ static const struct {
   const char *kernel, *size[4];
   void (*run)(call *c, const int *n);
 } cases[] = {
-    {0, "scale", {ROWS}, case_scale}, {0, "residual_forward", {ROWS}, case_residual_forward},
-    {0, "sum_squares", {ROWS}, case_sum_squares}, {0, "uniform", {ROWS}, case_uniform},
+    {0, "scale", {ROWS}, case_scale},
+    {0, "residual_forward", {ROWS}, case_residual_forward},
+    {0, "sum_squares", {ROWS}, case_sum_squares},
+    {0, "uniform", {ROWS}, case_uniform},
     {1, "patchify_forward", {GRID}, case_patchify_forward},
     {1, "patchify_backward", {GRID}, case_patchify_backward},
     {1, "linear_forward", {"rows", "in", "out", NULL}, case_linear_forward},
@@ -176,7 +179,8 @@ static const struct {
     {3, "attention_values_backward", {HEAD}, case_attention_values_backward},
     {5, "layernorm_forward", {"rows", "D", NULL, NULL}, case_layernorm_forward},
     {5, "layernorm_backward", {"rows", "D", NULL, NULL}, case_layernorm_backward},
-    {5, "gelu_forward", {ROWS}, case_gelu_forward}, {5, "gelu_backward", {ROWS}, case_gelu_backward},
+    {5, "gelu_forward", {ROWS}, case_gelu_forward},
+    {5, "gelu_backward", {ROWS}, case_gelu_backward},
     {5, "gelu_tanh_forward", {ROWS}, case_gelu_tanh_forward},
     {5, "gelu_tanh_backward", {ROWS}, case_gelu_tanh_backward},
     {5, "dropout", {ROWS}, case_dropout},
@@ -315,7 +319,7 @@ int main(void) {
   static const int signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGALRM};
   int found = 0;
   own.name = "yours";
-#define SET(kernel) own.kernel = my_##kernel;
+#define SET(f) own.f = my_##f;
   OWN(SET)
   for (int i = 0; i < 6; i++) signal(signals[i], crashed);
   alarm(60);
@@ -323,7 +327,7 @@ int main(void) {
   current = "qkv_at";
   return CHAPTER == 4 && try_layout() ? 0 : 1;
 #endif
-#define IS_MINE(kernel) mine |= !strcmp(#kernel, cases[i].kernel);
+#define IS_MINE(f) mine |= !strcmp(#f, cases[i].kernel);
   for (int i = 0; i < CASES; i++) {
     int mine = 0;
     OWN(IS_MINE)
@@ -331,7 +335,7 @@ int main(void) {
     current = cases[i].kernel;
     for (int j = 0; j < SHAPES; j++)
       if (!try_shape(i, shapes[j], &own)) return 1;
-    printf("  right  my_%s, for %d sizes\n", current, SHAPES);
+    printf("  right  my_%s%s, for %d sizes\n", current, arrays[0].role == CHANGE ? " in place" : "", SHAPES);
     found++;
   }
   if (!found) return 2;

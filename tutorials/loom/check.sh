@@ -11,7 +11,7 @@ stop() { echo "$*"; exit 1; }
 
 kernels=$(awk '/^#define VIT_KERNELS/ { on = 1 } on && match($0, /X\([a-z_]+,/) {
   print substr($0, RSTART + 2, RLENGTH - 3) } on && !/\\$/ { exit }' vit.h)
-of() { sed -n "s/^ *{${1#0}, \"\([a-z_]*\)\".*/\1/p; s/.*}, {${1#0}, \"\([a-z_]*\)\".*/\1/p" tutorials/loom/check.c | uniq; }
+of() { sed -n "s/^ *{${1#0}, \"\([a-z_]*\)\".*/\1/p" tutorials/loom/check.c | uniq; }
 
 case $chapter in
 0[0-7]) ;;

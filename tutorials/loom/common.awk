@@ -53,3 +53,11 @@ function decimals(x) {
   sub(/e.*/, "", x)
   return x ~ /\./ ? length(x) - index(x, ".") : 0
 }
+
+# Does a block of code begin or end in this line? Within one, fence is its mark.
+function is_fence(line,   mark) {
+  mark = substr(line, 1, 3)
+  if (mark !~ /^(```|~~~)$/ || (fence != "" && fence != mark)) return 0
+  fence = fence == "" ? mark : ""
+  return 1
+}

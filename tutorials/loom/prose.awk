@@ -1,6 +1,6 @@
 # Checks one woven page: numbers, sizes, links, figures, length, and whether each
 # cell and each kernel of its chapter is quoted. The rules are in
-# tutorials/README.md; loom.sh calls this:
+# README.md; loom.sh calls this:
 #
 #   awk -v chapter=03 -v outputs=DIR -f common.awk -f pencil.awk -f prose.awk PAGE
 
@@ -55,7 +55,7 @@ function anchor(s) { # of a heading, as GitHub and pandoc make it
 function has_anchor(file, name,   i, fence) {
   load(file)
   for (i = 1; i <= count[file]; i++) {
-    if (text[file, i] ~ /^```/) fence = !fence
+    if (text[file, i] ~ /^(```|~~~)/) fence = !fence
     if (!fence && text[file, i] ~ /^#+ / && anchor(text[file, i]) == name) return 1
     if (index(text[file, i], "id=\"" name "\"")) return 1
   }
@@ -68,7 +68,7 @@ function link(to,   file, name) {
   file = FILENAME
   sub(/#.*/, "", to)
   if (to != "" && !sub(/[^\/]*$/, to, file)) file = to
-  if (!load(file) && system("test -e '" file "'"))
+  if (system("test -e '" file "'"))
     fail("the link " to " leads nowhere", "name a file as seen from the folder of this page")
   else if (name != "" && !has_anchor(file, name))
     fail("the link to #" name " finds no such heading", "write the heading in small letters with - for blanks")
@@ -105,13 +105,10 @@ function prose(s,   t) {
   gsub(/<[^>]*>/, "", s)
   claims_in(s)
   t = s
-  while (match(t, /`[^`]+`/)) {
-    sizes(substr(t, RSTART, RLENGTH), 0)
-    t = substr(t, 1, RSTART - 1) "code" substr(t, RSTART + RLENGTH)
-  }
-  while (match(t, /\$[^$]+\$/)) {
-    sizes(substr(t, RSTART, RLENGTH), 1)
-    t = substr(t, 1, RSTART - 1) "math" substr(t, RSTART + RLENGTH)
+  while (match(t, /`[^`]+`|\$[^$]+\$/)) {
+    s = substr(t, RSTART, RLENGTH)
+    t = substr(t, 1, RSTART - 1) "symbols" substr(t, RSTART + RLENGTH)
+    sizes(s, s ~ /^\$/)
   }
   if (t ~ /^\|/) shown()
   if (t ~ /^## /) unbroken = t ~ /^## (Test yourself|Exercises)/
@@ -125,7 +122,7 @@ function prose(s,   t) {
 
 # ---- the page ----------------------------------------------------------------------
 
-/^<!-- (code|cell|output|results|pencil)( .*)?-->$/ {
+!fence && /^<!-- (code|cell|output|results|pencil)( .*)?-->$/ {
   parse(substr($0, 6, length($0) - 9))
   kind = arg[1]
   if (kind ~ /cell|output/) quoted[arg[2] + 0, arg[3]] = 1
@@ -134,15 +131,14 @@ function prose(s,   t) {
   shown()
   next
 }
-/^<!-- \/[a-z]+ -->$/ { kind = ""; next }
+!fence && /^<!-- \/[a-z]+ -->$/ { kind = ""; next }
 kind == "pencil" { if ($0 !~ /^```/) pencil($0); next }
 kind { collect($0); next }
 
-/^```/ {
-  fence = !fence
-  if (fence && $0 !~ /^```(sh|c)$/)
+is_fence($0) {
+  if (fence && $0 !~ /^...(sh|c)$/)
     fail("a block is typed by hand", "weave it, mark it pencil, or say sh or c behind its ```")
-  blocks += fence
+  blocks += fence != ""
   shown()
   next
 }

@@ -1,5 +1,5 @@
 # Fills the marked blocks of one page from vit.h, the examples and what they
-# printed. tutorials/README.md explains the marks, loom.sh calls this:
+# printed. README.md explains the marks, loom.sh calls this:
 #
 #   awk -v mode=check|write|number -v exact=0|1 -v outputs=DIR -v examples="FILE..."
 #       -f common.awk -f weave.awk PAGE
@@ -36,9 +36,14 @@ function cut(   i, n, on) {
   return n > 0 && !("to" in opt)
 }
 
-# A function, macro, type or table by its name, with the comment above it.
+# A function, macro, type or table by its name, with the comment above it; by the
+# name "lines", those that from and to say.
 function code(file, name,   i, j, n, line, first) {
   n = load(file) ? count[file] : 0
+  if (name == "lines") {
+    take(file, 1, n)
+    return n > 0
+  }
   i = 1
   if ("after" in opt) while (i <= n && !index(text[file, i], opt["after"])) i++
   for (; i <= n; i++) {
@@ -195,6 +200,11 @@ inside {
       old_line[olds] = FNR
     }
   }
+  next
+}
+
+is_fence($0) || fence { # typed by hand
+  if (mode == "write") print
   next
 }
 
