@@ -113,7 +113,7 @@ function region(kind) {
 function value(at,   i, k, n, list) {
   if (arg[at] == "results" ? !find("results", arg[at + 1]) : !find("output", arg[at], arg[at + 1])) return ""
   for (i = 1; i <= gots && !index(got[i], arg[at + 2]); i++) ;
-  k = args > at + 2 ? arg[at + 3] : 1
+  k = args > at + 2 ? arg[at + 3] + 0 : 1
   n = i <= gots ? numbers(substr(got[i], index(got[i], arg[at + 2]) + length(arg[at + 2])), list) : 0
   return n >= k ? list[k] : ""
 }
@@ -131,7 +131,7 @@ function same(a, b,   x, y, n, i, off) {
   gsub(/[ -]/, "", b)
   if (a != b) return 0
   for (i = 1; i <= n; i++) {
-    off = x[i] > y[i] ? x[i] - y[i] : y[i] - x[i]
+    off = x[i] - y[i] > 0 ? x[i] - y[i] : y[i] - x[i]
     if (off > 2.1 * 10 ^ -decimals(x[i]) && off > 0.001 * x[i]) return 0
   }
   return 1
