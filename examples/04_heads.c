@@ -145,16 +145,16 @@ static void draw(const float *image, const float *attention, const char *const *
   vit_plot p;
   nb_try(vit_plot_begin(&p, nb_out, "heads", 1400, 720));
   fprintf(p.script, "set multiplot layout 2,4 title \"What does each head of block 0 look at, before and "
-                    "after training? One digit 7; each row sums to 1\"\n");
+                    "after training? Weights for one digit 7; each row sums to 1\"\n");
   for (int trained = 0; trained < 2; trained++) {
     fprintf(p.script, "set xtics 8\nset ytics 8\nset xlabel 'P1 P2 above, P3 P4 below'\n"
                       "unset ylabel\nset rmargin 2\n");
     nb_image_panel(&p, 4 * trained, answer[trained], image, SIZE, 16);
     nb_attention_style(&p);
-    fprintf(p.script, "set rmargin 9\nset cblabel 'attention weight' offset 0.5\n");
+    fprintf(p.script, "set rmargin 9\nset cblabel ''\n");
     for (int h = 0; h < H; h++) { /* one bar of colours, beside the last */
       char title[60];
-      fprintf(p.script, h == H - 1 ? "set colorbox\n" : "unset colorbox\n");
+      fprintf(p.script, h == H - 1 ? "set colorbox\nset rmargin 3\n" : "unset colorbox\n");
       snprintf(title, sizeof title, "Head %d, %s", h, trained ? "trained" : "untrained");
       nb_panel(&p, 4 * trained + 1 + h, title, attention + (trained * H + h) * T * T, T, T, "%.2f",
                0.55);
@@ -315,11 +315,11 @@ static void wrong_view(const float *x) {
     vit_naive.attention_values_forward(grouped + h * Dh, p, v, T, T, Dh, 3 * I, I);
   }
   printf("  Q is [T, H, Dh], read as if it were [H, T, Dh]:\n");
-  printf("  %sthe row that should be  %s", nb_dim(), nb_plain());
-  for (int t = 0; t < T; t++) printf("%-10s", names[t]);
+  printf("  %sthe row that should be%s", nb_dim(), nb_plain());
+  for (int t = 0; t < T; t++) printf("  %-8s", names[t]);
   for (int h = 0; h < H; h++) {
-    printf("\n  of head %d is token, head ", h);
-    for (int t = 0; t < T; t++) printf("%-3s of %d  ", names[(h * T + t) / H], (h * T + t) % H);
+    printf("\n  of head %d is token, head", h);
+    for (int t = 0; t < T; t++) printf("  %-3s of %d", names[(h * T + t) / H], (h * T + t) % H);
   }
   printf("\n  the output is wrong by up to %.2f\n", vit_max_difference(mixed, right, T * I));
   printf("  qkv is [T, 3, H, Dh], read as if it were [T, H, 3, Dh]:\n"
@@ -374,7 +374,7 @@ static void past_the_end(void) {
   nb_normal(w, OUT * IN, 2);
   vit_best_kernels()->linear_forward(all, x, w, NULL, MOST, IN, OUT);
   printf("  %sSIMD: a tile has %d rows\n"
-         "  rows   tiles   rows worked out   repeats   numbers that differ   written behind%s\n", nb_dim(),
+         "  rows  tiles  rows worked out  repeats  numbers that differ  written behind%s\n", nb_dim(),
          tile, nb_plain());
   for (int rows = 1; rows <= MOST; rows++) {
     const int tiles = (rows + tile - 1) / tile;
@@ -383,7 +383,7 @@ static void past_the_end(void) {
     vit_best_kernels()->linear_forward(some, x, w, NULL, rows, IN, OUT);
     for (int i = 0; i < rows * OUT; i++) differ += memcmp(some + i, all + i, sizeof(float)) != 0;
     for (int i = rows * OUT; i < (MOST + 1) * OUT; i++) behind += some[i] < 12345 || some[i] > 12345;
-    printf("  %4d %7d %17d %9d %21d %16d\n", rows, tiles, tiles * tile, tiles * tile - rows, differ, behind);
+    printf("  %4d %6d %16d %8d %20d %15d\n", rows, tiles, tiles * tile, tiles * tile - rows, differ, behind);
   }
 }
 
