@@ -329,12 +329,16 @@ static void train_without(vit_dataset *test) {
 
 /* ---- [10] --------------------------------------------------------------- */
 
+static void tokens_once(const vit_kernels *k, int backward, float *x[4]) {
+  if (!backward) k->tokens_forward(x[0], x[1], x[2], x[3], 64, 64);
+  else k->tokens_backward(x[1], x[2], x[3], x[0], 64, 64);
+}
+
 static double best_time(const vit_kernels *k, int backward, float *x[4]) {
   double best = 1e9, start = vit_seconds(), before = start;
   for (int calls = 0; calls < 5 || before - start < 0.05; calls++) {
     double after;
-    if (!backward) k->tokens_forward(x[0], x[1], x[2], x[3], 64, 64);
-    else k->tokens_backward(x[1], x[2], x[3], x[0], 64, 64);
+    tokens_once(k, backward, x);
     after = vit_seconds();
     if (after - before < best) best = after - before;
     before = after;
@@ -343,18 +347,26 @@ static double best_time(const vit_kernels *k, int backward, float *x[4]) {
 }
 
 static void by_vectors(void) {
-  float *x[4];
+  float *x[4], *y[4];
   nb_cell("Vectors: the tokens of one image, 64 patches, 64 wide");
   for (int i = 0; i < 4; i++) {
     x[i] = nb_floats(65 * 64);
     nb_normal(x[i], 65 * 64, (uint32_t)i);
   }
-  printf("  %s                naive (us)    SIMD (us)     ratio%s\n", nb_dim(), nb_plain());
+  for (int i = 0; i < 4; i++) y[i] = nb_floats(65 * 64);
+  printf("  %s                naive (us)    SIMD (us)     ratio    numbers that differ%s\n", nb_dim(), nb_plain());
   for (int backward = 0; backward < 2; backward++) {
+    int differ = 0;
+    for (int i = 0; i < 4; i++) memcpy(y[i], x[i], 65 * 64 * sizeof(float));
+    tokens_once(&vit_naive, backward, x);
+    tokens_once(vit_best_kernels(), backward, y);
+    for (int i = 0; i < 4 * 65 * 64; i++)
+      differ += memcmp(x[i / (65 * 64)] + i % (65 * 64), y[i / (65 * 64)] + i % (65 * 64), sizeof(float)) != 0;
     const double naive = best_time(&vit_naive, backward, x), simd = best_time(vit_best_kernels(), backward, x);
-    printf("  %-13s %12.2f %12.2f %8.1fx\n", backward ? "backward" : "forward", naive, simd, naive / simd);
+    printf("  %-13s %12.2f %12.2f %8.1fx %22d\n", backward ? "backward" : "forward", naive, simd, naive / simd,
+           differ);
   }
-  for (int i = 0; i < 4; i++) free(x[i]);
+  for (int i = 0; i < 4; i++) free(x[i]), free(y[i]);
 }
 
 int main(int argc, char **argv) {
