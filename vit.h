@@ -54,7 +54,7 @@
        >>02 tokens        class token and positions
        >>03 attention     softmax, scores, weighted values: one head
        >>04 heads         many heads from one fused projection, side by side
-       >>05 encoder       layer norm, GELU, dropout, residuals; "-- the block"
+       >>05 encoder       layer norm, GELU, "-- the block", "-- the last block"
        >>06 model         config, tensor table, memory plan, "-- forward"
        >>07 gradients     the loss, backward through the model, gradient check
        >>08 training      optimisers and schedules
@@ -537,8 +537,8 @@ VIT_DEF int vit_model_threads(const vit_model *m);
    are llm.c's and timm's.
 
    Where the class token is pooled, the last block makes only what that token
-   needs: K and V of all tokens (its qkv is [B*T,2,H,Dh]), and from its heads on
-   one row for each image. There atty, residual2 and all below are [B,..]. */
+   needs: K and V of all tokens (its qkv is [B*T,2,H,Dh]), and after that a row
+   an image: what it and the final norm write from the heads on is [B,..]. */
 #define VIT__LAST (c->pool == VIT_POOL_CLS)
 #define VIT_ACTIVATIONS(X)                                                     \
   X(patches, MODEL, PATCH, 1, P)     /* pixels of each patch */                \
@@ -2458,70 +2458,48 @@ static void vit__drop_attn(
    output into columns h * Dh .. of atty [B*T,I]: there the heads stand side by
    side, which is their concatenation (Vaswani et al. 2017, section 3.2.2).
 
-   The task gets both halves of a block: b with all tokens, and after[0] with
-   those that go on. In a last block of which only the class token is read these
-   are one row an image; qkv holds K and V alone, and the queries are class_q.
-   (Where all attention is kept, all_q has the others, to look at.)
-
    Work is cut into pieces: Q queries of one head of one image. Piece p is head
    p / pieces, queries from p % pieces * Q on. Where the probabilities are not
    kept, each part i has one place for those it is at: at most B * H parts then.
    */
 static void vit__heads_forward(const void *block, int i) {
-  const vit__view *b = (const vit__view *)block, *after = b + 1;
+  const vit__view *b = (const vit__view *)block;
   const int T = b->T, Dh = b->Dh, I = b->I, all_heads = b->B * b->H;
-  const int keeps = b->s->trains || b->s->keep_attn, last = b->class_only;
-  const int asked = b->s->keep_attn ? T : after->T; /* queries of a head */
-  const int Q = last ? 1 : b->s->queries, pieces = (asked + Q - 1) / Q;
+  const int keeps = b->s->trains || b->s->keep_attn, Q = b->s->queries;
+  const int pieces = (T + Q - 1) / Q;
   const int drops = b->dropout && b->m->config.attn_drop > 0;
-  const int stride = last ? 2 * I : 3 * I;
   int first, n;
   vit__part(all_heads * pieces,
       keeps ? b->threads : VIT__MIN(b->threads, all_heads), i, 1, &first, &n);
   for (int piece = first; piece < first + n; piece++) {
     const vit_idx head = piece / pieces, t = piece % pieces * Q;
-    const vit_idx image = head / b->H, column = head % b->H * Dh;
+    const vit_idx row = head / b->H * T, column = head % b->H * Dh;
     const vit_idx at = keeps ? (head * T + t) * T : (vit_idx)i * Q * T;
-    const int rows = (int)VIT__MIN(Q, asked - t);
-    const float *k = b->qkv + image * T * stride + (stride - 2 * I) + column;
-    const float *v = k + I, *q = k - I + t * stride;
+    const int rows = (int)VIT__MIN(Q, T - t);
+    const float *q = b->qkv + row * 3 * I + column, *k = q + I, *v = k + I;
     float *p = b->attn + at, *used = drops ? b->attn_used + at : p;
-    if (last && t == 0)
-      p = b->class_attn + head * T, q = b->class_q + image * I + column;
-    else if (last) q = b->all_q + (image * T + t) * I + column;
-    used = drops ? b->attn_used + at : p;
-    b->k->attention_scores_forward(
-        p, q, k, b->m->mask ? b->m->mask + t * T : NULL, rows, T, Dh, stride);
+    b->k->attention_scores_forward(p, q + t * 3 * I, k,
+        b->m->mask ? b->m->mask + t * T : NULL, rows, T, Dh, 3 * I);
     if (drops) vit__drop_attn(b, used, p, rows * T, at);
-    if (last && t == 0 && b->s->keep_attn)
-      memcpy(b->attn + at, p, (size_t)T * sizeof *p);
-    if (t < after->T)
-      b->k->attention_values_forward(
-          after->atty + (image * after->T + t) * I + column, used, v, rows, T,
-          Dh, stride, I);
+    b->k->attention_values_forward(
+        b->atty + (row + t) * I + column, used, v, rows, T, Dh, 3 * I, I);
   }
 }
 
 /* Head `head` % H of image `head` / H: datty -> dqkv, through the values, the
    dropout and the scores. */
 static void vit__heads_backward(const void *block, int head) {
-  const vit__view *b = (const vit__view *)block, *after = b + 1;
-  const int T = b->T, Dh = b->Dh, I = b->I, rows = after->T;
-  const int last = b->class_only, stride = last ? 2 * I : 3 * I;
+  const vit__view *b = (const vit__view *)block;
+  const int T = b->T, Dh = b->Dh, I = b->I;
   const int drops = b->dropout && b->m->config.attn_drop > 0;
   const vit_idx at = (vit_idx)head * T * T, column = head % b->H * (vit_idx)Dh;
-  const vit_idx image = head / b->H, query = image * I + column;
-  const vit_idx key = image * T * stride + (stride - 2 * I) + column;
-  const float *k = b->qkv + key, *v = k + I;
-  const float *q = last ? b->class_q + query : k - I;
-  const float *p = last ? b->class_attn + (vit_idx)head * T : b->attn + at;
-  float *dk = b->dqkv + key, *dv = dk + I, *dp = b->dattn + at;
-  float *dq = last ? b->dclass_q + query : dk - I;
-  b->k->attention_values_backward(dp, dv,
-      after->datty + image * rows * I + column, drops ? b->attn_used + at : p,
-      v, rows, T, Dh, stride, I);
-  if (drops) vit__drop_attn(b, dp, dp, rows * T, at);
-  b->k->attention_scores_backward(dq, dk, dp, p, q, k, rows, T, Dh, stride);
+  const vit_idx row = (vit_idx)(head / b->H) * T, place = row * 3 * I + column;
+  const float *q = b->qkv + place, *k = q + I, *v = k + I, *p = b->attn + at;
+  float *dq = b->dqkv + place, *dk = dq + I, *dv = dk + I, *dp = b->dattn + at;
+  b->k->attention_values_backward(dp, dv, b->datty + row * I + column,
+      drops ? b->attn_used + at : p, v, T, T, Dh, 3 * I, I);
+  if (drops) vit__drop_attn(b, dp, dp, T * T, at);
+  b->k->attention_scores_backward(dq, dk, dp, p, q, k, T, T, Dh, 3 * I);
 }
 
 /* ------------------------------------------------------------------------ */
@@ -2985,10 +2963,12 @@ static void vit__norm_replace(
 
    b[VIT__BEFORE_HEADS] has all rows, b[VIT__AFTER_HEADS] those that go on: the
    same, or, where only the class token is read, one row an image, as if T were
-   1. In training they stand at the start of the block's place, elsewhere at the
-   start of the view's own, where no other thread is. */
+   1. Then a row of image i is row i of its array, not row i T. In training the
+   arrays of a block are its own, and image 0 is the batch's first; so a view
+   that starts at row i T must go back to row i, by i (T - 1) rows. Elsewhere a
+   view counts from its own first row, where no other thread is. */
 static void vit__block_at(const vit__view *v, int l, vit__view b[2]) {
-  vit_idx skipped;
+  vit_idx back; /* by so many rows */
   VIT__NAMES(v);
   *b = *v;
   b->l = l;
@@ -3013,11 +2993,11 @@ static void vit__block_at(const vit__view *v, int l, vit__view b[2]) {
   if (!b->class_only) return;
   b[1].T = 1, b[1].row = v->row / v->T, b[1].rows = v->B;
   b[1].x = v->class_x;
-  skipped = s->trains ? v->row - b[1].row : 0;
-  b->qkv -= skipped ? v->row * I : 0;
+  back = s->trains ? v->row - b[1].row : 0;
+  if (s->trains) b->qkv -= v->row * I; /* rows of 2 I, not of 3 I */
 #define VIT__MOVE(field, where, unit, exists, floats)                          \
   if (VIT__##unit == VIT__TOKEN && VIT__##where != VIT__MODEL && b[1].field)   \
-    b[1].field -= skipped * (vit_idx)(floats);
+    b[1].field -= back * (vit_idx)(floats);
   VIT_ACTIVATIONS(VIT__MOVE)
 #undef VIT__MOVE
 }
@@ -3030,7 +3010,8 @@ static vit__view vit__rows(const vit__view *b, int parts, int i) {
   vit__part(b->B * b->T, parts, i, VIT__ROW_MULTIPLE, &first, &r.rows);
   r.row += first;
   r.x += (vit_idx)first * b->D;
-  if (b->class_only) r.qkv -= first * I, r.dqkv -= first * I; /* K, V alone */
+  if (b->class_only) /* their rows have 2 I floats, not 3 I as below */
+    r.qkv -= first * I, r.dqkv -= first * I;
 #define VIT__MOVE(field, where, unit, exists, floats)                          \
   if (VIT__##unit == VIT__TOKEN && r.field)                                    \
     r.field += (vit_idx)first * (vit_idx)(floats);
@@ -3195,31 +3176,70 @@ static void vit__norm_gradients(
   }
 }
 
-/* The last block of which only the class token is read, before its heads: that
-   token's input and query, of each image. */
+/* -- the last block, where the class token is pooled --------------------- */
+
+/* Nobody reads what it makes of the patches. So it needs K and V of all tokens,
+   qkv [B*T,2,H,Dh], but only the class token's query, class_q [B,I], and from
+   the heads on only its row. That is so little work that one thread does it.
+   `b` is the pair of vit__block_at. With VIT_KEEP_ATTENTION the rows of all
+   tokens are made as well, to be looked at; one by one, since Q and K have
+   different strides there. */
 static void vit__class_forward(const vit__view *b) {
-  const vit_idx D = b->D;
+  const int T = b->T, D = b->D, Dh = b->Dh, I = b->I;
   const size_t bytes = (size_t)D * sizeof(float);
   const float *in = b->m->config.norm == VIT_NORM_POST ? b->x : b->norm1;
-  for (vit_idx i = 0; i < b->B; i++) {
-    memcpy(b->class_x + i * D, b->x + i * b->T * D, bytes);
-    memcpy(b->class_in + i * D, in + i * b->T * D, bytes);
+  const float *mask = b->m->mask;
+  const int drops = b->dropout && b->m->config.attn_drop > 0;
+  for (vit_idx image = 0; image < b->B; image++) {
+    memcpy(b->class_x + image * D, b->x + image * T * D, bytes);
+    memcpy(b->class_in + image * D, in + image * T * D, bytes);
   }
-  vit__linear_some(b, b->class_q, b->class_in, b->w.qkv_w, b->w.qkv_b, b->B,
-      b->D, 3 * b->I, 0, b->I);
+  vit__linear_some(
+      b, b->class_q, b->class_in, b->w.qkv_w, b->w.qkv_b, b->B, D, 3 * I, 0, I);
+  for (vit_idx head = 0; head < (vit_idx)b->B * b->H; head++) {
+    const vit_idx image = head / b->H, column = head % b->H * Dh;
+    const vit_idx at = head * T * T; /* as in the other blocks */
+    const float *k = b->qkv + image * T * 2 * I + column;
+    float *p = b->class_attn + head * T, *used = drops ? b->attn_used + at : p;
+    b->k->attention_scores_forward(
+        p, b->class_q + image * I + column, k, mask, 1, T, Dh, 2 * I);
+    if (drops) vit__drop_attn(b, used, p, T, at);
+    b->k->attention_values_forward(
+        b[VIT__AFTER_HEADS].atty + image * I + column, used, k + I, 1, T, Dh,
+        2 * I, I);
+    for (vit_idx t = 0; b->s->keep_attn && t < T; t++)
+      b->k->attention_scores_forward(b->attn + at + t * T,
+          b->all_q + (image * T + t) * I + column, k,
+          mask ? mask + t * T : NULL, 1, T, Dh, 2 * I);
+  }
 }
 
-/* After its heads backward: only class tokens have a residual path and a query
-   that something came back through. */
+/* The same backward: datty -> dclass_q and dqkv. Then dresidual, so far one row
+   an image, gets its other rows: only class tokens have a residual path here,
+   the others 0. dclass_x is a copy of it for a moment; what stays there is the
+   gradient that the class tokens get through their queries. */
 static void vit__class_backward(const vit__view *b) {
-  const vit_idx D = b->D, TD = b->T * D;
+  const int T = b->T, D = b->D, Dh = b->Dh, I = b->I;
   const size_t bytes = (size_t)D * sizeof(float);
+  const int drops = b->dropout && b->m->config.attn_drop > 0;
+  for (vit_idx head = 0; head < (vit_idx)b->B * b->H; head++) {
+    const vit_idx image = head / b->H, column = head % b->H * Dh;
+    const vit_idx key = image * T * 2 * I + column, at = head * T * T;
+    const vit_idx query = image * I + column;
+    const float *p = b->class_attn + head * T, *k = b->qkv + key;
+    float *dk = b->dqkv + key, *dp = b->dattn + at;
+    b->k->attention_values_backward(dp, dk + I,
+        b[VIT__AFTER_HEADS].datty + query, drops ? b->attn_used + at : p, k + I,
+        1, T, Dh, 2 * I, I);
+    if (drops) vit__drop_attn(b, dp, dp, T, at);
+    b->k->attention_scores_backward(
+        b->dclass_q + query, dk, dp, p, b->class_q + query, k, 1, T, Dh, 2 * I);
+  }
   memcpy(b->dclass_x, b->dresidual, (size_t)b->B * bytes);
   memset(b->dresidual, 0, (size_t)b->rows * bytes);
-  for (vit_idx i = 0; i < b->B; i++)
-    memcpy(b->dresidual + i * TD, b->dclass_x + i * D, bytes);
-  b->k->linear_backward_input(
-      b->dclass_x, b->dclass_q, b->w.qkv_w, b->B, b->D, b->I);
+  for (vit_idx image = 0; image < b->B; image++)
+    memcpy(b->dresidual + image * T * D, b->dclass_x + image * D, bytes);
+  b->k->linear_backward_input(b->dclass_x, b->dclass_q, b->w.qkv_w, b->B, D, I);
 }
 
 /* ------------------------------------------------------------------------ */
@@ -3994,7 +4014,7 @@ static void vit__forward(vit__view v) {
     vit__block_at(&v, l, b);
     vit__each(v.threads, v.threads, rows, &b[VIT__BEFORE_HEADS]);
     if (b->class_only) vit__class_forward(b);
-    vit__each(v.threads, v.threads, vit__heads_forward, b);
+    else vit__each(v.threads, v.threads, vit__heads_forward, b);
     vit__each(v.threads, v.threads, rows, &b[VIT__AFTER_HEADS]);
   }
   b[1].x = b[1].out;
@@ -4361,8 +4381,8 @@ static void vit__backward(vit__view v) {
     if (l == c->depth - 1) vit__classify_backward(b[VIT__AFTER_HEADS]);
     memset(b->norm_sums, 0, (size_t)(4 * v.parts * v.D) * sizeof(float));
     vit__each(v.threads, v.parts, rows, &b[VIT__AFTER_HEADS]);
-    vit__each(v.threads, v.B * v.H, vit__heads_backward, b);
     if (b->class_only) vit__class_backward(b);
+    else vit__each(v.threads, v.B * v.H, vit__heads_backward, b);
     vit__each(v.threads, v.parts, rows, &b[VIT__BEFORE_HEADS]);
     vit__each(v.threads, 4 * v.threads, vit__block_weights, b);
     vit__norm_gradients(b, 1, b->g.norm1_w, b->g.norm1_b);
@@ -6083,8 +6103,9 @@ static vit_result vit__write_model(const char *path, const vit_model *m,
     vit__text *notes, const vit_safetensor *extra, int extras);
 static vit_result vit__check_weights(vit_result r, const vit_safetensor *t);
 
-/* The history is saved without the clock: the same run makes the same file. */
-static vit_result vit__save(vit_trainer *t) {
+/* history.csv and last.safetensors of a checkpoint. They are saved without
+   the clock: the same run makes the same file. */
+static vit_result vit__write_checkpoint(vit_trainer *t) {
   const float scale = vit__plateau_scale(&t->schedule, t->plateau.lowered);
   vit__compared list[VIT__COMPARED];
   const int settings = vit__recipe(t, list);
@@ -6417,7 +6438,7 @@ static vit_result vit__train_step(vit_trainer *t) {
   if (c->callback) t->stop |= vit__report(t, NULL, (double)rate);
   if (!t->stop || !last) return VIT_OK;
   t->stop = 0;
-  if (c->dir) r = vit__save(t);
+  if (c->dir) r = vit__write_checkpoint(t);
   return r ? r
            : vit__fail(VIT_STOPPED, "stopped at epoch %d, step %d",
                  t->epoch + 1, t->batch);
@@ -6450,7 +6471,7 @@ static vit_result vit__finish_epoch(vit_trainer *t) {
         &t->plateau, &t->schedule, t->val ? e->val_loss : e->train_loss);
   t->epoch++, t->batch = 0, t->loss_sum = 0;
   memset(&t->judged, 0, sizeof t->judged);
-  if (!r && t->config.dir) r = vit__save(t);
+  if (!r && t->config.dir) r = vit__write_checkpoint(t);
   if (!r && t->config.callback && vit__report(t, e, e->rate))
     r = vit__fail(VIT_STOPPED, "stopped after epoch %d", t->epoch);
   return r;
