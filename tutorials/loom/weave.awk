@@ -149,7 +149,7 @@ function compare(kind,   i, cure) {
       if (olds) got[i] = old[i] # it is shown as it was when it was written
     } else if (i > gots) fail_at(old_line[i], "\"" old[i] "\" is not in " where " any more", cure)
     else if (i > olds) fail_at(olds ? old_line[olds] : start, "\"" got[i] "\" of " where " is missing", cure)
-    else if (!same(old[i], got[i]))
+    else if (kind == "output" ? !same(old[i], got[i]) : old[i] != got[i])
       fail_at(old_line[i], "\"" old[i] "\" differs from \"" got[i] "\" in " where, cure)
     else continue
     if (!("volatile" in opt) && !("but" in opt)) return # one sentence for each block
