@@ -115,7 +115,7 @@ function prose(s,   t) {
   if (t ~ /^\|/) shown()
   if (t ~ /^## /) unbroken = t ~ /^## (Test yourself|Exercises)/
   words += count_words(t)
-  if (unbroken || t ~ /^#/) since = FNR
+  if (unbroken) shown()
   else stretch += count_words(t)
   if (stretch <= 250) return
   fail("no block, formula or figure for more than 250 words, since line " since, "show something, or say less")
@@ -166,7 +166,7 @@ function covers(file,   i, k, line, here, name) {
   for (i = 1; load(file) && i <= count[file]; i++) {
     line = text[file, i]
     if (line ~ /^\[[0-9]+\] /) k = substr(line, 2) + 0
-    if (!sub(/^  figure .*\//, "", line)) continue
+    if (!sub(/^  (figure .*\/|no picture: .*gnuplot -d )/, "", line)) continue
     sub(/\..*/, "", line)
     if (chapter "-" line in drawn) quoted[chapter + 0, k] = 1
   }
