@@ -18,16 +18,16 @@ static void count_parameters(void) {
   printf("  %s%-30s %-16s %10s   %s%s\n", nb_dim(), "tensor", "shape", "parameters",
          "decayed by AdamW", nb_plain());
   for (int i = 0; vit_tensor_at(&c, i, &t); i++) {
-    char shape[48] = "[";
+    char shape[48] = "";
     sum += (int)t.count;
     block += t.layer == 0 ? (int)t.count : 0;
     if (t.layer > 0) continue; /* like block 0 */
     for (int d = 0; d < t.dims; d++)
-      snprintf(shape + strlen(shape), sizeof shape - strlen(shape), "%s%d", d ? ", " : "",
+      snprintf(shape + strlen(shape), sizeof shape - strlen(shape), "%s%d", d ? " x " : "",
                t.shape[d]);
     if (!strcmp(t.name, "head.weight"))
       printf("  %-30s %-16s %10d\n", "blocks.1.*, blocks.2.*", "the same again", 2 * block);
-    printf("  %-30s %-16s %10d%s\n", t.name, strcat(shape, "]"), (int)t.count,
+    printf("  %-30s %-16s %10d%s\n", t.name, shape, (int)t.count,
            t.decay ? "   yes" : "");
   }
   printf("  %-30s %-16s %s%10d%s\n", "sum", "", nb_bold(), sum, nb_plain());
@@ -538,8 +538,8 @@ static void learn_from(vit_dataset *d) {
     printf(" %12.3f %9.1f %% %18d\n", loss, 100 * accuracy, said);
     vit_model_free(&m);
   }
-  nb_say("Judged by the digits that were learned. With zeros the model can change its last bias "
-         "alone: it answers the same whatever it sees.");
+  nb_say("Judged by the digits that were learned. From zeros the model never sees its input: it "
+         "answers the same whatever comes.");
 }
 
 /* ---- [14] --------------------------------------------------------------- */
