@@ -52,7 +52,7 @@ static void training_memory(const vit_config *c, int B, double mb[KINDS]) {
 static void compare_presets(void) {
   vit_plot p;
   nb_cell("The presets: how large, and how much memory, before anything is allocated");
-  nb_try(vit_plot_begin(&p, nb_out, "memory", 1250, 450));
+  nb_try(vit_plot_begin(&p, nb_out, "memory", 760, 430));
   nb_say("In MB: the weights; training with batches of B images; one image, beside the weights.");
   printf("  %s%-11s%-10s%-6s%3s%5s%3s%3s%10s%8s%4s%8s%6s%s\n", nb_dim(), "preset", "image", "patch",
          "T", "D", "L", "H", "numbers", "weights", "B", "train", "one", nb_plain());
@@ -76,12 +76,12 @@ static void compare_presets(void) {
     fprintf(p.data, "\n");
   }
   fprintf(p.script,
-          "set title 'What fills the memory of a training step? In small models the activations, "
-          "in large ones also the weights and what is kept for each'\n"
+          "set title \"What fills the memory of a training step? In small models the activations,\\n"
+          "in large ones also the weights and what is kept for each\"\n"
           "set ylabel 'part of the memory (%%)'\nset yrange [0:100]\nset xtics noenhanced scale 0\n"
           "set style data histograms\nset style histogram rowstacked\nset bmargin 4\n"
           "set style fill solid border lc rgb '#ffffff'\nset boxwidth 0.7\n"
-          "set key outside right reverse Left invert\n"
+          "set key outside top center horizontal reverse Left width 1\nset xtics font ',10'\n"
           "plot 'memory.dat' using 2:xtic(1) lt 1 title '%s', '' using 3 lt 6 title '%s', \\\n"
           "     '' using 4 lt 3 title \"%s\", '' using 5 lt 5 title '%s'\n",
           kinds[0], kinds[1], kinds[2], kinds[3]);
@@ -169,7 +169,7 @@ static void draw(void) {
   static const char *const parts[] = {"patches, tokens", "attention", "MLP", "norms", "head"};
   vit_plot p;
   nb_cell("Where do the parameters sit?");
-  nb_try(vit_plot_begin(&p, nb_out, "parameters", 1000, 430));
+  nb_try(vit_plot_begin(&p, nb_out, "parameters", 760, 430));
   printf("  %s%-12s", nb_dim(), "");
   for (int k = 0; k < 5; k++) printf(" %*s", k ? 11 : 17, parts[k]);
   printf("%s\n", nb_plain());
@@ -193,7 +193,8 @@ static void draw(void) {
           "set title 'Where do the parameters sit? In ti16 to l16 one third is attention, two thirds MLP'\n"
           "set ylabel 'part of all parameters (%%)'\nset yrange [0:100]\n"
           "set style data histograms\nset style histogram rowstacked\nset style fill solid border lc rgb '#ffffff'\n"
-          "set boxwidth 0.7\nset key outside right reverse Left invert\nset xtics noenhanced scale 0 rotate by 25 right\n"
+          "set boxwidth 0.7\nset key outside top center horizontal reverse Left\n"
+          "set xtics noenhanced scale 0 rotate by 25 right\n"
           "plot 'parameters.dat' using 2:xtic(1) lt %d title '%s'", colour[0], parts[0]);
   for (int k = 1; k < 5; k++)
     fprintf(p.script, ", '' using %d lt %d title '%s'", k + 2, colour[k], parts[k]);
@@ -288,7 +289,7 @@ static void list_activations(void) {
     snprintf(shape, sizeof shape, "[%d, %d]", a->units, a->floats);
     printf("  %-12s %-6s %-6s %-10s %9d %9d\n", a->name, a->unit, a->where, shape, small, size);
   }
-  printf("  %-37s %9.0f %9.0f\n", "means, class token's, gradients (d...)", rest[0], rest[1]);
+  printf("  %-37s %9.0f %9.0f\n", "means, class token's, gradients (d..)", rest[0], rest[1]);
   printf("  %-37s %9.0f %9.0f\n", "sum", sum[0], sum[1]);
   printf("  %-37s %9.0f %9.0f\n", "4 bytes each", 4 * sum[0], 4 * sum[1]);
   printf("  %-37s %9.0f %9.0f\n", "vit_memory_plan, in bytes", (double)m.inference, (double)m.training);
@@ -304,7 +305,7 @@ static void draw_ladder(void) {
   vit_config c[2] = {vit_config_tutorial(), vit_config_b16()};
   double top[2] = {0, 0};
   vit_plot p;
-  nb_try(vit_plot_begin(&p, nb_out, "ladder", 1000, 500));
+  nb_try(vit_plot_begin(&p, nb_out, "ladder", 760, 470));
   for (int k = 0; k < SHOWN; k++) {
     fprintf(p.data, "%s", shown[k]);
     for (int i = 0; i < 2; i++) {
@@ -330,8 +331,8 @@ static void draw_ladder(void) {
     fprintf(p.data, "\n");
   }
   fprintf(p.script,
-          "set multiplot layout 1,2 title 'One image on its way up: how many numbers each step holds, "
-          "from the pixels (below) to the logits'\n"
+          "set multiplot layout 1,2 title \"One image on its way up: how many numbers each step holds,\\n"
+          "from the pixels (below) to the logits\"\n"
           "set style fill solid\nunset key\nset yrange [-0.8:%d.8]\nset border 1\n"
           "set xtics nomirror rotate by 30 right\nset ytics noenhanced scale 0\n",
           SHOWN - 1);
@@ -340,7 +341,7 @@ static void draw_ladder(void) {
             "set title '%s'\nset xrange [0:%g]\nset xtics %g\n"
             "plot 'ladder.dat' using ($%d/2):0:($%d/2):(0.36):ytic(1) with boxxyerror lt %d, \\\n"
             "     '' using %d:0:%d with labels left offset 0.6,0 noenhanced\n",
-            i ? "B/16, a block of 12" : "tutorial model, a block of 3", 1.42 * top[i], i ? 2e5 : 250.0, 2 + 2 * i,
+            i ? "B/16, a block of 12" : "tutorial model, a block of 3", 1.6 * top[i], i ? 2e5 : 500.0, 2 + 2 * i,
             2 + 2 * i, i ? 6 : 1, 2 + 2 * i, 3 + 2 * i);
   fprintf(p.script, "unset multiplot\n");
   nb_figure(vit_plot_end(&p), "ladder");
@@ -484,7 +485,7 @@ static void grow(const vit_dataset *d) {
     vit_state_free(&s);
     vit_model_free(&m);
   }
-  nb_try(vit_plot_begin(&p, nb_out, "init", 900, 430));
+  nb_try(vit_plot_begin(&p, nb_out, "init", 760, 430));
   for (int l = 0; l <= BLOCKS; l++) {
     fprintf(p.data, "%d", l);
     for (int w = 0; w < WAYS; w++) fprintf(p.data, " %.4f", size[w][l]);
