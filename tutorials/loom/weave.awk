@@ -93,7 +93,9 @@ function find(kind, a, b) {
   }
   if (kind == "output") {
     where = outputs "/" a ".txt"
-    return between(where, "[" b "] ", 0, "^\\[[0-9]+\\] ")
+    if (!between(where, "[" b "] ", 0, "^\\[[0-9]+\\] ")) return 0
+    while (gots > 1 && got[gots] ~ /^  figure  /) gots-- # where a picture went
+    return 1
   }
   where = "tutorials/results.md"
   return kind == "results" && between(where, "## " a, 2, "^## ")
@@ -187,7 +189,7 @@ inside {
   if ($0 == "<!-- /" inside " -->") {
     if (found) compare(inside)
     if (found && mode == "write") {
-      if (inside != "results") print inside == "output" ? "```text" : "```c"
+      if (inside != "results") print (inside == "output" ? "```text" : "```c")
       for (i = 1; i <= gots; i++) print got[i]
       if (inside != "results") print "```"
     } else for (i = 0; mode == "write" && i <= raws; i++) if (i) print raw[i]
