@@ -93,7 +93,7 @@ END_OF_FILE
   (cd "$copy" && LOOM_OUTPUTS=outputs sh tutorials/loom/loom.sh write) >$dir/log 2>&1
   page=$copy/tutorials/README.md
 }
-small() { (cd "$copy" && LOOM_OUTPUTS=outputs sh tutorials/loom/loom.sh check) >$dir/log 2>&1; }
+small() { (cd "$copy" && LOOM_EXACT=1 LOOM_OUTPUTS=outputs sh tutorials/loom/loom.sh check) >$dir/log 2>&1; }
 edit() { sed "$1" "$2" >$dir/edited && cp $dir/edited "$2"; }
 finds() { # finds WORDS WHAT: the check fails, and says so
   if small; then tell 1 "the loom does not find $2"; else grep -q "$1" $dir/log && ! grep -v -e ': .*; ' -e ' words ' $dir/log; tell $? "the loom on $2: $(cat $dir/log)"; fi
@@ -127,6 +127,7 @@ wrong 'differs from "  return 3' 'a changed function' 's/return 2/return 3/' vit
 wrong 'differs from .*0.260' 'a changed output' 's/0.250/0.260/' outputs/03.txt
 wrong 'number 0.250 is 0.260' 'a changed number' 's/0.250/0.260/' outputs/03.txt
 wrong 'figures.txt: 03-one.svg is not' 'a changed number in a figure' 's/0.250/0.260/' outputs/03.txt
+wrong 'the data of 03-one.svg changed' 'changed data of a figure' 's/fill one.*/plot 03 one 1/' tutorials/figures/figures.txt
 wrong 'output 03 1 is not in' 'a cell that is gone' 's/^\[1\]/[2]/' outputs/03.txt
 wrong 'cell 03 1 is not in' 'a removed cell' 's/\[1\]/[2]/' examples/03_small.c
 wrong 'differs from "static void one' 'a changed cell' 's/21/22/' examples/03_small.c

@@ -166,7 +166,7 @@ function covers(file,   i, k, line, here, name) {
   for (i = 1; load(file) && i <= count[file]; i++) {
     line = text[file, i]
     if (line ~ /^\[[0-9]+\] /) k = substr(line, 2) + 0
-    if (!sub(/^  figure .*\//, "", line)) continue
+    if (!sub(/^  (figure .*\/|no picture: .*gnuplot -d )/, "", line)) continue
     sub(/\..*/, "", line)
     if (chapter "-" line in drawn) quoted[chapter + 0, k] = 1
   }
