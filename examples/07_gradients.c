@@ -363,7 +363,7 @@ static void orders_of_adding(vit_model *m, vit_state *s) {
   float *kept = nb_floats((int)n), *forwards = nb_floats((int)n), *backwards = nb_floats((int)n);
   const int before = m->threads;
   nb_cell("The order of adding decides the last bits; the number of threads must not");
-  printf("  %sgradient of 32 digits                   numbers that differ  largest difference%s\n", nb_dim(),
+  printf("  %sgradient of 32 digits                  numbers that differ  largest difference%s\n", nb_dim(),
          nb_plain());
   for (int threads = 1; threads <= 4; threads++) {
     m->threads = threads;
@@ -372,7 +372,7 @@ static void orders_of_adding(vit_model *m, vit_state *s) {
     nb_try(vit_backward(m, s, 1));
     if (threads == 1) memcpy(kept, s->grads.block, n * sizeof *kept);
     else
-      printf("  work cut for %d threads, not for 1 %12d of %d %19.0e\n", threads, differ(kept, s->grads.block, n),
+      printf("  work cut for %d threads, not for 1 %11d of %d %19.0e\n", threads, differ(kept, s->grads.block, n),
              (int)n, vit_max_difference(kept, s->grads.block, n));
   }
   m->threads = before;
@@ -386,7 +386,7 @@ static void orders_of_adding(vit_model *m, vit_state *s) {
     nb_try(vit_backward(m, s, 1.0f / B));
     for (size_t i = 0; i < n; i++) to[i] += s->grads.block[i];
   }
-  printf("  image by image, from last to first %12d of %d %19.0e\n", differ(forwards, backwards, n), (int)n,
+  printf("  image by image, from last to first %11d of %d %19.0e\n", differ(forwards, backwards, n), (int)n,
          vit_max_difference(forwards, backwards, n));
   free(kept), free(forwards), free(backwards);
 }
