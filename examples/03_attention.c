@@ -329,12 +329,15 @@ static double trained(const vit_config *c, const vit_kernels *k, const vit_datas
   vit_fit_config f = vit_fit_defaults();
   vit_history h;
   vit_model m;
+  double right;
   nb_try(vit_model_create(&m, c, 1));
   m.kernels = k;
   f.epochs = 6;
   nb_try(vit_fit(&m, &f, train, test, &h));
+  right = 100 * h.epoch[h.epochs - 1].val_accuracy;
+  vit_history_free(&h);
   vit_model_free(&m);
-  return 100 * h.epoch[h.epochs - 1].val_accuracy;
+  return right;
 }
 
 static void break_it(const vit_config *config, const vit_dataset *test) {
