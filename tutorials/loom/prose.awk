@@ -83,6 +83,8 @@ function figure(mark,   alt, n, name) {
   link(name)
   claims_in(alt)
   if (name !~ /-here\.svg$/) figures++
+  gsub(/.*\/|\..*/, "", name)
+  drawn[name] = 1
   shown()
 }
 
@@ -143,7 +145,7 @@ is_fence($0) {
   next
 }
 fence { next }
-/^\$\$/ { if ($0 !~ /^\$\$.+\$\$$/) display = !display; sizes($0, 1); blocks += display || $0 ~ /.\$\$$/; shown(); next }
+/^\$\$/ { if ($0 !~ /^\$\$.+\$\$$/) display = !display; sizes($0, 1); shown(); next }
 display { sizes($0, 1); claims_in($0); next }
 {
   s = $0
@@ -158,23 +160,29 @@ display { sizes($0, 1); claims_in($0); next }
   prose($0)
 }
 
-# Every cell that the example prints, every naive kernel of the chapter in vit.h.
-function covers(   i, k, line, here) {
-  if (!load(outputs "/" chapter ".txt")) return
-  for (i = 1; i <= count[outputs "/" chapter ".txt"]; i++) {
-    line = text[outputs "/" chapter ".txt", i]
-    if (line !~ /^\[[0-9]+\] /) continue
+# Every cell that the example prints, unless its figure is shown, and every naive
+# kernel of the chapter in vit.h.
+function covers(file,   i, k, line, here, name) {
+  for (i = 1; load(file) && i <= count[file]; i++) {
+    line = text[file, i]
+    if (line ~ /^\[[0-9]+\] /) k = substr(line, 2) + 0
+    if (!sub(/^  figure .*\//, "", line)) continue
+    sub(/\..*/, "", line)
+    if (chapter "-" line in drawn) quoted[chapter + 0, k] = 1
+  }
+  for (i = 1; load(file) && i <= count[file]; i++) {
+    line = text[file, i]
     k = substr(line, 2) + 0
-    if (!((chapter + 0, k) in quoted)) fail("cell " line " is quoted nowhere", "quote it: <!-- output " chapter " " k " -->")
+    if (line ~ /^\[[0-9]+\] / && !((chapter + 0, k) in quoted))
+      fail("cell " line " is quoted nowhere", "quote it: <!-- output " chapter " " k " -->")
   }
   load("vit.h")
   for (i = 1; i <= count["vit.h"]; i++) {
     line = text["vit.h", i]
     if (line ~ /^\/\*  >>/) here = index(line, ">>" chapter " ") > 0
-    if (here && match(line, /^static void vit_naive_[a-z0-9_]*\(/)) {
-      k = substr(line, 13, RLENGTH - 13)
-      if (!(k in explained)) fail("the kernel " k " is quoted nowhere", "quote it: <!-- code " k " -->")
-    }
+    if (!here || !match(line, /^static void vit_naive_[a-z0-9_]*\(/)) continue
+    name = substr(line, 13, RLENGTH - 13)
+    if (!(name in explained)) fail("the kernel " name " is quoted nowhere", "quote it: <!-- code " name " -->")
   }
 }
 
@@ -185,7 +193,7 @@ END {
     bad = 1
   }
   if (chapter) {
-    covers()
+    covers(outputs "/" chapter ".txt")
     if (words < 2500 || words > 4000) fail("the chapter has " words " words", "write 2,500 to 4,000")
     if (blocks < 12) fail("the chapter has " blocks " blocks", "show 12 or more")
     if (figures < 2) fail("the chapter has " figures + 0 " figures", "show 2 to 4")

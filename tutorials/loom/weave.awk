@@ -93,7 +93,9 @@ function find(kind, a, b) {
   }
   if (kind == "output") {
     where = outputs "/" a ".txt"
-    return between(where, "[" b "] ", 0, "^\\[[0-9]+\\] ")
+    if (!between(where, "[" b "] ", 0, "^\\[[0-9]+\\] ")) return 0
+    while (gots > 1 && got[gots] ~ /^  figure  /) gots-- # where a picture went
+    return 1
   }
   where = "tutorials/results.md"
   return kind == "results" && between(where, "## " a, 2, "^## ")
