@@ -575,6 +575,44 @@ static void by_vectors(void) {
   }
 }
 
+/* ---- [14] --------------------------------------------------------------- */
+
+static void gradients_over_depth(const float *image) {
+  static const int depths[] = {12, 48};
+  const int label = 2;
+  nb_cell("How large is the gradient in the first block, against the last one?");
+  printf("  %sblocks    norm         first          last       first / last%s\n", nb_dim(), nb_plain());
+  for (int i = 0; i < 4; i++) {
+    double size[2], loss;
+    vit_config c = vit_config_tutorial();
+    vit_model m;
+    vit_state s;
+    c.depth = depths[i / 2];
+    c.norm = i % 2 ? VIT_NORM_POST : VIT_NORM_PRE;
+    c.pool = VIT_POOL_MEAN;
+    c.softmax_before_loss = 0;
+    nb_try(vit_model_create(&m, &c, 1));
+    nb_try(vit_state_create(&s, &m, 1, VIT_FOR_TRAINING, 0));
+    nb_try(vit_forward(&m, &s, image, 1));
+    nb_try(vit_loss(&m, &s, &label, 0, &loss));
+    vit_zero_gradients(&s);
+    nb_try(vit_backward(&m, &s, 1));
+    for (int last = 0; last < 2; last++) {
+      char name[64];
+      vit_tensor t;
+      double sum = 0;
+      snprintf(name, sizeof name, "blocks.%d.mlp.fc2.weight", last ? c.depth - 1 : 0);
+      nb_try(vit_tensor_find(&c, name, &t));
+      vit_naive.sum_squares(&sum, s.grads.block + t.offset, (int)t.count);
+      size[last] = sqrt(sum);
+    }
+    printf("  %6d    %-4s   %11.4f   %11.4f   %16.3f\n", c.depth, i % 2 ? "post" : "pre", size[0], size[1],
+           size[0] / size[1]);
+    vit_state_free(&s);
+    vit_model_free(&m);
+  }
+}
+
 int main(int argc, char **argv) {
   float image[PIXELS];
   vit_dataset d;
@@ -595,5 +633,6 @@ int main(int argc, char **argv) {
   free_path(image);
   wrong_variance();
   by_vectors();
+  gradients_over_depth(image);
   return 0;
 }
