@@ -5,8 +5,10 @@
    my_softmax_forward and so on. Each gets random numbers in arrays that end
    where the memory ends, beside vit_naive's; the first wrong number is named.
    Then the tutorial model runs on a copy of the naive table with them in it. */
+#ifdef WITH_VECTORS /* it uses the words of chapter 00, which the implementation has */
 #define VIT_STATIC
 #define VIT_IMPLEMENTATION
+#endif
 #include "vit.h"
 #include "tests/test.h"
 

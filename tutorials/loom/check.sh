@@ -40,10 +40,20 @@ done
   for name in $known; do echo "#define OWN_$name"; done
 } >$dir/own.h
 case $own in /*) path=$own ;; *) path=$PWD/$own ;; esac
-if ! ${CC:-cc} -std=c99 -D_GNU_SOURCE -O1 -g -Wall -Wno-unused-function -Werror=incompatible-pointer-types \
-  -Werror=implicit-function-declaration -I. -I$dir -DCHAPTER="${chapter#0}" -DOWN_FILE="\"$path\"" \
-  tutorials/loom/check.c -o $dir/check-"$chapter" -lm >$dir/log 2>&1; then
-  echo "$own does not compile: $(grep -m 1 'error:' $dir/log | sed "s|^$PWD/||; s|^$own:||")"
+cc="${CC:-cc} -std=c99 -D_GNU_SOURCE -I. -I$dir"
+
+# vit.h is compiled once, but for a file in the words of the SIMD vocabulary.
+if grep -q -e vit_vec -e vit_ivec -e VIT__SIMD -e VIT_IMPLEMENTATION "$own"; then
+  with=-DWITH_VECTORS
+else
+  with=$dir/vit.o
+  if [ -z "$(find $with -newer vit.h 2>/dev/null)" ]; then
+    echo '#include "vit.h"' | $cc -O1 -DVIT_IMPLEMENTATION -x c -c - -o $with.$$ && mv $with.$$ $with || exit 1
+  fi
+fi
+if ! $cc -O1 -Wall -Wno-unused-function -Werror=incompatible-pointer-types -Werror=implicit-function-declaration \
+  -DCHAPTER="${chapter#0}" -DOWN_FILE="\"$path\"" tutorials/loom/check.c $with -o $dir/check-"$chapter" -lm >$dir/log 2>&1; then
+  echo "$own does not compile: $({ grep 'error:' $dir/log || cat $dir/log; } | sed "s|^$PWD/||; s|^$own:||" | head -n 1)"
   for name in $known; do
     if [ "$name" = qkv_at ]; then
       echo "wanted: int my_qkv_at(int t, int which, int h, int d, int H, int Dh)"

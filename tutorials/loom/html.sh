@@ -43,7 +43,7 @@ cat >../build/book/pages.awk <<'END_OF_AWK'
     at = index(to, "#")
     page = at ? substr(to, 1, at - 1) : to
     if (page == "") page = FILENAME
-    else if (page !~ /\.md$/) return ""
+    else if (page !~ /\.md$/ || page ~ /loom\/|results/) return ""
     else if (FILENAME ~ /^answers/ && page !~ /^\.\./) page = "answers/" page
     return "#" part(page) (at ? "-" substr(to, at + 1) : "")
   }

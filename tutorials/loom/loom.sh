@@ -31,6 +31,7 @@ if [ $# = 0 ]; then pages="$pages $(ls tutorials/[A-Za-z]*.md | grep -v results.
 # On x86-64 Linux the numbers are the very same, elsewhere nearly.
 case $(uname -sm) in 'Linux x86_64') exact=1 ;; *) exact=0 ;; esac
 case ${CFLAGS:-} in *march* | *fast*) exact=0 ;; esac
+exact=${LOOM_EXACT:-$exact}
 
 # ---- what the examples print -------------------------------------------------------
 
@@ -58,6 +59,7 @@ run() { # run NN: $outputs/NN.txt, figures in $outputs/NN
   VIT_KERNELS=naive OMP_NUM_THREADS=1 VIT_DATA=$tmp/data NO_COLOR=1 \
     "$program" --out "$outputs/$1" $(flags "$1") >"$outputs/$1.part" 2>&1 </dev/null || {
     echo "$program failed: $(tail -n 1 "$outputs/$1.part")" >&2
+    bad=1
     return
   }
   mv "$outputs/$1.part" "$outputs/$1.txt"

@@ -115,7 +115,7 @@ function prose(s,   t) {
   if (t ~ /^\|/) shown()
   if (t ~ /^## /) unbroken = t ~ /^## (Test yourself|Exercises)/
   words += count_words(t)
-  if (unbroken || t ~ /^#/) since = FNR
+  if (unbroken) shown()
   else stretch += count_words(t)
   if (stretch <= 250) return
   fail("no block, formula or figure for more than 250 words, since line " since, "show something, or say less")

@@ -189,7 +189,7 @@ inside {
   if ($0 == "<!-- /" inside " -->") {
     if (found) compare(inside)
     if (found && mode == "write") {
-      if (inside != "results") print inside == "output" ? "```text" : "```c"
+      if (inside != "results") print (inside == "output" ? "```text" : "```c")
       for (i = 1; i <= gots; i++) print got[i]
       if (inside != "results") print "```"
     } else for (i = 0; mode == "write" && i <= raws; i++) if (i) print raw[i]
