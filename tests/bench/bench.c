@@ -310,8 +310,8 @@ static void help(void) {
   for (int i = 0; i < GROUPS; i++)
     printf("                     %-10s %s\n", groups[i].name, groups[i].help);
   printf("  --rounds N       turns of each contender (7)\n"
-         "  --avx2           holds peers to AVX2 that can be: PyTorch, OpenVINO, OpenBLAS\n"
-         "                   (ONNX Runtime has no setting: it takes what the CPU has)\n"
+         "  --avx2           holds PyTorch, OpenVINO and OpenBLAS to AVX2; ONNX Runtime has\n"
+         "                   no setting for it, nor have its products inside OpenVINO\n"
          "  --out DIR        where results.csv, of this run alone, and the figures go\n"
          "                   (out/bench)\n"
          "  --help           this list\n\n"
@@ -406,8 +406,12 @@ static void introduce(void) {
   bench_fact("  measured     median of %d rounds; the contenders take turns\n", bench.rounds);
   for (int i = 0; i < GROUPS; i++) peers |= groups[i].wanted && groups[i].needs_peers;
   if (peers) peers_start();
-  if (!blas_name() && groups[2].wanted)
+  if (blas_name()) {
+    blas_about(name, sizeof name);
+    bench_fact("  peer         %s\n", name);
+  } else if (groups[2].wanted) {
     printf("  OpenBLAS is missing: install libopenblas-dev (openblas-devel, openblas)\n");
+  }
 }
 
 /* OpenBLAS looks at OPENBLAS_CORETYPE before main() begins: where it is not as it

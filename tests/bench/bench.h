@@ -5,6 +5,10 @@
 
 #include "../../vit.h"
 
+#ifndef BENCH_INT8
+#define BENCH_INT8 0 /* 1 when vit_model_quantize is there */
+#endif
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -120,6 +124,7 @@ void peers_close(void);
 /* OpenBLAS, or NULL and functions that must not be called. y = x W^T,
    dx = dy W, dw += dy^T x, with the shapes of vit.h's linear layer. */
 const char *blas_name(void);
+void blas_about(char *text, size_t size); /* "OpenBLAS 0.3.21 (Zen)" */
 void blas_threads(int threads);
 void blas_forward(float *y, const float *x, const float *w, int rows, int in, int out);
 void blas_backward_input(float *dx, const float *dy, const float *w, int rows, int in, int out);

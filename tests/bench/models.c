@@ -1,8 +1,5 @@
 /* Measures whole models: training, inference, how they scale, what they need. */
 #define _POSIX_C_SOURCE 200809L
-#ifndef BENCH_INT8
-#define BENCH_INT8 0 /* 1 when vit_model_quantize is there */
-#endif
 #include "bench.h"
 
 #include <sys/resource.h>

@@ -25,14 +25,14 @@ tables() {
     function ratio(a, b) { return a == "" || b == "" ? "-" : sprintf("%.2f x", a / b) }
     # A row for each case and number of threads: ours, the peers (names with ; between),
     # ours against the best of them and, with `base`, against that of our own.
-    function table(group, title, ours, peers, against, base, baseline,   names, n, i, j, t, v, p, best, row, rule) {
+    function table(group, title, ours, peers, against, base, baseline,   names, n, i, j, t, v, p, best, row, rule, head) {
       n = split(peers, names, ";")
       row = title " | threads | " ours
       for (j = 1; j <= n; j++) row = row " | " names[j]
       row = row " | " against (base == "" ? "" : " | " baseline)
       rule = row
       gsub(/[^|]+/, "---", rule)
-      printf "\n| %s |\n|%s|\n", row, rule
+      head = "\n| " row " |\n|" rule "|\n"
       for (i = 1; i <= cases; i++) for (t = 1; t <= 1024; t++) {
         v = value[group, name[i], ours == "vit.h" ? "vit.h simd" : ours, t, "images/s"]
         if (v == "") continue
@@ -45,7 +45,8 @@ tables() {
         }
         row = row " | " ratio(v, best)
         if (base != "") row = row " | " ratio(v, value[group, name[i], base, t, "images/s"])
-        print "| " row " |"
+        printf "%s| %s |\n", head, row
+        head = ""
       }
     }
     function products(   i, t, row, what) {
@@ -82,7 +83,7 @@ tables() {
       if (cases) {
         table("training", "images per second", "vit.h", torch, "vit.h against the best")
         table("inference", "images per second, 224 x 224", "vit.h", torch ";ONNX Runtime;OpenVINO", "vit.h against the best")
-        table("inference", "the same in bytes", "vit.h int8", "ONNX Runtime int8", "vit.h against it", "vit.h simd", "against vit.h in floats")
+        table("inference", "the same, weights as bytes", "vit.h int8", "ONNX Runtime int8", "vit.h against it", "vit.h simd", "against vit.h in floats")
       }
       if (shapes) products()
     }' "$dir/results.csv"
