@@ -434,6 +434,7 @@ static void hold_peers(void) {
 }
 
 int main(int argc, char **argv) {
+  const double start = vit_seconds();
   bench.self = argv[0];
   setenv("KMP_BLOCKTIME", "5", 0); /* clang's OpenMP: idle threads fall asleep */
   bench.threads = vit_max_threads(); /* reads it */
@@ -450,6 +451,7 @@ int main(int argc, char **argv) {
     if (groups[i].plot) groups[i].plot();
   }
   peers_stop();
-  printf("\nresults      %s/results.csv, and figures beside it\n", bench.out);
+  printf("\nresults      %s/results.csv, and figures beside it, in %.1f minutes\n", bench.out,
+         (vit_seconds() - start) / 60);
   return 0;
 }

@@ -357,6 +357,7 @@ class Server:
         return hello(self.peer)
 
     def open(self, job, *words):
+        hello(self.peer)  # imports what it needs
         c = parse(words)
         self.step_with = open_peer(self.peer, job, c)
         settle()

@@ -362,7 +362,7 @@ static void plot_bars(const char *group, const char *title, int columns, int wid
           "set termoption noenhanced\n"
           "set multiplot layout %d,%d title \"%s\" font ',13'\n"
           "set xlabel \"images per second: longer is better\"\nset ytics scale 0\n"
-          "set lmargin 25\nset rmargin 3\nunset grid\nset grid x\n",
+          "set lmargin 28\nset rmargin 3\nunset grid\nset grid x\n",
           lines, columns, title);
   for (int i = 0; i < n; i++) bar_panel(&p, i, group, what[i]);
   fprintf(p.script, "unset multiplot\n");
