@@ -135,7 +135,7 @@ KERNEL(linear_packed_forward, EACH, 2 * T * D * M, T * D + T * M,
 #if BENCH_INT8
 KERNEL(quantize_rows, EACH, 4 * T * D, 1.25 * T * D, k->quantize_rows(quantized[0], X, ROWS, D))
 KERNEL(linear_int8_forward, EACH, 2 * T * D * M, 0.25 * T * D + T * M,
-       k->linear_int8_forward(A, quantized[1], quantized[2], small[1], ROWS, D, M))
+       k->linear_int8_forward(A, quantized[1], quantized[2], small[1], ROWS, D, 0, M))
 #endif
 KERNEL(linear_backward_input, EACH, 2 * T * D * M, T * D + T * M,
        k->linear_backward_input(A, X, small[0], ROWS, D, M))
