@@ -92,7 +92,6 @@ enum {
 static int images;               /* in the batch of the kernel at work */
 static float *big[5], *small[6]; /* [ROOM], [M * D] */
 static double *losses;
-static void *quantized[3]; /* rows written, rows read, weights */
 static const vit_adam_constants adam = {1e-4f, 0.9f, 0.999f, 1e-8f, 0.01f, 0.5f, 0.5f, 1};
 
 typedef struct {
@@ -132,11 +131,6 @@ KERNEL(linear_forward, EACH, 2 * T * D * M, T * D + T * M,
        k->linear_forward(A, X, small[0], small[1], ROWS, D, M))
 KERNEL(linear_packed_forward, EACH, 2 * T * D * M, T * D + T * M,
        k->linear_packed_forward(A, X, small[0], small[1], ROWS, D, M))
-#if BENCH_INT8
-KERNEL(quantize_rows, EACH, 4 * T * D, 1.25 * T * D, k->quantize_rows(quantized[0], X, ROWS, D))
-KERNEL(linear_int8_forward, EACH, 2 * T * D * M, 0.25 * T * D + T * M,
-       k->linear_int8_forward(A, quantized[1], quantized[2], small[1], ROWS, D, 0, M))
-#endif
 KERNEL(linear_backward_input, EACH, 2 * T * D * M, T * D + T * M,
        k->linear_backward_input(A, X, small[0], ROWS, D, M))
 KERNEL(linear_backward_weight, EACH, 2 * T * D * M + T * M, T * D + T * M,
@@ -240,15 +234,6 @@ void measure_kernels(void) {
     big[3][i] *= big[3][i];    /* probabilities, and Adam's second moments: positive */
   }
   losses = (double *)calloc(ROOM / K, sizeof *losses);
-#if BENCH_INT8
-  quantized[0] = malloc(vit_int8_size(ROOM / EACH * T, D));
-  quantized[1] = malloc(vit_int8_size(HEAVY * T, D));
-  quantized[2] = malloc(vit_int8_size(M, D));
-  if (!quantized[0] || !quantized[1] || !quantized[2])
-    bench_stop("out of memory for the quantized numbers");
-  vit_best_kernels()->quantize_rows(quantized[1], big[2], HEAVY * T, D);
-  vit_quantize_linear(quantized[2], small[0], D, M);
-#endif
   if (!losses) bench_stop("out of memory for the kernels' measurement");
   bench_group("kernels: one thread, a batch of Ti/16; roof: what memory and multiply-adds allow");
   for (int i = 0; kernels[i]; i++) {
@@ -260,7 +245,6 @@ void measure_kernels(void) {
   for (int i = 0; kernels[i]; i++) print_kernel(kernels[i]);
   for (int i = 0; i < 5; i++) free(big[i]);
   for (int i = 0; i < 6; i++) free(small[i]);
-  for (int i = 0; i < 3; i++) free(quantized[i]);
   free(losses);
 }
 
