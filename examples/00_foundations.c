@@ -297,8 +297,8 @@ static void end_of_a_row(void) {
   for (int n = 1; n <= 5; n += 2) {
     printf("  n = %d       ", n);
     for (int i = 0; i < 16; i++)
-      printf("%s", i < 8 - n || i >= 16 - n ? "   " : i == 8 - n ? "  [" : i == 15 - n ? "  ]" : "---");
-    printf("  from mask + 8 - %d = %d on\n", n, 8 - n);
+      printf("%s", i < 8 - n || i > 15 - n ? "   " : i == 8 - n ? " [-" : i == 15 - n ? "--]" : "---");
+    printf("  mask + 8 - %d\n", n);
   }
   NB_RUN(load_part(lane, p, 5));
   printf("  lanes      ");
