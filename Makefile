@@ -86,10 +86,13 @@ test: ## every test, in every way that vit.h can be compiled
 asan: ## the tests with AddressSanitizer and UBSan alone
 	@MAKE='$(GNU_MAKE)' sh tests/run.sh asan
 
+# NATIVE=1: vit.h with all that this CPU has, such as AVX-512, in a folder of its own.
+BENCH = $(BUILD)$(if $(NATIVE),/native)/bench
+NATIVE_FLAGS = $(if $(NATIVE),BUILD='$(BUILD)/native' CFLAGS='$(CFLAGS) -march=native')
 # OpenBLAS' idle threads fall asleep after 2^20 cycles: they would disturb others.
 bench: ## time every kernel and model against the machine and its peers
-	@+$(SUBMAKE) $(BUILD)/bench
-	@OPENBLAS_THREAD_TIMEOUT=20 $(BUILD)/bench $(ARGS)
+	@+$(SUBMAKE) $(NATIVE_FLAGS) $(BENCH)
+	@OPENBLAS_THREAD_TIMEOUT=20 $(BENCH) $(if $(NATIVE),--out out/bench-native) $(ARGS)
 
 clean: ## remove build/ and out/; data/ stays
 	@rm -rf $(BUILD) out
