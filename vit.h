@@ -1639,7 +1639,7 @@ static void vit__each(int parts, int count, vit__task *task, const void *work) {
   (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
 #define VIT__SIMD __attribute__((target("avx2,fma"))) static
 typedef __m256 vit_vec; typedef __m256i vit_ivec;
-enum { VIT_LANES = 8, VIT_TILE_ROWS = 6, VIT_INT8_ROWS = 4, VIT__PANEL = 16 };
+enum { VIT_LANES = 8, VIT_TILE_ROWS = 6, VIT_INT8_ROWS = 3, VIT__PANEL = 16 };
 #define VIT__LANE_NUMBERS 0, 1, 2, 3, 4, 5, 6, 7
 VIT__OP vit_vec vit_set(float a) { return _mm256_set1_ps(a); }
 VIT__OP vit_vec vit_load(const float *p) { return _mm256_loadu_ps(p); }
@@ -1702,7 +1702,7 @@ VIT__FOLD(sum, add) VIT__FOLD(top, max)
 #define VIT__HAS_SIMD  1
 #define VIT__SIMD      static
 typedef __m512 vit_vec; typedef __m512i vit_ivec;
-enum { VIT_LANES = 16, VIT_TILE_ROWS = 14, VIT_INT8_ROWS = 12 };
+enum { VIT_LANES = 16, VIT_TILE_ROWS = 14, VIT_INT8_ROWS = 6 };
 enum { VIT__PANEL = 32 };
 #define VIT__LANE_NUMBERS 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
 VIT__OP vit_vec vit_set(float a) { return _mm512_set1_ps(a); }
@@ -1753,7 +1753,7 @@ VIT__ACROSS(sum, add, _mm512_cvtss_f32) VIT__ACROSS(top, max, _mm512_cvtss_f32)
 #define VIT__HAS_SIMD  1
 #define VIT__SIMD      static
 typedef float32x4_t vit_vec; typedef uint32x4_t vit_ivec;
-enum { VIT_LANES = 4, VIT_TILE_ROWS = 6, VIT_INT8_ROWS = 4, VIT__PANEL = 16 };
+enum { VIT_LANES = 4, VIT_TILE_ROWS = 6, VIT_INT8_ROWS = 3, VIT__PANEL = 16 };
 #define VIT__LANE_NUMBERS 0, 1, 2, 3
 VIT__OP vit_vec vit_set(float a) { return vdupq_n_f32(a); }
 VIT__OP vit_vec vit_load(const float *p) { return vld1q_f32(p); }
@@ -3830,7 +3830,7 @@ VIT_DEF vit_result vit_memory_plan(
 static vit_result vit__check_inputs(const vit_config *c) {
   const vit__sizes z = vit__sizes_of(c, 1);
   const double most = fmax(fmax(z.P, z.D), fmax(z.I, z.M));
-  if (most <= VIT__INT8_MOST) return VIT_OK;
+  if (most <= +VIT__INT8_MOST) return VIT_OK;
   return vit__fail(VIT_ERR_CONFIG,
       "a linear layer of this model has %.0f inputs; quantized they may be at "
       "most %d, or their sums would not fit in 32 bits",
