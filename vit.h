@@ -1733,7 +1733,7 @@ VIT__DOT(_mm512_add_epi32(sum,
         _mm512_maddubs_epi16(a, b), _mm512_maddubs_epi16(c, d)))))
 #endif
 VIT__OP void vit_store_bytes(void *p, vit_vec a) {
-  _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a)));
+  _mm_storeu_si128((__m128i *)p, _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(a)));
 }
 VIT__VV(zip_low, _mm512_unpacklo_ps(a, b))
 VIT__VV(zip_high, _mm512_unpackhi_ps(a, b))
