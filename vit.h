@@ -1753,7 +1753,7 @@ VIT__ACROSS(sum, add, _mm512_cvtss_f32) VIT__ACROSS(top, max, _mm512_cvtss_f32)
 #define VIT__HAS_SIMD  1
 #define VIT__SIMD      static
 typedef float32x4_t vit_vec; typedef uint32x4_t vit_ivec;
-enum { VIT_LANES = 4, VIT_TILE_ROWS = 6, VIT_INT8_ROWS = 3, VIT__PANEL = 16 };
+enum { VIT_LANES = 4, VIT_TILE_ROWS = 6, VIT_INT8_ROWS = 4, VIT__PANEL = 16 };
 #define VIT__LANE_NUMBERS 0, 1, 2, 3
 VIT__OP vit_vec vit_set(float a) { return vdupq_n_f32(a); }
 VIT__OP vit_vec vit_load(const float *p) { return vld1q_f32(p); }
