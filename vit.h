@@ -46,7 +46,7 @@
    The file is a book in three parts; search for the lines that are named here.
 
        PART ONE     declarations: the table of contents     about 1080 lines
-       PART TWO     the model, 00 to 07: read it in a row   about 3200 lines
+       PART TWO     the model, 00 to 07: read it in a row   about 3450 lines
        PART THREE   the lab, 08 to 13: when it is needed    about 4450 lines
 
        >>00 foundations   errors, memory, random numbers, threads, SIMD, kernels
@@ -240,8 +240,9 @@ typedef struct {
   X(linear_packed_forward, (float *y, const float *x, const float *packed,     \
                                const float *b, int rows, int in, int out))     \
   X(quantize_rows, (void *q, const float *x, int rows, int in))                \
-  X(linear_int8_forward, (float *y, const void *x, const void *w,              \
-                             const float *b, int rows, int in, int out))       \
+  X(linear_int8_forward,                                                       \
+      (float *y, const void *x, const void *w, const float *b, int rows,       \
+          int in, int first, int out))                                         \
   X(linear_backward_input,                                                     \
       (float *dx, const float *dy, const float *w, int rows, int in, int out)) \
   X(linear_backward_weight,                                                    \
@@ -259,13 +260,13 @@ typedef struct {
           int T, int Dh, int stride))                                          \
   X(attention_scores_backward,                                                 \
       (float *dq, float *dk, float *dp, const float *p, const float *q,        \
-          const float *k, int T, int Dh, int stride))                          \
+          const float *k, int rows, int T, int Dh, int stride))                \
   X(attention_values_forward,                                                  \
       (float *o, const float *p, const float *v, int rows, int T, int Dh,      \
           int stride, int o_stride))                                           \
   X(attention_values_backward,                                                 \
       (float *dp, float *dv, const float *d_o, const float *p, const float *v, \
-          int T, int Dh, int stride, int o_stride))                            \
+          int rows, int T, int Dh, int stride, int o_stride))                  \
   X(layernorm_forward,                                                         \
       (float *y, float *mean, float *rstd, const float *x, const float *w,     \
           const float *b, int rows, int D, float eps))                         \
@@ -540,7 +541,12 @@ VIT_DEF int vit_model_threads(const vit_model *m);
    floats of one. BLOCK fields exist for each layer when training, MODEL ones
    once; when inferring all layers share one. So do the heads' `attn`, Q queries
    at a time, unless you ask to keep them. `grad` is 1 in training. The names
-   are llm.c's and timm's. */
+   are llm.c's and timm's.
+
+   Where the class token is pooled, the last block makes only what that token
+   needs: K and V of all tokens (its qkv is [B*T,2,H,Dh]), and from its heads on
+   one row for each image. There atty, residual2 and all below are [B,..]. */
+#define VIT__LAST (c->pool == VIT_POOL_CLS)
 #define VIT_ACTIVATIONS(X)                                                     \
   X(patches, MODEL, PATCH, 1, P)     /* pixels of each patch */                \
   X(patch_embed, MODEL, PATCH, 1, D) /* projected patches */                   \
@@ -562,11 +568,16 @@ VIT_DEF int vit_model_threads(const vit_model *m);
   X(fch_gelu, BLOCK, TOKEN, 1, M)              /* MLP after GELU */            \
   X(fcproj, BLOCK, TOKEN, c->mlp_last_gelu, D) /* before the last GELU */      \
   X(residual3, BLOCK, TOKEN, c->norm == VIT_NORM_POST, D) /* norm1 + MLP */    \
-  X(out, BLOCK, TOKEN, 1, D)              /* output of the block */            \
-  X(branch, MODEL, TOKEN, 1, D)           /* scratch: a residual branch */     \
-  X(norm, MODEL, TOKEN, c->final_norm, D) /* final layer norm */               \
-  X(norm_mean, MODEL, TOKEN, c->final_norm, 1)                                 \
-  X(norm_rstd, MODEL, TOKEN, c->final_norm, 1)                                 \
+  X(out, BLOCK, TOKEN, 1, D)             /* output of the block */             \
+  X(branch, MODEL, TOKEN, 1, D)          /* scratch: a residual branch */      \
+  X(norm, TAIL, TOKEN, c->final_norm, D) /* final layer norm */                \
+  X(norm_mean, TAIL, TOKEN, c->final_norm, 1)                                  \
+  X(norm_rstd, TAIL, TOKEN, c->final_norm, 1)                                  \
+  X(class_x, MODEL, IMAGE, VIT__LAST, D)   /* class token: block's input, */   \
+  X(class_in, MODEL, IMAGE, VIT__LAST, D)  /* what its query is made of, */    \
+  X(class_q, MODEL, IMAGE, VIT__LAST, I)   /* its query, */                    \
+  X(class_attn, MODEL, HEAD, VIT__LAST, T) /* its probabilities */             \
+  X(all_q, MODEL, TOKEN, VIT__LAST && s->keep_attn, I) /* all queries */       \
   X(pooled, MODEL, IMAGE, 1, D) /* what the head sees */                       \
   X(logits, MODEL, IMAGE, 1, K)                                                \
   X(probs, MODEL, IMAGE, 1, K)        /* softmax of the logits */              \
@@ -582,6 +593,8 @@ VIT_DEF int vit_model_threads(const vit_model *m);
   X(datty, MODEL, TOKEN, grad, I)                                              \
   X(dqkv, MODEL, TOKEN, grad, 3 * I)                                           \
   X(dattn, MODEL, HEAD, grad, T *T)                                            \
+  X(dclass_x, MODEL, IMAGE, grad &&VIT__LAST, D)                               \
+  X(dclass_q, MODEL, IMAGE, grad &&VIT__LAST, I)                               \
   X(dpatch_embed, MODEL, PATCH, grad, D)                                       \
   X(dpatches, MODEL, PATCH, grad && s->input_gradient, P)                      \
   X(dimages, MODEL, PATCH, grad && s->input_gradient, P)                       \
@@ -596,7 +609,7 @@ typedef struct vit_state {
   int queries;         /* Q: of a head at a time, where attention is not kept */
   int trains;          /* 1: can do backward */
   int input_gradient;  /* 1: backward also fills dimages */
-  int keep_attn;       /* inference: keep every layer's attention */
+  int keep_attn;       /* keep every layer's attention, all its rows */
   int dropout;         /* 1: dropout is on (training only); set 0 to evaluate */
   int forward_dropout; /* 1: it was on in the last forward */
   uint32_t key, forwards; /* of the dropout masks: seed, forwards done */
@@ -614,7 +627,7 @@ typedef struct vit_state {
 typedef enum {
   VIT_FOR_INFERENCE = 0,
   VIT_FOR_TRAINING = 1,
-  VIT_KEEP_ATTENTION = 2, /* with inference: keep all layers' probabilities */
+  VIT_KEEP_ATTENTION = 2, /* keep the probabilities of all layers and tokens */
   VIT_INPUT_GRADIENT = 4  /* with training: fill dimages [B,C,height,width] */
 } vit_state_flags;
 VIT_DEF vit_result vit_state_create(
@@ -627,9 +640,15 @@ VIT_DEF void vit_state_free(vit_state *s);
 VIT_DEF vit_result vit_forward(
     const vit_model *m, vit_state *s, const float *images, int B);
 /* Attention probabilities [T,T] of one head after a forward; row i: what token
-   i looks at. NULL, with a sentence in vit_error(), where there is none. */
+   i looks at. NULL, with a sentence in vit_error(), where there is none: in
+   inference, and in the last block of a model that pools the class token, only
+   VIT_KEEP_ATTENTION keeps them. */
 VIT_DEF const float *vit_attention(
     const vit_model *m, const vit_state *s, int layer, int image, int head);
+/* What the class token looks at in the last block, [T]: in every state of a
+   model that pools it; else row 0 of vit_attention. */
+VIT_DEF const float *vit_class_attention(
+    const vit_model *m, const vit_state *s, int image, int head);
 /* Most probable class of each image; p [B,K] may be NULL. VIT_ERR_DIVERGED
    where a logit is not a finite number. */
 VIT_DEF vit_result vit_predict(const vit_model *m, vit_state *s,
@@ -2361,22 +2380,27 @@ static void vit_naive_attention_scores_forward(float *p, const float *q,
 }
 
 /* dS = softmax backward of dP, written over dP; then, with scale 1/sqrt(Dh),
-   dQ = scale dS K,  dK = scale dS^T Q. p, dp [T,T]; q, k, dq, dk [T,Dh] with
-   the same stride. */
+   dQ = scale dS K,  dK = scale dS^T Q. p, dp [rows,T]; q, dq [rows,Dh];
+   k, dk [T,Dh]; all with the same stride. */
 static void vit_naive_attention_scores_backward(float *dq, float *dk, float *dp,
-    const float *p, const float *q, const float *k, int T, int Dh, int stride) {
+    const float *p, const float *q, const float *k, int rows, int T, int Dh,
+    int stride) {
   double scale = 1.0 / sqrt((double)Dh);
-  vit_naive_softmax_backward(dp, dp, p, T, T);
-  for (vit_idx i = 0; i < T; i++)
-    for (vit_idx d = 0; d < Dh; d++) {
-      double sum_q = 0, sum_k = 0;
-      for (vit_idx j = 0; j < T; j++) {
-        sum_q += (double)dp[i * T + j] * (double)k[j * stride + d];
-        sum_k += (double)dp[j * T + i] * (double)q[j * stride + d];
-      }
-      dq[i * stride + d] = (float)(sum_q * scale);
-      dk[i * stride + d] = (float)(sum_k * scale);
+  vit_naive_softmax_backward(dp, dp, p, rows, T);
+  for (vit_idx d = 0; d < Dh; d++) {
+    for (vit_idx i = 0; i < rows; i++) {
+      double sum = 0;
+      for (vit_idx j = 0; j < T; j++)
+        sum += (double)dp[i * T + j] * (double)k[j * stride + d];
+      dq[i * stride + d] = (float)(sum * scale);
     }
+    for (vit_idx j = 0; j < T; j++) {
+      double sum = 0;
+      for (vit_idx i = 0; i < rows; i++)
+        sum += (double)dp[i * T + j] * (double)q[i * stride + d];
+      dk[j * stride + d] = (float)(sum * scale);
+    }
+  }
 }
 
 /* attention values of one head: O = P V. p [rows,T], v [T,Dh] (row t at
@@ -2392,12 +2416,13 @@ static void vit_naive_attention_values_forward(float *o, const float *p,
     }
 }
 
-/* dP = dO V^T, dV = P^T dO. d_o [T,Dh] (row t at d_o + t * o_stride), p [T,T],
-   v [T,Dh] -> dp [T,T], dv [T,Dh] with v's stride. (`do` is a word of C.) */
+/* dP = dO V^T, dV = P^T dO. d_o [rows,Dh] (row t at d_o + t * o_stride),
+   p [rows,T], v [T,Dh] -> dp [rows,T], dv [T,Dh] with v's stride. (`do` is a
+   word of C.) */
 static void vit_naive_attention_values_backward(float *dp, float *dv,
-    const float *d_o, const float *p, const float *v, int T, int Dh, int stride,
-    int o_stride) {
-  for (vit_idx i = 0; i < T; i++)
+    const float *d_o, const float *p, const float *v, int rows, int T, int Dh,
+    int stride, int o_stride) {
+  for (vit_idx i = 0; i < rows; i++)
     for (vit_idx j = 0; j < T; j++) {
       double dot = 0;
       for (vit_idx d = 0; d < Dh; d++)
@@ -2407,7 +2432,7 @@ static void vit_naive_attention_values_backward(float *dp, float *dv,
   for (vit_idx j = 0; j < T; j++)
     for (vit_idx d = 0; d < Dh; d++) {
       double sum = 0;
-      for (vit_idx i = 0; i < T; i++)
+      for (vit_idx i = 0; i < rows; i++)
         sum += (double)p[i * T + j] * (double)d_o[i * o_stride + d];
       dv[j * stride + d] = (float)sum;
     }
@@ -2424,13 +2449,13 @@ VIT__SIMD void vit_simd_attention_scores_forward(float *p, const float *q,
 }
 
 VIT__SIMD void vit_simd_attention_scores_backward(float *dq, float *dk,
-    float *dp, const float *p, const float *q, const float *k, int T, int Dh,
-    int stride) {
-  vit__softmax_backward(dp, dp, p, (float)(1.0 / sqrt((double)Dh)), T, T);
-  vit__matmul(
-      dq, stride, vit__at(dp, T, 1), vit__at(k, stride, 1), NULL, 0, T, Dh, T);
-  vit__matmul(
-      dk, stride, vit__at(dp, 1, T), vit__at(q, stride, 1), NULL, 0, T, Dh, T);
+    float *dp, const float *p, const float *q, const float *k, int rows, int T,
+    int Dh, int stride) {
+  vit__softmax_backward(dp, dp, p, (float)(1.0 / sqrt((double)Dh)), rows, T);
+  vit__matmul(dq, stride, vit__at(dp, T, 1), vit__at(k, stride, 1), NULL, 0,
+      rows, Dh, T);
+  vit__matmul(dk, stride, vit__at(dp, 1, T), vit__at(q, stride, 1), NULL, 0, T,
+      Dh, rows);
 }
 
 VIT__SIMD void vit_simd_attention_values_forward(float *o, const float *p,
@@ -2440,12 +2465,12 @@ VIT__SIMD void vit_simd_attention_values_forward(float *o, const float *p,
 }
 
 VIT__SIMD void vit_simd_attention_values_backward(float *dp, float *dv,
-    const float *d_o, const float *p, const float *v, int T, int Dh, int stride,
-    int o_stride) {
+    const float *d_o, const float *p, const float *v, int rows, int T, int Dh,
+    int stride, int o_stride) {
   vit__matmul(dp, T, vit__at(d_o, o_stride, 1), vit__at(v, 1, stride), NULL, 0,
-      T, T, Dh);
+      rows, T, Dh);
   vit__matmul(dv, stride, vit__at(p, 1, T), vit__at(d_o, o_stride, 1), NULL, 0,
-      T, Dh, T);
+      T, Dh, rows);
 }
 #endif
 
@@ -2484,12 +2509,13 @@ typedef struct {
   const vit_kernels *k;
   const vit_state *s;
   int B, N, T, D, H, Dh, I, M, K, P; /* B: images of this view */
-  int row, rows; /* tokens row .. row + rows - 1 of the state's batch */
-  int threads;   /* parts that work is cut into; see vit__each */
-  int parts;     /* of a block's rows in the backward */
-  int dropout;   /* 1: on */
-  int l, stage;  /* which block, and which step of the task at hand */
-  float factor;  /* of the loss */
+  int row, rows;  /* tokens row .. row + rows - 1 of the state's batch */
+  int threads;    /* parts that work is cut into; see vit__each */
+  int parts;      /* of a block's rows in the backward */
+  int dropout;    /* 1: on */
+  int l, stage;   /* which block, and which step of the task at hand */
+  int class_only; /* 1: of this block only the class token is read */
+  float factor;   /* of the loss */
   const float *images;
   const float *x;   /* what block l reads */
   vit_tensors w, g; /* parameters and gradients */
@@ -2540,48 +2566,70 @@ static void vit__drop_attn(
    output into columns h * Dh .. of atty [B*T,I]: there the heads stand side by
    side, which is their concatenation (Vaswani et al. 2017, section 3.2.2).
 
+   The task gets both halves of a block: b with all tokens, and after[0] with
+   those that go on. In a last block of which only the class token is read these
+   are one row an image; qkv holds K and V alone, and the queries are class_q.
+   (Where all attention is kept, all_q has the others, to look at.)
+
    Work is cut into pieces: Q queries of one head of one image. Piece p is head
    p / pieces, queries from p % pieces * Q on. Where the probabilities are not
    kept, each part i has one place for those it is at: at most B * H parts then.
    */
 static void vit__heads_forward(const void *block, int i) {
-  const vit__view *b = (const vit__view *)block;
+  const vit__view *b = (const vit__view *)block, *after = b + 1;
   const int T = b->T, Dh = b->Dh, I = b->I, all_heads = b->B * b->H;
-  const int keeps = b->s->trains || b->s->keep_attn, Q = b->s->queries;
-  const int pieces = (T + Q - 1) / Q;
+  const int keeps = b->s->trains || b->s->keep_attn, last = b->class_only;
+  const int asked = b->s->keep_attn ? T : after->T; /* queries of a head */
+  const int Q = last ? 1 : b->s->queries, pieces = (asked + Q - 1) / Q;
   const int drops = b->dropout && b->m->config.attn_drop > 0;
+  const int stride = last ? 2 * I : 3 * I;
   int first, n;
   vit__part(all_heads * pieces,
       keeps ? b->threads : VIT__MIN(b->threads, all_heads), i, 1, &first, &n);
   for (int piece = first; piece < first + n; piece++) {
     const vit_idx head = piece / pieces, t = piece % pieces * Q;
-    const vit_idx row = head / b->H * T, column = head % b->H * Dh;
+    const vit_idx image = head / b->H, column = head % b->H * Dh;
     const vit_idx at = keeps ? (head * T + t) * T : (vit_idx)i * Q * T;
-    const int rows = (int)VIT__MIN(Q, T - t);
-    const float *q = b->qkv + row * 3 * I + column, *k = q + I, *v = k + I;
+    const int rows = (int)VIT__MIN(Q, asked - t);
+    const float *k = b->qkv + image * T * stride + (stride - 2 * I) + column;
+    const float *v = k + I, *q = k - I + t * stride;
     float *p = b->attn + at, *used = drops ? b->attn_used + at : p;
-    b->k->attention_scores_forward(p, q + t * 3 * I, k,
-        b->m->mask ? b->m->mask + t * T : NULL, rows, T, Dh, 3 * I);
+    if (last && t == 0)
+      p = b->class_attn + head * T, q = b->class_q + image * I + column;
+    else if (last) q = b->all_q + (image * T + t) * I + column;
+    used = drops ? b->attn_used + at : p;
+    b->k->attention_scores_forward(
+        p, q, k, b->m->mask ? b->m->mask + t * T : NULL, rows, T, Dh, stride);
     if (drops) vit__drop_attn(b, used, p, rows * T, at);
-    b->k->attention_values_forward(
-        b->atty + (row + t) * I + column, used, v, rows, T, Dh, 3 * I, I);
+    if (last && t == 0 && b->s->keep_attn)
+      memcpy(b->attn + at, p, (size_t)T * sizeof *p);
+    if (t < after->T)
+      b->k->attention_values_forward(
+          after->atty + (image * after->T + t) * I + column, used, v, rows, T,
+          Dh, stride, I);
   }
 }
 
 /* Head `head` % H of image `head` / H: datty -> dqkv, through the values, the
    dropout and the scores. */
 static void vit__heads_backward(const void *block, int head) {
-  const vit__view *b = (const vit__view *)block;
-  const int T = b->T, Dh = b->Dh, I = b->I;
+  const vit__view *b = (const vit__view *)block, *after = b + 1;
+  const int T = b->T, Dh = b->Dh, I = b->I, rows = after->T;
+  const int last = b->class_only, stride = last ? 2 * I : 3 * I;
   const int drops = b->dropout && b->m->config.attn_drop > 0;
   const vit_idx at = (vit_idx)head * T * T, column = head % b->H * (vit_idx)Dh;
-  const vit_idx row = (vit_idx)(head / b->H) * T, place = row * 3 * I + column;
-  const float *q = b->qkv + place, *k = q + I, *v = k + I, *p = b->attn + at;
-  float *dq = b->dqkv + place, *dk = dq + I, *dv = dk + I, *dp = b->dattn + at;
-  b->k->attention_values_backward(dp, dv, b->datty + row * I + column,
-      drops ? b->attn_used + at : p, v, T, Dh, 3 * I, I);
-  if (drops) vit__drop_attn(b, dp, dp, T * T, at);
-  b->k->attention_scores_backward(dq, dk, dp, p, q, k, T, Dh, 3 * I);
+  const vit_idx image = head / b->H, query = image * I + column;
+  const vit_idx key = image * T * stride + (stride - 2 * I) + column;
+  const float *k = b->qkv + key, *v = k + I;
+  const float *q = last ? b->class_q + query : k - I;
+  const float *p = last ? b->class_attn + (vit_idx)head * T : b->attn + at;
+  float *dk = b->dqkv + key, *dv = dk + I, *dp = b->dattn + at;
+  float *dq = last ? b->dclass_q + query : dk - I;
+  b->k->attention_values_backward(dp, dv,
+      after->datty + image * rows * I + column, drops ? b->attn_used + at : p,
+      v, rows, T, Dh, stride, I);
+  if (drops) vit__drop_attn(b, dp, dp, rows * T, at);
+  b->k->attention_scores_backward(dq, dk, dp, p, q, k, rows, T, Dh, stride);
 }
 
 /* ------------------------------------------------------------------------ */
@@ -2906,29 +2954,50 @@ VIT__SIMD void vit_simd_scale(float *y, const float *x, float factor, int n) {
    numbers; the product (chapter 11). */
 static vit_idx vit__int8_floats(vit_idx in) { return 2 + (in + 7) / 8 * 2; }
 static void vit__linear_int8(const vit_kernels *k, float *y, const float *x,
-    const float *w, const float *b, int rows, int in, int out);
+    const float *w, const float *b, int rows, int in, int first, int out);
 
 /* Which weights vit_model_pack rearranges. */
 static int vit__packs(int out) { return out % VIT__PANEL == 0; }
 
-/* Outputs `first` .. first + n - 1 of the `out` of a linear layer, y [rows,n] =
-   (x W^T + b): W may be packed or quantized for inference, and `first` is then
-   a multiple of VIT__PANEL. Without the others it is vit__linear. */
-static void vit__linear_part(const vit__view *v, float *y, const float *x,
+/* y = x W^T + b on the rows of a view, for n outputs from `first` on, of all
+   `out`; W may be packed or quantized for inference. y [rows,n] */
+static void vit__linear_some(const vit__view *v, float *y, const float *x,
     const float *w, const float *b, int rows, int in, int out, int first,
     int n) {
-  if (b) b += first;
-  if (v->m->quantized)
-    vit__linear_int8(
-        v->k, y, x, w + first * vit__int8_floats(in), b, rows, in, n);
+  const float *from = w + (vit_idx)first * in, *bias = b ? b + first : NULL;
+  if (v->m->quantized) vit__linear_int8(v->k, y, x, w, b, rows, in, first, n);
   else if (v->m->packed && vit__packs(out))
-    v->k->linear_packed_forward(y, x, w + (vit_idx)first * in, b, rows, in, n);
-  else v->k->linear_forward(y, x, w + (vit_idx)first * in, b, rows, in, n);
+    v->k->linear_packed_forward(y, x, from, bias, rows, in, n);
+  else v->k->linear_forward(y, x, from, bias, rows, in, n);
 }
 
 static void vit__linear(const vit__view *v, float *y, const float *x,
     const float *w, const float *b, int rows, int in, int out) {
-  vit__linear_part(v, y, x, w, b, rows, in, out, 0, out);
+  vit__linear_some(v, y, x, w, b, rows, in, out, 0, out);
+}
+
+/* Q, K, V of rows x, or without Q where only the class token is read. */
+static void vit__qkv_forward(const vit__view *r, const float *x) {
+  const int I = r->I, D = r->D, n = r->rows, first = r->class_only ? I : 0;
+  const vit_tensors *w = &r->w;
+  vit__linear_some(
+      r, r->qkv, x, w->qkv_w, w->qkv_b, n, D, 3 * I, first, 3 * I - first);
+  if (r->class_only && r->all_q)
+    vit__linear_some(r, r->all_q, x, w->qkv_w, w->qkv_b, n, D, 3 * I, 0, I);
+}
+
+/* dqkv -> dnorm, the gradient by those rows. dclass_x has what the class tokens
+   get through their queries. */
+static void vit__qkv_backward(const vit__view *r) {
+  const int I = r->I, D = r->D, first = r->class_only ? I : 0;
+  r->k->linear_backward_input(r->dnorm, r->dqkv,
+      r->w.qkv_w + (vit_idx)first * D, r->rows, D, 3 * I - first);
+  for (vit_idx t = 0; r->class_only && t < r->rows; t++) {
+    const vit_idx image = (r->row + t) / r->T;
+    float *dx = r->dnorm + t * D;
+    if ((r->row + t) % r->T == 0)
+      r->k->residual_forward(dx, dx, r->s->dclass_x + image * D, 1, D);
+  }
 }
 
 /* Dropout in place on the view's rows of `cols` numbers. */
@@ -3026,24 +3095,45 @@ static void vit__norm_replace(
 
 /* Block l of a view: its tensors, its activations, and its input, which is what
    the block before wrote. In inference x and out are one array from block 1 on:
-   nothing may read x after out is written. */
-static vit__view vit__block_at(const vit__view *v, int l) {
-  vit__view b = *v;
-  b.l = l;
-  b.x = l ? v->out + (size_t)(l - 1) * v->s->out_stride : v->tokens;
+   nothing may read x after out is written.
+
+   b[VIT__BEFORE_HEADS] has all rows, b[VIT__AFTER_HEADS] those that go on: the
+   same, or, where only the class token is read, one row an image, as if T were
+   1. In training they stand at the start of the block's place, elsewhere at the
+   start of the view's own, where no other thread is. */
+static void vit__block_at(const vit__view *v, int l, vit__view b[2]) {
+  vit_idx skipped;
+  VIT__NAMES(v);
+  *b = *v;
+  b->l = l;
+  b->class_only =
+      v->m->config.pool == VIT_POOL_CLS && l == v->m->config.depth - 1;
+  b->x = l ? v->out + (size_t)(l - 1) * s->out_stride : v->tokens;
 #define VIT__MOVE(field, where, unit, exists, floats)                          \
-  if (VIT__##where == VIT__BLOCK && b.field)                                   \
-    b.field += (size_t)l * v->s->field##_stride;
+  if (VIT__##where == VIT__BLOCK && b->field)                                  \
+    b->field += (size_t)l * s->field##_stride;
   VIT_ACTIVATIONS(VIT__MOVE)
 #undef VIT__MOVE
 #define VIT__MOVE(field, name, where, exists, d0, d1, d2, d3, init, decay)     \
-  if (VIT__##where == VIT__BLOCK && b.w.field)                                 \
-    b.w.field += (size_t)l * b.w.layer_stride;                                 \
-  if (VIT__##where == VIT__BLOCK && b.g.field)                                 \
-    b.g.field += (size_t)l * b.g.layer_stride;
+  if (VIT__##where == VIT__BLOCK && b->w.field)                                \
+    b->w.field += (size_t)l * b->w.layer_stride;                               \
+  if (VIT__##where == VIT__BLOCK && b->g.field)                                \
+    b->g.field += (size_t)l * b->g.layer_stride;
   VIT_TENSORS(VIT__MOVE)
 #undef VIT__MOVE
-  return b;
+  b->stage = VIT__BEFORE_HEADS;
+  b[1] = b[0];
+  b[1].stage = VIT__AFTER_HEADS;
+  if (!b->class_only) return;
+  b[1].T = 1, b[1].row = v->row / v->T, b[1].rows = v->B;
+  b[1].x = v->class_x;
+  skipped = s->trains ? v->row - b[1].row : 0;
+  b->qkv -= skipped ? v->row * I : 0;
+#define VIT__MOVE(field, where, unit, exists, floats)                          \
+  if (VIT__##unit == VIT__TOKEN && VIT__##where != VIT__MODEL && b[1].field)   \
+    b[1].field -= skipped * (vit_idx)(floats);
+  VIT_ACTIVATIONS(VIT__MOVE)
+#undef VIT__MOVE
 }
 
 /* Part i of a block's rows: what there is one of for each token moves on. */
@@ -3054,6 +3144,7 @@ static vit__view vit__rows(const vit__view *b, int parts, int i) {
   vit__part(b->B * b->T, parts, i, VIT__ROW_MULTIPLE, &first, &r.rows);
   r.row += first;
   r.x += (vit_idx)first * b->D;
+  if (b->class_only) r.qkv -= first * I, r.dqkv -= first * I; /* K, V alone */
 #define VIT__MOVE(field, where, unit, exists, floats)                          \
   if (VIT__##unit == VIT__TOKEN && r.field)                                    \
     r.field += (vit_idx)first * (vit_idx)(floats);
@@ -3078,7 +3169,7 @@ static void vit__pre_norm_forward(const void *block, int i) {
   if (r.stage == VIT__BEFORE_HEADS) {
     r.k->layernorm_forward(r.norm1, r.norm1_mean, r.norm1_rstd, r.x, w->norm1_w,
         w->norm1_b, r.rows, r.D, c->norm_eps);
-    vit__linear(&r, r.qkv, r.norm1, w->qkv_w, w->qkv_b, r.rows, r.D, 3 * r.I);
+    vit__qkv_forward(&r, r.norm1);
   } else {
     vit__linear(&r, r.branch, r.atty, w->proj_w, w->proj_b, r.rows, r.I, r.D);
     if (r.dropout) vit__drop(&r, r.branch, c->proj_drop, VIT__SITE_PROJ, r.D);
@@ -3110,8 +3201,7 @@ static void vit__pre_norm_backward(const void *block, int i) {
     r.k->linear_backward_input(
         r.datty, r.dattproj, r.w.proj_w, r.rows, r.I, r.D);
   } else {
-    r.k->linear_backward_input(
-        r.dnorm, r.dqkv, r.w.qkv_w, r.rows, r.D, 3 * r.I);
+    vit__qkv_backward(&r);
     vit__norm_backward(&r, i, 1, r.dresidual, r.dnorm, r.x);
   }
 }
@@ -3126,7 +3216,7 @@ static void vit__post_norm_forward(const void *block, int i) {
   const vit_config *c = &r.m->config;
   if (r.rows == 0) return;
   if (r.stage == VIT__BEFORE_HEADS) {
-    vit__linear(&r, r.qkv, r.x, w->qkv_w, w->qkv_b, r.rows, r.D, 3 * r.I);
+    vit__qkv_forward(&r, r.x);
   } else {
     vit__linear(&r, r.branch, r.atty, w->proj_w, w->proj_b, r.rows, r.I, r.D);
     if (r.dropout) vit__drop(&r, r.branch, c->proj_drop, VIT__SITE_PROJ, r.D);
@@ -3161,8 +3251,7 @@ static void vit__post_norm_backward(const void *block, int i) {
     r.k->linear_backward_input(
         r.datty, r.dattproj, r.w.proj_w, r.rows, r.I, r.D);
   } else {
-    r.k->linear_backward_input(
-        r.dnorm, r.dqkv, r.w.qkv_w, r.rows, r.D, 3 * r.I);
+    vit__qkv_backward(&r);
     r.k->residual_forward(dx, dx, r.dnorm, 1, r.rows * r.D);
   }
 }
@@ -3180,23 +3269,30 @@ static void vit__weight_part(const vit__view *v, int i, int parts, float *dw,
 /* Weights of the four linear layers: task i is part i / 4 of layer i % 4 (qkv,
    proj, fc1, fc2). Reads what the backward of the rows left. */
 static void vit__block_weights(const void *block, int i) {
-  const vit__view *b = (const vit__view *)block;
-  const int rows = b->B * b->T, parts = b->threads, D = b->D, I = b->I;
-  const int post = b->m->config.norm == VIT_NORM_POST, part = i / 4;
-  const float *in1 = post ? b->x : b->norm1, *in2 = post ? b->norm1 : b->norm2;
+  const vit__view *b = (const vit__view *)block, *after = b + 1;
+  const int rows = b->B * b->T, on = b->B * after->T, D = b->D, I = b->I;
+  const int parts = b->threads, part = i / 4;
+  const int post = b->m->config.norm == VIT_NORM_POST;
+  const float *in1 = post ? b->x : b->norm1;
+  const float *in2 = post ? after->norm1 : after->norm2;
   const vit_tensors *g = &b->g;
-  if (i % 4 == 0)
+  if (i % 4 == 0 && b->class_only) {
+    vit__weight_part(b, part, parts, g->qkv_w, g->qkv_b, b->dclass_q,
+        b->class_in, b->B, D, I);
+    vit__weight_part(b, part, parts, g->qkv_w + (vit_idx)I * D,
+        g->qkv_b ? g->qkv_b + I : NULL, b->dqkv, in1, rows, D, 2 * I);
+  } else if (i % 4 == 0)
     vit__weight_part(
         b, part, parts, g->qkv_w, g->qkv_b, b->dqkv, in1, rows, D, 3 * I);
   else if (i % 4 == 1)
-    vit__weight_part(
-        b, part, parts, g->proj_w, g->proj_b, b->dattproj, b->atty, rows, I, D);
+    vit__weight_part(b, part, parts, g->proj_w, g->proj_b, after->dattproj,
+        after->atty, on, I, D);
   else if (i % 4 == 2)
     vit__weight_part(
-        b, part, parts, g->fc1_w, g->fc1_b, b->dfch, in2, rows, D, b->M);
+        b, part, parts, g->fc1_w, g->fc1_b, after->dfch, in2, on, D, b->M);
   else
-    vit__weight_part(b, part, parts, g->fc2_w, g->fc2_b, b->dfcproj,
-        b->fch_gelu, rows, b->M, D);
+    vit__weight_part(b, part, parts, g->fc2_w, g->fc2_b, after->dfcproj,
+        after->fch_gelu, on, b->M, D);
 }
 
 /* Add up what the parts have of norm 1 or 2, in their order: the same bits with
@@ -3211,6 +3307,33 @@ static void vit__norm_gradients(
       db[d] += from[D + d];
     }
   }
+}
+
+/* The last block of which only the class token is read, before its heads: that
+   token's input and query, of each image. */
+static void vit__class_forward(const vit__view *b) {
+  const vit_idx D = b->D;
+  const size_t bytes = (size_t)D * sizeof(float);
+  const float *in = b->m->config.norm == VIT_NORM_POST ? b->x : b->norm1;
+  for (vit_idx i = 0; i < b->B; i++) {
+    memcpy(b->class_x + i * D, b->x + i * b->T * D, bytes);
+    memcpy(b->class_in + i * D, in + i * b->T * D, bytes);
+  }
+  vit__linear_some(b, b->class_q, b->class_in, b->w.qkv_w, b->w.qkv_b, b->B,
+      b->D, 3 * b->I, 0, b->I);
+}
+
+/* After its heads backward: only class tokens have a residual path and a query
+   that something came back through. */
+static void vit__class_backward(const vit__view *b) {
+  const vit_idx D = b->D, TD = b->T * D;
+  const size_t bytes = (size_t)D * sizeof(float);
+  memcpy(b->dclass_x, b->dresidual, (size_t)b->B * bytes);
+  memset(b->dresidual, 0, (size_t)b->rows * bytes);
+  for (vit_idx i = 0; i < b->B; i++)
+    memcpy(b->dresidual + i * TD, b->dclass_x + i * D, bytes);
+  b->k->linear_backward_input(
+      b->dclass_x, b->dclass_q, b->w.qkv_w, b->B, b->D, b->I);
 }
 
 /* ------------------------------------------------------------------------ */
@@ -3972,7 +4095,7 @@ static vit__view vit__view_of(const vit_model *m, const vit_state *state,
   v.dropout |= state->forward_dropout && (range) == VIT_RATE && c->field > 0;
   VIT_CONFIG_FIELDS(VIT__DROPS)
 #undef VIT__DROPS
-  v.l = v.stage = 0;
+  v.l = v.stage = v.class_only = 0;
   v.factor = 1;
   {
     const vit_idx each[] = {
@@ -4016,34 +4139,31 @@ static void vit__embed_forward(const void *view, int i) {
 /* The whole model, from pixels to probabilities (ViT paper, eq. 1 to 4). */
 static void vit__forward(vit__view v) {
   const vit_config *c = &v.m->config;
+  vit__view b[2];
   for (v.stage = VIT__CUT; v.stage <= VIT__PLACE; v.stage++)
     vit__each(v.threads, v.stage == VIT__PROJECT ? v.threads : v.B,
         vit__embed_forward, &v);
   if (v.dropout) vit__drop(&v, v.tokens, c->pos_drop, VIT__SITE_POS, v.D);
   for (int l = 0; l < c->depth; l++) { /* three forks of the threads a block */
-    vit__view b = vit__block_at(&v, l);
     vit__task *rows = c->norm == VIT_NORM_PRE ? vit__pre_norm_forward
                                               : vit__post_norm_forward;
-    b.stage = VIT__BEFORE_HEADS;
-    vit__each(b.threads, b.threads, rows, &b);
-    vit__each(b.threads, b.threads, vit__heads_forward, &b);
-    b.stage = VIT__AFTER_HEADS;
-    vit__each(b.threads, b.threads, rows, &b);
+    vit__block_at(&v, l, b);
+    vit__each(v.threads, v.threads, rows, &b[VIT__BEFORE_HEADS]);
+    if (b->class_only) vit__class_forward(b);
+    vit__each(v.threads, v.threads, vit__heads_forward, b);
+    vit__each(v.threads, v.threads, rows, &b[VIT__AFTER_HEADS]);
   }
-  v.x = v.out + (size_t)(c->depth - 1) * v.s->out_stride;
+  b[1].x = b[1].out;
   if (c->final_norm) {
-    v.k->layernorm_forward(v.norm, v.norm_mean, v.norm_rstd, v.x, v.w.norm_w,
-        v.w.norm_b, v.rows, v.D, c->norm_eps);
-    v.x = v.norm;
+    v.k->layernorm_forward(b[1].norm, b[1].norm_mean, b[1].norm_rstd, b[1].x,
+        v.w.norm_w, v.w.norm_b, b[1].rows, v.D, c->norm_eps);
+    b[1].x = b[1].norm;
   }
-  for (vit_idx b = 0; b < v.B; b++) {
-    const float *x = v.x + b * v.T * v.D;
-    if (c->pool == VIT_POOL_CLS)
-      memcpy(v.pooled + b * v.D, x, (size_t)v.D * sizeof *x);
-    else /* over the patches, not the class token */
-      v.k->mean_forward(
-          v.pooled + b * v.D, x + (c->class_token ? v.D : 0), v.N, v.D);
-  }
+  if (c->pool == VIT_POOL_CLS)
+    memcpy(v.pooled, b[1].x, (size_t)v.B * (size_t)v.D * sizeof *v.pooled);
+  for (vit_idx i = 0; i < v.B && c->pool == VIT_POOL_MEAN; i++)
+    v.k->mean_forward(v.pooled + i * v.D, /* over the patches alone */
+        b[1].x + (i * v.T + c->class_token) * v.D, v.N, v.D);
   vit__linear(&v, v.logits, v.pooled, v.w.head_w, v.w.head_b, v.B, v.D, v.K);
   v.k->softmax_forward(v.probs, v.logits, v.B, v.K);
 }
@@ -4110,6 +4230,17 @@ VIT_DEF vit_result vit_forward(
   return VIT_OK;
 }
 
+static vit_result vit__check_place(
+    const vit_state *s, const vit_config *c, int layer, int image, int head) {
+  if (layer >= 0 && layer < c->depth && image >= 0 && image < s->batch &&
+      head >= 0 && head < c->heads)
+    return VIT_OK;
+  return vit__fail(VIT_ERR_CONFIG,
+      "there is no attention of layer %d, image %d, head %d: the last "
+      "forward had %d layers, %d images and %d heads",
+      layer, image, head, c->depth, s->batch, c->heads);
+}
+
 VIT_DEF const float *vit_attention(
     const vit_model *m, const vit_state *s, int layer, int image, int head) {
   const vit_config *c = &m->config;
@@ -4120,17 +4251,33 @@ VIT_DEF const float *vit_attention(
                              "VIT_FOR_TRAINING or VIT_KEEP_ATTENTION");
     return NULL;
   }
-  if (layer < 0 || layer >= c->depth || image < 0 || image >= s->batch ||
-      head < 0 || head >= c->heads) {
-    vit__fail(VIT_ERR_CONFIG,
-        "there is no attention of layer %d, image %d, head %d: the last "
-        "forward had %d layers, %d images and %d heads",
-        layer, image, head, c->depth, s->batch, c->heads);
+  if (!s->keep_attn && c->pool == VIT_POOL_CLS && layer == c->depth - 1) {
+    vit__fail(VIT_ERR_STATE,
+        "of the last block, layer %d, only the class token's attention was "
+        "needed: see vit_class_attention, or create the state with "
+        "VIT_KEEP_ATTENTION",
+        layer);
     return NULL;
   }
+  if (vit__check_place(s, c, layer, image, head)) return NULL;
   T = vit_config_tokens(c);
   return s->attn + (size_t)layer * s->attn_stride +
          ((vit_idx)image * c->heads + head) * T * T;
+}
+
+VIT_DEF const float *vit_class_attention(
+    const vit_model *m, const vit_state *s, int image, int head) {
+  const vit_config *c = &m->config;
+  if (vit__check_state(m, s)) return NULL;
+  if (!c->class_token) {
+    vit__fail(VIT_ERR_STATE, "this model has no class token");
+    return NULL;
+  }
+  if (c->pool == VIT_POOL_MEAN)
+    return vit_attention(m, s, c->depth - 1, image, head);
+  if (vit__check_place(s, c, c->depth - 1, image, head)) return NULL;
+  return s->class_attn +
+         ((vit_idx)image * c->heads + head) * vit_config_tokens(c);
 }
 
 /* The class with the largest of K logits, the first of equals; -1 where one of
@@ -4301,8 +4448,8 @@ VIT_DEF void vit_zero_gradients(vit_state *s) {
 
 /* -- backward through the model ------------------------------------------ */
 
-static void vit__final_norm_backward(const void *view, int i) {
-  const vit__view *v = (const vit__view *)view;
+static void vit__final_norm_backward(const void *rows, int i) {
+  const vit__view *v = (const vit__view *)rows;
   vit__view r = vit__rows(v, v->parts, i);
   r.w.norm1_w = r.w.norm_w; /* it works as norm 1 of a block */
   r.norm1_mean = r.norm_mean;
@@ -4310,32 +4457,32 @@ static void vit__final_norm_backward(const void *view, int i) {
   if (r.rows > 0) vit__norm_backward(&r, i, 1, r.dresidual, r.dnorm, r.x);
 }
 
-/* Loss, head, pooling and final norm backward: fills dresidual. */
-static void vit__classify_backward(vit__view v) {
-  const vit_config *c = &v.m->config;
-  const vit_idx TD = (vit_idx)v.T * v.D, skip = c->class_token ? v.D : 0;
-  const size_t bytes = (size_t)v.B * (size_t)TD * sizeof(float);
-  float *to = c->final_norm ? v.dnorm : v.dresidual;
-  v.x = v.out + (size_t)(c->depth - 1) * v.s->out_stride;
-  v.k->crossentropy_backward(v.dlogits, v.loss_softmax, v.targets,
-      v.factor / (float)v.s->batch, v.B, v.K);
+/* Loss, head, pooling and final norm backward, into the rows that the last
+   block put out: fills their dresidual. */
+static void vit__classify_backward(vit__view out) {
+  const vit__view *v = &out;
+  const vit_config *c = &v->m->config;
+  const vit_idx TD = (vit_idx)v->T * v->D, skip = c->class_token ? v->D : 0;
+  const size_t bytes = (size_t)v->rows * (size_t)v->D * sizeof(float);
+  float *to = c->final_norm ? v->dnorm : v->dresidual;
+  v->k->crossentropy_backward(v->dlogits, v->loss_softmax, v->targets,
+      v->factor / (float)v->s->batch, v->B, v->K);
   if (c->softmax_before_loss)
-    v.k->softmax_backward(v.dlogits, v.dlogits, v.probs, v.B, v.K);
-  v.k->linear_backward_weight(
-      v.g.head_w, v.g.head_b, v.dlogits, v.pooled, v.B, v.D, v.K, v.K);
-  v.k->linear_backward_input(v.dpooled, v.dlogits, v.w.head_w, v.B, v.D, v.K);
-  memset(to, 0, bytes);
-  for (int b = 0; b < v.B; b++) {
-    const float *from = v.dpooled + (vit_idx)b * v.D;
-    if (c->pool == VIT_POOL_CLS)
-      memcpy(to + b * TD, from, (size_t)v.D * sizeof(float));
-    else v.k->mean_backward(to + b * TD + skip, from, v.N, v.D);
-  }
+    v->k->softmax_backward(v->dlogits, v->dlogits, v->probs, v->B, v->K);
+  v->k->linear_backward_weight(
+      v->g.head_w, v->g.head_b, v->dlogits, v->pooled, v->B, v->D, v->K, v->K);
+  v->k->linear_backward_input(
+      v->dpooled, v->dlogits, v->w.head_w, v->B, v->D, v->K);
+  if (c->pool == VIT_POOL_CLS) memcpy(to, v->dpooled, bytes);
+  else memset(to, 0, bytes);
+  for (vit_idx i = 0; i < v->B && c->pool == VIT_POOL_MEAN; i++)
+    v->k->mean_backward(to + i * TD + skip, v->dpooled + i * v->D, v->N, v->D);
   if (!c->final_norm) return;
-  memset(v.dresidual, 0, bytes);
-  memset(v.norm_sums, 0, (size_t)(4 * v.parts * v.D) * sizeof(float));
-  vit__each(v.threads, v.parts, vit__final_norm_backward, &v);
-  vit__norm_gradients(&v, 1, v.g.norm_w, v.g.norm_b);
+  out.x = out.out;
+  memset(v->dresidual, 0, bytes);
+  memset(v->norm_sums, 0, (size_t)(4 * v->parts * v->D) * sizeof(float));
+  vit__each(v->threads, v->parts, vit__final_norm_backward, v);
+  vit__norm_gradients(v, 1, v->g.norm_w, v->g.norm_b);
 }
 
 /* Two stages: part i of the projection's weights; the gradient of image i. */
@@ -4362,20 +4509,20 @@ static void vit__embed_backward(const void *view, int i) {
 static void vit__backward(vit__view v) {
   const vit_config *c = &v.m->config;
   const vit_idx TD = (vit_idx)v.T * v.D, ND = (vit_idx)v.N * v.D;
-  vit__classify_backward(v);
   for (int l = c->depth - 1; l >= 0; l--) {
-    vit__view b = vit__block_at(&v, l);
     vit__task *rows = c->norm == VIT_NORM_PRE ? vit__pre_norm_backward
                                               : vit__post_norm_backward;
-    memset(b.norm_sums, 0, (size_t)(4 * b.parts * b.D) * sizeof(float));
-    b.stage = VIT__AFTER_HEADS;
-    vit__each(b.threads, b.parts, rows, &b);
-    vit__each(b.threads, b.B * b.H, vit__heads_backward, &b);
-    b.stage = VIT__BEFORE_HEADS;
-    vit__each(b.threads, b.parts, rows, &b);
-    vit__each(b.threads, 4 * b.threads, vit__block_weights, &b);
-    vit__norm_gradients(&b, 1, b.g.norm1_w, b.g.norm1_b);
-    vit__norm_gradients(&b, 2, b.g.norm2_w, b.g.norm2_b);
+    vit__view b[2];
+    vit__block_at(&v, l, b);
+    if (l == c->depth - 1) vit__classify_backward(b[VIT__AFTER_HEADS]);
+    memset(b->norm_sums, 0, (size_t)(4 * v.parts * v.D) * sizeof(float));
+    vit__each(v.threads, v.parts, rows, &b[VIT__AFTER_HEADS]);
+    vit__each(v.threads, v.B * v.H, vit__heads_backward, b);
+    if (b->class_only) vit__class_backward(b);
+    vit__each(v.threads, v.parts, rows, &b[VIT__BEFORE_HEADS]);
+    vit__each(v.threads, 4 * v.threads, vit__block_weights, b);
+    vit__norm_gradients(b, 1, b->g.norm1_w, b->g.norm1_b);
+    vit__norm_gradients(b, 2, b->g.norm2_w, b->g.norm2_b);
   }
   if (v.dropout) vit__drop(&v, v.dresidual, c->pos_drop, VIT__SITE_POS, v.D);
   for (int b = 0; b < v.B; b++)
@@ -7223,13 +7370,14 @@ static void vit_naive_quantize_rows(void *q, const float *x, int rows, int in) {
   }
 }
 
-/* y = s t (u q^T - z sum of q) + b, the bytes' y = x W^T + b */
+/* y = s t (u q^T - z sum of q) + b, the bytes' y = x W^T + b, for `out` outputs
+   from `first` on. y [rows,out] */
 static void vit_naive_linear_int8_forward(float *y, const void *x,
-    const void *w, const float *b, int rows, int in, int out) {
+    const void *w, const float *b, int rows, int in, int first, int out) {
   const vit_idx size = (vit_idx)vit_int8_size(1, in);
   const int8_t *q = (const int8_t *)w;
   for (vit_idx r = 0; r < rows; r++)
-    for (vit_idx o = 0; o < out; o++) {
+    for (vit_idx o = first; o < first + out; o++) {
       const uint8_t *row = (const uint8_t *)x + r * size;
       const uint8_t *u = row + VIT__INT8_HEAD;
       const float *t = (const float *)w + vit__int8_scale(o, in);
@@ -7240,7 +7388,7 @@ static void vit_naive_linear_int8_forward(float *y, const void *x,
       memcpy(&q_sum, t + VIT__PANEL, sizeof q_sum);
       for (vit_idx i = 0; i < in; i++)
         sum += u[i] * q[vit__int8_byte(o, i, in)];
-      y[r * out + o] = VIT__FMA((float)(sum - z * q_sum), s * *t, b ? b[o] : 0);
+      *y++ = VIT__FMA((float)(sum - z * q_sum), s * *t, b ? b[o] : 0);
     }
 }
 
@@ -7277,13 +7425,12 @@ VIT__SIMD void vit_simd_quantize_rows(
 }
 
 /* As vit__tile: VIT_INT8_ROWS rows of bytes against a panel of `in` inputs, a
-   multiple of 8; the line
+   multiple of 8. The line
        sum += u[i] * q[vit__int8_byte(o, i, in)]
-   eight i at a time, four in a vit_dot of each half. */
+   for eight i at once, four in each half of a vit_dot. b [VIT__PANEL] */
 VIT__OP void vit__int8_tile(float *y, vit_idx y_row, const uint8_t *x,
-    const float *panel, const float *b, vit_idx rows, vit_idx cols,
-    vit_idx in) {
-  const int8_t *q = (const int8_t *)(const void *)(panel + 2 * VIT__PANEL);
+    const float *panel, const float *b, vit_idx rows, vit_idx in) {
+  const int8_t *q = (const int8_t *)(panel + 2 * VIT__PANEL);
   const uint8_t *u[VIT_INT8_ROWS];
   vit_ivec sum[VIT_INT8_ROWS][VIT_TILE_VECS];
   VIT__UNROLL
@@ -7293,20 +7440,20 @@ VIT__OP void vit__int8_tile(float *y, vit_idx y_row, const uint8_t *x,
     for (int v = 0; v < VIT_TILE_VECS; v++) sum[r][v] = vit_iset(0);
   }
   for (vit_idx i = 0; i < in; i += 8, q += 8 * VIT__PANEL) {
-    vit_ivec first[VIT_TILE_VECS], second[VIT_TILE_VECS];
+    vit_ivec half[2][VIT_TILE_VECS];
     VIT__UNROLL
     for (int v = 0; v < VIT_TILE_VECS; v++) {
-      first[v] = vit_iload(q + 4 * v * VIT_LANES);
-      second[v] = vit_iload(q + 4 * (VIT__PANEL + v * VIT_LANES));
+      half[0][v] = vit_iload(q + 4 * v * VIT_LANES);
+      half[1][v] = vit_iload(q + 4 * (VIT__PANEL + v * VIT_LANES));
     }
     VIT__UNROLL
     for (int r = 0; r < VIT_INT8_ROWS; r++) {
-      uint32_t four[2]; /* inputs in each, the same for all outputs */
+      uint32_t four[2]; /* inputs in each, for all outputs */
       memcpy(four, u[r] + i, sizeof four);
       VIT__UNROLL
       for (int v = 0; v < VIT_TILE_VECS; v++)
-        sum[r][v] = vit_dot(sum[r][v], vit_iset(four[0]), first[v],
-            vit_iset(four[1]), second[v]);
+        sum[r][v] = vit_dot(sum[r][v], vit_iset(four[0]), half[0][v],
+            vit_iset(four[1]), half[1][v]);
     }
   }
   VIT__UNROLL
@@ -7318,46 +7465,54 @@ VIT__OP void vit__int8_tile(float *y, vit_idx y_row, const uint8_t *x,
     memcpy(&z, u[r] - VIT__INT8_HEAD + sizeof s, sizeof z);
     VIT__UNROLL
     for (int v = 0; v < VIT_TILE_VECS; v++) {
-      const vit_idx at = v * VIT_LANES;
-      const vit_vec scale = vit_mul(vit_set(s), vit_load(panel + at));
-      const vit_ivec q_sum = vit_iload(panel + VIT__PANEL + at);
-      sum[r][v] = vit_iadd(sum[r][v], vit_imul(vit_iset((uint32_t)-z), q_sum));
-      vit_store_n(y + r * y_row + at,
-          vit_fma(vit_ifloat(sum[r][v]), scale,
-              b ? vit_load_n(b + at, cols - at) : vit_set(0)),
-          cols - at);
+      const float *t = panel + v * VIT_LANES;
+      const vit_ivec minus =
+          vit_imul(vit_iset((uint32_t)-z), vit_iload(t + VIT__PANEL));
+      vit_store(y + r * y_row + v * VIT_LANES,
+          vit_fma(vit_ifloat(vit_iadd(sum[r][v], minus)),
+              vit_mul(vit_set(s), vit_load(t)), vit_load(b + v * VIT_LANES)));
     }
   }
 }
 
-/* A panel stays in the first-level cache while the rows pass, which vit_linear
-   hands out in as many as stay in the second-level cache. */
+/* A panel stays in the first-level cache while all rows pass. Of the first and
+   the last one some outputs may not be wanted: these go through `part`. */
 VIT__SIMD void vit_simd_linear_int8_forward(float *y, const void *x,
-    const void *w, const float *b, int rows, int in, int out) {
-  const vit_idx size = (vit_idx)vit_int8_size(1, in);
-  for (vit_idx o = 0; o < out; o += VIT__PANEL)
+    const void *w, const float *b, int rows, int in, int first, int out) {
+  const vit_idx size = (vit_idx)vit_int8_size(1, in), end = first + out;
+  for (vit_idx n, o = first; o < end; o += n) {
+    const vit_idx skip = o % VIT__PANEL;
+    const float *panel = (const float *)w + vit__int8_scale(o - skip, in);
+    float bias[VIT__PANEL] = {0}, part[VIT_INT8_ROWS * VIT__PANEL];
+    n = VIT__MIN(VIT__PANEL - skip, end - o);
+    if (b) memcpy(bias + skip, b + o, (size_t)n * sizeof *b);
     for (vit_idx r = 0; r < rows; r += VIT_INT8_ROWS) {
       const uint8_t *u = (const uint8_t *)x + r * size;
-      const float *panel = (const float *)w + vit__int8_scale(o, in);
-      float *to = y + r * out + o;
-      if (rows - r >= VIT_INT8_ROWS && out - o >= VIT__PANEL)
-        vit__int8_tile(to, out, u, panel, b ? b + o : NULL, VIT_INT8_ROWS,
-            VIT__PANEL, size - VIT__INT8_HEAD);
-      else
-        vit__int8_tile(to, out, u, panel, b ? b + o : NULL, rows - r, out - o,
-            size - VIT__INT8_HEAD);
+      const vit_idx m = VIT__MIN(rows - r, VIT_INT8_ROWS);
+      float *to = y + r * out + o - first;
+      if (n == VIT__PANEL && m == VIT_INT8_ROWS) { /* the usual case */
+        vit__int8_tile(
+            to, out, u, panel, bias, VIT_INT8_ROWS, size - VIT__INT8_HEAD);
+        continue;
+      }
+      vit__int8_tile(
+          part, VIT__PANEL, u, panel, bias, m, size - VIT__INT8_HEAD);
+      for (vit_idx i = 0; i < m; i++)
+        memcpy(
+            to + i * out, part + i * VIT__PANEL + skip, (size_t)n * sizeof *to);
     }
+  }
 }
 #endif
 
 /* Rows of floats, some at a time, through bytes. */
 static void vit__linear_int8(const vit_kernels *k, float *y, const float *x,
-    const float *w, const float *b, int rows, int in, int out) {
+    const float *w, const float *b, int rows, int in, int first, int out) {
   const int most = (int)(sizeof vit__packed_b / vit_int8_size(1, in));
   for (vit_idx r = 0; r < rows; r += most) {
     const int n = (int)VIT__MIN(most, rows - r);
     k->quantize_rows(vit__packed_b, x + r * in, n, in);
-    k->linear_int8_forward(y + r * out, vit__packed_b, w, b, n, in, out);
+    k->linear_int8_forward(y + r * out, vit__packed_b, w, b, n, in, first, out);
   }
 }
 

@@ -160,6 +160,7 @@ static void pre_and_post(const float *image) {
     vit_state s;
     c.depth = DEPTH;
     c.norm = post ? VIT_NORM_POST : VIT_NORM_PRE;
+    c.pool = VIT_POOL_MEAN; /* then the last block has all tokens, too */
     nb_try(vit_model_create(&m, &c, 1));
     nb_try(vit_state_create(&s, &m, 1, VIT_FOR_TRAINING, 0));
     nb_try(vit_forward(&m, &s, image, 1));
@@ -254,7 +255,7 @@ static void stochastic_depth(const float *image) {
   float *images = nb_floats(B * PIXELS);
   nb_cell("Stochastic depth: in training, branches are skipped, deeper ones more often");
   for (int b = 0; b < B; b++) memcpy(images + b * PIXELS, image, PIXELS * sizeof(float));
-  NB_RUN(c.drop_path = 0.5f; c.depth = 6);
+  NB_RUN(c.drop_path = 0.5f; c.depth = 6; c.pool = VIT_POOL_MEAN);
   nb_try(vit_model_create(&m, &c, 1));
   nb_try(vit_state_create(&s, &m, B, VIT_FOR_TRAINING, 1));
   nb_try(vit_forward(&m, &s, images, B));

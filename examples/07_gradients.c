@@ -117,8 +117,8 @@ static void norm_of_constants(float *dx, float *dw, float *db, const float *dy, 
   }
 }
 static void keys_with_wrong_sign(float *dq, float *dk, float *dp, const float *p, const float *q,
-                                 const float *k, int T, int Dh, int stride) {
-  vit_naive.attention_scores_backward(dq, dk, dp, p, q, k, T, Dh, stride);
+                                 const float *k, int rows, int T, int Dh, int stride) {
+  vit_naive.attention_scores_backward(dq, dk, dp, p, q, k, rows, T, Dh, stride);
   for (int i = 0; i < T * Dh; i++) dk[i / Dh * stride + i % Dh] *= -1;
 }
 

@@ -520,7 +520,8 @@ NB_UNUSED static void nb_look(float *weights, const vit_model *m, const vit_stat
   const int first = cls ? 0 : T - N, last = cls ? 1 : T, heads = head < 0 ? c->heads : 1;
   memset(weights, 0, (size_t)N * sizeof *weights);
   for (int h = 0; h < heads; h++) {
-    const float *p = vit_attention(m, s, c->depth - 1, image, head < 0 ? h : head);
+    const float *p = cls ? vit_class_attention(m, s, image, head < 0 ? h : head)
+                         : vit_attention(m, s, c->depth - 1, image, head < 0 ? h : head);
     if (!p) nb_stop(vit_error());
     for (int r = first; r < last; r++)
       for (int i = 0; i < N; i++) weights[i] += p[r * T + T - N + i] / (float)(heads * (last - first));

@@ -44,7 +44,7 @@ typedef enum {
 /* Below this, nothing counts: vit_exp is 0 where exp gives less than 1e-37. */
 #define K_TINY 1e-35
 
-enum { K_ARRAYS = 9, K_SIZES = 5 };
+enum { K_ARRAYS = 9, K_SIZES = 6 };
 
 typedef struct {
   const char *name;

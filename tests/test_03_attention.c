@@ -51,97 +51,117 @@ static void softmax_backward_in_place(k_case *c, int rows, int cols,
   c->array[1].same = 0;
 }
 
-/* sizes: T, Dh, stride, o_stride, mask: 0 or 1. Q, K and V of a model have a
+/* sizes: T, Dh, stride, o_stride, mask: 0 or 1, rows: T queries, or fewer. Q, K and V of a model have a
    stride of three times all heads; here each is one array without a tail. */
 static void call_scores(const vit_kernels *k, float *const *a,
                         const k_case *c) {
-  k->attention_scores_forward(a[0], a[1], a[2], a[3], c->size[0], c->size[0],
+  k->attention_scores_forward(a[0], a[1], a[2], a[3], c->size[5], c->size[0],
                               c->size[1], c->size[2]);
 }
 /* A token sees itself and about half of the others. */
 static void prepare_mask(float *const *a, const k_case *c) {
   int T = c->size[0], at = k_find(c, "mask");
-  for (int i = 0; a[at] && i < T; i++)
+  for (int i = 0; a[at] && i < c->size[5]; i++)
     for (int j = 0; j < T; j++)
       a[at][i * T + j] = i == j || a[at][i * T + j] > 0 ? 0 : -INFINITY;
 }
-static void scores_with(k_case *c, int T, int Dh, int stride, int mask) {
+static void scores_with(k_case *c, int rows, int T, int Dh, int stride,
+                        int mask) {
   k_begin(c, "attention_scores_forward", call_scores, T, Dh, stride);
   c->size[4] = mask;
-  k_out(c, "probs", k_n(T, T), K_EACH, SOFTMAX_LIMIT + k_chain(Dh));
-  k_in(c, "q", k_strided(T, Dh, stride));
+  c->size[5] = rows;
+  k_out(c, "probs", k_n(rows, T), K_EACH, SOFTMAX_LIMIT + k_chain(Dh));
+  k_in(c, "q", k_strided(rows, Dh, stride));
   k_in(c, "k", k_strided(T, Dh, stride));
-  k_in(c, "mask", mask ? k_n(T, T) : 0);
+  k_in(c, "mask", mask ? k_n(rows, T) : 0);
   c->prepare = prepare_mask;
 }
 
 static void call_scores_backward(const vit_kernels *k, float *const *a,
                                  const k_case *c) {
-  k->attention_scores_backward(a[0], a[1], a[2], a[3], a[4], a[5], c->size[0],
-                               c->size[1], c->size[2]);
+  k->attention_scores_backward(a[0], a[1], a[2], a[3], a[4], a[5], c->size[5],
+                               c->size[0], c->size[1], c->size[2]);
 }
 static void prepare_probs(float *const *a, const k_case *c) {
-  int at = k_find(c, "probs"), T = c->size[0];
-  for (int i = 0; i < T * T; i++) a[at][i] *= 2;
-  vit_naive.softmax_forward(a[at], a[at], T, T);
+  int at = k_find(c, "probs"), T = c->size[0], rows = c->size[5];
+  for (int i = 0; i < rows * T; i++) a[at][i] *= 2;
+  vit_naive.softmax_forward(a[at], a[at], rows, T);
 }
-static void scores_backward_with(k_case *c, int T, int Dh, int stride) {
+static void scores_backward_with(k_case *c, int rows, int T, int Dh,
+                                 int stride) {
   k_begin(c, "attention_scores_backward", call_scores_backward, T, Dh, stride);
-  k_out(c, "dq", k_strided(T, Dh, stride), K_TOP,
+  c->size[5] = rows;
+  k_out(c, "dq", k_strided(rows, Dh, stride), K_TOP,
         SOFTMAX_BACKWARD_LIMIT + k_chain(T));
   k_out(c, "dk", k_strided(T, Dh, stride), K_TOP,
         SOFTMAX_BACKWARD_LIMIT + k_chain(T));
-  k_add_array(c, "dprobs", K_CHANGE, k_n(T, T), K_TOP, 1e30); /* scratch */
-  k_in(c, "probs", k_n(T, T));
-  k_in(c, "q", k_strided(T, Dh, stride));
+  k_add_array(c, "dprobs", K_CHANGE, k_n(rows, T), K_TOP, 1e30); /* scratch */
+  k_in(c, "probs", k_n(rows, T));
+  k_in(c, "q", k_strided(rows, Dh, stride));
   k_in(c, "k", k_strided(T, Dh, stride));
   c->prepare = prepare_probs;
 }
 
 static void call_values(const vit_kernels *k, float *const *a,
                         const k_case *c) {
-  k->attention_values_forward(a[0], a[1], a[2], c->size[0], c->size[0], c->size[1],
+  k->attention_values_forward(a[0], a[1], a[2], c->size[5], c->size[0], c->size[1],
                               c->size[2], c->size[3]);
 }
-static void values_with(k_case *c, int T, int Dh, int stride, int o_stride) {
+static void values_with(k_case *c, int rows, int T, int Dh, int stride,
+                        int o_stride) {
   k_begin(c, "attention_values_forward", call_values, T, Dh, stride);
   c->size[3] = o_stride;
-  k_out(c, "y", k_strided(T, Dh, o_stride), K_SUMS, k_chain(T));
-  k_in(c, "probs", k_n(T, T));
+  c->size[5] = rows;
+  k_out(c, "y", k_strided(rows, Dh, o_stride), K_SUMS, k_chain(T));
+  k_in(c, "probs", k_n(rows, T));
   k_in(c, "v", k_strided(T, Dh, stride));
 }
 
 static void call_values_backward(const vit_kernels *k, float *const *a,
                                  const k_case *c) {
-  k->attention_values_backward(a[0], a[1], a[2], a[3], a[4], c->size[0],
-                               c->size[1], c->size[2], c->size[3]);
+  k->attention_values_backward(a[0], a[1], a[2], a[3], a[4], c->size[5],
+                               c->size[0], c->size[1], c->size[2], c->size[3]);
 }
-static void values_backward_with(k_case *c, int T, int Dh, int stride,
+static void values_backward_with(k_case *c, int rows, int T, int Dh, int stride,
                                  int o_stride) {
   k_begin(c, "attention_values_backward", call_values_backward, T, Dh, stride);
   c->size[3] = o_stride;
-  k_out(c, "dprobs", k_n(T, T), K_SUMS, k_chain(Dh));
+  c->size[5] = rows;
+  k_out(c, "dprobs", k_n(rows, T), K_SUMS, k_chain(Dh));
   k_out(c, "dv", k_strided(T, Dh, stride), K_SUMS, k_chain(T));
-  k_in(c, "dy", k_strided(T, Dh, o_stride));
-  k_in(c, "probs", k_n(T, T));
+  k_in(c, "dy", k_strided(rows, Dh, o_stride));
+  k_in(c, "probs", k_n(rows, T));
   k_in(c, "v", k_strided(T, Dh, stride));
 }
 
 /* Heads that are part of a wider matrix: `more` floats between two rows. */
 static void scores(k_case *c, int T, int Dh, int more) {
-  scores_with(c, T, Dh, Dh + more, 0);
+  scores_with(c, T, T, Dh, Dh + more, 0);
 }
 static void scores_masked(k_case *c, int T, int Dh, int more) {
-  scores_with(c, T, Dh, Dh + more, 1);
+  scores_with(c, T, T, Dh, Dh + more, 1);
 }
 static void scores_backward(k_case *c, int T, int Dh, int more) {
-  scores_backward_with(c, T, Dh, Dh + more);
+  scores_backward_with(c, T, T, Dh, Dh + more);
 }
 static void values(k_case *c, int T, int Dh, int more) {
-  values_with(c, T, Dh, 2 * Dh + more, Dh + more);
+  values_with(c, T, T, Dh, 2 * Dh + more, Dh + more);
 }
 static void values_backward(k_case *c, int T, int Dh, int more) {
-  values_backward_with(c, T, Dh, 2 * Dh + more, Dh + more);
+  values_backward_with(c, T, T, Dh, 2 * Dh + more, Dh + more);
+}
+/* One query, the class token's, as in a last block. */
+static void one_score(k_case *c, int T, int Dh, int more) {
+  scores_with(c, 1, T, Dh, Dh + more, more % 2);
+}
+static void one_score_backward(k_case *c, int T, int Dh, int more) {
+  scores_backward_with(c, 1, T, Dh, Dh + more);
+}
+static void one_value(k_case *c, int T, int Dh, int more) {
+  values_with(c, 1, T, Dh, 2 * Dh + more, Dh + more);
+}
+static void one_value_backward(k_case *c, int T, int Dh, int more) {
+  values_backward_with(c, 1, T, Dh, 2 * Dh + more, Dh + more);
 }
 
 /* ---- SIMD against naive -------------------------------------------------- */
@@ -159,10 +179,12 @@ static void test_softmax_simd(void) {
 }
 
 static void test_attention_simd(void) {
-  static const k_describe kinds[] = {scores, scores_masked, scores_backward,
-                                     values, values_backward};
+  static const k_describe kinds[] = {
+      scores,    scores_masked,      scores_backward, values,
+      one_score, one_score_backward, one_value,       values_backward,
+      one_value_backward};
   K_NEEDS_SIMD;
-  for (int i = 0; i < 5; i++) {
+  for (int i = 0; i < 9; i++) {
     k_compare_sizes(kinds[i], 3);
     k_compare_one(kinds[i], 9, 64, 0); /* rows that touch */
     k_compare_one(kinds[i], 197, test_quick() ? 5 : 64, 128); /* B/16 */
@@ -299,13 +321,13 @@ static void test_attention_fixture(void) {
     for (int masked = 0; masked < 2; masked++) {
       const char *group = masked ? "attention_masked" : "attention";
       k_case c;
-      scores_with(&c, T, DH, DH, masked);
+      scores_with(&c, T, T, DH, DH, masked);
       CHECK(k_fixture(&c, group, "attention", head) > 0, "no p");
-      values_with(&c, T, DH, DH, DH);
+      values_with(&c, T, T, DH, DH, DH);
       CHECK(k_fixture(&c, group, "attention", head) > 0, "no y");
-      values_backward_with(&c, T, DH, DH, DH);
+      values_backward_with(&c, T, T, DH, DH, DH);
       CHECK(k_fixture(&c, group, "attention", head) > 1, "no dp or dv");
-      scores_backward_with(&c, T, DH, DH);
+      scores_backward_with(&c, T, T, DH, DH);
       CHECK(k_fixture(&c, group, "attention", head) > 1, "no dq or dk");
     }
 }
@@ -323,14 +345,20 @@ static void test_softmax_gradient(void) {
 static void test_attention_gradient(void) {
   for (int mask = 0; mask < 2; mask++) {
     k_case f, b;
-    scores_with(&f, 6, 5, 8, mask);
-    scores_backward_with(&b, 6, 5, 8);
+    scores_with(&f, 6, 6, 5, 8, mask);
+    scores_backward_with(&b, 6, 6, 5, 8);
+    k_gradient(&f, &b, 32);
+    scores_with(&f, 2, 6, 5, 8, mask);
+    scores_backward_with(&b, 2, 6, 5, 8);
     k_gradient(&f, &b, 32);
   }
   for (int more = 0; more < 4; more += 3) {
     k_case f, b;
-    values_with(&f, 6, 5, 5 + more, 5 + 2 * more);
-    values_backward_with(&b, 6, 5, 5 + more, 5 + 2 * more);
+    values_with(&f, 6, 6, 5, 5 + more, 5 + 2 * more);
+    values_backward_with(&b, 6, 6, 5, 5 + more, 5 + 2 * more);
+    k_gradient(&f, &b, 33);
+    values_with(&f, 1, 6, 5, 5 + more, 5 + 2 * more);
+    values_backward_with(&b, 1, 6, 5, 5 + more, 5 + 2 * more);
     k_gradient(&f, &b, 33);
   }
 }
@@ -395,7 +423,7 @@ static void test_masked_attention(void) {
             sum);
     }
     test_random(dp, T * T, 1, 3);
-    tables[t]->attention_scores_backward(dq, dk, dp, p, q, k, T, DH, DH);
+    tables[t]->attention_scores_backward(dq, dk, dp, p, q, k, T, T, DH, DH);
     for (int i = 0; i < T * T; i++)
       if (mask[i] != 0)
         CHECK(dp[i] == 0, "%s: a masked score has the gradient %g",

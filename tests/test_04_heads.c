@@ -20,6 +20,7 @@ static vit_config small_config(int width, int heads, int head_dim) {
   c.head_dim = head_dim;
   c.mlp_width = 7;
   c.positions = VIT_POSITIONS_LEARNED;
+  c.pool = VIT_POOL_MEAN; /* then the last block has the heads of all tokens */
   c.softmax_before_loss = 0;
   return c;
 }

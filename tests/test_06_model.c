@@ -1074,8 +1074,8 @@ static void test_many_tokens(void) {
   test_random(images, 2 * 2 * 51 * 100, 2, 14);
   CHECK(!vit_model_create(&m, &c, 3), "%s", vit_error());
   for (int way = 0; way < 9; way++) {
-    static const int flags[3] = {VIT_FOR_TRAINING, VIT_KEEP_ATTENTION,
-                                 VIT_FOR_INFERENCE};
+    static const int flags[3] = {VIT_FOR_TRAINING | VIT_KEEP_ATTENTION,
+                                 VIT_KEEP_ATTENTION, VIT_FOR_INFERENCE};
     if (vit_state_create(&s, &m, 2, flags[way % 3], 1)) break;
     m.threads = 1 + way / 3 * 2; /* 1, 3, 5: also more than images, than heads */
     vit_forward(&m, &s, images, 2);

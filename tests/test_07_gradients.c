@@ -281,18 +281,19 @@ static void bad_softmax_backward(float *ds, const float *dp, const float *p,
 
 static void bad_attention_scores_backward(float *dq, float *dk, float *dp,
                                           const float *p, const float *q,
-                                          const float *k, int T, int Dh,
-                                          int stride) {
-  vit_naive.attention_scores_backward(dq, dk, dp, p, q, k, T, Dh, stride);
-  if (wrong == SCORES_DQ) turn(dq, T, Dh, stride);
+                                          const float *k, int rows, int T,
+                                          int Dh, int stride) {
+  vit_naive.attention_scores_backward(dq, dk, dp, p, q, k, rows, T, Dh, stride);
+  if (wrong == SCORES_DQ) turn(dq, rows, Dh, stride);
   if (wrong == SCORES_DK) turn(dk, T, Dh, stride);
 }
 
 static void bad_attention_values_backward(float *dp, float *dv, const float *d_o,
-                                          const float *p, const float *v, int T,
-                                          int Dh, int stride, int o_stride) {
-  vit_naive.attention_values_backward(dp, dv, d_o, p, v, T, Dh, stride, o_stride);
-  if (wrong == VALUES_DP) turn(dp, T, T, T);
+                                          const float *p, const float *v,
+                                          int rows, int T, int Dh, int stride,
+                                          int o_stride) {
+  vit_naive.attention_values_backward(dp, dv, d_o, p, v, rows, T, Dh, stride, o_stride);
+  if (wrong == VALUES_DP) turn(dp, rows, T, T);
   if (wrong == VALUES_DV) turn(dv, T, Dh, stride);
 }
 

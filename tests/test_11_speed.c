@@ -130,7 +130,7 @@ static void quantize(k_case *c, int rows, int in, int d) {
 }
 
 static void call_int8(const vit_kernels *k, float *const *a, const k_case *c) {
-  k->linear_int8_forward(a[0], a[1], a[2], a[3], c->size[0], c->size[1], c->size[2]);
+  k->linear_int8_forward(a[0], a[1], a[2], a[3], c->size[0], c->size[1], c->size[3], c->size[2] - c->size[3]);
 }
 /* x and w are filled with floats, then quantized. With number[0] all are 1, and
    w also -1: the largest sums there are. */
@@ -158,6 +158,11 @@ static void int8_no_bias(k_case *c, int rows, int in, int out) {
   int8(c, rows, in, out);
   c->array[3].n = 0;
 }
+static void int8_part(k_case *c, int rows, int in, int out) { /* not the first outputs */
+  int8(c, rows, in, out);
+  c->size[3] = (out * 7 + in) % out;
+  c->array[0].n = k_n(rows, out - c->size[3]);
+}
 static void int8_extremes(k_case *c, int rows, int in, int out) {
   int8(c, rows, in, out);
   c->number[0] = 1;
@@ -165,9 +170,9 @@ static void int8_extremes(k_case *c, int rows, int in, int out) {
 
 /* The same integers and the same bits, at all sizes. */
 static void test_int8_simd(void) {
-  static const k_describe kinds[] = {quantize, int8, int8_no_bias, int8_extremes};
+  static const k_describe kinds[] = {quantize, int8, int8_no_bias, int8_part, int8_extremes};
   K_NEEDS_SIMD;
-  for (int i = 0; i < 4; i++) {
+  for (int i = 0; i < 5; i++) {
     k_compare_sizes(kinds[i], i ? 3 : 2);
     k_compare_one(kinds[i], 5, 3072, 37);
     k_compare_one(kinds[i], 3, 10007, 3);
@@ -221,7 +226,7 @@ static void check_int8(int rows, int in, int out, float shift) {
   vit_dequantize_linear(v, p, in, out);
   for (int t = 0, n = k_tables(tables); t < n; t++) {
     tables[t]->quantize_rows(q, x, rows, in);
-    tables[t]->linear_int8_forward(y, q, p, b, rows, in, out);
+    tables[t]->linear_int8_forward(y, q, p, b, rows, in, 0, out);
     for (int r = 0; r < rows; r++)
       for (int o = 0; o < out; o++) {
         const float *row = q + int8_floats(r, in), *wo = w + k_n(o, in), *vo = v + k_n(o, in);
@@ -271,7 +276,7 @@ static void test_int8_odd_numbers(void) {
         const float keep = x[2 * IN + at];
         x[2 * IN + at] = odd[i];
         tables[t]->quantize_rows(q, x, R, IN);
-        tables[t]->linear_int8_forward(y, q, p, b, R, IN, OUT);
+        tables[t]->linear_int8_forward(y, q, p, b, R, IN, 0, OUT);
         x[2 * IN + at] = keep;
         for (int j = 0; j < R * OUT; j++)
           CHECK(j / OUT == 2 ? y[j] != y[j] : fabs((double)y[j]) < 100, "%s, %g at %d: y[%d] is %g",
@@ -279,7 +284,7 @@ static void test_int8_odd_numbers(void) {
         CHECK(y[1] == 2 && y[OUT + 1] == 2, "a channel of zeros gives %g", (double)y[1]);
       }
     tables[t]->quantize_rows(lq, ones, 1, LONG);
-    tables[t]->linear_int8_forward(y, lq, lp, NULL, 1, LONG, 1);
+    tables[t]->linear_int8_forward(y, lq, lp, NULL, 1, LONG, 0, 1);
     CHECK(fabs((double)y[0] / LONG - 1) < 1e-6, "%s: %d ones give %g", tables[t]->name, LONG, (double)y[0]);
   }
   free(p), free(ones), free(lq), free(lp);

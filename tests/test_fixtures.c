@@ -159,6 +159,45 @@ static const float *activation(const vit_state *s, const char *name, int layer,
   return NULL;
 }
 
+/* Where the class token is pooled, the last block makes one row an image of most
+   things, and so does what follows: those rows of the file's. */
+static int has_class_rows(const char *name, int layer) {
+  const vit_config *c = &fix.config;
+  static const char *const all[] = {"qkv", "attn", "norm1", "norm1_mean",
+                                    "norm1_rstd"};
+  if (c->pool != VIT_POOL_CLS) return 0;
+  if (!strncmp(name, "norm", 4) && name[4] != '1' && name[4] != '2') return 1;
+  for (int i = 0; i < (c->norm == VIT_NORM_PRE ? 5 : 2); i++)
+    if (!strcmp(name, all[i])) return 0;
+  return layer == c->depth - 1;
+}
+
+static void compare_class_rows(const char *name, const float *have, size_t count) {
+  const size_t T = (size_t)vit_config_tokens(&fix.config);
+  const size_t B = (size_t)fix.batch, each = count / B / T;
+  float *want = take(name, count);
+  if (!want) return;
+  for (size_t b = 0; b < B; b++)
+    memmove(want + b * each, want + b * T * each, each * sizeof *want);
+  CHECK_CLOSE(name, have, want, B * each, RTOL, ATOL);
+  free(want);
+}
+
+/* Of its qkv there are K and V, and apart from them Q, where it is asked for. */
+static void compare_last_qkv(const char *name, const vit_state *s) {
+  const vit_config *c = &fix.config;
+  const size_t I = (size_t)(c->heads * c->head_dim) ;
+  const size_t rows = (size_t)fix.batch * (size_t)vit_config_tokens(c);
+  const float *kv = s->qkv + (size_t)(c->depth - 1) * s->qkv_stride;
+  float *have = (float *)malloc(rows * 3 * I * sizeof *have);
+  for (size_t t = 0; have && t < rows; t++) {
+    memcpy(have + t * 3 * I, s->all_q + t * I, I * sizeof *have);
+    memcpy(have + t * 3 * I + I, kv + t * 2 * I, 2 * I * sizeof *have);
+  }
+  if (CHECK(have != NULL, "no memory")) compare(name, have, rows * 3 * I);
+  free(have);
+}
+
 /* All "stage/NAME" and "stage/LAYER/NAME" of the file. */
 static void compare_stages(const vit_state *s) {
   vit_safetensor t;
@@ -166,15 +205,22 @@ static void compare_stages(const vit_state *s) {
     const char *name = t.name + strlen("stage/");
     const float *have;
     size_t count = 0;
-    int layer = 0;
+    int layer = -1;
     if (strncmp(t.name, "stage/", 6)) continue;
     if (strchr(name, '/')) {
       layer = atoi(name);
       name = strchr(name, '/') + 1;
     }
-    have = layer < fix.config.depth ? activation(s, name, layer, &count) : NULL;
-    if (CHECK(have != NULL, "%s: the state has no %s", fix.file, t.name))
-      compare(t.name, have, count);
+    have = layer < fix.config.depth
+               ? activation(s, name, layer < 0 ? 0 : layer, &count)
+               : NULL;
+    if (!CHECK(have != NULL, "%s: the state has no %s", fix.file, t.name))
+      continue;
+    if (!strcmp(name, "qkv") && layer == fix.config.depth - 1 &&
+        fix.config.pool == VIT_POOL_CLS)
+      compare_last_qkv(t.name, s);
+    else if (has_class_rows(name, layer)) compare_class_rows(t.name, have, count);
+    else compare(t.name, have, count);
   }
 }
 
@@ -187,7 +233,9 @@ static void compare_pass(void) {
   if (!load(&m)) return;
   compare_tensors("param/", m.params.block);
   if (!CHECK(!vit_state_create(&s, &m, fix.batch,
-                               VIT_FOR_TRAINING | VIT_INPUT_GRADIENT, 1),
+                               VIT_FOR_TRAINING | VIT_INPUT_GRADIENT |
+                                   VIT_KEEP_ATTENTION,
+                               1),
              "%s", vit_error()))
     return;
   CHECK(!vit_forward(&m, &s, fix.images, fix.batch), "%s", vit_error());
@@ -296,7 +344,8 @@ static void same_states(void) {
   double loss, loss_large;
   vit_result r;
   if (!load(&m)) return;
-  r = vit_state_create(&train, &m, fix.batch, VIT_FOR_TRAINING, 1);
+  r = vit_state_create(&train, &m, fix.batch,
+                       VIT_FOR_TRAINING | VIT_KEEP_ATTENTION, 1);
   if (!r) r = vit_state_create(&infer, &m, fix.batch, VIT_FOR_INFERENCE, 1);
   if (!r) r = vit_state_create(&keep, &m, fix.batch, VIT_KEEP_ATTENTION, 1);
   if (!r) r = vit_state_create(&large, &m, fix.batch + 3, VIT_FOR_TRAINING, 1);

@@ -146,12 +146,12 @@ KERNEL(attention_scores_forward, MAP, 2 * MAP * DH + MAP * (5 + EXP), 2 * T * D 
                                              3 * D))
 KERNEL(attention_scores_backward, MAP, 4 * MAP * DH + 5 * MAP, 4 * T * D + 3 * MAP,
        EACH_HEAD k->attention_scores_backward(HEAD(A, 0), HEAD(A, 1), SCORES(ZERO), SCORES(Y),
-                                              HEAD(X, 0), HEAD(X, 1), T, DH, 3 * D))
+                                              HEAD(X, 0), HEAD(X, 1), T, T, DH, 3 * D))
 KERNEL(attention_values_forward, MAP, 2 * MAP * DH, 2 * T * D + MAP,
        EACH_HEAD k->attention_values_forward(OUT(A), SCORES(Y), HEAD(X, 2), T, T, DH, 3 * D, D))
 KERNEL(attention_values_backward, MAP, 4 * MAP * DH, 3 * T * D + 2 * MAP,
        EACH_HEAD k->attention_values_backward(SCORES(B), HEAD(A, 2), OUT(X), SCORES(Y),
-                                              HEAD(X, 2), T, DH, 3 * D, D))
+                                              HEAD(X, 2), T, T, DH, 3 * D, D))
 KERNEL(layernorm_forward, T * D, 8 * T * D, 2 * T * D,
        k->layernorm_forward(A, small[2], small[3], X, small[0], small[1], ROWS, D, 1e-6f))
 KERNEL(layernorm_backward, T * D, 15 * T * D, 4 * T * D,
