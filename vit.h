@@ -1141,7 +1141,7 @@ VIT_DEF vit_result vit_model_unpack(vit_model *m);
    such models; what trains, packs or loads refuses them. */
 VIT_DEF vit_result vit_model_quantize(vit_model *m);
 /* The same for arrays of your own. vit_int8_size: bytes that `count` rows or
-   outputs of `in` numbers take, in <= 262,136; outputs are counted up to a
+   outputs of `in` numbers take, in <= 262,128; outputs are counted up to a
    multiple of vit_panel(). Quantize the rows by the kernel quantize_rows, the
    weights w [out,in] by this, and multiply them by linear_int8_forward. */
 VIT_DEF size_t vit_int8_size(int count, int in);
@@ -1239,7 +1239,9 @@ VIT_DEF vit_result vit_model_load(
     vit_model *m, const vit_safetensors *f, const char *prefix);
 /* A model alone as a file; `d` (or NULL) gives mean, std and the class names.
    Such a file holds, and vit_model_open wants:
-     tensors       all parameters, F32, under timm's names; others do no harm
+     tensors       all parameters, F32, under timm's names; others do no harm.
+                   Of a quantized model the weights of linear layers are I8, and
+                   NAME_scale, F32 [out,1], has a scale for each output
      config.FIELD  a field of vit_config as text, "config.depth": "6". Needed
                    are image_height, image_width and heads. The tensors tell
                    width, depth, mlp_width, head_dim, classes, channels,
@@ -1834,7 +1836,7 @@ VIT__OP float vit_top(vit_vec a) { return vmaxvq_f32(a); }
 #define VIT__SIMD_NAME "WebAssembly SIMD128"
 #define VIT__HAS_SIMD  1
 #define VIT__SIMD      static
-typedef v128_t vit_vec; typedef v128_t vit_ivec;
+typedef v128_t vit_vec; typedef v128_t vit_ivec; /* 16 registers */
 enum { VIT_LANES = 4, VIT_TILE_ROWS = 2, VIT_INT8_ROWS = 2, VIT__PANEL = 16 };
 #define VIT__LANE_NUMBERS 0, 1, 2, 3
 VIT__OP vit_vec vit_set(float a) { return wasm_f32x4_splat(a); }
@@ -2003,7 +2005,7 @@ typedef struct {
 enum {
   VIT__DEPTH = 256,
   VIT__WIDTH = 256,
-  VIT__INT8_MOST = 4 * VIT__DEPTH * VIT__WIDTH - 8 /* bytes of a row */
+  VIT__INT8_MOST = 4 * VIT__DEPTH * VIT__WIDTH - 16 /* bytes of a row */
 };
 static VIT__THREAD_LOCAL float vit__packed_b[VIT__DEPTH * VIT__WIDTH];
 
@@ -2950,9 +2952,9 @@ VIT__SIMD void vit_simd_scale(float *y, const float *x, float factor, int n) {
 
 /* -- what a block is made of --------------------------------------------- */
 
-/* As bytes: floats of memory for a row or an output, scale, zero point and `in`
-   numbers; the product (chapter 11). */
-static vit_idx vit__int8_floats(vit_idx in) { return 2 + (in + 7) / 8 * 2; }
+/* As bytes: floats that a row or an output of `in` numbers takes, two and the
+   bytes, up to a multiple of 16; and the product (chapter 11). */
+static vit_idx vit__int8_floats(vit_idx in) { return 2 + (in + 15) / 16 * 4; }
 static void vit__linear_int8(const vit_kernels *k, float *y, const float *x,
     const float *w, const float *b, int rows, int in, int first, int out);
 
@@ -3699,7 +3701,7 @@ static void vit__table(
   r->floats = r->count;                                                        \
   if (quantized && vit__is_matrix(r))                                          \
     r->floats = ceil(r->d[0] / panel) * panel *                                \
-                (2 + 2 * ceil(r->count / r->d[0] / 8));                        \
+                (2 + 4 * ceil(r->count / r->d[0] / 16));                       \
   r++;
   VIT_TENSORS(VIT__FILL)
 #undef VIT__FILL
@@ -7307,22 +7309,23 @@ VIT__SIMD void vit_simd_linear_backward_weight(float *dw, float *db,
    and SIMD give the same bits. The zero point lets u use its whole range for
    numbers that are mostly positive, as after GELU. It is 7 bits and not 8 since
    AVX2 adds products of bytes in 16 bits, where four of them fit (127 * 64 * 4
-   is 32,512): none saturates, in any dialect. In 32 bits the products of
-   VIT__INT8_MOST inputs fit, whose row also fits in vit__packed_b.
+   is 32,512): none saturates, in any dialect. With up to VIT__INT8_MOST inputs
+   the sum of products fits in 32 bits, that of q in a float, and a row in
+   vit__packed_b.
 
-   In memory a row is s (float), z (int32_t) and its bytes, filled up to a
-   multiple of 8. Weights are panels of VIT__PANEL outputs: their t, their sums
-   of q (int32_t), then [in / 4, VIT__PANEL, 4] bytes. */
+   In memory a row is s and z as floats and its bytes, filled up with zeros.
+   Weights are panels of VIT__PANEL outputs: their t, their sums of q, then
+   bytes [in / 4, VIT__PANEL, 4]. Both take as many floats for each output or
+   row, vit__int8_floats. */
 #define VIT__INT8_X 127 /* largest u, and q */
 #define VIT__INT8_W 64
-enum { VIT__INT8_HEAD = 8 }; /* bytes of s and z */
 
 VIT_DEF size_t vit_int8_size(int count, int in) {
   return (size_t)count * (size_t)vit__int8_floats(in) * sizeof(float);
 }
 
-/* Where panels hold the scale of output o (as a float; its sum stands
-   VIT__PANEL further on), and byte i of it. */
+/* Where panels hold t of output o, in floats (its sum of q is VIT__PANEL
+   further), and q_oi, in bytes. */
 static vit_idx vit__int8_scale(vit_idx o, vit_idx in) {
   return o / VIT__PANEL * VIT__PANEL * vit__int8_floats(in) + o % VIT__PANEL;
 }
@@ -7331,111 +7334,97 @@ static vit_idx vit__int8_byte(vit_idx o, vit_idx i, vit_idx in) {
   return panel + ((2 + i / 4) * VIT__PANEL + o % VIT__PANEL) * 4 + i % 4;
 }
 
-/* Begin a row whose numbers lie in low .. high, 0 among them. Returns 1 / s, or
-   0 where a number is not finite: then s is NaN, and so are the results. Both
-   ends are divided first, since high - low may be too large for a float. */
+/* s and z of a row whose numbers lie in low .. high, 0 among them. Returns 1/s,
+   or 0 where a number is not finite: then s is NaN, and so are the results.
+   Both ends are divided first: high - low may be too large for a float. */
 static float vit__int8_begin(
-    void *row, float low, float high, int finite, vit_idx in, float *zero) {
-  float scale = high / VIT__INT8_X - low / VIT__INT8_X;
-  int32_t z;
-  if (scale < FLT_MIN) scale = 1; /* all are 0, or as good as that */
-  z = finite ? (int32_t)(-low / scale + 0.5f) : 0;
+    float *row, float low, float high, int finite, int in) {
+  float s = high / VIT__INT8_X - low / VIT__INT8_X;
+  if (s < FLT_MIN) s = 1; /* all are 0, or as good as that */
   if (!finite) {
-    scale = NAN;
-    memset(row, 0, vit_int8_size(1, (int)in));
+    memset(row, 0, vit_int8_size(1, in));
+    row[0] = NAN;
+    return 0;
   }
-  memcpy(row, &scale, sizeof scale);
-  memcpy((char *)row + sizeof scale, &z, sizeof z);
-  *zero = (float)z;
-  return finite ? 1 / scale : 0;
+  row[0] = s, row[1] = rintf((0 - low) / s); /* never -0 */
+  return 1 / s;
 }
 
-/* u = round(x / s) + z */
+/* u = round(x / s + z). x [rows,in] */
 static void vit_naive_quantize_rows(void *q, const float *x, int rows, int in) {
-  const vit_idx size = (vit_idx)vit_int8_size(1, in);
-  uint8_t *u = (uint8_t *)q + VIT__INT8_HEAD;
-  for (vit_idx r = 0; r < rows; r++, x += in, u += size) {
-    float low = 0, high = 0, zero, inverse;
+  const vit_idx floats = vit__int8_floats(in), bytes = 4 * (floats - 2);
+  float *row = (float *)q;
+  for (vit_idx r = 0; r < rows; r++, x += in, row += floats) {
+    uint8_t *u = (uint8_t *)(row + 2);
+    float low = 0, high = 0, inverse;
     int finite = 1;
     for (vit_idx i = 0; i < in; i++) {
       if (x[i] < low) low = x[i];
       if (x[i] > high) high = x[i];
       finite &= VIT__IS_FINITE(x[i]);
     }
-    inverse = vit__int8_begin(u - VIT__INT8_HEAD, low, high, finite, in, &zero);
-    for (vit_idx i = 0; finite && i < size - VIT__INT8_HEAD; i++) {
-      const float n = rintf(VIT__FMA(i < in ? x[i] : 0, inverse, zero));
+    inverse = vit__int8_begin(row, low, high, finite, in);
+    for (vit_idx i = 0; finite && i < bytes; i++) {
+      const float n = rintf(VIT__FMA(i < in ? x[i] : 0, inverse, row[1]));
       u[i] = (uint8_t)fminf(fmaxf(n, 0), VIT__INT8_X);
     }
   }
 }
 
-/* y = s t (u q^T - z sum of q) + b, the bytes' y = x W^T + b, for `out` outputs
-   from `first` on. y [rows,out] */
+/* y = s t (u q^T - z sum of q) + b, for `out` outputs from `first` on of those
+   that w and b have. y [rows,out] */
 static void vit_naive_linear_int8_forward(float *y, const void *x,
     const void *w, const float *b, int rows, int in, int first, int out) {
-  const vit_idx size = (vit_idx)vit_int8_size(1, in);
   const int8_t *q = (const int8_t *)w;
   for (vit_idx r = 0; r < rows; r++)
     for (vit_idx o = first; o < first + out; o++) {
-      const uint8_t *row = (const uint8_t *)x + r * size;
-      const uint8_t *u = row + VIT__INT8_HEAD;
+      const float *row = (const float *)x + r * vit__int8_floats(in);
       const float *t = (const float *)w + vit__int8_scale(o, in);
-      float s;
-      int32_t z, q_sum, sum = 0;
-      memcpy(&s, row, sizeof s);
-      memcpy(&z, row + sizeof s, sizeof z);
-      memcpy(&q_sum, t + VIT__PANEL, sizeof q_sum);
+      const uint8_t *u = (const uint8_t *)(row + 2);
+      int32_t sum = 0;
       for (vit_idx i = 0; i < in; i++)
         sum += u[i] * q[vit__int8_byte(o, i, in)];
-      *y++ = VIT__FMA((float)(sum - z * q_sum), s * *t, b ? b[o] : 0);
+      *y++ = VIT__FMA(VIT__FMA(-row[1], t[VIT__PANEL], (float)sum), row[0] * *t,
+          b ? b[o] : 0);
     }
 }
 
 #ifdef VIT__HAS_SIMD
 VIT__SIMD void vit_simd_quantize_rows(
     void *q, const float *x, int rows, int in) {
-  const vit_idx size = (vit_idx)vit_int8_size(1, in);
-  uint8_t *u = (uint8_t *)q + VIT__INT8_HEAD;
-  for (vit_idx r = 0; r < rows; r++, x += in, u += size) {
-    vit_vec low = vit_set(0), high = low, none = low;
-    float zero, inverse;
+  const vit_idx floats = vit__int8_floats(in), bytes = 4 * (floats - 2);
+  float *row = (float *)q;
+  for (vit_idx r = 0; r < rows; r++, x += in, row += floats) {
+    uint8_t *u = (uint8_t *)(row + 2);
+    vit_vec low = vit_set(0), high = low, none = low, n;
+    float inverse;
     for (vit_idx i = 0; i < in; i += VIT_LANES) {
-      const vit_vec v = vit_load_n(x + i, in - i);
-      low = vit_min(low, v), high = vit_max(high, v);
-      none = vit_fma(v, vit_set(0), none); /* NaN, if one is not finite */
+      n = vit_load_n(x + i, in - i);
+      low = vit_max(low, vit_sub(vit_set(0), n)), high = vit_max(high, n);
+      none = vit_fma(n, vit_set(0), none); /* NaN, if one is not finite */
     }
-    inverse =
-        vit__int8_begin(u - VIT__INT8_HEAD, -vit_top(vit_sub(vit_set(0), low)),
-            vit_top(high), vit_sum(none) == 0, in, &zero);
-    for (vit_idx i = 0; inverse > 0 && i < size - VIT__INT8_HEAD;
-         i += VIT_LANES) {
-      vit_vec n =
-          vit_fma(vit_load_n(x + i, in - i), vit_set(inverse), vit_set(zero));
-      n = vit_min(vit_max(vit_round(n), vit_set(0)), vit_set(VIT__INT8_X));
-      if (size - VIT__INT8_HEAD - i >= VIT_LANES) {
-        vit_store_bytes(u + i, n);
-      } else { /* AVX-512 has 16, and half of them may be past the end */
-        uint8_t part[VIT_LANES];
-        vit_store_bytes(part, n);
-        memcpy(u + i, part, (size_t)(size - VIT__INT8_HEAD - i));
-      }
+    inverse = vit__int8_begin(
+        row, -vit_top(low), vit_top(high), vit_sum(none) == 0, in);
+    for (vit_idx i = 0; inverse > 0 && i < bytes; i += VIT_LANES) {
+      n = vit_load_n(x + i, in - i);
+      n = vit_round(vit_fma(n, vit_set(inverse), vit_set(row[1])));
+      n = vit_min(vit_max(n, vit_set(0)), vit_set(VIT__INT8_X));
+      vit_store_bytes(u + i, n);
     }
   }
 }
 
-/* As vit__tile: VIT_INT8_ROWS rows of bytes against a panel of `in` inputs, a
-   multiple of 8. The line
+/* As vit__tile: VIT_INT8_ROWS rows against a panel. The line
        sum += u[i] * q[vit__int8_byte(o, i, in)]
    for eight i at once, four in each half of a vit_dot. b [VIT__PANEL] */
-VIT__OP void vit__int8_tile(float *y, vit_idx y_row, const uint8_t *x,
+VIT__OP void vit__int8_tile(float *y, vit_idx y_row, const float *x,
     const float *panel, const float *b, vit_idx rows, vit_idx in) {
   const int8_t *q = (const int8_t *)(panel + 2 * VIT__PANEL);
-  const uint8_t *u[VIT_INT8_ROWS];
+  const float *row[VIT_INT8_ROWS];
   vit_ivec sum[VIT_INT8_ROWS][VIT_TILE_VECS];
   VIT__UNROLL
   for (int r = 0; r < VIT_INT8_ROWS; r++) {
-    u[r] = x + VIT__MIN(r, rows - 1) * (in + VIT__INT8_HEAD) + VIT__INT8_HEAD;
+    row[r] = x + VIT__MIN(r, rows - 1) * vit__int8_floats(in);
     VIT__UNROLL
     for (int v = 0; v < VIT_TILE_VECS; v++) sum[r][v] = vit_iset(0);
   }
@@ -7449,7 +7438,7 @@ VIT__OP void vit__int8_tile(float *y, vit_idx y_row, const uint8_t *x,
     VIT__UNROLL
     for (int r = 0; r < VIT_INT8_ROWS; r++) {
       uint32_t four[2]; /* inputs in each, for all outputs */
-      memcpy(four, u[r] + i, sizeof four);
+      memcpy(four, (const uint8_t *)(row[r] + 2) + i, sizeof four);
       VIT__UNROLL
       for (int v = 0; v < VIT_TILE_VECS; v++)
         sum[r][v] = vit_dot(sum[r][v], vit_iset(four[0]), half[0][v],
@@ -7458,19 +7447,15 @@ VIT__OP void vit__int8_tile(float *y, vit_idx y_row, const uint8_t *x,
   }
   VIT__UNROLL
   for (int r = 0; r < VIT_INT8_ROWS; r++) {
-    float s;
-    int32_t z;
     if (r >= rows) continue;
-    memcpy(&s, u[r] - VIT__INT8_HEAD, sizeof s);
-    memcpy(&z, u[r] - VIT__INT8_HEAD + sizeof s, sizeof z);
     VIT__UNROLL
     for (int v = 0; v < VIT_TILE_VECS; v++) {
       const float *t = panel + v * VIT_LANES;
-      const vit_ivec minus =
-          vit_imul(vit_iset((uint32_t)-z), vit_iload(t + VIT__PANEL));
-      vit_store(y + r * y_row + v * VIT_LANES,
-          vit_fma(vit_ifloat(vit_iadd(sum[r][v], minus)),
-              vit_mul(vit_set(s), vit_load(t)), vit_load(b + v * VIT_LANES)));
+      vit_vec n = vit_fma(
+          vit_set(-row[r][1]), vit_load(t + VIT__PANEL), vit_ifloat(sum[r][v]));
+      n = vit_fma(n, vit_mul(vit_set(row[r][0]), vit_load(t)),
+          vit_load(b + v * VIT_LANES));
+      vit_store(y + r * y_row + v * VIT_LANES, n);
     }
   }
 }
@@ -7479,7 +7464,7 @@ VIT__OP void vit__int8_tile(float *y, vit_idx y_row, const uint8_t *x,
    the last one some outputs may not be wanted: these go through `part`. */
 VIT__SIMD void vit_simd_linear_int8_forward(float *y, const void *x,
     const void *w, const float *b, int rows, int in, int first, int out) {
-  const vit_idx size = (vit_idx)vit_int8_size(1, in), end = first + out;
+  const vit_idx end = first + out;
   for (vit_idx n, o = first; o < end; o += n) {
     const vit_idx skip = o % VIT__PANEL;
     const float *panel = (const float *)w + vit__int8_scale(o - skip, in);
@@ -7487,16 +7472,14 @@ VIT__SIMD void vit_simd_linear_int8_forward(float *y, const void *x,
     n = VIT__MIN(VIT__PANEL - skip, end - o);
     if (b) memcpy(bias + skip, b + o, (size_t)n * sizeof *b);
     for (vit_idx r = 0; r < rows; r += VIT_INT8_ROWS) {
-      const uint8_t *u = (const uint8_t *)x + r * size;
+      const float *row = (const float *)x + r * vit__int8_floats(in);
       const vit_idx m = VIT__MIN(rows - r, VIT_INT8_ROWS);
       float *to = y + r * out + o - first;
       if (n == VIT__PANEL && m == VIT_INT8_ROWS) { /* the usual case */
-        vit__int8_tile(
-            to, out, u, panel, bias, VIT_INT8_ROWS, size - VIT__INT8_HEAD);
+        vit__int8_tile(to, out, row, panel, bias, VIT_INT8_ROWS, in);
         continue;
       }
-      vit__int8_tile(
-          part, VIT__PANEL, u, panel, bias, m, size - VIT__INT8_HEAD);
+      vit__int8_tile(part, VIT__PANEL, row, panel, bias, m, in);
       for (vit_idx i = 0; i < m; i++)
         memcpy(
             to + i * out, part + i * VIT__PANEL + skip, (size_t)n * sizeof *to);
@@ -7522,8 +7505,7 @@ static void vit__int8_finish(void *q, vit_idx o, vit_idx in, float scale) {
   int32_t sum = 0;
   for (vit_idx i = 0; i < in; i++)
     sum += ((const int8_t *)q)[vit__int8_byte(o, i, in)];
-  *t = scale;
-  memcpy(t + VIT__PANEL, &sum, sizeof sum);
+  t[0] = scale, t[VIT__PANEL] = (float)sum;
 }
 
 VIT_DEF void vit_quantize_linear(void *q, const float *w, int in, int out) {
@@ -7550,20 +7532,18 @@ VIT_DEF void vit_dequantize_linear(float *w, const void *q, int in, int out) {
              bytes[vit__int8_byte(o, i, in)];
 }
 
+static vit_result vit__check_weights(vit_result r, const vit_safetensor *t);
+
 VIT_DEF vit_result vit_model_quantize(vit_model *m) {
   vit_model q;
   vit_tensor from, to;
   vit_result r = vit__check_model(m);
   if (!r) r = vit__check_plain(m);
-  for (int i = 0; !r && vit_tensor_at(&m->config, i, &from); i++)
-    for (size_t n = 0; n < from.count; n++) {
-      const float w = m->params.block[from.offset + n];
-      if (!VIT__IS_FINITE(w))
-        return vit__fail(VIT_ERR_DIVERGED,
-            "tensor %s: number %.0f of %.0f is %g; only finite numbers can be "
-            "quantized",
-            from.name, (double)n, (double)from.count, (double)w);
-    }
+  for (int i = 0; !r && vit_tensor_at(&m->config, i, &from); i++) {
+    const vit_safetensor t =
+        vit__block_tensor(from.name, m->params.block + from.offset, from.count);
+    r = vit__check_weights(VIT_ERR_DIVERGED, &t);
+  }
   if (!r) r = vit__allocate_model(&q, &m->config, 1);
   if (r) return r;
   for (int i = 0; vit_tensor_at(&m->config, i, &from); i++) {
@@ -8811,8 +8791,8 @@ static vit_result vit__check_weights(vit_result r, const vit_safetensor *t) {
     memcpy(&w, (const char *)t->data + i * sizeof w, sizeof w);
     if (!VIT__IS_FINITE(w))
       return vit__fail(r,
-          "tensor %.60s%s: number %.0f of %.0f is %g; a model is saved and "
-          "loaded with finite numbers alone",
+          "tensor %.60s%s: number %.0f of %.0f is %g; a model is saved, "
+          "loaded and quantized with finite numbers alone",
           VIT__CUT(t->name), (double)i, (double)t->count, (double)w);
   }
   return VIT_OK;
