@@ -2568,70 +2568,48 @@ static void vit__drop_attn(
    output into columns h * Dh .. of atty [B*T,I]: there the heads stand side by
    side, which is their concatenation (Vaswani et al. 2017, section 3.2.2).
 
-   The task gets both halves of a block: b with all tokens, and after[0] with
-   those that go on. In a last block of which only the class token is read these
-   are one row an image; qkv holds K and V alone, and the queries are class_q.
-   (Where all attention is kept, all_q has the others, to look at.)
-
    Work is cut into pieces: Q queries of one head of one image. Piece p is head
    p / pieces, queries from p % pieces * Q on. Where the probabilities are not
    kept, each part i has one place for those it is at: at most B * H parts then.
    */
 static void vit__heads_forward(const void *block, int i) {
-  const vit__view *b = (const vit__view *)block, *after = b + 1;
+  const vit__view *b = (const vit__view *)block;
   const int T = b->T, Dh = b->Dh, I = b->I, all_heads = b->B * b->H;
-  const int keeps = b->s->trains || b->s->keep_attn, last = b->class_only;
-  const int asked = b->s->keep_attn ? T : after->T; /* queries of a head */
-  const int Q = last ? 1 : b->s->queries, pieces = (asked + Q - 1) / Q;
+  const int keeps = b->s->trains || b->s->keep_attn, Q = b->s->queries;
+  const int pieces = (T + Q - 1) / Q;
   const int drops = b->dropout && b->m->config.attn_drop > 0;
-  const int stride = last ? 2 * I : 3 * I;
   int first, n;
   vit__part(all_heads * pieces,
       keeps ? b->threads : VIT__MIN(b->threads, all_heads), i, 1, &first, &n);
   for (int piece = first; piece < first + n; piece++) {
     const vit_idx head = piece / pieces, t = piece % pieces * Q;
-    const vit_idx image = head / b->H, column = head % b->H * Dh;
+    const vit_idx row = head / b->H * T, column = head % b->H * Dh;
     const vit_idx at = keeps ? (head * T + t) * T : (vit_idx)i * Q * T;
-    const int rows = (int)VIT__MIN(Q, asked - t);
-    const float *k = b->qkv + image * T * stride + (stride - 2 * I) + column;
-    const float *v = k + I, *q = k - I + t * stride;
+    const int rows = (int)VIT__MIN(Q, T - t);
+    const float *q = b->qkv + row * 3 * I + column, *k = q + I, *v = k + I;
     float *p = b->attn + at, *used = drops ? b->attn_used + at : p;
-    if (last && t == 0)
-      p = b->class_attn + head * T, q = b->class_q + image * I + column;
-    else if (last) q = b->all_q + (image * T + t) * I + column;
-    used = drops ? b->attn_used + at : p;
-    b->k->attention_scores_forward(
-        p, q, k, b->m->mask ? b->m->mask + t * T : NULL, rows, T, Dh, stride);
+    b->k->attention_scores_forward(p, q + t * 3 * I, k,
+        b->m->mask ? b->m->mask + t * T : NULL, rows, T, Dh, 3 * I);
     if (drops) vit__drop_attn(b, used, p, rows * T, at);
-    if (last && t == 0 && b->s->keep_attn)
-      memcpy(b->attn + at, p, (size_t)T * sizeof *p);
-    if (t < after->T)
-      b->k->attention_values_forward(
-          after->atty + (image * after->T + t) * I + column, used, v, rows, T,
-          Dh, stride, I);
+    b->k->attention_values_forward(
+        b->atty + (row + t) * I + column, used, v, rows, T, Dh, 3 * I, I);
   }
 }
 
 /* Head `head` % H of image `head` / H: datty -> dqkv, through the values, the
    dropout and the scores. */
 static void vit__heads_backward(const void *block, int head) {
-  const vit__view *b = (const vit__view *)block, *after = b + 1;
-  const int T = b->T, Dh = b->Dh, I = b->I, rows = after->T;
-  const int last = b->class_only, stride = last ? 2 * I : 3 * I;
+  const vit__view *b = (const vit__view *)block;
+  const int T = b->T, Dh = b->Dh, I = b->I;
   const int drops = b->dropout && b->m->config.attn_drop > 0;
   const vit_idx at = (vit_idx)head * T * T, column = head % b->H * (vit_idx)Dh;
-  const vit_idx image = head / b->H, query = image * I + column;
-  const vit_idx key = image * T * stride + (stride - 2 * I) + column;
-  const float *k = b->qkv + key, *v = k + I;
-  const float *q = last ? b->class_q + query : k - I;
-  const float *p = last ? b->class_attn + (vit_idx)head * T : b->attn + at;
-  float *dk = b->dqkv + key, *dv = dk + I, *dp = b->dattn + at;
-  float *dq = last ? b->dclass_q + query : dk - I;
-  b->k->attention_values_backward(dp, dv,
-      after->datty + image * rows * I + column, drops ? b->attn_used + at : p,
-      v, rows, T, Dh, stride, I);
-  if (drops) vit__drop_attn(b, dp, dp, rows * T, at);
-  b->k->attention_scores_backward(dq, dk, dp, p, q, k, rows, T, Dh, stride);
+  const vit_idx row = (vit_idx)(head / b->H) * T, place = row * 3 * I + column;
+  const float *q = b->qkv + place, *k = q + I, *v = k + I, *p = b->attn + at;
+  float *dq = b->dqkv + place, *dk = dq + I, *dv = dk + I, *dp = b->dattn + at;
+  b->k->attention_values_backward(dp, dv, b->datty + row * I + column,
+      drops ? b->attn_used + at : p, v, T, T, Dh, 3 * I, I);
+  if (drops) vit__drop_attn(b, dp, dp, T * T, at);
+  b->k->attention_scores_backward(dq, dk, dp, p, q, k, T, T, Dh, 3 * I);
 }
 
 /* ------------------------------------------------------------------------ */
@@ -3311,29 +3289,63 @@ static void vit__norm_gradients(
   }
 }
 
-/* The last block of which only the class token is read, before its heads: that
-   token's input and query, of each image. */
+/* -- the last block, where the class token is pooled --------------------- */
+
+/* Nobody reads what it makes of the patches. So it needs K and V of all tokens,
+   qkv [B*T,2,H,Dh], but only the class token's query, class_q [B,I], and from
+   the heads on only its row. (All other rows of the attention are made to be
+   looked at, with VIT_KEEP_ATTENTION.) */
 static void vit__class_forward(const vit__view *b) {
-  const vit_idx D = b->D;
+  const vit_idx T = b->T, D = b->D, Dh = b->Dh, I = b->I;
   const size_t bytes = (size_t)D * sizeof(float);
   const float *in = b->m->config.norm == VIT_NORM_POST ? b->x : b->norm1;
+  const int drops = b->dropout && b->m->config.attn_drop > 0;
   for (vit_idx i = 0; i < b->B; i++) {
-    memcpy(b->class_x + i * D, b->x + i * b->T * D, bytes);
-    memcpy(b->class_in + i * D, in + i * b->T * D, bytes);
+    memcpy(b->class_x + i * D, b->x + i * T * D, bytes);
+    memcpy(b->class_in + i * D, in + i * T * D, bytes);
   }
   vit__linear_some(b, b->class_q, b->class_in, b->w.qkv_w, b->w.qkv_b, b->B,
       b->D, 3 * b->I, 0, b->I);
+  for (vit_idx head = 0; head < (vit_idx)b->B * b->H; head++) {
+    const vit_idx i = head / b->H, column = head % b->H * Dh;
+    const float *k = b->qkv + i * T * 2 * I + column, *mask = b->m->mask;
+    float *p = b->class_attn + head * T;
+    float *used = drops ? b->attn_used + head * T * T : p;
+    b->k->attention_scores_forward(
+        p, b->class_q + i * I + column, k, mask, 1, b->T, b->Dh, 2 * b->I);
+    if (drops) vit__drop_attn(b, used, p, b->T, head * T * T);
+    b->k->attention_values_forward(b[VIT__AFTER_HEADS].atty + i * I + column,
+        used, k + I, 1, b->T, b->Dh, 2 * b->I, b->I);
+    for (vit_idx t = 0; b->s->keep_attn && t < T; t++)
+      b->k->attention_scores_forward(b->attn + (head * T + t) * T,
+          b->all_q + (i * T + t) * I + column, k, mask ? mask + t * T : NULL, 1,
+          b->T, b->Dh, 2 * b->I);
+  }
 }
 
-/* After its heads backward: only class tokens have a residual path and a query
-   that something came back through. */
+/* The same backward. Only class tokens have a residual path and a query that
+   something came back through: dclass_x is what the query hands on. */
 static void vit__class_backward(const vit__view *b) {
-  const vit_idx D = b->D, TD = b->T * D;
+  const vit_idx T = b->T, D = b->D, Dh = b->Dh, I = b->I;
   const size_t bytes = (size_t)D * sizeof(float);
+  const int drops = b->dropout && b->m->config.attn_drop > 0;
+  for (vit_idx head = 0; head < (vit_idx)b->B * b->H; head++) {
+    const vit_idx i = head / b->H, column = head % b->H * Dh;
+    const vit_idx key = i * T * 2 * I + column, query = i * I + column;
+    const float *p = b->class_attn + head * T, *k = b->qkv + key;
+    float *dk = b->dqkv + key, *dp = b->dattn + head * T;
+    b->k->attention_values_backward(dp, dk + I,
+        b[VIT__AFTER_HEADS].datty + query,
+        drops ? b->attn_used + head * T * T : p, k + I, 1, b->T, b->Dh,
+        2 * b->I, b->I);
+    if (drops) vit__drop_attn(b, dp, dp, b->T, head * T * T);
+    b->k->attention_scores_backward(b->dclass_q + query, dk, dp, p,
+        b->class_q + query, k, 1, b->T, b->Dh, 2 * b->I);
+  }
   memcpy(b->dclass_x, b->dresidual, (size_t)b->B * bytes);
   memset(b->dresidual, 0, (size_t)b->rows * bytes);
   for (vit_idx i = 0; i < b->B; i++)
-    memcpy(b->dresidual + i * TD, b->dclass_x + i * D, bytes);
+    memcpy(b->dresidual + i * T * D, b->dclass_x + i * D, bytes);
   b->k->linear_backward_input(
       b->dclass_x, b->dclass_q, b->w.qkv_w, b->B, b->D, b->I);
 }
@@ -4152,7 +4164,7 @@ static void vit__forward(vit__view v) {
     vit__block_at(&v, l, b);
     vit__each(v.threads, v.threads, rows, &b[VIT__BEFORE_HEADS]);
     if (b->class_only) vit__class_forward(b);
-    vit__each(v.threads, v.threads, vit__heads_forward, b);
+    else vit__each(v.threads, v.threads, vit__heads_forward, b);
     vit__each(v.threads, v.threads, rows, &b[VIT__AFTER_HEADS]);
   }
   b[1].x = b[1].out;
@@ -4519,8 +4531,8 @@ static void vit__backward(vit__view v) {
     if (l == c->depth - 1) vit__classify_backward(b[VIT__AFTER_HEADS]);
     memset(b->norm_sums, 0, (size_t)(4 * v.parts * v.D) * sizeof(float));
     vit__each(v.threads, v.parts, rows, &b[VIT__AFTER_HEADS]);
-    vit__each(v.threads, v.B * v.H, vit__heads_backward, b);
     if (b->class_only) vit__class_backward(b);
+    else vit__each(v.threads, v.B * v.H, vit__heads_backward, b);
     vit__each(v.threads, v.parts, rows, &b[VIT__BEFORE_HEADS]);
     vit__each(v.threads, 4 * v.threads, vit__block_weights, b);
     vit__norm_gradients(b, 1, b->g.norm1_w, b->g.norm1_b);

@@ -43,7 +43,7 @@ static void print_fields(const vit_state *s) {
   row("fch_gelu", s->fch_gelu, T, M, "after GELU");
   row("+ MLP", added[1], T, D, "second layer: what the MLP adds");
   row("out", s->out, T, D, "residual2 + MLP: into the next block");
-  row("logits", s->logits, 1, 10, "head on the class token's row of out");
+  row("logits", s->logits, 1, 10, "after block 2: head on the class token");
 }
 
 /* The block once more, as plain calls of kernels: this is all that it does. */
@@ -86,8 +86,8 @@ static void one_block(const float *image) {
   vit_config c = vit_config_tutorial();
   vit_model m;
   vit_state s;
-  nb_cell("A model of one block, one digit: every intermediate, in order");
-  NB_RUN(c.depth = 1);
+  nb_cell("The first of two blocks, one digit: every intermediate, in order");
+  NB_RUN(c.depth = 2);
   nb_try(vit_model_create(&m, &c, 1));
   nb_try(vit_state_create(&s, &m, 1, VIT_FOR_TRAINING, 0));
   NB_RUN(nb_try(vit_forward(&m, &s, image, 1)));

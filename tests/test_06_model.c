@@ -982,6 +982,62 @@ static void test_attention(void) {
   heap_reset(0);
 }
 
+/* Of the last block only the class token is read, so only its row of attention
+   is there in every state, and all rows where they are asked for. Asking changes
+   no bit of what is trained. */
+static void test_class_attention(void) {
+  const vit_kernels *tables[2] = {&vit_naive, vit_best_kernels()};
+  static const int flags[4] = {VIT_FOR_TRAINING,
+                               VIT_FOR_TRAINING | VIT_KEEP_ATTENTION,
+                               VIT_FOR_INFERENCE, VIT_KEEP_ATTENTION};
+  static float images[3 * 270];
+  const int labels[3] = {1, 0, 2}, T = 10;
+  heap_reset(0);
+  test_random(images, 3 * 270, 2, 12);
+  for (int kind = 0; kind < 8; kind++) {
+    vit_config c = changed(small_config(), "image_height=9 image_width=15 "
+                                           "attn_drop=0.2 hidden_drop=0.1");
+    vit_model m;
+    vit_state s[4];
+    double loss;
+    c.norm = kind & 1 ? VIT_NORM_POST : VIT_NORM_PRE;
+    c.local_mask = kind & 2 ? 3 : 0;
+    if (!CHECK(!vit_model_create(&m, &c, 3), "%s", vit_error())) return;
+    m.kernels = tables[kind / 4];
+    for (int i = 0; i < 4; i++) {
+      CHECK(!vit_state_create(&s[i], &m, 3, flags[i], 1), "%s", vit_error());
+      CHECK(!vit_class_attention(&m, &s[i], 0, 0), "attention of no forward");
+      CHECK(!vit_forward(&m, &s[i], images, 3), "%s", vit_error());
+      for (int h = 0; h < c.heads; h++) {
+        const float *row = vit_class_attention(&m, &s[i], 2, h);
+        const float *all = vit_attention(&m, &s[i], c.depth - 1, 2, h);
+        double sum = 0;
+        if (!CHECK(row != NULL, "%s", vit_error())) continue;
+        for (int t = 0; t < T; t++) sum += (double)row[t];
+        CHECK(fabs(sum - 1) < 1e-5, "the class token's row sums up to %g", sum);
+        CHECK((all != NULL) == (flags[i] & VIT_KEEP_ATTENTION) / 2,
+              "state %d: attention of the last block", i);
+        if (all) CHECK_SAME_BITS("row 0", all, row, T);
+        if (i % 2) /* the states 0, 1 have dropout, 2 and 3 have none */
+          CHECK_SAME_BITS("in both states", row,
+                          vit_class_attention(&m, &s[i - 1], 2, h), T);
+        if (all) CHECK(all[T] > 0 && memcmp(all, all + T, (size_t)T * sizeof *all),
+                       "row 1 is row 0");
+      }
+      if (i == 0 && !vit_attention(&m, &s[i], c.depth - 1, 0, 0))
+        CHECK(strstr(vit_error(), "vit_class_attention"), "%s", vit_error());
+      CHECK(!vit_class_attention(&m, &s[i], 3, 0), "attention of a fourth image");
+      if (i > 1) continue;
+      CHECK(!vit_loss(&m, &s[i], labels, 0, &loss) && !vit_backward(&m, &s[i], 1),
+            "%s", vit_error());
+    }
+    CHECK_SAME_BITS("gradients", s[0].grads.block, s[1].grads.block, s[0].grads.count);
+    for (int i = 0; i < 4; i++) vit_state_free(&s[i]);
+    vit_model_free(&m);
+  }
+  heap_reset(0);
+}
+
 /* Its gradients would go to tensors that are not there, or to the wrong ones. */
 static void test_state_of_another_model(void) {
   static const char *const other[] = {"qkv_bias=0", "positions=0", "depth=2", "head_dim=6"};
@@ -1197,6 +1253,7 @@ int main(void) {
   RUN(test_dropout_scale);
   RUN(test_predict);
   RUN(test_attention);
+  RUN(test_class_attention);
   RUN(test_state_of_another_model);
   RUN(test_packed);
   RUN(test_many_tokens);
