@@ -3124,7 +3124,8 @@ static vit__view vit__rows(const vit__view *b, int parts, int i) {
   vit__part(b->B * b->T, parts, i, VIT__ROW_MULTIPLE, &first, &r.rows);
   r.row += first;
   r.x += (vit_idx)first * b->D;
-  if (b->class_only) r.qkv -= first * I, r.dqkv -= first * I; /* K, V alone */
+  if (b->class_only) r.qkv -= first * I; /* K, V alone */
+  if (b->class_only && r.dqkv) r.dqkv -= first * I;
 #define VIT__MOVE(field, where, unit, exists, floats)                          \
   if (VIT__##unit == VIT__TOKEN && r.field)                                    \
     r.field += (vit_idx)first * (vit_idx)(floats);

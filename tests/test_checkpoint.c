@@ -774,7 +774,7 @@ static void test_model_notes(void) {
 
 /* NaN and infinity are neither saved nor loaded, and nothing is lost by trying. */
 static void test_not_finite(void) {
-  static const char *const sentence = "tensor head.bias: number 2 of 4 is %s; a model is saved and loaded with "
+  static const char *const sentence = "tensor head.bias: number 2 of 4 is %s; a model is saved, loaded and quantized with "
                                       "finite numbers alone";
   const char *path = path_of("model.safetensors");
   vit_model m, again, broken;
