@@ -60,7 +60,7 @@
        >>08 training      optimisers and schedules
        >>09 mnist         data, augmentation, the loop, "-- checkpoints"
        >>10 inside        pictures: plots through gnuplot
-       >>11 speed         the matrix product, from registers to caches
+       >>11 speed         the matrix product, from registers to caches; int8
        >>12 photos        resizing, CIFAR-10, pictures and folders of them
        >>13 pretrained    reading and writing safetensors files
 

@@ -412,6 +412,31 @@ static void test_int8_refusals(void) {
   vit_model_free(&m);
 }
 
+/* vit_evaluate sees what vit_predict sees. */
+static void test_int8_evaluate(void) {
+  static uint8_t pixels[IMAGES * 12 * 16], truth[IMAGES];
+  vit_config c = small_model();
+  vit_model m;
+  vit_dataset d;
+  float logits[IMAGES * CLASSES], same[IMAGES * CLASSES], keep[IMAGES * 12 * 16];
+  double loss, accuracy;
+  memset(&d, 0, sizeof d);
+  d.count = IMAGES, d.channels = 1, d.height = 12, d.width = 16, d.classes = CLASSES;
+  d.pixels = pixels, d.labels = truth;
+  for (int i = 0; i < 3; i++) d.std[i] = 1;
+  memcpy(keep, images, sizeof keep);
+  for (int i = 0; i < IMAGES * 12 * 16; i++) {
+    pixels[i] = (uint8_t)(127 + 100 * images[i]);
+    images[i] = (float)pixels[i] / 255;
+  }
+  for (int i = 0; i < IMAGES; i++) truth[i] = (uint8_t)labels[i];
+  CHECK(!vit_model_create(&m, &c, 1) && !vit_model_quantize(&m) && !logits_of(&m, same), "%s", vit_error());
+  CHECK(!vit_evaluate(&m, &d, &loss, &accuracy, NULL, NULL, logits) && loss > 0, "%s", vit_error());
+  CHECK_CLOSE("evaluated", logits, same, IMAGES * CLASSES, 0, 0.05);
+  memcpy(images, keep, sizeof keep);
+  vit_model_free(&m);
+}
+
 /* Not finite, too long, no memory: m is as it was. */
 static void test_int8_failures(void) {
   static const char *const names[] = {"blocks.1.mlp.fc2.weight", "cls_token", "head.bias"};
@@ -582,6 +607,7 @@ int main(void) {
   RUN(test_int8_models);
   RUN(test_int8_memory);
   RUN(test_int8_refusals);
+  RUN(test_int8_evaluate);
   RUN(test_int8_failures);
   RUN(test_int8_files);
   RUN(test_int8_file_size);
