@@ -54,7 +54,7 @@
        >>02 tokens        class token and positions
        >>03 attention     softmax, scores, weighted values: one head
        >>04 heads         many heads from one fused projection, side by side
-       >>05 encoder       layer norm, GELU, dropout, residuals; "-- the block"
+       >>05 encoder       layer norm, GELU, "-- the block", "-- the last block"
        >>06 model         config, tensor table, memory plan, "-- forward"
        >>07 gradients     the loss, backward through the model, gradient check
        >>08 training      optimisers and schedules
@@ -544,8 +544,8 @@ VIT_DEF int vit_model_threads(const vit_model *m);
    are llm.c's and timm's.
 
    Where the class token is pooled, the last block makes only what that token
-   needs: K and V of all tokens (its qkv is [B*T,2,H,Dh]), and from its heads on
-   one row for each image. There atty, residual2 and all below are [B,..]. */
+   needs: K and V of all tokens (its qkv is [B*T,2,H,Dh]), and after that a row
+   an image: what it and the final norm write from the heads on is [B,..]. */
 #define VIT__LAST (c->pool == VIT_POOL_CLS)
 #define VIT_ACTIVATIONS(X)                                                     \
   X(patches, MODEL, PATCH, 1, P)     /* pixels of each patch */                \
@@ -3079,10 +3079,12 @@ static void vit__norm_replace(
 
    b[VIT__BEFORE_HEADS] has all rows, b[VIT__AFTER_HEADS] those that go on: the
    same, or, where only the class token is read, one row an image, as if T were
-   1. In training they stand at the start of the block's place, elsewhere at the
-   start of the view's own, where no other thread is. */
+   1. Then a row of image i is row i of its array, not row i T. In training the
+   arrays of a block are its own, and image 0 is the batch's first; so a view
+   that starts at row i T must go back to row i, by i (T - 1) rows. Elsewhere a
+   view counts from its own first row, where no other thread is. */
 static void vit__block_at(const vit__view *v, int l, vit__view b[2]) {
-  vit_idx skipped;
+  vit_idx back; /* by so many rows */
   VIT__NAMES(v);
   *b = *v;
   b->l = l;
@@ -3107,11 +3109,11 @@ static void vit__block_at(const vit__view *v, int l, vit__view b[2]) {
   if (!b->class_only) return;
   b[1].T = 1, b[1].row = v->row / v->T, b[1].rows = v->B;
   b[1].x = v->class_x;
-  skipped = s->trains ? v->row - b[1].row : 0;
-  b->qkv -= skipped ? v->row * I : 0;
+  back = s->trains ? v->row - b[1].row : 0;
+  if (s->trains) b->qkv -= v->row * I; /* rows of 2 I, not of 3 I */
 #define VIT__MOVE(field, where, unit, exists, floats)                          \
   if (VIT__##unit == VIT__TOKEN && VIT__##where != VIT__MODEL && b[1].field)   \
-    b[1].field -= skipped * (vit_idx)(floats);
+    b[1].field -= back * (vit_idx)(floats);
   VIT_ACTIVATIONS(VIT__MOVE)
 #undef VIT__MOVE
 }
@@ -3124,8 +3126,8 @@ static vit__view vit__rows(const vit__view *b, int parts, int i) {
   vit__part(b->B * b->T, parts, i, VIT__ROW_MULTIPLE, &first, &r.rows);
   r.row += first;
   r.x += (vit_idx)first * b->D;
-  if (b->class_only) r.qkv -= first * I; /* K, V alone */
-  if (b->class_only && r.dqkv) r.dqkv -= first * I;
+  if (b->class_only) /* their rows have 2 I floats, not 3 I as below */
+    r.qkv -= first * I, r.dqkv -= r.dqkv ? first * I : 0;
 #define VIT__MOVE(field, where, unit, exists, floats)                          \
   if (VIT__##unit == VIT__TOKEN && r.field)                                    \
     r.field += (vit_idx)first * (vit_idx)(floats);
@@ -3294,61 +3296,66 @@ static void vit__norm_gradients(
 
 /* Nobody reads what it makes of the patches. So it needs K and V of all tokens,
    qkv [B*T,2,H,Dh], but only the class token's query, class_q [B,I], and from
-   the heads on only its row. (All other rows of the attention are made to be
-   looked at, with VIT_KEEP_ATTENTION.) */
+   the heads on only its row. That is so little work that one thread does it.
+   `b` is the pair of vit__block_at. With VIT_KEEP_ATTENTION the rows of all
+   tokens are made as well, to be looked at; one by one, since Q and K have
+   different strides there. */
 static void vit__class_forward(const vit__view *b) {
-  const vit_idx T = b->T, D = b->D, Dh = b->Dh, I = b->I;
+  const int T = b->T, D = b->D, Dh = b->Dh, I = b->I;
   const size_t bytes = (size_t)D * sizeof(float);
   const float *in = b->m->config.norm == VIT_NORM_POST ? b->x : b->norm1;
+  const float *mask = b->m->mask;
   const int drops = b->dropout && b->m->config.attn_drop > 0;
-  for (vit_idx i = 0; i < b->B; i++) {
-    memcpy(b->class_x + i * D, b->x + i * T * D, bytes);
-    memcpy(b->class_in + i * D, in + i * T * D, bytes);
+  for (vit_idx image = 0; image < b->B; image++) {
+    memcpy(b->class_x + image * D, b->x + image * T * D, bytes);
+    memcpy(b->class_in + image * D, in + image * T * D, bytes);
   }
-  vit__linear_some(b, b->class_q, b->class_in, b->w.qkv_w, b->w.qkv_b, b->B,
-      b->D, 3 * b->I, 0, b->I);
+  vit__linear_some(
+      b, b->class_q, b->class_in, b->w.qkv_w, b->w.qkv_b, b->B, D, 3 * I, 0, I);
   for (vit_idx head = 0; head < (vit_idx)b->B * b->H; head++) {
-    const vit_idx i = head / b->H, column = head % b->H * Dh;
-    const float *k = b->qkv + i * T * 2 * I + column, *mask = b->m->mask;
-    float *p = b->class_attn + head * T;
-    float *used = drops ? b->attn_used + head * T * T : p;
+    const vit_idx image = head / b->H, column = head % b->H * Dh;
+    const vit_idx at = head * T * T; /* as in the other blocks */
+    const float *k = b->qkv + image * T * 2 * I + column;
+    float *p = b->class_attn + head * T, *used = drops ? b->attn_used + at : p;
     b->k->attention_scores_forward(
-        p, b->class_q + i * I + column, k, mask, 1, b->T, b->Dh, 2 * b->I);
-    if (drops) vit__drop_attn(b, used, p, b->T, head * T * T);
-    b->k->attention_values_forward(b[VIT__AFTER_HEADS].atty + i * I + column,
-        used, k + I, 1, b->T, b->Dh, 2 * b->I, b->I);
+        p, b->class_q + image * I + column, k, mask, 1, T, Dh, 2 * I);
+    if (drops) vit__drop_attn(b, used, p, T, at);
+    b->k->attention_values_forward(
+        b[VIT__AFTER_HEADS].atty + image * I + column, used, k + I, 1, T, Dh,
+        2 * I, I);
     for (vit_idx t = 0; b->s->keep_attn && t < T; t++)
-      b->k->attention_scores_forward(b->attn + (head * T + t) * T,
-          b->all_q + (i * T + t) * I + column, k, mask ? mask + t * T : NULL, 1,
-          b->T, b->Dh, 2 * b->I);
+      b->k->attention_scores_forward(b->attn + at + t * T,
+          b->all_q + (image * T + t) * I + column, k,
+          mask ? mask + t * T : NULL, 1, T, Dh, 2 * I);
   }
 }
 
-/* The same backward. Only class tokens have a residual path and a query that
-   something came back through: dclass_x is what the query hands on. */
+/* The same backward: datty -> dclass_q and dqkv. Then dresidual, so far one row
+   an image, gets its other rows: only class tokens have a residual path here,
+   the others 0. dclass_x is a copy of it for a moment; what stays there is the
+   gradient that the class tokens get through their queries. */
 static void vit__class_backward(const vit__view *b) {
-  const vit_idx T = b->T, D = b->D, Dh = b->Dh, I = b->I;
+  const int T = b->T, D = b->D, Dh = b->Dh, I = b->I;
   const size_t bytes = (size_t)D * sizeof(float);
   const int drops = b->dropout && b->m->config.attn_drop > 0;
   for (vit_idx head = 0; head < (vit_idx)b->B * b->H; head++) {
-    const vit_idx i = head / b->H, column = head % b->H * Dh;
-    const vit_idx key = i * T * 2 * I + column, query = i * I + column;
+    const vit_idx image = head / b->H, column = head % b->H * Dh;
+    const vit_idx key = image * T * 2 * I + column, at = head * T * T;
+    const vit_idx query = image * I + column;
     const float *p = b->class_attn + head * T, *k = b->qkv + key;
-    float *dk = b->dqkv + key, *dp = b->dattn + head * T;
+    float *dk = b->dqkv + key, *dp = b->dattn + at;
     b->k->attention_values_backward(dp, dk + I,
-        b[VIT__AFTER_HEADS].datty + query,
-        drops ? b->attn_used + head * T * T : p, k + I, 1, b->T, b->Dh,
-        2 * b->I, b->I);
-    if (drops) vit__drop_attn(b, dp, dp, b->T, head * T * T);
-    b->k->attention_scores_backward(b->dclass_q + query, dk, dp, p,
-        b->class_q + query, k, 1, b->T, b->Dh, 2 * b->I);
+        b[VIT__AFTER_HEADS].datty + query, drops ? b->attn_used + at : p, k + I,
+        1, T, Dh, 2 * I, I);
+    if (drops) vit__drop_attn(b, dp, dp, T, at);
+    b->k->attention_scores_backward(
+        b->dclass_q + query, dk, dp, p, b->class_q + query, k, 1, T, Dh, 2 * I);
   }
   memcpy(b->dclass_x, b->dresidual, (size_t)b->B * bytes);
   memset(b->dresidual, 0, (size_t)b->rows * bytes);
-  for (vit_idx i = 0; i < b->B; i++)
-    memcpy(b->dresidual + i * T * D, b->dclass_x + i * D, bytes);
-  b->k->linear_backward_input(
-      b->dclass_x, b->dclass_q, b->w.qkv_w, b->B, b->D, b->I);
+  for (vit_idx image = 0; image < b->B; image++)
+    memcpy(b->dresidual + image * T * D, b->dclass_x + image * D, bytes);
+  b->k->linear_backward_input(b->dclass_x, b->dclass_q, b->w.qkv_w, b->B, D, I);
 }
 
 /* ------------------------------------------------------------------------ */
@@ -6254,8 +6261,9 @@ static vit_result vit__write_model(const char *path, const vit_model *m,
     vit__text *notes, const vit_safetensor *extra, int extras);
 static vit_result vit__check_weights(vit_result r, const vit_safetensor *t);
 
-/* The history is saved without the clock: the same run makes the same file. */
-static vit_result vit__save(vit_trainer *t) {
+/* history.csv and last.safetensors of a checkpoint. They are saved without
+   the clock: the same run makes the same file. */
+static vit_result vit__write_checkpoint(vit_trainer *t) {
   const float scale = vit__plateau_scale(&t->schedule, t->plateau.lowered);
   vit__compared list[VIT__COMPARED];
   const int settings = vit__recipe(t, list);
@@ -6588,7 +6596,7 @@ static vit_result vit__train_step(vit_trainer *t) {
   if (c->callback) t->stop |= vit__report(t, NULL, (double)rate);
   if (!t->stop || !last) return VIT_OK;
   t->stop = 0;
-  if (c->dir) r = vit__save(t);
+  if (c->dir) r = vit__write_checkpoint(t);
   return r ? r
            : vit__fail(VIT_STOPPED, "stopped at epoch %d, step %d",
                  t->epoch + 1, t->batch);
@@ -6621,7 +6629,7 @@ static vit_result vit__finish_epoch(vit_trainer *t) {
         &t->plateau, &t->schedule, t->val ? e->val_loss : e->train_loss);
   t->epoch++, t->batch = 0, t->loss_sum = 0;
   memset(&t->judged, 0, sizeof t->judged);
-  if (!r && t->config.dir) r = vit__save(t);
+  if (!r && t->config.dir) r = vit__write_checkpoint(t);
   if (!r && t->config.callback && vit__report(t, e, e->rate))
     r = vit__fail(VIT_STOPPED, "stopped after epoch %d", t->epoch);
   return r;
