@@ -1723,8 +1723,7 @@ VIT__FOLD(sum, add) VIT__FOLD(top, max)
 #define VIT__HAS_SIMD  1
 #define VIT__SIMD      static
 typedef __m512 vit_vec; typedef __m512i vit_ivec;
-enum { VIT_LANES = 16, VIT_TILE_ROWS = 14, VIT_INT8_ROWS = 6 };
-enum { VIT__PANEL = 32 };
+enum { VIT_LANES = 16, VIT_TILE_ROWS = 14, VIT_INT8_ROWS = 6, VIT__PANEL = 32 };
 #define VIT__LANE_NUMBERS 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
 VIT__OP vit_vec vit_set(float a) { return _mm512_set1_ps(a); }
 VIT__OP vit_vec vit_load(const float *p) { return _mm512_loadu_ps(p); }
@@ -7104,7 +7103,7 @@ enum {
   VIT__A_TILES = 96 / VIT_TILE_ROWS,
   VIT__HEIGHT = VIT__A_TILES * VIT_TILE_ROWS,
   VIT__SKINNY = 32, /* so few columns that packing A costs more */
-  VIT__A_TILE = VIT_TILE_ROWS * VIT__DEPTH + VIT_LANES
+  VIT__A_TILE = (int)VIT_TILE_ROWS * VIT__DEPTH + VIT_LANES
 };
 
 /* Where a thread packs A; with vit__packed_b 360 KB. With glibc they are taken
