@@ -30,7 +30,7 @@ GNU_MAKE := $(MAKE)
 help: ## this list
 	@echo 'vit.h: a Vision Transformer in one C header'
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { sub("%", "NN", $$1); printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo 'Settings'
 	@echo '  CC=clang        the compiler             CFLAGS="-O3"    its flags, -O2 if not set'
@@ -67,6 +67,15 @@ figures: data examples ## run all examples but 12; pictures and text go below ou
 data: $(BUILD)/digits ## get MNIST, or draw digits where there is no network
 	@sh data/get.sh data $(BUILD)/digits
 
+book: book-pages ## make the book of tutorials/ as one page: out/book/index.html
+	@sh tutorials/loom/html.sh
+
+book-write: book-pages ## weave the pages and figures of tutorials/ anew
+	@sh tutorials/loom/loom.sh write
+
+check-%: ## try a kernel of your own on chapter NN, with OWN=my.c
+	@sh tutorials/loom/check.sh $* '$(OWN)'
+
 deps: ## install what is missing: compiler, stb_image, gnuplot, OpenMP, curl
 	@sh .ci/deps.sh install $(if $(TEST),test)
 
@@ -77,10 +86,13 @@ test: ## every test, in every way that vit.h can be compiled
 asan: ## the tests with AddressSanitizer and UBSan alone
 	@MAKE='$(GNU_MAKE)' sh tests/run.sh asan
 
+# NATIVE=1: vit.h with all that this CPU has, such as AVX-512, in a folder of its own.
+BENCH = $(BUILD)$(if $(NATIVE),/native)/bench
+NATIVE_FLAGS = $(if $(NATIVE),BUILD='$(BUILD)/native' CFLAGS='$(CFLAGS) -march=native')
 # OpenBLAS' idle threads fall asleep after 2^20 cycles: they would disturb others.
 bench: ## time every kernel and model against the machine and its peers
-	@+$(SUBMAKE) $(BUILD)/bench
-	@OPENBLAS_THREAD_TIMEOUT=20 $(BUILD)/bench $(ARGS)
+	@+$(SUBMAKE) $(NATIVE_FLAGS) $(BENCH)
+	@OPENBLAS_THREAD_TIMEOUT=20 $(BENCH) $(if $(NATIVE),--out out/bench-native) $(ARGS)
 
 clean: ## remove build/ and out/; data/ stays
 	@rm -rf $(BUILD) out
@@ -102,6 +114,8 @@ $(EXAMPLES) $(TESTS) $(BUILD)/digits:
 	@rm -f $@
 	@$(COMPILE) $< -o $@ $(LINK)
 
+book-pages: $(BUILD)/digits
+
 # Changes when the command line does, so that `make CC=clang` builds anew.
 $(BUILD)/.flags: FORCE
 	@mkdir -p $(BUILD)
@@ -114,5 +128,5 @@ $(BUILD)/.blas: FORCE
 	@[ -f $@ ] && [ "$$(cat $@)" = '$(BLAS_FLAGS)' ] || echo '$(BLAS_FLAGS)' >$@
 
 FORCE:
-.PHONY: help mnist mnist-best train-mnist examples figures data deps test asan bench clean tests programs FORCE
+.PHONY: help mnist mnist-best train-mnist examples figures data book book-write book-pages deps test asan bench clean tests programs FORCE
 .DELETE_ON_ERROR:

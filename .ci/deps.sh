@@ -143,6 +143,7 @@ has_compiler() { links 'int main(void) { return 0; }' "$CC"; }
 has_openmp() { [ -n "$(find_openmp)" ]; }
 has_stb() { [ -n "$(find_stb 2>/dev/null)" ]; }
 has_gnuplot() { have gnuplot; }
+has_pandoc() { have pandoc; }
 has_curl() { have curl || have wget; }
 has_gzip() { have gzip; }
 has_cxx() { have c++ || have g++ || have clang++; }
@@ -182,6 +183,8 @@ install_parts() {
     "curl ca-certificates" "curl" curl curl
   part gzip has_gzip "MNIST cannot be unpacked; digits are drawn instead" \
     gzip gzip gzip gzip
+  [ "$quiet" = 1 ] || part pandoc has_pandoc "make book makes no HTML; the pages are readable as they are" \
+    pandoc pandoc pandoc-cli pandoc
   [ "$for_tests" = 1 ] || return 0
 
   part "C++ compiler" has_cxx "the tests of C++ are skipped" g++ gcc-c++ gcc ""

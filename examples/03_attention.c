@@ -232,6 +232,231 @@ static void draw(const float *image, const float *p) {
   nb_figure(vit_plot_end(&plot), "attention");
 }
 
+/* ---- [8] ---------------------------------------------------------------- */
+
+static void pair(const char *a, const float *x, const char *b, const float *y) {
+  for (int i = 0; i < 4; i += 2)
+    printf("  %-3s %7.3f %7.3f      %-3s %7.3f %7.3f\n", i ? "" : a, (double)x[i], (double)x[i + 1], i ? "" : b,
+           (double)y[i], (double)y[i + 1]);
+}
+
+static void two_tokens_backward(void) {
+  const float q[4] = {1, 0, 1, 1}, k[4] = {0, 1, 1, 0}, v[4] = {2, 0, 2, 4}, d_o[4] = {0, 1, 0, 1};
+  float p[4], dp[4], dv[4], ds[4], dq[4], dk[4];
+  nb_cell("The two tokens backward: the loss is the sum of O's second column");
+  vit_naive.attention_scores_forward(p, q, k, NULL, 2, 2, 2, 2);
+  NB_RUN(vit_naive.attention_values_backward(dp, dv, d_o, p, v, 2, 2, 2, 2, 2));
+  pair("dP", dp, "dV", dv);
+  NB_RUN(vit_naive.softmax_backward(ds, dp, p, 2, 2));
+  pair("P", p, "dS", ds);
+  NB_RUN(vit_naive.attention_scores_backward(dq, dk, dp, p, q, k, 2, 2, 2, 2));
+  pair("dQ", dq, "dK", dk);
+}
+
+/* ---- [9] ---------------------------------------------------------------- */
+
+/* A loss: the outputs of the head, each times a fixed random number. */
+static double head_loss(const float *q, const float *k, const float *v, const float *weights) {
+  float p[T * T], o[T * Dh];
+  double loss = 0;
+  vit_naive.attention_scores_forward(p, q, k, NULL, T, T, Dh, Dh);
+  vit_naive.attention_values_forward(o, p, v, T, T, Dh, Dh, Dh);
+  for (int i = 0; i < T * Dh; i++) loss += (double)o[i] * (double)weights[i];
+  return loss;
+}
+
+static void numeric_check(float *q, float *k, float *v) {
+  float p[T * T], dp[T * T], d[3][T * Dh], weights[T * Dh], *x[3] = {q, k, v};
+  nb_cell("Is that the gradient? Nudge each number of Q, K and V, look at the loss");
+  nb_normal(weights, T * Dh, 3);
+  vit_naive.attention_scores_forward(p, q, k, NULL, T, T, Dh, Dh);
+  NB_RUN(vit_naive.attention_values_backward(dp, d[2], weights, p, v, 5, 5, 3, 3, 3));
+  NB_RUN(vit_naive.attention_scores_backward(d[0], d[1], dp, p, q, k, 5, 5, 3, 3));
+  printf("  %s     numbers    largest gradient    largest difference%s\n", nb_dim(), nb_plain());
+  for (int a = 0; a < 3; a++) {
+    const float h = 1.0f / 32;
+    double worst = 0, top = 0;
+    for (int i = 0; i < T * Dh; i++) {
+      const float was = x[a][i];
+      double up, down;
+      x[a][i] = was + h;
+      up = head_loss(q, k, v, weights);
+      x[a][i] = was - h;
+      down = head_loss(q, k, v, weights);
+      x[a][i] = was;
+      worst = fmax(worst, fabs((up - down) / (2 * (double)h) - (double)d[a][i]));
+      top = fmax(top, fabs((double)d[a][i]));
+    }
+    printf("  d%c  %8d  %18.4f  %20.0e\n", "QKV"[a], T * Dh, top, worst);
+  }
+}
+
+/* ---- [10] --------------------------------------------------------------- */
+
+static void times(float *x, float factor, int rows, int width, int stride) {
+  for (int i = 0; i < rows; i++)
+    for (int d = 0; d < width; d++) x[i * stride + d] *= factor;
+}
+
+/* The gradient without the scale; the forward has it. */
+static void backward_unscaled(float *dq, float *dk, float *dp, const float *p, const float *q,
+                              const float *k, int rows, int tokens, int width, int stride) {
+  vit_naive.attention_scores_backward(dq, dk, dp, p, q, k, rows, tokens, width, stride);
+  times(dq, sqrtf((float)width), rows, width, stride);
+  times(dk, sqrtf((float)width), tokens, width, stride);
+}
+
+static void forward_unscaled(float *p, const float *q, const float *k, const float *mask, int rows,
+                             int tokens, int width, int stride) {
+  (void)mask; /* the tutorial model has none */
+  for (int i = 0; i < rows; i++)
+    for (int j = 0; j < tokens; j++) {
+      float dot = 0;
+      for (int d = 0; d < width; d++) dot += q[i * stride + d] * k[j * stride + d];
+      p[i * tokens + j] = dot;
+    }
+  vit_naive.softmax_forward(p, p, rows, tokens);
+}
+
+static void backward_sign(float *dq, float *dk, float *dp, const float *p, const float *q,
+                          const float *k, int rows, int tokens, int width, int stride) {
+  vit_naive.attention_scores_backward(dq, dk, dp, p, q, k, rows, tokens, width, stride);
+  times(dk, -1, tokens, width, stride);
+}
+
+/* Right answers of the tutorial model in %, after a short training with these kernels. */
+static double trained(const vit_config *c, const vit_kernels *k, const vit_dataset *train, const vit_dataset *test) {
+  vit_fit_config f = vit_fit_defaults();
+  vit_history h;
+  vit_model m;
+  double right;
+  nb_try(vit_model_create(&m, c, 1));
+  m.kernels = k;
+  f.epochs = 6;
+  nb_try(vit_fit(&m, &f, train, test, &h));
+  right = 100 * h.epoch[h.epochs - 1].val_accuracy;
+  vit_history_free(&h);
+  vit_model_free(&m);
+  return right;
+}
+
+static void break_it(const vit_config *config, const vit_dataset *test) {
+  const float s[3] = {1000, 1001, 1002};
+  const char *names_of[4] = {"as it is", "no scale in the backward", "no scale at all", "dK with a wrong sign"};
+  float p[3], sum = 0;
+  vit_kernels own[4];
+  vit_config c = *config;
+  vit_dataset train;
+  c.softmax_before_loss = 0;
+  nb_cell("Break it: exp without the maximum taken off; the scale forgotten; a sign");
+  for (int j = 0; j < 3; j++) sum += p[j] = expf(s[j]);
+  printf("  softmax of 1000 1001 1002\n    exp(s) / sum          ");
+  for (int j = 0; j < 3; j++) printf(" %6.3f", fabs((double)(p[j] / sum)));
+  vit_naive.softmax_forward(p, s, 1, 3);
+  printf("\n    vit_naive             ");
+  for (int j = 0; j < 3; j++) printf(" %6.3f", (double)p[j]);
+  nb_try(vit_dataset_mnist(&train, nb_data, VIT_TRAIN));
+  vit_dataset_limit(&train, 2000);
+  nb_try(vit_dataset_resize(&train, SIZE, SIZE));
+  printf("\n\n  %sthe tutorial model           error of the gradient   trained for 6 epochs,\n"
+         "                               below 0.01 is right     right of %d images%s\n", nb_dim(), test->count, nb_plain());
+  for (int i = 0; i < 4; i++) {
+    vit_gradient_report r;
+    own[i] = vit_naive;
+    if (i == 1) own[i].attention_scores_backward = backward_unscaled;
+    if (i == 2) own[i].attention_scores_backward = backward_unscaled, own[i].attention_scores_forward = forward_unscaled;
+    if (i == 3) own[i].attention_scores_backward = backward_sign;
+    nb_try(vit_gradient_check(&c, &own[i], 2, 1, &r));
+    printf("  %-28s %14.4f %22.1f %%\n", names_of[i], r.worst, trained(&c, &own[i], &train, test));
+  }
+  nb_say("Forgotten in both directions, the scale is not missed by the check: the gradient is that of "
+         "another model. Forgotten in one, only the check tells: it trains all the same.");
+  vit_dataset_free(&train);
+}
+
+/* ---- [11] --------------------------------------------------------------- */
+
+static void wrong_scale(void) {
+  enum { KEYS = 16, TRIALS = 500, WIDTH = 64, MANY = KEYS * TRIALS };
+  static float q[WIDTH * TRIALS], k[WIDTH * MANY];
+  float *s = nb_floats(MANY);
+  nb_cell("The wrong width under the root: D of the model instead of Dh of the head");
+  nb_normal(q, WIDTH * TRIALS, 4);
+  nb_normal(k, WIDTH * MANY, 5);
+  printf("  %s           1/sqrt(Dh)                    1/sqrt(D)\n"
+         "   H     D   variance   largest of 16    variance   largest of 16%s\n", nb_dim(), nb_plain());
+  for (int heads = 1; heads <= 16; heads *= 2) {
+    printf("  %2d  %4d", heads, heads * WIDTH);
+    for (int way = 0; way < 2; way++) {
+      double top = 0, variance;
+      for (int i = 0; i < MANY; i++) {
+        double dot = 0;
+        for (int d = 0; d < WIDTH; d++) dot += (double)(q[i / KEYS * WIDTH + d] * k[i * WIDTH + d]);
+        s[i] = (float)(dot / sqrt((double)(way ? heads * WIDTH : WIDTH)));
+      }
+      variance = pow(nb_std(s, MANY), 2);
+      vit_naive.softmax_forward(s, s, TRIALS, KEYS);
+      for (int i = 0; i < TRIALS; i++) {
+        float best = 0;
+        for (int j = 0; j < KEYS; j++) best = s[i * KEYS + j] > best ? s[i * KEYS + j] : best;
+        top += (double)best / TRIALS;
+      }
+      printf("   %8.3f   %13.3f ", variance, top);
+    }
+    printf("\n");
+  }
+  printf("  without looking at anything, each weight is 1/16 = %.3f\n", 1.0 / 16);
+  free(s);
+}
+
+/* ---- [12] --------------------------------------------------------------- */
+
+static double best_time(const vit_kernels *k, int way, float *x[8]) {
+  double best = 1e9, start = vit_seconds(), before = start;
+  for (int calls = 0; calls < 5 || before - start < 0.05; calls++) {
+    double after;
+    if (way == 0) k->attention_scores_forward(x[3], x[0], x[1], NULL, 65, 65, 16, 16);
+    if (way == 1) k->attention_values_forward(x[4], x[3], x[2], 65, 65, 16, 16, 16);
+    if (way == 2) k->attention_values_backward(x[5], x[7], x[4], x[3], x[2], 65, 65, 16, 16, 16);
+    if (way == 3) k->attention_scores_backward(x[6], x[7], x[5], x[3], x[0], x[1], 65, 65, 16, 16);
+    after = vit_seconds();
+    if (after - before < best) best = after - before;
+    before = after;
+  }
+  return best > 1e-8 ? best * 1e6 : 0.01;
+}
+
+static void by_vectors(void) {
+  static const char *const what[4] = {"scores, forward", "values, forward", "values, backward", "scores, backward"};
+  float *x[8], *y[8];
+  nb_cell("Vectors: one head of 65 tokens, 16 wide, on one thread");
+  for (int i = 0; i < 8; i++) {
+    x[i] = nb_floats(65 * 65);
+    y[i] = nb_floats(65 * 65);
+    nb_normal(x[i], 65 * 65, (uint32_t)i);
+    memcpy(y[i], x[i], 65 * 65 * sizeof(float));
+  }
+  printf("  %s                     naive (us)    SIMD (us)     ratio    difference%s\n", nb_dim(), nb_plain());
+  for (int way = 0; way < 4; way++) {
+    const int out = way == 0 ? 3 : way == 1 ? 4 : way == 2 ? 5 : 6, n = out == 3 || out == 5 ? 65 * 65 : 65 * 16;
+    float *kept = nb_floats(65 * 65);
+    double naive, simd, difference;
+    memcpy(kept, x[5], 65 * 65 * sizeof(float)); /* the backward of the scores works in place */
+    naive = best_time(&vit_naive, way, x);
+    simd = best_time(vit_best_kernels(), way, y);
+    if (way == 3) { /* timed on numbers that changed: once more, on the same ones */
+      memcpy(x[5], kept, 65 * 65 * sizeof(float));
+      memcpy(y[5], kept, 65 * 65 * sizeof(float));
+      vit_naive.attention_scores_backward(x[6], x[7], x[5], x[3], x[0], x[1], 65, 65, 16, 16);
+      vit_best_kernels()->attention_scores_backward(y[6], y[7], y[5], y[3], y[0], y[1], 65, 65, 16, 16);
+    }
+    difference = vit_max_difference(x[out], y[out], (size_t)n);
+    printf("  %-18s %12.1f %12.1f %8.1fx %13.0e\n", what[way], naive, simd, naive / simd, difference);
+    free(kept);
+  }
+  for (int i = 0; i < 8; i++) free(x[i]), free(y[i]);
+}
+
 int main(int argc, char **argv) {
   vit_config c = vit_config_tutorial();
   float image[SIZE * SIZE], q[T * Dh], k[T * Dh], v[T * Dh], p[T * T];
@@ -256,6 +481,11 @@ int main(int argc, char **argv) {
   local_mask();
   why_scale();
   draw(image, p);
+  two_tokens_backward();
+  numeric_check(q, k, v);
+  break_it(&c, &d);
+  wrong_scale();
+  by_vectors();
   vit_state_free(&s);
   vit_model_free(&m);
   vit_dataset_free(&d);

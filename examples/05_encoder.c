@@ -281,6 +281,338 @@ static void stochastic_depth(const float *image) {
   free(images);
 }
 
+/* ---- [8] ---------------------------------------------------------------- */
+
+static void four(const char *name, const float *x, const char *what) {
+  printf("  %-7s", name);
+  for (int i = 0; i < 4; i++) printf("%8.3f", (double)x[i]);
+  printf("   %s\n", what);
+}
+
+static void pencil(void) {
+  const float x[4] = {1, 7, 7, 9}, dy[4] = {0, 0, 0, 1}, w[4] = {1, 1, 1, 1}, b[4] = {0};
+  float y[4], mean, rstd, dx[4] = {0}, dw[4] = {0}, db[4] = {0}, slope[4];
+  char what[64];
+  nb_cell("Four numbers, small enough for a pencil: layer norm there and back");
+  NB_RUN(vit_naive.layernorm_forward(y, &mean, &rstd, x, w, b, 1, 4, 1e-5f));
+  snprintf(what, sizeof what, "mean %.3f, rstd %.3f", (double)mean, (double)rstd);
+  four("x", x, what);
+  four("y", y, "w = 1 and b = 0, so y is n");
+  NB_RUN(vit_naive.layernorm_backward(dx, dw, db, dy, x, w, &mean, &rstd, 1, 4));
+  four("dy", dy, "the loss is the last y");
+  four("dx", dx, "sums to 0");
+  four("dw", dw, "dy n");
+  four("db", db, "dy");
+  for (int i = 0; i < 4; i++) {
+    float moved[4], up[4], down[4];
+    memcpy(moved, x, sizeof moved);
+    moved[i] = x[i] + 1.0f / 64;
+    vit_naive.layernorm_forward(up, &mean, &rstd, moved, w, b, 1, 4, 1e-5f);
+    moved[i] = x[i] - 1.0f / 64;
+    vit_naive.layernorm_forward(down, &mean, &rstd, moved, w, b, 1, 4, 1e-5f);
+    slope[i] = (up[3] - down[3]) * 32;
+  }
+  four("nudged", slope, "each x by 1/64 up and down: the same");
+}
+
+/* ---- [9] ---------------------------------------------------------------- */
+
+enum { ROWS = 5, COLS = 9, MANY = ROWS * COLS };
+
+static void run_forward(int which, float *y, float *const *in) {
+  const vit_kernels *k = &vit_naive;
+  float mean[ROWS], rstd[ROWS];
+  if (which == 0) k->layernorm_forward(y, mean, rstd, in[0], in[1], in[2], ROWS, COLS, 1e-5f);
+  if (which == 1) k->gelu_forward(y, in[0], MANY);
+  if (which == 2) k->gelu_tanh_forward(y, in[0], MANY);
+  if (which == 3) k->dropout(y, in[0], MANY, 0.25f, 1, 0, 0);
+}
+
+/* A loss: all outputs, each times a fixed random number, which is then dy. */
+static double nudged(int which, float *const *in, const float *dy, float *at, float by) {
+  const float was = *at;
+  float y[MANY];
+  double loss = 0;
+  *at = was + by;
+  run_forward(which, y, in);
+  *at = was;
+  for (int i = 0; i < MANY; i++) loss += (double)y[i] * (double)dy[i];
+  return loss;
+}
+
+static void numeric_check(void) {
+  static const char *const names[] = {"layernorm", "gelu", "gelu_tanh", "dropout"};
+  static const char *const of[] = {"dx", "dw", "db"};
+  float x[MANY], w[COLS], b[COLS], dy[MANY], *in[3] = {x, w, b};
+  nb_cell("Is that the gradient? Each number is nudged up and down by 1/32");
+  nb_normal(x, MANY, 11);
+  nb_normal(w, COLS, 12);
+  nb_normal(b, COLS, 13);
+  nb_normal(dy, MANY, 14);
+  printf("  %s                    numbers    largest gradient    largest difference%s\n", nb_dim(), nb_plain());
+  for (int which = 0; which < 4; which++) {
+    float d[3][MANY] = {{0}}, y[MANY], mean[ROWS], rstd[ROWS];
+    vit_naive.layernorm_forward(y, mean, rstd, x, w, b, ROWS, COLS, 1e-5f);
+    if (which == 0) vit_naive.layernorm_backward(d[0], d[1], d[2], dy, x, w, mean, rstd, ROWS, COLS);
+    if (which == 1) vit_naive.gelu_backward(d[0], dy, x, MANY);
+    if (which == 2) vit_naive.gelu_tanh_backward(d[0], dy, x, MANY);
+    if (which == 3) vit_naive.dropout(d[0], dy, MANY, 0.25f, 1, 0, 0);
+    for (int a = 0; a < (which ? 1 : 3); a++) {
+      double top = 0, worst = 0;
+      const int n = a ? COLS : MANY;
+      for (int i = 0; i < n; i++) {
+        const double slope = (nudged(which, in, dy, in[a] + i, 1.0f / 32) -
+                              nudged(which, in, dy, in[a] + i, -1.0f / 32)) * 16;
+        worst = fmax(worst, fabs(slope - (double)d[a][i]));
+        top = fmax(top, fabs((double)d[a][i]));
+      }
+      printf("  %-10s %-3s %12d %19.3f %21.0e\n", a ? "" : names[which], of[a], n, top, worst);
+    }
+  }
+}
+
+/* ---- [10] --------------------------------------------------------------- */
+
+static int without_mean, without_deviation; /* which term is forgotten */
+
+static void short_norm_backward(float *dx, float *dw, float *db, const float *dy, const float *x,
+                                const float *w, const float *mean, const float *rstd, int rows, int cols) {
+  for (int r = 0; r < rows; r++, dx += cols, dy += cols, x += cols) {
+    double sum_g = 0, sum_gn = 0;
+    for (int d = 0; d < cols; d++) {
+      const double n = (double)((x[d] - mean[r]) * rstd[r]), g = (double)(dy[d] * w[d]);
+      sum_g += without_mean ? 0 : g;
+      sum_gn += without_deviation ? 0 : g * n;
+      dw[d] += dy[d] * (float)n;
+      db[d] += dy[d];
+    }
+    for (int d = 0; d < cols; d++) {
+      const double n = (double)((x[d] - mean[r]) * rstd[r]), g = (double)(dy[d] * w[d]);
+      dx[d] += rstd[r] * (float)(g - sum_g / cols - n * sum_gn / cols);
+    }
+  }
+}
+
+/* dx is written, not added: the gradient of the free path is lost. */
+static void writing_norm_backward(float *dx, float *dw, float *db, const float *dy, const float *x,
+                                  const float *w, const float *mean, const float *rstd, int rows, int cols) {
+  memset(dx, 0, (size_t)rows * (size_t)cols * sizeof(float));
+  vit_naive.layernorm_backward(dx, dw, db, dy, x, w, mean, rstd, rows, cols);
+}
+
+static void break_backward(void) {
+  static const char *const names[] = {"three terms, as it is", "without average(g)", "without n average(g n)",
+                                      "only rstd g", "dx written, not added", "slope of the tanh form"};
+  const vit_config c = vit_config_tutorial();
+  nb_cell("Break the backward: which mistakes does the gradient check find?");
+  printf("  %sgradient check of the tutorial model     error, below 0.01 is right%s\n", nb_dim(), nb_plain());
+  for (int i = 0; i < 6; i++) {
+    vit_gradient_report r;
+    vit_kernels own = vit_naive;
+    own.layernorm_backward = i == 4 ? writing_norm_backward : short_norm_backward;
+    if (i == 5) own.gelu_backward = vit_naive.gelu_tanh_backward;
+    without_mean = i == 1 || i == 3;
+    without_deviation = i == 2 || i == 3;
+    nb_try(vit_gradient_check(&c, &own, 2, 1, &r));
+    printf("    %-28s %14.4f   %s\n", names[i], r.worst, r.worst < 0.01 ? "right" : r.name);
+  }
+}
+
+/* ---- [11] --------------------------------------------------------------- */
+
+static void no_free_path(float *y, const float *x, const float *f, float scale, int n) {
+  (void)x;
+  for (int i = 0; i < n; i++) y[i] = scale * f[i];
+}
+
+/* How much of the numbers' deviation is between tokens, not alike in all. */
+static double apart(const float *x) {
+  double between = 0;
+  for (int d = 0; d < D; d++) {
+    float column[T];
+    for (int t = 0; t < T; t++) column[t] = x[t * D + d];
+    between += pow(nb_std(column, T), 2) / D;
+  }
+  return sqrt(between) / nb_std(x, T * D);
+}
+
+static void free_path(const float *image) {
+  enum { DEPTH = 12 };
+  double with[2][DEPTH + 1];
+  vit_kernels own = vit_naive;
+  nb_cell("Break it: the same 12 blocks without the free path, out = f(norm(x))");
+  own.residual_forward = no_free_path;
+  for (int way = 0; way < 2; way++) {
+    vit_config c = vit_config_tutorial();
+    vit_model m;
+    vit_state s;
+    c.depth = DEPTH;
+    c.pool = VIT_POOL_MEAN;
+    nb_try(vit_model_create(&m, &c, 1));
+    m.kernels = way ? &own : &vit_naive;
+    nb_try(vit_state_create(&s, &m, 1, VIT_FOR_TRAINING, 0));
+    nb_try(vit_forward(&m, &s, image, 1));
+    with[way][0] = apart(s.tokens);
+    for (int l = 0; l < DEPTH; l++) with[way][l + 1] = apart(s.out + (size_t)l * s.out_stride);
+    vit_state_free(&s);
+    vit_model_free(&m);
+  }
+  printf("  %show far the five tokens are apart, as a part of the stream's deviation%s\n"
+         "  blocks        0      1      2      4      8     12\n", nb_dim(), nb_plain());
+  for (int way = 0; way < 2; way++) {
+    static const int at[] = {0, 1, 2, 4, 8, 12};
+    printf("  %-9s", way ? "without" : "with");
+    for (int i = 0; i < 6; i++) printf("%7.3f", with[way][at[i]]);
+    printf("\n");
+  }
+}
+
+/* ---- [12] --------------------------------------------------------------- */
+
+static void one_pass(const float *x, int n, double *std) {
+  volatile float sum = 0, squares = 0, square, mean; /* volatile: each step is a float */
+  for (int d = 0; d < n; d++) {
+    square = x[d] * x[d];
+    sum = sum + x[d];
+    squares = squares + square;
+  }
+  mean = sum / (float)n;
+  square = mean * mean;
+  *std = sqrt((double)(squares / (float)n - square) + 1e-5);
+}
+
+static void wrong_variance(void) {
+  enum { WIDE = 768 };
+  static const float shift[] = {0, 10, 1000, 10000};
+  static const int width[] = {4, 9, 64, 768};
+  float x[4][WIDE], y[WIDE], w[WIDE], b[WIDE] = {0}, mean, rstd;
+  double std;
+  nb_cell("Wrong: the deviation from average(x^2) - mean^2, and with D - 1");
+  nb_normal(x[0], WIDE, 15);
+  for (int d = 0; d < WIDE; d++) {
+    w[d] = 1;
+    for (int i = 3; i >= 0; i--) x[i][d] = x[0][d] + shift[i];
+  }
+  printf("  %s768 numbers of deviation 1, their mean      0       10     1000    10000%s\n"
+         "  average((x - mean)^2), vit_naive     ", nb_dim(), nb_plain());
+  for (int i = 0; i < 4; i++) {
+    vit_naive.layernorm_forward(y, &mean, &rstd, x[i], w, b, 1, WIDE, 1e-5f);
+    printf("%9.3f", 1 / (double)rstd);
+  }
+  printf("\n  the same by vectors, SIMD            ");
+  for (int i = 0; i < 4; i++) {
+    vit_best_kernels()->layernorm_forward(y, &mean, &rstd, x[i], w, b, 1, WIDE, 1e-5f);
+    printf("%9.3f", 1 / (double)rstd);
+  }
+  printf("\n  average(x^2) - mean^2 in float       ");
+  for (int i = 0; i < 4; i++) {
+    one_pass(x[i], WIDE, &std);
+    if (isnan(std)) printf("      nan");
+    else printf("%9.3f", std);
+  }
+  printf("\n  %swidth D                                     4        9       64      768%s\n"
+         "  deviation after it, with D - 1       ", nb_dim(), nb_plain());
+  for (int i = 0; i < 4; i++) {
+    const int n = width[i];
+    const double sample = nb_std(x[0], n) * sqrt((double)n / (n - 1));
+    for (int d = 0; d < n; d++) y[d] = x[0][d] / (float)sample;
+    printf("%9.3f", nb_std(y, n));
+  }
+  printf("\n");
+}
+
+/* ---- [13] --------------------------------------------------------------- */
+
+enum { LONG = 65, WIDTH = 192, ALL = LONG * WIDTH };
+
+static void run_timed(const vit_kernels *k, int way, float *x[4], float *small[6]) {
+  if (way == 0) k->layernorm_forward(x[1], small[0], small[1], x[0], small[2], small[3], LONG, WIDTH, 1e-5f);
+  if (way == 1) {
+    memset(x[1], 0, ALL * sizeof(float));
+    memset(small[4], 0, WIDTH * sizeof(float));
+    memset(small[5], 0, WIDTH * sizeof(float));
+    k->layernorm_backward(x[1], small[4], small[5], x[2], x[0], small[2], small[0], small[1], LONG, WIDTH);
+  }
+  if (way == 2) k->gelu_forward(x[1], x[0], ALL);
+  if (way == 3) k->gelu_backward(x[1], x[2], x[0], ALL);
+  if (way == 4) k->gelu_tanh_forward(x[1], x[0], ALL);
+  if (way == 5) k->gelu_tanh_backward(x[1], x[2], x[0], ALL);
+  if (way == 6) k->dropout(x[1], x[0], ALL, 0.25f, 1, 0, 0);
+  if (way == 7) k->residual_forward(x[1], x[0], x[2], 1, ALL);
+}
+
+static double best_time(const vit_kernels *k, int way, float *x[4], float *small[6]) {
+  double best = 1e9, start = vit_seconds(), before = start;
+  for (int calls = 0; calls < 5 || before - start < 0.03; calls++) {
+    double after;
+    run_timed(k, way, x, small);
+    after = vit_seconds();
+    if (after - before < best) best = after - before;
+    before = after;
+  }
+  return best > 1e-8 ? best * 1e6 : 0.01;
+}
+
+static void by_vectors(void) {
+  static const char *const names[] = {"layernorm_forward", "layernorm_backward", "gelu_forward", "gelu_backward",
+                                      "gelu_tanh_forward", "gelu_tanh_backward", "dropout", "residual_forward"};
+  float *x[2][4], *small[2][6];
+  nb_cell("Vectors: 65 tokens of 192 numbers, on one thread");
+  for (int t = 0; t < 2; t++) {
+    for (int i = 0; i < 4; i++) nb_normal(x[t][i] = nb_floats(ALL), ALL, (uint32_t)i);
+    for (int i = 0; i < 6; i++) nb_normal(small[t][i] = nb_floats(WIDTH), WIDTH, (uint32_t)i);
+  }
+  printf("  %s                       naive (us)    SIMD (us)     ratio    difference%s\n", nb_dim(), nb_plain());
+  for (int way = 0; way < 8; way++) {
+    const double naive = best_time(&vit_naive, way, x[0], small[0]);
+    const double simd = best_time(vit_best_kernels(), way, x[1], small[1]);
+    printf("  %-20s %12.1f %12.1f %8.1fx %13.0e\n", names[way], naive, simd, naive / simd,
+           vit_max_difference(x[0][1], x[1][1], ALL));
+  }
+  for (int t = 0; t < 2; t++) {
+    for (int i = 0; i < 4; i++) free(x[t][i]);
+    for (int i = 0; i < 6; i++) free(small[t][i]);
+  }
+}
+
+/* ---- [14] --------------------------------------------------------------- */
+
+static void gradients_over_depth(const float *image) {
+  static const int depths[] = {12, 48};
+  const int label = 2;
+  nb_cell("How large is the gradient in the first block, against the last one?");
+  printf("  %sblocks    norm         first          last       first / last%s\n", nb_dim(), nb_plain());
+  for (int i = 0; i < 4; i++) {
+    double size[2], loss;
+    vit_config c = vit_config_tutorial();
+    vit_model m;
+    vit_state s;
+    c.depth = depths[i / 2];
+    c.norm = i % 2 ? VIT_NORM_POST : VIT_NORM_PRE;
+    c.pool = VIT_POOL_MEAN;
+    c.softmax_before_loss = 0;
+    nb_try(vit_model_create(&m, &c, 1));
+    nb_try(vit_state_create(&s, &m, 1, VIT_FOR_TRAINING, 0));
+    nb_try(vit_forward(&m, &s, image, 1));
+    nb_try(vit_loss(&m, &s, &label, 0, &loss));
+    vit_zero_gradients(&s);
+    nb_try(vit_backward(&m, &s, 1));
+    for (int last = 0; last < 2; last++) {
+      char name[64];
+      vit_tensor t;
+      double sum = 0;
+      snprintf(name, sizeof name, "blocks.%d.mlp.fc2.weight", last ? c.depth - 1 : 0);
+      nb_try(vit_tensor_find(&c, name, &t));
+      vit_naive.sum_squares(&sum, s.grads.block + t.offset, (int)t.count);
+      size[last] = sqrt(sum);
+    }
+    printf("  %6d    %-4s   %11.4f   %11.4f   %16.3f\n", c.depth, i % 2 ? "post" : "pre", size[0], size[1],
+           size[0] / size[1]);
+    vit_state_free(&s);
+    vit_model_free(&m);
+  }
+}
+
 int main(int argc, char **argv) {
   float image[PIXELS];
   vit_dataset d;
@@ -295,5 +627,12 @@ int main(int argc, char **argv) {
   gelu();
   dropout();
   stochastic_depth(image);
+  pencil();
+  numeric_check();
+  break_backward();
+  free_path(image);
+  wrong_variance();
+  by_vectors();
+  gradients_over_depth(image);
   return 0;
 }

@@ -13,6 +13,16 @@
 #define VIT_IMPLEMENTATION
 #include "../vit.h"
 
+/* With VIT_KERNELS=naive in the environment, models run on the plain loops: the
+   numbers in the book are made so, since they are the same on every machine. */
+static inline vit_result nb_model_create(vit_model *m, const vit_config *c, uint64_t seed) {
+  const char *wanted = getenv("VIT_KERNELS");
+  const vit_result r = vit_model_create(m, c, seed);
+  if (!r && wanted && !strcmp(wanted, "naive")) m->kernels = &vit_naive;
+  return r;
+}
+#define vit_model_create nb_model_create
+
 #ifdef _WIN32
 #include <io.h>
 #define isatty _isatty

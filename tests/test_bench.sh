@@ -35,6 +35,11 @@ tell $? "rows of results.csv, low <= median <= high: $(cat $out/bad)"
 awk -F , '$2 == "B/16" && $8 == "MB" { mb[$3] = $5 } END { exit !(mb["weights"] > 0 && mb["used"] < 1.25 * mb["weights"]) }' \
   $out/results.csv
 tell $? "B/16 on one image uses more than 1.25 times its weights: $(grep 'B/16' $out/results.csv)"
+sh tests/bench/tables.sh $out >$out/tables.md
+awk -F , '$2 == "A tutorial" && $3 == "vit.h simd" && $4 == 1 && $8 == "images/s" { print $5 }' $out/results.csv >$out/rate
+grep '^| train the tutorial model.* | 1 |' $out/tables.md | tr -d ' ,' |
+  awk -F '|' -v rate="$(cat $out/rate)" '$4 > 0.99 * rate && $4 < 1.01 * rate { same = 1 } END { exit !same }'
+tell $? "README's table says not $(cat $out/rate): $(cat $out/tables.md)"
 $out/0/bench --only nonsense >$out/log 2>&1
 [ $? = 1 ] && [ "$(wc -l <$out/log)" -eq 1 ]
 tell $? "an unknown group: $(cat $out/log)"

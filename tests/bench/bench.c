@@ -7,7 +7,8 @@
    lowest and the highest.
 
    kernels.c and models.c say what is measured, plots.c draws it, peers.c and
-   peers.py run PyTorch and ONNX Runtime, blas.c is OpenBLAS. */
+   peers.py run PyTorch, ONNX Runtime and OpenVINO, each in a process of its own,
+   blas.c is OpenBLAS. */
 #define _POSIX_C_SOURCE 200809L
 #include "bench.h"
 
@@ -16,7 +17,15 @@
 #include <time.h>
 #include <unistd.h>
 
-bench_settings bench = {0, 5, 0.3, 1, "out/bench", NULL};
+bench_settings bench = {0, 7, 0.3, 1, "out/bench", NULL, 0};
+
+#if defined(__clang__)
+#define COMPILER "clang " __clang_version__
+#elif defined(__GNUC__)
+#define COMPILER "gcc " __VERSION__
+#else
+#define COMPILER "an unknown compiler"
+#endif
 
 static int status_shown = 0;
 
@@ -53,6 +62,25 @@ void bench_status(const char *format, ...) {
   vfprintf(stderr, format, args);
   va_end(args);
   fflush(stderr);
+}
+
+void bench_fact(const char *format, ...) {
+  static const char *mode = "w";
+  char path[300];
+  va_list args;
+  FILE *f;
+  bench_status("");
+  va_start(args, format);
+  vprintf(format, args);
+  va_end(args);
+  snprintf(path, sizeof path, "%s/machine.txt", bench.out);
+  f = fopen(path, mode);
+  if (!f) bench_stop("cannot write machine.txt in the folder of the results");
+  mode = "a";
+  va_start(args, format);
+  vfprintf(f, format, args);
+  va_end(args);
+  fclose(f);
 }
 
 /* ---- results ------------------------------------------------------------- */
@@ -131,8 +159,10 @@ bench_contender *bench_enter(bench_race *r, const char *name, int threads,
   return c;
 }
 
-void bench_enter_peer(bench_race *r, const char *peer, int threads) {
-  bench_enter(r, peers_label(peer), threads, NULL, NULL)->peer = peer;
+void bench_enter_peer(bench_race *r, int peer, int threads) {
+  bench_contender *c = bench_enter(r, peers_label(peer), threads, NULL, NULL);
+  c->peer = peer;
+  c->int8 = peer == PEER_INT8;
 }
 
 /* Threads that have nothing to do wait actively for a moment, GNU's OpenMP some
@@ -208,11 +238,11 @@ double bench_median(const bench_contender *contender) {
   return (c->seconds[(c->samples - 1) / 2] + c->seconds[c->samples / 2]) / 2;
 }
 
-const bench_contender *bench_best_peer(const bench_race *r, int threads) {
+const bench_contender *bench_best_peer(const bench_race *r, int threads, int int8) {
   const bench_contender *best = NULL;
   for (int i = 0; i < r->count; i++) {
     const bench_contender *c = r->list + i;
-    if (c->ours || c->threads != threads || c->samples == 0) continue;
+    if (c->ours || c->threads != threads || c->int8 != int8 || c->samples == 0) continue;
     if (!best || bench_median(c) < bench_median(best)) best = c;
   }
   return best;
@@ -240,7 +270,7 @@ void bench_print(const bench_race *r, const char *title, bench_note note) {
   printf("  %-38s %7s %9s %9s %9s  %-10s %s\n", title, "threads", "median", "low", "high", "",
          "vs best peer");
   for (int i = 0; i < r->count; i++) {
-    const bench_contender *c = r->list + i, *peer = bench_best_peer(r, c->threads);
+    const bench_contender *c = r->list + i, *peer = bench_best_peer(r, c->threads, c->int8);
     const bench_row *row = bench_find(r->group, r->what, c->name, c->threads, r->unit);
     char versus[64] = "", text[64] = "";
     if (!row) continue;
@@ -279,11 +309,15 @@ static void help(void) {
          "  --only GROUPS    some of these, with commas between:\n");
   for (int i = 0; i < GROUPS; i++)
     printf("                     %-10s %s\n", groups[i].name, groups[i].help);
-  printf("  --rounds N       turns of each contender (5)\n"
+  printf("  --rounds N       turns of each contender (7)\n"
+         "  --avx2           holds PyTorch, OpenVINO and OpenBLAS to AVX2; ONNX Runtime has\n"
+         "                   no setting for it, nor have its products inside OpenVINO\n"
          "  --out DIR        where results.csv, of this run alone, and the figures go\n"
          "                   (out/bench)\n"
          "  --help           this list\n\n"
-         "PYTHON=/path/to/python says which Python has PyTorch and ONNX Runtime.\n");
+         "PYTHON=/path/to/python says which Python has PyTorch and the others; NATIVE=1\n"
+         "compiles vit.h with -march=native, and writes into out/bench-native.\n"
+         "sh tests/bench/tables.sh prints the tables of README from results.csv.\n");
   exit(0);
 }
 
@@ -307,6 +341,10 @@ static void read_flags(int argc, char **argv) {
     if (!strcmp(flag, "--help") || !strcmp(flag, "-h")) help();
     if (!strcmp(flag, "--quick")) {
       bench.quick = 1;
+      continue;
+    }
+    if (!strcmp(flag, "--avx2")) {
+      bench.avx2 = 1;
       continue;
     }
     if (value && !strcmp(flag, "--only")) only = value;
@@ -336,26 +374,74 @@ static void processor_name(char *name, size_t size) {
   if (f) fclose(f);
 }
 
+/* What the CPU has, as far as it matters here: a peer may take it. */
+static void processor_has(char *text, size_t size) {
+  static const char *const names[][2] = {
+      {" avx2 ", "AVX2"},          {" avx512f ", "AVX-512"},   {" avx512_vnni ", "AVX-512 VNNI"},
+      {" avx_vnni ", "AVX VNNI"},  {" avx512_bf16 ", "BF16"},  {" amx_int8 ", "AMX int8"},
+      {" asimddp ", "dot product"}, {" i8mm ", "int8 matrices"}};
+  static char line[10000];
+  FILE *f = fopen("/proc/cpuinfo", "r");
+  *text = '\0';
+  while (f && fgets(line, sizeof line, f)) {
+    if (strncmp(line, "flags", 5) && strncmp(line, "Features", 8)) continue;
+    line[strcspn(line, "\n")] = ' ';
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+      if (strstr(line, names[i][0]))
+        snprintf(text + strlen(text), size - strlen(text), "%s%s", *text ? ", " : "", names[i][1]);
+    break;
+  }
+  if (f) fclose(f);
+}
+
 static void introduce(void) {
-  char name[200];
+  char name[200], has[200];
   int peers = 0;
   processor_name(name, sizeof name);
+  processor_has(has, sizeof has);
   printf("bench: vit.h against this machine and its peers%s\n", bench.quick ? ", quick" : "");
-  printf("  processor    %s, %d thread%s, %s\n", name, bench.threads, bench.threads > 1 ? "s" : "",
-         vit_simd_name());
-  printf("  measured     median of %d rounds; the contenders take turns\n", bench.rounds);
+  bench_fact("  processor    %s, %d thread%s\n", name, bench.threads, bench.threads > 1 ? "s" : "");
+  bench_fact("  it has       %s\n", *has ? has : "unknown");
+  bench_fact("  vit.h        %s, compiled by %s\n", vit_simd_name(), COMPILER);
+  bench_fact("  measured     median of %d rounds; the contenders take turns\n", bench.rounds);
   for (int i = 0; i < GROUPS; i++) peers |= groups[i].wanted && groups[i].needs_peers;
   if (peers) peers_start();
-  if (!blas_name() && groups[2].wanted)
+  if (blas_name()) {
+    blas_about(name, sizeof name);
+    bench_fact("  peer         %s\n", name);
+  } else if (groups[2].wanted) {
     printf("  OpenBLAS is missing: install libopenblas-dev (openblas-devel, openblas)\n");
+  }
+}
+
+/* OpenBLAS looks at OPENBLAS_CORETYPE before main() begins: where it is not as it
+   shall be, this program starts once more. */
+static void set_openblas(char **argv) {
+  const char *now = getenv("OPENBLAS_CORETYPE"), *wanted = bench.avx2 ? "Haswell" : NULL;
+  if (now == wanted || (now && wanted && !strcmp(now, wanted))) return;
+  if (wanted) setenv("OPENBLAS_CORETYPE", wanted, 1);
+  else unsetenv("OPENBLAS_CORETYPE");
+  execvp(argv[0], argv);
+  bench_stop("cannot start this program once more, without OPENBLAS_CORETYPE");
+}
+
+/* oneDNN's (PyTorch, OpenVINO), OpenVINO's, PyTorch's and MKL's own settings. */
+static void hold_peers(void) {
+  setenv("ONEDNN_MAX_CPU_ISA", "AVX2", 1);
+  setenv("OV_CPU_MAX_ISA", "AVX2", 1);
+  setenv("ATEN_CPU_CAPABILITY", "avx2", 1);
+  setenv("MKL_ENABLE_INSTRUCTIONS", "AVX2", 1);
 }
 
 int main(int argc, char **argv) {
+  const double start = vit_seconds();
   bench.self = argv[0];
   setenv("KMP_BLOCKTIME", "5", 0); /* clang's OpenMP: idle threads fall asleep */
   bench.threads = vit_max_threads(); /* reads it */
   if (argc == 3 && !strcmp(argv[1], "--memory-of")) return memory_case(argv[2]);
   read_flags(argc, argv);
+  if (blas_name() && groups[2].wanted) set_openblas(argv);
+  if (bench.avx2) hold_peers();
   bench_try(vit_make_dir(bench.out));
   introduce();
   for (int i = 0; i < GROUPS; i++) {
@@ -365,6 +451,7 @@ int main(int argc, char **argv) {
     if (groups[i].plot) groups[i].plot();
   }
   peers_stop();
-  printf("\nresults      %s/results.csv, and figures beside it\n", bench.out);
+  printf("\nresults      %s/results.csv, and figures beside it, in %.1f minutes\n", bench.out,
+         (vit_seconds() - start) / 60);
   return 0;
 }

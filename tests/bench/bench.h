@@ -5,6 +5,10 @@
 
 #include "../../vit.h"
 
+#ifndef BENCH_INT8
+#define BENCH_INT8 0 /* 1 when vit_model_quantize is there */
+#endif
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +22,7 @@ typedef struct {
   int threads;      /* all that there are */
   const char *out;  /* folder of the results */
   const char *self; /* this program, to measure memory in a fresh process */
+  int avx2;         /* peers that can be held to AVX2 are */
 } bench_settings;
 extern bench_settings bench;
 
@@ -27,6 +32,8 @@ void bench_try(vit_result r);
 float *bench_floats(size_t n); /* normal numbers, always the same; free() them */
 /* What is going on, on one line of a terminal that the next output replaces. */
 void bench_status(const char *format, ...);
+/* About this run: printed, and kept in machine.txt beside the results. */
+void bench_fact(const char *format, ...);
 
 /* ---- results ----------------------------------------------------------- */
 
@@ -55,10 +62,11 @@ typedef struct {
   const char *name;         /* "vit.h simd" */
   int threads;
   int ours;                 /* 1: a part of vit.h, which is compared with its peers */
+  int int8;                 /* weights are signed bytes: compared among themselves */
   int once;                 /* the naive ones: if a step takes long, one is enough */
   void (*step)(void *self); /* does the work once ... */
   void *self;
-  const char *peer;         /* ... or what peers.py calls it; or NULL: it cannot */
+  int peer;                 /* ... or which one; with neither it cannot */
   int samples;
   double seconds[BENCH_ROUNDS]; /* per step, sorted after the race */
 } bench_contender;
@@ -75,13 +83,13 @@ void bench_race_begin(bench_race *r, const char *group, const char *what, double
                       const char *unit, double budget);
 bench_contender *bench_enter(bench_race *r, const char *name, int threads,
                              void (*step)(void *), void *self);
-/* A contender that the server of the peers has open. */
-void bench_enter_peer(bench_race *r, const char *peer, int threads);
+/* A peer that has the model open. */
+void bench_enter_peer(bench_race *r, int peer, int threads);
 /* All contenders take turns; the results are added to the table. */
 void bench_run(bench_race *r);
 double bench_median(const bench_contender *c); /* seconds per step, or NAN */
-/* The fastest contender that is not ours and has as many threads, or NULL. */
-const bench_contender *bench_best_peer(const bench_race *r, int threads);
+/* The fastest that is not ours and has as many threads, or NULL. */
+const bench_contender *bench_best_peer(const bench_race *r, int threads, int int8);
 /* The race as lines of the table; `note` (may be NULL) writes the last column. */
 typedef void (*bench_note)(char *text, size_t size, const bench_race *r,
                            const bench_contender *c);
@@ -98,21 +106,25 @@ int bench_child_start(bench_child *c, const char *const *argv, const char *log);
 int bench_child_line(bench_child *c, char *line, size_t size, double timeout);
 void bench_child_stop(bench_child *c);
 
+/* Each in a process of its own. */
+enum { PEER_NONE, PEER_EAGER, PEER_COMPILE, PEER_ONNXRUNTIME, PEER_OPENVINO, PEER_INT8, PEERS };
+
 void peers_start(void);
 void peers_stop(void);
-const char *peers_label(const char *peer); /* "PyTorch eager" */
+const char *peers_label(int peer); /* "PyTorch eager" */
 /* 1: the peer has built the model and is warm. At the first failure of a peer
    one line says why, and it is not asked again. `threads`: "1,2". `extra`: more
    keys and values, or "". */
-int peers_open(const char *peer, const char *job, const char *what, const vit_config *c,
-               int batch, const char *threads, const char *extra);
+int peers_open(int peer, const char *job, const char *what, const vit_config *c, int batch,
+               const char *threads, const char *extra);
 /* Seconds per step, or a negative number when the peer failed. */
-double peers_run(const char *peer, double seconds, int threads);
+double peers_run(int peer, double seconds, int threads);
 void peers_close(void);
 
 /* OpenBLAS, or NULL and functions that must not be called. y = x W^T,
    dx = dy W, dw += dy^T x, with the shapes of vit.h's linear layer. */
 const char *blas_name(void);
+void blas_about(char *text, size_t size); /* "OpenBLAS 0.3.21 (Zen)" */
 void blas_threads(int threads);
 void blas_forward(float *y, const float *x, const float *w, int rows, int in, int out);
 void blas_backward_input(float *dx, const float *dy, const float *w, int rows, int in, int out);

@@ -6,6 +6,11 @@
 #include <cblas.h>
 
 const char *blas_name(void) { return "OpenBLAS"; }
+void blas_about(char *text, size_t size) { /* "OpenBLAS 0.3.21", its options, its kernels */
+  const char *version = openblas_get_config();
+  snprintf(text, size, "%.*s (%s)", (int)strcspn(version + 9, " ") + 9, version,
+           openblas_get_corename());
+}
 void blas_threads(int threads) { openblas_set_num_threads(threads); }
 
 void blas_forward(float *y, const float *x, const float *w, int rows, int in, int out) {
@@ -25,6 +30,7 @@ void blas_backward_weight(float *dw, const float *dy, const float *x, int rows, 
 #else /* nothing asks for these: blas_name() is NULL */
 
 const char *blas_name(void) { return NULL; }
+void blas_about(char *text, size_t size) { (void)text, (void)size; }
 void blas_threads(int threads) { (void)threads; }
 
 void blas_forward(float *y, const float *x, const float *w, int rows, int in, int out) {

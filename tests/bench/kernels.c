@@ -362,7 +362,7 @@ static const bench_contender *find_contender(const bench_race *r, const char *na
 /* How many times as fast as OpenBLAS vit.h is, or NAN. */
 static double versus_blas(const bench_race *r, int threads) {
   const bench_contender *vit = find_contender(r, "vit.h", threads);
-  const bench_contender *peer = bench_best_peer(r, threads);
+  const bench_contender *peer = bench_best_peer(r, threads, 0);
   return vit && peer ? bench_median(peer) / bench_median(vit) : NAN;
 }
 

@@ -12,7 +12,7 @@ typedef struct {
   vit_optimizer optimizer; /* training only */
   float *images;           /* [batch,C,height,width], already in memory */
   int *labels;
-  int batch, trains;
+  int batch, trains, int8;
   float rate;
 } worker;
 
@@ -28,16 +28,20 @@ static size_t image_floats(const vit_config *c) {
 }
 
 static void worker_create(worker *w, const vit_config *c, int batch, const vit_optimizer_config *o,
-                          float rate) {
+                          float rate, int int8) {
   memset(w, 0, sizeof *w);
   w->batch = batch;
+  w->int8 = int8;
   w->trains = o != NULL;
   w->rate = rate;
   bench_try(vit_model_create(&w->model, c, 1));
+#if BENCH_INT8
+  if (int8) bench_try(vit_model_quantize(&w->model));
+#endif
   bench_try(vit_state_create(&w->state, &w->model, batch,
                              o ? VIT_FOR_TRAINING : VIT_FOR_INFERENCE, 1));
   if (o) bench_try(vit_optimizer_create(&w->optimizer, &w->model, o));
-  else bench_try(vit_model_pack(&w->model)); /* as whoever only infers would */
+  else if (!int8) bench_try(vit_model_pack(&w->model)); /* as whoever only infers would */
   w->images = bench_floats((size_t)batch * image_floats(c));
   w->labels = (int *)malloc((size_t)batch * sizeof(int));
   if (!w->labels) bench_stop("out of memory for the labels of a batch");
@@ -80,8 +84,9 @@ static void enter_worker(bench_race *r, worker_turn *t, worker *w, const vit_ker
   t->w = w;
   t->kernels = kernels;
   t->threads = threads;
-  c = bench_enter(r, table_name(kernels), threads, step_worker, t);
+  c = bench_enter(r, w->int8 ? "vit.h int8" : table_name(kernels), threads, step_worker, t);
   c->ours = 1;
+  c->int8 = w->int8;
   c->once = kernels == &vit_naive;
 }
 
@@ -115,25 +120,20 @@ static const training trainings[] = {
     {"C CIFAR", vit_config_cifar_cls, 256, VIT_ADAMW, 1e-2f, 0}};
 enum { TRAININGS = sizeof trainings / sizeof trainings[0] };
 
-/* What PyTorch has to offer for a job; ONNX Runtime only infers. */
-static const char *const peer_names[] = {"eager", "compile", "onnxruntime"};
-enum { TRAINING_PEERS = 2, INFERENCE_PEERS = 3 };
-
-/* Peers that have opened the model, as bits. torch.compile takes half a minute
-   for each model: not in a quick run. */
-static int open_peers(int count, const char *job, const char *what, const vit_config *c, int batch,
-                      const char *threads, const char *extra) {
+/* Peers first .. last that have opened the model, as bits. */
+static int open_peers(int first, int last, const char *job, const char *what, const vit_config *c,
+                      int batch, const char *extra) {
+  char threads[32];
   int open = 0;
-  for (int i = 0; i < count; i++) {
-    if (bench.quick && !strcmp(peer_names[i], "compile")) continue;
-    if (peers_open(peer_names[i], job, what, c, batch, threads, extra)) open |= 1 << i;
-  }
+  snprintf(threads, sizeof threads, bench.threads > 1 ? "%d,1" : "%d", bench.threads);
+  for (int i = first; i <= last; i++)
+    if (peers_open(i, job, what, c, batch, threads, extra)) open |= 1 << i;
   return open;
 }
 
 static void enter_peers(bench_race *r, int open, int threads) {
-  for (int i = 0; i < INFERENCE_PEERS; i++)
-    if (open >> i & 1) bench_enter_peer(r, peer_names[i], threads);
+  for (int i = 1; i < PEERS; i++)
+    if (open >> i & 1) bench_enter_peer(r, i, threads);
 }
 
 static void measure_one_training(const training *t) {
@@ -142,13 +142,12 @@ static void measure_one_training(const training *t) {
   worker w;
   worker_turn turns[3];
   bench_race r;
-  char title[80], threads[32], extra[80];
+  char title[80], extra[80];
   int open;
-  worker_create(&w, &c, t->batch, &o, t->rate);
-  snprintf(threads, sizeof threads, bench.threads > 1 ? "%d,1" : "%d", bench.threads);
+  worker_create(&w, &c, t->batch, &o, t->rate, 0);
   snprintf(extra, sizeof extra, "optimizer=%s rate=%g", t->algorithm == VIT_ADAM ? "adam" : "adamw",
            (double)t->rate);
-  open = open_peers(TRAINING_PEERS, "train", t->name, &c, t->batch, threads, extra);
+  open = open_peers(PEER_EAGER, PEER_COMPILE, "train", t->name, &c, t->batch, extra);
   bench_race_begin(&r, "training", t->name, t->batch, "images/s", bench.seconds);
   for (int all = bench.threads > 1; all >= 0; all--) {
     const int n = all ? bench.threads : 1;
@@ -189,23 +188,27 @@ static void note_milliseconds(char *text, size_t size, const bench_race *r,
 
 static void measure_one_inference(const family *f, int batch) {
   const vit_config c = f->config();
-  worker w;
-  worker_turn turn;
+  worker w[2]; /* floats, bytes */
+  worker_turn turns[2][2];
   bench_race r;
-  char what[64], title[80], threads[32];
+  char what[64], title[80];
   int open;
-  worker_create(&w, &c, batch, NULL, 0);
+  for (int int8 = 0; int8 <= BENCH_INT8; int8++)
+    worker_create(w + int8, &c, batch, NULL, 0, int8);
   snprintf(what, sizeof what, "%s batch %d", f->name, batch);
-  snprintf(threads, sizeof threads, "%d", bench.threads);
-  open = open_peers(INFERENCE_PEERS, "infer", what, &c, batch, threads, "");
+  open = open_peers(PEER_EAGER, PEER_INT8, "infer", what, &c, batch, "");
   bench_race_begin(&r, "inference", what, batch, "images/s", bench.seconds);
-  enter_worker(&r, &turn, &w, vit_best_kernels(), bench.threads);
-  enter_peers(&r, open, bench.threads);
+  for (int all = bench.threads > 1; all >= 0; all--) {
+    const int n = all ? bench.threads : 1;
+    for (int int8 = 0; int8 <= BENCH_INT8; int8++)
+      enter_worker(&r, &turns[all][int8], w + int8, vit_best_kernels(), n);
+    enter_peers(&r, open, n);
+  }
   bench_run(&r);
   snprintf(title, sizeof title, "%s, 224x224, batch %d", f->name, batch);
   bench_print(&r, title, note_milliseconds);
   peers_close();
-  worker_free(&w);
+  for (int int8 = 0; int8 <= BENCH_INT8; int8++) worker_free(w + int8);
 }
 
 void measure_inference(void) {
@@ -251,7 +254,7 @@ static void measure_point(const char *what, const vit_config *c, int batch,
   bench_race r;
   const bench_row *row;
   const double flop = forward_flop(c) * (o ? 3 : 1) / 1e9;
-  worker_create(&w, c, batch, o, 1e-3f);
+  worker_create(&w, c, batch, o, 1e-3f, 0);
   bench_race_begin(&r, "scaling", what, batch, "images/s", bench.seconds / 2);
   enter_worker(&r, &turn, &w, vit_best_kernels(), threads);
   bench_run(&r);
@@ -322,7 +325,7 @@ int memory_case(const char *name) {
     turn.w = &w;
     turn.kernels = vit_best_kernels();
     if (strcmp(name, train ? t->name : f->name)) continue;
-    worker_create(&w, &c, train ? t->batch : 1, train ? &o : NULL, 0);
+    worker_create(&w, &c, train ? t->batch : 1, train ? &o : NULL, 0, 0);
     step_worker(&turn);
     worker_free(&w);
   }

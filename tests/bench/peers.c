@@ -1,5 +1,5 @@
-/* Talks with peers.py: one line there, one line back. Whatever goes wrong on the
-   other side, the benchmark goes on without it. */
+/* Talks with peers.py, one process for each peer: one line there, one line back.
+   Whatever goes wrong on the other side, the benchmark goes on without it. */
 #define _POSIX_C_SOURCE 200809L
 #include "bench.h"
 
@@ -81,51 +81,62 @@ void bench_child_stop(bench_child *c) {
   c->pid = 0;
 }
 
-/* ---- the server ------------------------------------------------------------ */
+/* ---- the peers --------------------------------------------------------------- */
 
-enum { PEERS = 3, RESTARTS = 2, OPEN_SECONDS = 240, RUN_SECONDS = 120 };
-static struct {
-  const char *name, *label;
-  int off; /* missing or failed, and said so */
-} peers[PEERS] = {{"eager", "PyTorch eager", 0},
-                  {"compile", "PyTorch compile", 0},
-                  {"onnxruntime", "ONNX Runtime", 0}};
-static bench_child server;
-static int alive = 0, restarts = 0;
-static char log_path[300];
+enum { RESTARTS = 2, HELLO_SECONDS = 120, OPEN_SECONDS = 240, RUN_SECONDS = 120 };
+typedef struct {
+  const char *name, *label; /* peers.py's, the table's */
+  int off;                  /* missing or failed, and said so */
+  int alive, restarts;
+  bench_child server;
+} peer;
+static peer peers[PEERS] = {{NULL, NULL, 1, 0, 0, {0, 0, 0}},
+                            {"eager", "PyTorch eager", 0, 0, 0, {0, 0, 0}},
+                            {"compile", "PyTorch compile", 0, 0, 0, {0, 0, 0}},
+                            {"onnxruntime", "ONNX Runtime", 0, 0, 0, {0, 0, 0}},
+                            {"openvino", "OpenVINO", 0, 0, 0, {0, 0, 0}},
+                            {"onnxruntime-int8", "ONNX Runtime int8", 0, 0, 0, {0, 0, 0}}};
 
-static int peer_index(const char *name) {
-  int i = 0;
-  while (i < PEERS - 1 && strcmp(peers[i].name, name)) i++;
-  return i;
+const char *peers_label(int p) { return peers[p].label; }
+
+static const char *log_path(const peer *p) {
+  static char path[300];
+  snprintf(path, sizeof path, "%s/peer-%s.log", bench.out, p->name);
+  return path;
 }
 
-const char *peers_label(const char *peer) { return peers[peer_index(peer)].label; }
-
-/* Said once for each death. What was open is lost; the next peers_open starts the
-   server again, but not for ever. */
-static void bury_server(void) {
-  bench_child_stop(&server);
-  alive = 0;
+/* Said once for each death. What was open is lost; the next peers_open starts it
+   again, but not for ever. */
+static void bury(peer *p) {
+  bench_child_stop(&p->server);
+  p->alive = 0;
   bench_status("");
-  printf("  peers.py ended or did not answer%s; its last words are in %s\n",
-         restarts < RESTARTS ? "" : " once too often: it is not started again", log_path);
+  printf("  %s ended or did not answer%s; its last words are in %s\n", p->label,
+         p->restarts < RESTARTS ? "" : " once too often: it is not started again", log_path(p));
+}
+
+static void say(peer *p, const char *command) {
+  size_t n = strlen(command);
+  if (p->alive && write(p->server.to, command, n) != (ssize_t)n) bury(p);
 }
 
 /* 1 and the rest of the answer after "ok", or 0 and what is wrong: nothing when
-   the server is gone. */
-static int ask(char *answer, size_t size, double timeout, const char *command) {
-  size_t n = strlen(command);
-  if (alive && write(server.to, command, n) == (ssize_t)n &&
-      bench_child_line(&server, answer, size, timeout)) {
+   the peer is gone. */
+static int hear(peer *p, char *answer, size_t size, double timeout) {
+  if (p->alive && bench_child_line(&p->server, answer, size, timeout)) {
     int ok = !strncmp(answer, "ok", 2);
     char *rest = answer + (ok ? 2 : strlen("error"));
     memmove(answer, rest + (*rest == ' '), strlen(rest + (*rest == ' ')) + 1);
     return ok;
   }
-  if (alive) bury_server();
+  if (p->alive) bury(p);
   *answer = '\0';
   return 0;
+}
+
+static int ask(peer *p, char *answer, size_t size, double timeout, const char *command) {
+  say(p, command);
+  return hear(p, answer, size, timeout);
 }
 
 static const char *python(void) {
@@ -133,51 +144,65 @@ static const char *python(void) {
   return name && *name ? name : "python3";
 }
 
-static int start_server(char *versions, size_t size) {
-  const char *argv[] = {NULL, "tests/bench/peers.py", NULL}, *hello = "versions\n";
+static void start(peer *p) {
+  const char *argv[] = {NULL, "tests/bench/peers.py", NULL, NULL};
   argv[0] = python();
-  snprintf(log_path, sizeof log_path, "%s/peers.log", bench.out);
-  alive = bench_child_start(&server, argv, log_path);
-  if (alive && write(server.to, hello, strlen(hello)) == (ssize_t)strlen(hello) &&
-      bench_child_line(&server, versions, size, 60) && !strncmp(versions, "ok", 2)) {
-    memmove(versions, versions + 2, strlen(versions + 2) + 1);
-    return 1;
-  }
-  if (alive) bench_child_stop(&server);
-  return alive = 0;
+  argv[2] = p->name;
+  p->alive = bench_child_start(&p->server, argv, log_path(p));
 }
 
+static void end(peer *p) {
+  if (p->alive) bench_child_stop(&p->server);
+  p->alive = 0;
+}
+
+/* Does this Python run at all? */
+static int python_runs(void) {
+  const char *argv[] = {NULL, "-c", "print(1)", NULL};
+  char line[10], log[300];
+  bench_child c;
+  int runs;
+  argv[0] = python();
+  snprintf(log, sizeof log, "%s/python.log", bench.out);
+  if (!bench_child_start(&c, argv, log)) return 0;
+  runs = bench_child_line(&c, line, sizeof line, HELLO_SECONDS) && *line == '1';
+  bench_child_stop(&c);
+  return runs;
+}
+
+/* All start at once. Two peers of one library say the same, which is printed once. */
 void peers_start(void) {
-  char v[200];
-  bench_status("starting %s", python());
-  if (!start_server(v, sizeof v)) {
-    bench_status("");
-    printf("  %s does not run peers.py: no PyTorch, no ONNX Runtime. Install Python 3, or set "
-           "PYTHON.\n", python());
-    for (int i = 0; i < PEERS; i++) peers[i].off = 1;
+  char text[300], said[2000] = "";
+  if (!python_runs()) {
+    bench_fact("  %s does not run, so there are no peers: install Python 3, or set PYTHON.\n",
+               python());
+    for (int i = 1; i < PEERS; i++) peers[i].off = 1;
     return;
   }
-  bench_status("");
-  if (*v) printf("  peers       %s\n", v);
-  if (!strstr(v, "torch=")) {
-    printf("  PyTorch is missing, so it and ONNX Runtime are not measured: pip install torch\n");
-    for (int i = 0; i < PEERS; i++) peers[i].off = 1;
-  } else if (!strstr(v, "onnxruntime=")) {
-    printf("  ONNX Runtime is missing: pip install onnxruntime onnx onnxscript\n");
-    peers[peer_index("onnxruntime")].off = 1;
+  bench_status("starting %s", python());
+  for (int i = 1; i < PEERS; i++) {
+    peers[i].off |= bench.quick && i == PEER_COMPILE; /* half a minute for each model */
+    if (!peers[i].off) start(peers + i), say(peers + i, "hello\n");
+  }
+  for (int i = 1; i < PEERS; i++) {
+    if (peers[i].off) continue;
+    peers[i].off = !hear(peers + i, text, sizeof text, HELLO_SECONDS);
+    if (peers[i].off) end(peers + i);
+    if (!*text || strstr(said, text)) continue;
+    snprintf(said + strlen(said), sizeof said - strlen(said), "%s\n", text);
+    bench_fact(peers[i].off ? "  %s\n" : "  peer         %s\n", text);
   }
 }
 
 void peers_stop(void) {
-  if (alive) bench_child_stop(&server);
-  alive = 0;
+  for (int i = 1; i < PEERS; i++) end(peers + i);
 }
 
-static void switch_off(const char *peer, const char *why) {
-  if (!alive) return; /* not the fault of this one; it has been said */
+static void switch_off(peer *p, const char *why) {
+  if (!p->alive) return; /* it has been said */
   bench_status("");
-  printf("  %s is not measured any further: %s\n", peers_label(peer), why);
-  peers[peer_index(peer)].off = 1;
+  printf("  %s is not measured any further: %s\n", p->label, why);
+  p->off = 1;
 }
 
 /* The whole config goes there, so that both sides build the same model. */
@@ -191,32 +216,35 @@ static void describe(char *text, size_t size, const vit_config *config, int batc
     snprintf(text + strlen(text), size - strlen(text), " %s=%.9g", name, value);
 }
 
-int peers_open(const char *peer, const char *job, const char *what, const vit_config *c,
-               int batch, const char *threads, const char *extra) {
+int peers_open(int i, const char *job, const char *what, const vit_config *c, int batch,
+               const char *threads, const char *extra) {
   char text[2000], command[2400], answer[500];
-  if (peers[peer_index(peer)].off) return 0;
-  if (!alive && restarts++ < RESTARTS) start_server(answer, sizeof answer);
-  bench_status("%s builds %s", peers_label(peer), what);
+  peer *p = peers + i;
+  if (p->off) return 0;
+  if (!p->alive && p->restarts++ < RESTARTS) start(p);
+  bench_status("%s builds %s", p->label, what);
   describe(text, sizeof text, c, batch);
-  snprintf(command, sizeof command, "open %s %s threads=%s %s %s\n", peer, job, threads, text,
-           extra);
-  if (ask(answer, sizeof answer, OPEN_SECONDS, command)) return 1;
-  switch_off(peer, answer);
+  snprintf(command, sizeof command, "open %s threads=%s %s %s\n", job, threads, text, extra);
+  if (ask(p, answer, sizeof answer, OPEN_SECONDS, command)) return 1;
+  switch_off(p, answer);
   return 0;
 }
 
-double peers_run(const char *peer, double seconds, int threads) {
+double peers_run(int i, double seconds, int threads) {
   char command[100], answer[500];
   double spent = 0;
-  snprintf(command, sizeof command, "run %s %g %d\n", peer, seconds, threads);
-  if (!alive || peers[peer_index(peer)].off) return -1;
-  if (ask(answer, sizeof answer, RUN_SECONDS, command)) spent = strtod(answer, NULL);
+  peer *p = peers + i;
+  snprintf(command, sizeof command, "run %g %d\n", seconds, threads);
+  if (!p->alive || p->off) return -1;
+  if (ask(p, answer, sizeof answer, RUN_SECONDS, command)) spent = strtod(answer, NULL);
   if (spent > 0) return spent;
-  switch_off(peer, answer);
+  switch_off(p, answer);
   return -1;
 }
 
 void peers_close(void) {
   char answer[500];
-  if (alive) ask(answer, sizeof answer, RUN_SECONDS, "close\n");
+  for (int i = 1; i < PEERS; i++)
+    if (peers[i].alive && !peers[i].off)
+      ask(peers + i, answer, sizeof answer, RUN_SECONDS, "close\n");
 }

@@ -1,23 +1,31 @@
-"""The peers of vit.h, as a server for tests/bench/bench.c.
+"""A peer of vit.h, as a server for tests/bench/bench.c: a process of its own for
+each, so that no thread of one is in another's way.
+
+    python peers.py PEER    PEER: eager, compile, onnxruntime, openvino, onnxruntime-int8
 
 One command per line on stdin, one line of answer on stdout ("ok ..." or
 "error ..."), so that the driver can take turns: a round of vit.h, a round of
 PyTorch, a round of ONNX Runtime, and again.
 
-  versions                        ok torch=2.13.0 onnxruntime=1.27.0
-  open PEER JOB key=value ...     builds and warms up; ok PARAMETERS
-  run PEER SECONDS THREADS        ok SECONDS_PER_STEP STEPS
-  close                           forgets every open peer
+  hello                      ok NAME VERSION (INSTRUCTIONS); error: what is missing
+  open JOB key=value ...     builds and warms up; ok PARAMETERS
+  run SECONDS THREADS        ok SECONDS_PER_STEP STEPS
+  close                      forgets the model
   quit
 
-PEER is eager, compile or onnxruntime; JOB is train or infer. The keys are the
-fields of vit_config, and: batch, threads (all counts that it will be run with:
-1,2), parameters, and for training optimizer (adam, adamw) and rate. A model
-whose number of parameters is not `parameters` is refused: another model's speed
-would say nothing.
+JOB is train or infer. The keys are the fields of vit_config, and: batch, threads
+(all counts that it will be run with: 1,2), parameters, and for training optimizer
+(adam, adamw) and rate. A model whose number of parameters is not `parameters` is
+refused: another model's speed would say nothing.
+
+ONNX Runtime and OpenVINO run the PyTorch model from an ONNX file, which another
+process writes (python peers.py --export FILE key=value ...); int8 is ONNX Runtime's
+dynamic quantisation: weights of every MatMul, once for each tensor, to signed bytes.
 """
+import importlib.util
 import math
 import os
+import subprocess
 import sys
 import time
 import zlib
@@ -27,23 +35,28 @@ import zlib
 # unless told otherwise, GNU's some milliseconds. settle() waits for the end of it.
 os.environ.setdefault("KMP_BLOCKTIME", "5")
 WARM_SECONDS = 0.3
-
-try:
-    import torch
-    from torch import nn
-    from torch.nn import functional as F
-except ImportError:
-    torch = None
-try:
-    import onnxruntime
-except ImportError:
-    onnxruntime = None
+LABEL, NEEDS = 0, 1
+PEERS = {
+    "eager": ("PyTorch", "torch"),
+    "compile": ("PyTorch", "torch"),
+    "onnxruntime": ("ONNX Runtime", "onnxruntime torch onnx onnxscript"),
+    "openvino": ("OpenVINO", "openvino torch onnx onnxscript"),
+    "onnxruntime-int8": ("ONNX Runtime", "onnxruntime torch onnx onnxscript"),
+}
 
 ONNX_DIR = os.path.join("out", "bench")
 
 
 class Refused(Exception):
     """A sentence for the driver."""
+
+
+def import_torch():
+    """Not at the top: ONNX Runtime and OpenVINO shall run without it beside them."""
+    global torch, nn, F
+    import torch
+    from torch import nn
+    from torch.nn import functional as F
 
 
 # ---- the model ----------------------------------------------------------------
@@ -68,7 +81,7 @@ def sinusoid(tokens, width):
 
 
 def define_model():
-    """The classes; inside a function because nn may be missing."""
+    """The classes; inside a function because nn comes later."""
 
     class Block(nn.Module):
         def __init__(self, c):
@@ -140,12 +153,15 @@ def build_model(c):
     return model
 
 
+def image_shape(c):
+    return [int(c[k]) for k in ("batch", "channels", "image_height", "image_width")]
+
+
 def random_images(c):
-    shape = [int(c[k]) for k in ("batch", "channels", "image_height", "image_width")]
-    return torch.randn(shape, generator=torch.Generator().manual_seed(2))
+    return torch.randn(image_shape(c), generator=torch.Generator().manual_seed(2))
 
 
-# ---- the peers: each opener gives a function that does one step ----------------
+# ---- the peers: each opener gives, for a number of threads, what does one step ------
 
 def settle():
     for _ in range(60):
@@ -212,53 +228,101 @@ def open_inference(c, compiled):
     return step
 
 
-def export(c):
-    """The model as an ONNX file, written once; its batch is a name."""
-    architecture = repr(sorted((k, v) for k, v in c.items() if k != "batch"))
-    name = "vit-%d-%08x.onnx" % (c["parameters"], zlib.crc32(architecture.encode()))
-    path = os.path.join(ONNX_DIR, name)
+def open_torch(job, c, compiled):
+    torch.set_num_threads(max(c["threads"]))
+    step = (open_training if job == "train" else open_inference)(c, compiled)
+
+    def step_with(threads):
+        torch.set_num_threads(threads)
+        return step
+
+    return step_with
+
+
+def export(path, *words):
+    """The model as an ONNX file; its batch is a name."""
+    import_torch()
+    c = parse(words)
+    torch.onnx.export(build_model(c).eval(), (random_images({**c, "batch": 2}),), path + ".tmp",
+                      dynamo=True, input_names=["images"], external_data=False,
+                      dynamic_shapes=({0: torch.export.Dim("batch")},))
+    os.replace(path + ".tmp", path)
+
+
+def onnx_file(c):
+    """Written once for each architecture."""
+    words = sorted(f"{k}={v:.9g}" for k, v in c.items() if k not in ("batch", "threads"))
+    path = os.path.join(ONNX_DIR, "vit-%d-%08x.onnx" % (
+        c["parameters"], zlib.crc32(" ".join(words).encode())))
     if not os.path.exists(path):
         os.makedirs(ONNX_DIR, exist_ok=True)
-        images = random_images({**c, "batch": 2})
-        torch.onnx.export(build_model(c).eval(), (images,), path + ".tmp", dynamo=True,
-                          input_names=["images"], external_data=False,
-                          dynamic_shapes=({0: torch.export.Dim("batch")},))
-        os.replace(path + ".tmp", path)
+        command = [sys.executable, __file__, "--export", path, *words, "batch=2", "threads=1"]
+        if subprocess.run(command, stdin=subprocess.DEVNULL).returncode:
+            raise Refused("the export to ONNX failed; the log says why")
     return path
 
 
-def open_onnxruntime(c):
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = max(c["threads"])
-    options.add_free_dimension_override_by_name("batch", int(c["batch"]))
-    # Threads wait actively during a run, where it helps, and not after it.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    session = onnxruntime.InferenceSession(export(c), options,
-                                           providers=["CPUExecutionProvider"])
-    images = {"images": random_images(c).numpy()}
-    return lambda: session.run(None, images)
+def int8_file(c):
+    path = onnx_file(c)
+    small = path[:-len("onnx")] + "int8.onnx"
+    if not os.path.exists(small):
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+        quantize_dynamic(path, small + ".tmp", weight_type=QuantType.QInt8,
+                         op_types_to_quantize=["MatMul"])
+        os.replace(small + ".tmp", small)
+    return small
+
+
+def open_onnxruntime(c, path):
+    import numpy
+    import onnxruntime
+    images = {"images": numpy.random.default_rng(2).standard_normal(image_shape(c), numpy.float32)}
+
+    def session(threads):
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.add_free_dimension_override_by_name("batch", int(c["batch"]))
+        # Threads wait actively during a run, where it helps, and not after it.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    sessions = {n: session(n) for n in c["threads"]}
+    return lambda threads: lambda: sessions[threads].run(None, images)
+
+
+def open_openvino(c):
+    import numpy
+    import openvino
+    images = numpy.random.default_rng(2).standard_normal(image_shape(c), numpy.float32)
+    core = openvino.Core()
+    model = core.read_model(onnx_file(c))
+    model.reshape(list(images.shape))
+
+    def request(threads):
+        # It would take bfloat16 of itself where the CPU has it.
+        return core.compile_model(model, "CPU", {
+            "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads,
+            "INFERENCE_PRECISION_HINT": "f32"}).create_infer_request()
+
+    requests = {n: request(n) for n in c["threads"]}
+    return lambda threads: lambda: requests[threads].infer([images], share_inputs=True)
 
 
 def open_peer(peer, job, c):
-    """A step that has been warmed up: compiled, caches filled."""
-    if torch is None:
-        raise Refused("PyTorch is missing: pip install torch")
-    if peer == "onnxruntime" and onnxruntime is None:
-        raise Refused("ONNX Runtime is missing: pip install onnxruntime onnx onnxscript")
-    torch.set_num_threads(max(c["threads"]))
-    if peer == "onnxruntime":
-        if job != "infer":
-            raise Refused("ONNX Runtime does not train")
-        step = open_onnxruntime(c)
-    elif job == "train":
-        step = open_training(c, peer == "compile")
+    """Steps that have been warmed up: compiled, caches filled."""
+    if peer in ("eager", "compile"):
+        step_with = open_torch(job, c, peer == "compile")
+    elif job != "infer":
+        raise Refused(f"{PEERS[peer][LABEL]} does not train")
+    elif peer == "openvino":
+        step_with = open_openvino(c)
     else:
-        step = open_inference(c, peer == "compile")
+        step_with = open_onnxruntime(c, (int8_file if peer.endswith("int8") else onnx_file)(c))
     for threads in c["threads"]:  # each count may be compiled for itself
-        torch.set_num_threads(threads)
         for _ in range(3):
-            step()
-    return step
+            if time_steps(step_with(threads), 0)[0] > WARM_SECONDS:
+                break
+    return step_with
 
 
 # ---- the server ---------------------------------------------------------------
@@ -271,35 +335,48 @@ def parse(words):
     return c
 
 
+def hello(peer):
+    """Its name, its version, and the instructions that it takes."""
+    label, needs = PEERS[peer]
+    missing = [name for name in needs.split() if not importlib.util.find_spec(name)]
+    if missing:
+        raise Refused(f"{label} is not measured: pip install {' '.join(missing)}")
+    if label == "PyTorch":
+        import_torch()
+        return f"{label} {torch.__version__} ({torch.backends.cpu.get_cpu_capability()})"
+    version = importlib.import_module(needs.split()[0]).__version__.split("-")[0]
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA") if peer == "openvino" else None
+    return f"{label} {version} ({limit or 'all that the CPU has'})"
+
+
 class Server:
-    def __init__(self):
-        self.steps = {}
+    def __init__(self, peer):
+        self.peer, self.step_with = peer, None
 
-    def versions(self):
-        found = {"torch": torch, "onnxruntime": onnxruntime}
-        return " ".join(f"{k}={m.__version__}" for k, m in found.items() if m)
+    def hello(self):
+        return hello(self.peer)
 
-    def open(self, peer, job, *words):
+    def open(self, job, *words):
+        hello(self.peer)  # imports what it needs
         c = parse(words)
-        self.steps[peer] = open_peer(peer, job, c)
+        self.step_with = open_peer(self.peer, job, c)
         settle()
         return str(int(c["parameters"]))
 
-    def run(self, peer, seconds, threads):
-        torch.set_num_threads(int(threads))
-        spent, steps = time_steps(self.steps[peer], float(seconds))
+    def run(self, seconds, threads):
+        spent, steps = time_steps(self.step_with(int(threads)), float(seconds))
         settle()
         return f"{spent:.9g} {steps}"
 
     def close(self):
-        self.steps.clear()
-        if torch is not None and "torch._dynamo" in sys.modules:
+        self.step_with = None
+        if "torch._dynamo" in sys.modules:
             torch._dynamo.reset()  # or its limit of recompilations is reached
         return ""
 
     def answer(self, line):
         name, *words = line.split()
-        if name not in ("versions", "open", "run", "close"):
+        if name not in ("hello", "open", "run", "close"):
             return f"error unknown command {name}"
         try:
             return f"ok {getattr(self, name)(*words)}".rstrip()
@@ -311,10 +388,12 @@ class Server:
 
 
 def main():
+    if sys.argv[1] == "--export":
+        return export(*sys.argv[2:])
     # The answers have the real stdout; what a library prints goes to stderr.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    server = Server()
+    server = Server(sys.argv[1])
     for line in sys.stdin:
         if line.strip() == "quit":
             break

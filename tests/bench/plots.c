@@ -309,7 +309,10 @@ static const char *bar_colour(const char *implementation) {
   if (!strcmp(implementation, "vit.h simd")) return "0x0072B2";
   if (!strcmp(implementation, "PyTorch eager")) return "0xD55E00";
   if (!strcmp(implementation, "PyTorch compile")) return "0xE69F00";
-  return strcmp(implementation, "ONNX Runtime") ? "0xAAAAAA" : "0x009E73";
+  if (!strcmp(implementation, "ONNX Runtime")) return "0x009E73";
+  if (!strcmp(implementation, "OpenVINO")) return "0xCC79A7";
+  if (!strcmp(implementation, "vit.h int8")) return "0x56B4E9";
+  return strcmp(implementation, "ONNX Runtime int8") ? "0xAAAAAA" : "0x66C2A5";
 }
 
 /* 1, 2 or 5 times a power of ten, so that there are up to five steps. */
@@ -359,7 +362,7 @@ static void plot_bars(const char *group, const char *title, int columns, int wid
           "set termoption noenhanced\n"
           "set multiplot layout %d,%d title \"%s\" font ',13'\n"
           "set xlabel \"images per second: longer is better\"\nset ytics scale 0\n"
-          "set lmargin 25\nset rmargin 3\nunset grid\nset grid x\n",
+          "set lmargin 28\nset rmargin 3\nunset grid\nset grid x\n",
           lines, columns, title);
   for (int i = 0; i < n; i++) bar_panel(&p, i, group, what[i]);
   fprintf(p.script, "unset multiplot\n");
@@ -371,7 +374,7 @@ void plot_training(void) {
 }
 
 void plot_inference(void) {
-  plot_bars("inference", "Inference: 224 x 224 images", 2, 580, 230);
+  plot_bars("inference", "Inference: 224 x 224 images", 2, 580, 400);
 }
 
 /* ---- scaling ----------------------------------------------------------------------------- */
