@@ -162,6 +162,256 @@ static void draw(const float *image, const float *patches, const float *tokens) 
   free(apart);
 }
 
+/* ---- [8] and [9] -------------------------------------------------------- */
+
+static void row_of(const char *name, const float *v, int n) {
+  printf("%s", name);
+  for (int i = 0; i < n; i++) printf(" %2g", (double)v[i]);
+}
+
+static void two_rows(const char *name, const float *v, int n, const char *first, const char *second,
+                     const float *u, int m) {
+  row_of(name, v, n);
+  row_of(first, u, m);
+  printf("\n%*s", (int)strlen(name), "");
+  row_of("", v + n, n);
+  row_of(second, u + m, *second ? m : 0);
+  printf("\n");
+}
+
+/* Two patches of 2 x 2 pixels, projected to two numbers each. */
+static void with_a_pencil(void) {
+  const float image[8] = {1, 2, 0, 1, 3, 0, 2, 1}, b[2] = {1, 0};
+  const float w[8] = {1, 0, 2, 0, 0, 1, 0, -1}, dy[4] = {1, 2, 0, 1};
+  float patches[8], y[4], dx[8], dimage[8], dw[8] = {0}, db[2] = {0};
+  nb_cell("Two patches, small enough for a pencil");
+  NB_RUN(vit_naive.patchify_forward(patches, image, 1, 2, 4, 2, 2));
+  two_rows("  image  ", image, 4, "     x of P1 =", "     x of P2 =", patches, 4);
+  NB_RUN(vit_naive.linear_forward(y, patches, w, b, 2, 4, 2));
+  two_rows("  W      ", w, 4, "     y of P1 =", "     y of P2 =", y, 2);
+  row_of("  b      ", b, 2);
+
+  printf("\n");
+  nb_cell("The same backward: dy is given, as a loss further on would hand it back");
+  NB_RUN(vit_naive.linear_backward_input(dx, dy, w, 2, 4, 2));
+  two_rows("  dy     ", dy, 2, "           dx of P1 =", "           dx of P2 =", dx, 4);
+  NB_RUN(vit_naive.patchify_backward(dimage, dx, 1, 2, 4, 2, 2));
+  two_rows("  dimage ", dimage, 4, "", "", dimage, 0);
+  NB_RUN(vit_naive.linear_backward_weight(dw, db, dy, patches, 2, 4, 2, 2));
+  two_rows("  dW     ", dw, 4, "     db =", "", db, 2);
+  nb_say("Called again: the gradients of parameters are added, +=");
+  NB_RUN(vit_naive.linear_backward_weight(dw, db, dy, patches, 2, 4, 2, 2));
+  two_rows("  dW     ", dw, 4, "     db =", "", db, 2);
+}
+
+/* ---- [10] --------------------------------------------------------------- */
+
+/* A loss: the numbers of all tokens, each times a fixed random number. */
+static double loss_of(const float *image, const float *w, const float *b, const float *g) {
+  float patches[PIXELS], y[N * WIDTH];
+  double loss = 0;
+  vit_naive.patchify_forward(patches, image, 1, SIZE, SIZE, P, P);
+  vit_naive.linear_forward(y, patches, w, b, N, K, WIDTH);
+  for (int i = 0; i < N * WIDTH; i++) loss += (double)y[i] * (double)g[i];
+  return loss;
+}
+
+static void numeric_check(float *image, const float *patches) {
+  enum { MOST = PIXELS };
+  static const char *const names[3] = {"dW", "db", "dimage"};
+  const int count[3] = {WIDTH * K, WIDTH, PIXELS};
+  float w[WIDTH * K], b[WIDTH], dy[N * WIDTH], dx[PIXELS], d[3][MOST] = {{0}}, *x[3];
+  x[0] = w, x[1] = b, x[2] = image;
+  nb_cell("Is that the gradient? Nudge each weight, bias and pixel of the digit");
+  nb_normal(w, WIDTH * K, 1);
+  nb_normal(b, WIDTH, 2);
+  nb_normal(dy, N * WIDTH, 3);
+  NB_RUN(vit_naive.linear_backward_weight(d[0], d[1], dy, patches, 16, 64, 9, 9));
+  NB_RUN(vit_naive.linear_backward_input(dx, dy, w, 16, 64, 9));
+  NB_RUN(vit_naive.patchify_backward(d[2], dx, 1, 32, 32, 8, 8));
+  printf("  %s         numbers    largest gradient    largest difference%s\n", nb_dim(), nb_plain());
+  for (int a = 0; a < 3; a++) {
+    const float h = 0.25f;
+    double worst = 0, top = 0;
+    for (int i = 0; i < count[a]; i++) {
+      const float was = x[a][i];
+      double up, down;
+      x[a][i] = was + h;
+      up = loss_of(image, w, b, dy);
+      x[a][i] = was - h;
+      down = loss_of(image, w, b, dy);
+      x[a][i] = was;
+      worst = fmax(worst, fabs((up - down) / (2 * (double)h) - (double)d[a][i]));
+      top = fmax(top, fabs((double)d[a][i]));
+    }
+    printf("  %-6s %9d  %18.4f  %20.0e\n", names[a], count[a], top, worst);
+  }
+}
+
+/* ---- [11] --------------------------------------------------------------- */
+
+/* Length of a row of n numbers. */
+static double length(const float *v, int n) {
+  double sum;
+  vit_naive.sum_squares(&sum, v, n);
+  return sqrt(sum);
+}
+
+/* Attention backward of which a part is thrown away. */
+static void without_values(float *dp, float *dv, const float *d_o, const float *p, const float *v,
+                           int rows, int T, int Dh, int stride, int o_stride) {
+  vit_naive.attention_values_backward(dp, dv, d_o, p, v, rows, T, Dh, stride, o_stride);
+  for (int t = 0; t < T; t++) memset(dv + t * stride, 0, (size_t)Dh * sizeof *dv);
+}
+static void without_scores(float *dq, float *dk, float *dp, const float *p, const float *q,
+                           const float *k, int rows, int T, int Dh, int stride) {
+  vit_naive.attention_scores_backward(dq, dk, dp, p, q, k, rows, T, Dh, stride);
+  for (int t = 0; t < rows; t++) memset(dq + t * stride, 0, (size_t)Dh * sizeof *dq);
+  for (int t = 0; t < T; t++) memset(dk + t * stride, 0, (size_t)Dh * sizeof *dk);
+}
+
+/* The size of the gradient of the projection's weights, in the tutorial model. */
+static double model_gradient(const float *image, int values, int scores) {
+  vit_config c = vit_config_tutorial();
+  vit_kernels own = vit_naive;
+  const int label = 5;
+  vit_model m;
+  vit_state s;
+  vit_tensor t;
+  double loss, size;
+  c.softmax_before_loss = 0;
+  if (!values) own.attention_values_backward = without_values;
+  if (!scores) own.attention_scores_backward = without_scores;
+  nb_try(vit_model_create(&m, &c, 1));
+  m.kernels = &own;
+  nb_try(vit_state_create(&s, &m, 1, VIT_FOR_TRAINING, 1));
+  nb_try(vit_forward(&m, &s, image, 1));
+  nb_try(vit_loss(&m, &s, &label, 0, &loss));
+  vit_zero_gradients(&s);
+  nb_try(vit_backward(&m, &s, 1));
+  nb_try(vit_tensor_find(&c, "patch_embed.proj.weight", &t));
+  size = length(s.grads.block + t.offset, (int)t.count);
+  vit_state_free(&s);
+  vit_model_free(&m);
+  return size;
+}
+
+static void how_a_patch_learns(const float *image) {
+  enum { T = 5, Dh = 3, BIG = 16, ALL = 3 * Dh }; /* 4 patches of 16 x 16 */
+  static const char *const names[T] = {"CLS", "P1", "P2", "P3", "P4"};
+  float patches[PIXELS], pw[WIDTH * BIG * BIG], x[T * WIDTH], w[ALL * WIDTH], qkv[T * ALL];
+  float p[T * T], dp[T * T], o[T * Dh], d_o[T * Dh] = {0}, d[T * ALL] = {0}, dx[T * WIDTH];
+  nb_cell("How does a patch get its gradient? The loss reads row 0 alone");
+  nb_normal(pw, WIDTH * BIG * BIG, 1);
+  for (int i = 0; i < WIDTH * BIG * BIG; i++) pw[i] /= BIG;
+  nb_normal(w, ALL * WIDTH, 2);
+  for (int i = 0; i < ALL * WIDTH; i++) w[i] /= 3;
+  nb_normal(x, WIDTH, 3);
+  vit_naive.patchify_forward(patches, image, 1, SIZE, SIZE, BIG, BIG);
+  vit_naive.linear_forward(x + WIDTH, patches, pw, NULL, T - 1, BIG * BIG, WIDTH);
+  vit_naive.linear_forward(qkv, x, w, NULL, T, WIDTH, ALL);
+  vit_naive.attention_scores_forward(p, qkv, qkv + Dh, NULL, T, T, Dh, ALL);
+  vit_naive.attention_values_forward(o, p, qkv + 2 * Dh, T, T, Dh, ALL, Dh);
+  for (int i = 0; i < Dh; i++) d_o[i] = 1;
+  vit_naive.attention_values_backward(dp, d + 2 * Dh, d_o, p, qkv + 2 * Dh, T, T, Dh, ALL, Dh);
+  vit_naive.attention_scores_backward(d, d + Dh, dp, p, qkv, qkv + Dh, T, T, Dh, ALL);
+  vit_naive.linear_backward_input(dx, d, w, T, WIDTH, ALL);
+  printf("  %ssize of the row of           dO       dQ       dK       dV   ->  dx%s\n", nb_dim(),
+         nb_plain());
+  for (int t = 0; t < T; t++) {
+    const float *r = d + t * ALL;
+    printf("  %-22s %8.3f %8.3f %8.3f %8.3f %8.3f\n", names[t], length(d_o + t * Dh, Dh), length(r, Dh),
+           length(r + Dh, Dh), length(r + 2 * Dh, Dh), length(dx + t * WIDTH, WIDTH));
+  }
+  printf("  the tutorial model: size of the gradient of patch_embed.proj.weight\n");
+  printf("    as it is                        %.6f\n", model_gradient(image, 1, 1));
+  printf("    through the values alone        %.6f\n", model_gradient(image, 1, 0));
+  printf("    through the scores alone        %.6f\n", model_gradient(image, 0, 1));
+  printf("    no gradient through attention   %.6f\n", model_gradient(image, 0, 0));
+}
+
+/* ---- [12] --------------------------------------------------------------- */
+
+/* From how many patches do the pixels of a row come? */
+static int sources(const int *from, int n) {
+  int seen[N] = {0}, count = 0;
+  for (int i = 0; i < n; i++) count += !seen[from[i]]++;
+  return count;
+}
+
+static void cut_wrongly(const float *image) {
+  int from[PIXELS], conv[N * WIDTH];
+  float patches[PIXELS], strips[PIXELS], copy[PIXELS];
+  vit_plot p;
+  nb_cell("Wrong in the wild: a reshape in place of the cut, and of the transpose");
+  for (int i = 0; i < PIXELS; i++) from[i] = i / SIZE / P * GRID + i % SIZE / P;
+  for (int i = 0; i < N * WIDTH; i++) conv[i] = i % N; /* [D, N]: number d of token n at d * N + n */
+  vit_naive.patchify_forward(patches, image, 1, SIZE, SIZE, P, P);
+  printf("  %s                                      row 7 comes from%s\n", nb_dim(), nb_plain());
+  printf("  patchify_forward                      1 patch\n");
+  printf("  image [32, 32] read as [16, 64]       %d patches\n", sources(from + (SHOWN - 1) * K, K));
+  printf("  conv [9, 16] read as [16, 9]          %d patches\n",
+         sources(conv + (SHOWN - 1) * WIDTH, WIDTH));
+  printf("  pixels that 28 x 28 loses to a convolution of stride 16: %d of %d\n", 28 * 28 - 16 * 16,
+         28 * 28);
+  vit_naive.patchify_backward(copy, patches, 1, SIZE, SIZE, P, P); /* each row as a square */
+  vit_naive.patchify_backward(strips, image, 1, SIZE, SIZE, P, P);
+  nb_try(vit_plot_begin(&p, nb_out, "reshape", 900, 480));
+  fprintf(p.script, "set multiplot layout 1,2 title \"16 rows of 64 numbers, each shown as a square of "
+                    "8 x 8: cut, or reshaped?\"\nset xtics 8\nset ytics 8\n");
+  nb_image_panel(&p, 0, "cut: patchify_forward", copy, SIZE, P);
+  nb_image_panel(&p, 1, "reshaped: [32, 32] read as [16, 64]", strips, SIZE, P);
+  fprintf(p.script, "unset multiplot\n");
+  nb_figure(vit_plot_end(&p), "reshape");
+}
+
+/* ---- [13] --------------------------------------------------------------- */
+
+static void run(int way, const vit_kernels *k, float *const x[6]) {
+  if (way == 0) k->patchify_forward(x[0], x[1], 3, 32, 32, 4, 4);
+  if (way == 1) k->patchify_forward(x[0], x[1], 3, 32, 32, 16, 16);
+  if (way == 2) k->patchify_backward(x[0], x[1], 3, 32, 32, 16, 16);
+  if (way == 3) k->linear_forward(x[0], x[1], x[2], x[3], 64, 48, 64);
+  if (way == 4) k->linear_backward_input(x[0], x[4], x[2], 64, 48, 64);
+  if (way == 5) k->linear_backward_weight(x[0], x[5], x[4], x[1], 64, 48, 64, 64);
+}
+
+/* Microseconds of the fastest of several calls. */
+static double time_of(int way, const vit_kernels *k, float *const x[6]) {
+  double best = 1e9, start = vit_seconds(), before = start;
+  for (int calls = 0; calls < 5 || before - start < 0.05; calls++) {
+    double after;
+    run(way, k, x);
+    after = vit_seconds();
+    if (after - before < best) best = after - before;
+    before = after;
+  }
+  memset(x[0], 0, 4096 * sizeof(float)); /* gradients of weights are added */
+  run(way, k, x);
+  return best > 1e-8 ? best * 1e6 : 0.01;
+}
+
+static void by_vectors(void) {
+  static const char *const what[6] = {"patchify_forward, 4 x 4", "patchify_forward, 16 x 16",
+                                      "patchify_backward, 16 x 16", "linear_forward",
+                                      "linear_backward_input", "linear_backward_weight"};
+  float *x[6], *y[6];
+  nb_cell("Vectors: a photo of 3 x 32 x 32; 64 rows of 48 numbers to 64 each");
+  for (int i = 0; i < 6; i++) {
+    x[i] = nb_floats(4096), y[i] = nb_floats(4096);
+    nb_normal(x[i], 4096, (uint32_t)i);
+    memcpy(y[i], x[i], 4096 * sizeof(float));
+  }
+  printf("  %s                            naive (us)    SIMD (us)     ratio    difference%s\n",
+         nb_dim(), nb_plain());
+  for (int way = 0; way < 6; way++) {
+    const double naive = time_of(way, &vit_naive, x), simd = time_of(way, vit_best_kernels(), y);
+    printf("  %-26s %11.1f %12.1f %9.1fx %13.0e\n", what[way], naive, simd, naive / simd,
+           vit_max_difference(x[0], y[0], 4096));
+  }
+  for (int i = 0; i < 6; i++) free(x[i]), free(y[i]);
+}
+
 int main(int argc, char **argv) {
   float image[PIXELS], patches[PIXELS], tokens[N * WIDTH];
   nb_start("01-patches", "An image becomes a row of tokens: cut it into patches, project each one.",
@@ -172,5 +422,10 @@ int main(int argc, char **argv) {
   project(image, patches, tokens);
   sizes();
   draw(image, patches, tokens);
+  with_a_pencil();
+  numeric_check(image, patches);
+  how_a_patch_learns(image);
+  cut_wrongly(image);
+  by_vectors();
   return 0;
 }
