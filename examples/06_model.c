@@ -537,6 +537,7 @@ static void learn_from(vit_dataset *d) {
       said += i < d->count;
     }
     printf(" %12.3f %9.1f %% %18d\n", loss, 100 * accuracy, said);
+    vit_history_free(&h);
     vit_model_free(&m);
   }
   nb_say("Judged by the digits that were learned. From zeros the model never sees its input: it "

@@ -103,7 +103,7 @@ left 11 ladder roofline
 # What the notebooks print fits into 80 columns; each leaves its figures.
 for name in 00_foundations:speed 01_patches:patches 02_tokens:shuffle,positions \
   03_attention:mask,scale,attention 04_heads:heads 05_encoder:layernorm,norm,gelu \
-  06_model:memory,parameters 07_gradients:step,check,overfit,quotients; do
+  06_model:memory,parameters,ladder,init 07_gradients:step,check,overfit,quotients; do
   program=${name%%:*}
   build/$program --out $dir/$program >$dir/$program.txt 2>&1
   tell $? "$program: $(tail -n 1 $dir/$program.txt)"

@@ -192,7 +192,7 @@ END {
     printf "%s:%d: the number %s stands in no block of this page; %s\n", FILENAME, claim_at[i], claim[i], "pull it from an output, or leave it out" >"/dev/stderr"
     bad = 1
   }
-  if (chapter) {
+  if (chapter != "") {
     covers(outputs "/" chapter ".txt")
     if (words < 2500 || words > 4000) fail("the chapter has " words " words", "write 2,500 to 4,000")
     if (blocks < 12) fail("the chapter has " blocks " blocks", "show 12 or more")

@@ -70,11 +70,12 @@ function code(file, name,   i, j, n, line, first) {
 }
 
 # The lines of `file` from the one after `begin`, or with it, to before `end`.
-function between(file, begin, skip, end,   i, n, first) {
+function between(file, begin, skip, end,   i, n, first, at) {
   n = load(file) ? count[file] : 0
   for (i = 1; i <= n; i++) {
     if (first && text[file, i] ~ end) break
-    if (!first && index(text[file, i], begin)) first = i + skip
+    at = index(text[file, i], begin) # an output's cell begins the line
+    if (!first && (skip ? at : at == 1)) first = i + skip
   }
   take(file, first, first ? i - 1 : -1)
   return first > 0
