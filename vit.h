@@ -46,8 +46,8 @@
    The file is a book in three parts; search for the lines that are named here.
 
        PART ONE     declarations: the table of contents     about 1080 lines
-       PART TWO     the model, 00 to 07: read it in a row   about 3200 lines
-       PART THREE   the lab, 08 to 13: when it is needed    about 4100 lines
+       PART TWO     the model, 00 to 07: read it in a row   about 3450 lines
+       PART THREE   the lab, 08 to 13: when it is needed    about 4450 lines
 
        >>00 foundations   errors, memory, random numbers, threads, SIMD, kernels
        >>01 patches       image -> patches -> linear projection
@@ -60,7 +60,7 @@
        >>08 training      optimisers and schedules
        >>09 mnist         data, augmentation, the loop, "-- checkpoints"
        >>10 inside        pictures: plots through gnuplot
-       >>11 speed         the matrix product, from registers to caches
+       >>11 speed         the matrix product, from registers to caches; int8
        >>12 photos        resizing, CIFAR-10, pictures and folders of them
        >>13 pretrained    reading and writing safetensors files
 
@@ -239,6 +239,10 @@ typedef struct {
                         int rows, int in, int out))                            \
   X(linear_packed_forward, (float *y, const float *x, const float *packed,     \
                                const float *b, int rows, int in, int out))     \
+  X(quantize_rows, (void *q, const float *x, int rows, int in))                \
+  X(linear_int8_forward,                                                       \
+      (float *y, const void *x, const void *w, const float *b, int rows,       \
+          int in, int first, int out))                                         \
   X(linear_backward_input,                                                     \
       (float *dx, const float *dy, const float *w, int rows, int in, int out)) \
   X(linear_backward_weight,                                                    \
@@ -504,6 +508,7 @@ VIT_DEF size_t vit_parameter_count(const vit_config *c);
 /* What a config will need, in bytes, before anything is allocated. */
 typedef struct {
   size_t parameters, gradients, moments; /* moments: both of Adam's */
+  size_t quantized;                      /* parameters, after quantizing */
   size_t constants;                      /* fixed positions, local mask */
   size_t training;                       /* activations and scratch, batch B */
   size_t inference;                      /* the same without a backward */
@@ -516,8 +521,10 @@ VIT_DEF vit_result vit_memory_plan(
 typedef struct vit_model {
   vit_config config;          /* resolved */
   const vit_kernels *kernels; /* which table runs; you may change it */
-  int threads; /* work is cut for: 0 = as many as OpenMP offers */
-  int packed;  /* 1: after vit_model_pack */
+  int threads;   /* work is cut for: 0 = as many as OpenMP offers */
+  int packed;    /* 1: after vit_model_pack */
+  int quantized; /* 1: after vit_model_quantize: no weight of a linear layer is
+                    a float in params, and no vit_tensor's offset fits */
   vit_tensors params;
   float *fixed_pos; /* [T,D] or NULL */
   float *mask;      /* [T,T] or NULL */
@@ -1125,6 +1132,22 @@ VIT_DEF void vit_unpack_linear(float *w, const float *packed, int in, int out);
 VIT_DEF vit_result vit_model_pack(vit_model *m);
 VIT_DEF vit_result vit_model_unpack(vit_model *m);
 
+/* For inference alone, and for good: the weights of the linear layers become
+   whole numbers from -64 to 64 with a scale for each output, a quarter of the
+   memory; their inputs become numbers from 0 to 127 with a scale and a zero
+   point for each row, as they pass. All else stays as it is. It is faster and a
+   little less exact: chapter 11 says how. While it works, both models are in
+   memory; on failure m is as it was. vit_model_save and vit_model_open know
+   such models; what trains, packs or loads refuses them. */
+VIT_DEF vit_result vit_model_quantize(vit_model *m);
+/* The same for arrays of your own. vit_int8_size: bytes that `count` rows or
+   outputs of `in` numbers take, in <= 262,128; outputs are counted up to a
+   multiple of vit_panel(). Quantize the rows by the kernel quantize_rows, the
+   weights w [out,in] by this, and multiply them by linear_int8_forward. */
+VIT_DEF size_t vit_int8_size(int count, int in);
+VIT_DEF void vit_quantize_linear(void *q, const float *w, int in, int out);
+VIT_DEF void vit_dequantize_linear(float *w, const void *q, int in, int out);
+
 /* ---- 12 photos --------------------------------------------------------- */
 
 /* Resize as Pillow 13 does, to the bit: the filter grows when shrinking.
@@ -1216,7 +1239,9 @@ VIT_DEF vit_result vit_model_load(
     vit_model *m, const vit_safetensors *f, const char *prefix);
 /* A model alone as a file; `d` (or NULL) gives mean, std and the class names.
    Such a file holds, and vit_model_open wants:
-     tensors       all parameters, F32, under timm's names; others do no harm
+     tensors       all parameters, F32, under timm's names; others do no harm.
+                   Of a quantized model the weights of linear layers are I8, and
+                   NAME_scale, F32 [out,1], has a scale for each output
      config.FIELD  a field of vit_config as text, "config.depth": "6". Needed
                    are image_height, image_width and heads. The tensors tell
                    width, depth, mlp_width, head_dim, classes, channels,
@@ -1552,7 +1577,7 @@ static void vit__each(int parts, int count, vit__task *task, const void *work) {
 /* -- the SIMD vocabulary ------------------------------------------------- */
 
 /* A vector of floats (vit_vec), one of unsigned 32-bit integers (vit_ivec), and
-   28 words: what can be done with them. Every SIMD kernel is written once, in
+   32 words: what can be done with them. Every SIMD kernel is written once, in
    these words. A dialect says them in the intrinsics of one instruction set:
 
    vit_set, load, store   x in all lanes; from and to memory, of any alignment
@@ -1564,6 +1589,11 @@ static void vit__each(int parts, int count, vit__task *task, const void *work) {
    pow2                   2^a for a whole number a: put in the exponent bits
    iset iadd ixor imul    of integers, for the random numbers
    imulhi, ihigh24        high half of each 32 x 32 bit product; 24 high bits
+   iload, ifloat          from memory; signed integers as floats
+   dot                    of bytes: lane i of `sum` and the four products of
+                          bytes 4 i .. 4 i + 3 of a and b, and those of c and d;
+                          a and c from 0 to 127, b and d from -64 to 64
+   store_bytes            whole numbers from 0 to 127 as so many bytes
    zip_low, zip_high      of each four lanes: a0 b0 a1 b1, and a2 b2 a3 b3
    fours_even, fours_odd  every second group of four lanes, of a and then of b
    load_part, store_part  n lanes, 0 < n < VIT_LANES, the others are 0; no byte
@@ -1584,7 +1614,7 @@ static void vit__each(int parts, int count, vit__task *task, const void *work) {
 #ifndef VIT_SIMD_HEADER
 #define VIT_SIMD_HEADER <immintrin.h>
 #endif
-#if defined(__AVX512F__) && !defined(VIT_SIMD_AVX2)
+#if defined(__AVX512F__) && defined(__AVX512BW__) && !defined(VIT_SIMD_AVX2)
 #define VIT_SIMD_AVX512
 #endif
 
@@ -1608,6 +1638,9 @@ static void vit__each(int parts, int count, vit__task *task, const void *work) {
 #define VIT__I(word, is) VIT__OP vit_vec vit_##word(vit_ivec a) { return is; }
 #define VIT__II(word, is)                                                      \
   VIT__OP vit_ivec vit_##word(vit_ivec a, vit_ivec b) { return is; }
+#define VIT__DOT(is)                                                           \
+  VIT__OP vit_ivec vit_dot(vit_ivec sum, vit_ivec a, vit_ivec b, vit_ivec c,   \
+      vit_ivec d) { return is; }
 
 /* Over the lanes by the words: groups of four, then pairs; lane 0 has it. */
 #define VIT__ACROSS(word, add, first)                                          \
@@ -1627,7 +1660,7 @@ static void vit__each(int parts, int count, vit__task *task, const void *work) {
   (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
 #define VIT__SIMD __attribute__((target("avx2,fma"))) static
 typedef __m256 vit_vec; typedef __m256i vit_ivec;
-enum { VIT_LANES = 8, VIT_TILE_ROWS = 6, VIT__PANEL = 16 };
+enum { VIT_LANES = 8, VIT_TILE_ROWS = 6, VIT_INT8_ROWS = 3, VIT__PANEL = 16 };
 #define VIT__LANE_NUMBERS 0, 1, 2, 3, 4, 5, 6, 7
 VIT__OP vit_vec vit_set(float a) { return _mm256_set1_ps(a); }
 VIT__OP vit_vec vit_load(const float *p) { return _mm256_loadu_ps(p); }
@@ -1647,6 +1680,19 @@ VIT__II(imulhi, _mm256_blend_epi32(
     _mm256_srli_epi64(_mm256_mul_epu32(a, b), 32),
     _mm256_mul_epu32(_mm256_srli_epi64(a, 32), _mm256_srli_epi64(b, 32)), 0xAA))
 VIT__I(ihigh24, _mm256_cvtepi32_ps(_mm256_srli_epi32(a, 8)))
+VIT__OP vit_ivec vit_iload(const void *p) {
+  return _mm256_loadu_si256((const __m256i *)p);
+}
+VIT__I(ifloat, _mm256_cvtepi32_ps(a))
+VIT__DOT(_mm256_add_epi32(sum, /* four products are at most 127 * 64 * 4 */
+    _mm256_madd_epi16(_mm256_set1_epi16(1), _mm256_add_epi16(
+        _mm256_maddubs_epi16(a, b), _mm256_maddubs_epi16(c, d)))))
+VIT__OP void vit_store_bytes(void *p, vit_vec a) {
+  const __m256i n = _mm256_cvtps_epi32(a);
+  const __m128i high = _mm256_extracti128_si256(n, 1);
+  const __m128i half = _mm_packs_epi32(_mm256_castsi256_si128(n), high);
+  _mm_storel_epi64((__m128i *)p, _mm_packus_epi16(half, half));
+}
 VIT__VV(zip_low, _mm256_unpacklo_ps(a, b))
 VIT__VV(zip_high, _mm256_unpackhi_ps(a, b))
 VIT__VV(fours_even, _mm256_permute2f128_ps(a, b, 0x20))
@@ -1677,7 +1723,7 @@ VIT__FOLD(sum, add) VIT__FOLD(top, max)
 #define VIT__HAS_SIMD  1
 #define VIT__SIMD      static
 typedef __m512 vit_vec; typedef __m512i vit_ivec;
-enum { VIT_LANES = 16, VIT_TILE_ROWS = 14, VIT__PANEL = 32 };
+enum { VIT_LANES = 16, VIT_TILE_ROWS = 14, VIT_INT8_ROWS = 6, VIT__PANEL = 32 };
 #define VIT__LANE_NUMBERS 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
 VIT__OP vit_vec vit_set(float a) { return _mm512_set1_ps(a); }
 VIT__OP vit_vec vit_load(const float *p) { return _mm512_loadu_ps(p); }
@@ -1697,6 +1743,18 @@ VIT__II(imulhi, _mm512_mask_blend_epi32(0xAAAA,
     _mm512_srli_epi64(_mm512_mul_epu32(a, b), 32),
     _mm512_mul_epu32(_mm512_srli_epi64(a, 32), _mm512_srli_epi64(b, 32))))
 VIT__I(ihigh24, _mm512_cvtepi32_ps(_mm512_srli_epi32(a, 8)))
+VIT__OP vit_ivec vit_iload(const void *p) { return _mm512_loadu_si512(p); }
+VIT__I(ifloat, _mm512_cvtepi32_ps(a))
+#ifdef __AVX512VNNI__
+VIT__DOT(_mm512_dpbusd_epi32(_mm512_dpbusd_epi32(sum, a, b), c, d))
+#else /* as AVX2 */
+VIT__DOT(_mm512_add_epi32(sum,
+    _mm512_madd_epi16(_mm512_set1_epi16(1), _mm512_add_epi16(
+        _mm512_maddubs_epi16(a, b), _mm512_maddubs_epi16(c, d)))))
+#endif
+VIT__OP void vit_store_bytes(void *p, vit_vec a) {
+  _mm_storeu_si128((__m128i *)p, _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(a)));
+}
 VIT__VV(zip_low, _mm512_unpacklo_ps(a, b))
 VIT__VV(zip_high, _mm512_unpackhi_ps(a, b))
 VIT__VV(fours_even, _mm512_shuffle_f32x4(a, b, 0x88))
@@ -1715,7 +1773,7 @@ VIT__ACROSS(sum, add, _mm512_cvtss_f32) VIT__ACROSS(top, max, _mm512_cvtss_f32)
 #define VIT__HAS_SIMD  1
 #define VIT__SIMD      static
 typedef float32x4_t vit_vec; typedef uint32x4_t vit_ivec;
-enum { VIT_LANES = 4, VIT_TILE_ROWS = 6, VIT__PANEL = 16 };
+enum { VIT_LANES = 4, VIT_TILE_ROWS = 6, VIT_INT8_ROWS = 4, VIT__PANEL = 16 };
 #define VIT__LANE_NUMBERS 0, 1, 2, 3
 VIT__OP vit_vec vit_set(float a) { return vdupq_n_f32(a); }
 VIT__OP vit_vec vit_load(const float *p) { return vld1q_f32(p); }
@@ -1735,6 +1793,30 @@ VIT__II(imulhi, vuzp2q_u32(
     vreinterpretq_u32_u64(vmull_u32(vget_low_u32(a), vget_low_u32(b))),
     vreinterpretq_u32_u64(vmull_high_u32(a, b))))
 VIT__I(ihigh24, vcvtq_f32_u32(vshrq_n_u32(a, 8)))
+VIT__OP vit_ivec vit_iload(const void *p) {
+  return vreinterpretq_u32_u8(vld1q_u8((const uint8_t *)p));
+}
+VIT__I(ifloat, vcvtq_f32_s32(vreinterpretq_s32_u32(a)))
+VIT__OP vit_ivec vit_dot(
+    vit_ivec sum, vit_ivec a, vit_ivec b, vit_ivec c, vit_ivec d) {
+  const int8x16_t a8 = vreinterpretq_s8_u32(a), b8 = vreinterpretq_s8_u32(b);
+  const int8x16_t c8 = vreinterpretq_s8_u32(c), d8 = vreinterpretq_s8_u32(d);
+  const int32x4_t start = vreinterpretq_s32_u32(sum);
+#ifdef __ARM_FEATURE_DOTPROD
+  return vreinterpretq_u32_s32(vdotq_s32(vdotq_s32(start, a8, b8), c8, d8));
+#else /* pairs, as AVX2 */
+  const int16x8_t low = vmlal_s8(vmull_s8(vget_low_s8(a8), vget_low_s8(b8)),
+      vget_low_s8(c8), vget_low_s8(d8));
+  const int16x8_t high = vmlal_high_s8(vmull_high_s8(a8, b8), c8, d8);
+  return vreinterpretq_u32_s32(vpadalq_s16(start, vpaddq_s16(low, high)));
+#endif
+}
+VIT__OP void vit_store_bytes(void *p, vit_vec a) {
+  const uint16x4_t half = vmovn_u32(vcvtq_u32_f32(a));
+  const uint8x8_t bytes = vmovn_u16(vcombine_u16(half, half));
+  const uint32_t four = vget_lane_u32(vreinterpret_u32_u8(bytes), 0);
+  memcpy(p, &four, sizeof four);
+}
 VIT__VV(zip_low, vzip1q_f32(a, b)) VIT__VV(zip_high, vzip2q_f32(a, b))
 VIT__VV(fours_even, ((void)b, a)) VIT__VV(fours_odd, ((void)a, b))
 VIT__OP vit_vec vit_load_part(const float *p, vit_idx n) {
@@ -1753,8 +1835,8 @@ VIT__OP float vit_top(vit_vec a) { return vmaxvq_f32(a); }
 #define VIT__SIMD_NAME "WebAssembly SIMD128"
 #define VIT__HAS_SIMD  1
 #define VIT__SIMD      static
-typedef v128_t vit_vec; typedef v128_t vit_ivec;
-enum { VIT_LANES = 4, VIT_TILE_ROWS = 2, VIT__PANEL = 16 }; /* 16 registers */
+typedef v128_t vit_vec; typedef v128_t vit_ivec; /* 16 registers */
+enum { VIT_LANES = 4, VIT_TILE_ROWS = 2, VIT_INT8_ROWS = 2, VIT__PANEL = 16 };
 #define VIT__LANE_NUMBERS 0, 1, 2, 3
 VIT__OP vit_vec vit_set(float a) { return wasm_f32x4_splat(a); }
 VIT__OP vit_vec vit_load(const float *p) { return wasm_v128_load(p); }
@@ -1773,6 +1855,21 @@ VIT__II(imul, wasm_i32x4_mul(a, b))
 VIT__II(imulhi, wasm_i32x4_shuffle(wasm_u64x2_extmul_low_u32x4(a, b),
     wasm_u64x2_extmul_high_u32x4(a, b), 1, 3, 5, 7))
 VIT__I(ihigh24, wasm_f32x4_convert_u32x4(wasm_u32x4_shr(a, 8)))
+VIT__OP vit_ivec vit_iload(const void *p) { return wasm_v128_load(p); }
+VIT__I(ifloat, wasm_f32x4_convert_i32x4(a))
+#define VIT__EVEN(a) wasm_i16x8_shr(wasm_i16x8_shl(a, 8), 8)
+#define VIT__ODD(a)  wasm_i16x8_shr(a, 8)
+#define VIT__PAIRS(a, b) wasm_i32x4_add(                                       \
+    wasm_i32x4_dot_i16x8(VIT__EVEN(a), VIT__EVEN(b)),                          \
+    wasm_i32x4_dot_i16x8(VIT__ODD(a), VIT__ODD(b)))
+VIT__DOT(wasm_i32x4_add(
+    wasm_i32x4_add(sum, VIT__PAIRS(a, b)), VIT__PAIRS(c, d)))
+VIT__OP void vit_store_bytes(void *p, vit_vec a) {
+  const v128_t n = wasm_u32x4_trunc_sat_f32x4(a);
+  const v128_t half = wasm_u16x8_narrow_i32x4(n, n);
+  wasm_v128_store32_lane(p, wasm_u8x16_narrow_i16x8(half, half), 0);
+}
+#define VIT__FMA(a, b, c) ((a) * (b) + (c)) /* twice, as vit_fma */
 VIT__VV(zip_low, wasm_i32x4_shuffle(a, b, 0, 4, 1, 5))
 VIT__VV(zip_high, wasm_i32x4_shuffle(a, b, 2, 6, 3, 7))
 VIT__VV(fours_even, ((void)b, a)) VIT__VV(fours_odd, ((void)a, b))
@@ -1788,9 +1885,12 @@ VIT__ACROSS(sum, add, VIT__FIRST) VIT__ACROSS(top, max, VIT__FIRST)
 #endif
 /* clang-format on */
 
+#ifndef VIT__FMA /* of floats, with the bits of vit_fma */
+#define VIT__FMA(a, b, c) fmaf(a, b, c)
+#endif
 #ifndef VIT__HAS_SIMD /* the plain loops alone */
 #define VIT__SIMD_NAME "none"
-enum { VIT_LANES = 1, VIT_TILE_ROWS = 6, VIT__PANEL = 16 };
+enum { VIT_LANES = 1, VIT_TILE_ROWS = 6, VIT_INT8_ROWS = 1, VIT__PANEL = 16 };
 #else
     /* a hint: what stands there will be needed soon */
     VIT__OP void vit_prefetch(const float *p) {
@@ -1898,6 +1998,15 @@ typedef struct {
   vit_idx row, col;
   int packed;
 } vit__matrix;
+
+/* Where a thread puts the part of a matrix that the product is at: panels of
+   floats or rows of bytes, 256 KB. */
+enum {
+  VIT__DEPTH = 256,
+  VIT__WIDTH = 256,
+  VIT__INT8_MOST = 4 * VIT__DEPTH * VIT__WIDTH - 16 /* bytes of a row */
+};
+static VIT__THREAD_LOCAL float vit__packed_b[VIT__DEPTH * VIT__WIDTH];
 
 #ifdef VIT__HAS_SIMD
 static vit__matrix vit__at(const float *p, vit_idx row, vit_idx col) {
@@ -2820,19 +2929,25 @@ VIT__SIMD void vit_simd_scale(float *y, const float *x, float factor, int n) {
 
 /* -- what a block is made of --------------------------------------------- */
 
+/* As bytes: floats that a row or an output of `in` numbers takes, two and the
+   bytes, up to a multiple of 16; and the product (chapter 11). */
+static vit_idx vit__int8_floats(vit_idx in) { return 2 + (in + 15) / 16 * 4; }
+static void vit__linear_int8(const vit_kernels *k, float *y, const float *x,
+    const float *w, const float *b, int rows, int in, int first, int out);
+
 /* Which weights vit_model_pack rearranges. */
 static int vit__packs(int out) { return out % VIT__PANEL == 0; }
 
 /* y = x W^T + b on the rows of a view, for n outputs from `first` on, of all
-   `out`; W may be packed for inference. y [rows,n] */
+   `out`; W may be packed or quantized for inference. y [rows,n] */
 static void vit__linear_some(const vit__view *v, float *y, const float *x,
     const float *w, const float *b, int rows, int in, int out, int first,
     int n) {
-  w += (vit_idx)first * in;
-  b = b ? b + first : NULL;
-  if (v->m->packed && vit__packs(out))
-    v->k->linear_packed_forward(y, x, w, b, rows, in, n);
-  else v->k->linear_forward(y, x, w, b, rows, in, n);
+  const float *from = w + (vit_idx)first * in, *bias = b ? b + first : NULL;
+  if (v->m->quantized) vit__linear_int8(v->k, y, x, w, b, rows, in, first, n);
+  else if (v->m->packed && vit__packs(out))
+    v->k->linear_packed_forward(y, x, from, bias, rows, in, n);
+  else v->k->linear_forward(y, x, from, bias, rows, in, n);
 }
 
 static void vit__linear(const vit__view *v, float *y, const float *x,
@@ -3011,7 +3126,7 @@ static vit__view vit__rows(const vit__view *b, int parts, int i) {
   r.row += first;
   r.x += (vit_idx)first * b->D;
   if (b->class_only) /* their rows have 2 I floats, not 3 I as below */
-    r.qkv -= first * I, r.dqkv -= first * I;
+    r.qkv -= first * I, r.dqkv -= r.dqkv ? first * I : 0;
 #define VIT__MOVE(field, where, unit, exists, floats)                          \
   if (VIT__##unit == VIT__TOKEN && r.field)                                    \
     r.field += (vit_idx)first * (vit_idx)(floats);
@@ -3581,13 +3696,20 @@ typedef struct {
   const char *name;
   int where, init, decay;
   double d[4], count; /* count 0: the tensor does not exist */
+  double floats;      /* that it takes in the block */
 } vit__row;
 #define VIT__ONE(field, name, where, exists, d0, d1, d2, d3, init, decay) +1
 enum { VIT__ROWS = 0 VIT_TENSORS(VIT__ONE) };
 #undef VIT__ONE
 
-static void vit__table(const vit_config *c, vit__row rows[VIT__ROWS]) {
+static int vit__is_matrix(const vit__row *r) {
+  return r->init == VIT__INIT_WEIGHT || r->init == VIT__INIT_HEAD;
+}
+
+static void vit__table(
+    const vit_config *c, int quantized, vit__row rows[VIT__ROWS]) {
   vit__row *r = rows;
+  const double panel = VIT__PANEL; /* see vit__int8_floats */
   VIT__SIZES(vit__sizes_of(c, 1));
 #define VIT__FILL(field, text, place, exists, d0, d1, d2, d3, start, decays)   \
   r->name = text, r->where = VIT__##place;                                     \
@@ -3595,6 +3717,10 @@ static void vit__table(const vit_config *c, vit__row rows[VIT__ROWS]) {
   r->d[0] = d0, r->d[1] = d1, r->d[2] = d2, r->d[3] = d3;                      \
   r->count = exists ? 1 : 0;                                                   \
   for (int i = 0; i < 4; i++) r->count *= r->d[i] > 0 ? r->d[i] : 1;           \
+  r->floats = r->count;                                                        \
+  if (quantized && vit__is_matrix(r))                                          \
+    r->floats = ceil(r->d[0] / panel) * panel *                                \
+                (2 + 4 * ceil(r->count / r->d[0] / 16));                       \
   r++;
   VIT_TENSORS(VIT__FILL)
 #undef VIT__FILL
@@ -3603,7 +3729,7 @@ static void vit__table(const vit_config *c, vit__row rows[VIT__ROWS]) {
 static double vit__count_numbers(const vit_config *c) {
   vit__row rows[VIT__ROWS];
   double total = 0;
-  vit__table(c, rows);
+  vit__table(c, 0, rows);
   for (const vit__row *r = rows; r < rows + VIT__ROWS; r++)
     total += r->count * (r->where == VIT__BLOCK ? c->depth : 1);
   return total;
@@ -3622,15 +3748,16 @@ static void vit__describe(
   t->layer = r->where == VIT__BLOCK ? l : -1;
   t->init = r->init;
   t->decay = r->decay;
-  t->is_matrix = r->init == VIT__INIT_WEIGHT || r->init == VIT__INIT_HEAD;
+  t->is_matrix = vit__is_matrix(r);
 }
 
-VIT_DEF int vit_tensor_at(const vit_config *config, int i, vit_tensor *t) {
+static int vit__tensor_at(
+    const vit_config *config, int quantized, int i, vit_tensor *t) {
   vit_config c = *config;
   vit__row rows[VIT__ROWS];
   double offset = 0;
   if (i < 0 || vit_config_resolve(&c)) return 0;
-  vit__table(&c, rows);
+  vit__table(&c, quantized, rows);
   for (int part = VIT__STEM; part <= VIT__TAIL; part++)
     for (int l = 0; l < (part == VIT__BLOCK ? c.depth : 1); l++)
       for (const vit__row *r = rows; r < rows + VIT__ROWS; r++) {
@@ -3639,9 +3766,13 @@ VIT_DEF int vit_tensor_at(const vit_config *config, int i, vit_tensor *t) {
           vit__describe(t, r, l, offset);
           return 1;
         }
-        offset += r->count;
+        offset += r->floats;
       }
   return 0;
+}
+
+VIT_DEF int vit_tensor_at(const vit_config *c, int i, vit_tensor *t) {
+  return vit__tensor_at(c, 0, i, t);
 }
 
 VIT_DEF vit_result vit_tensor_find(
@@ -3661,14 +3792,14 @@ VIT_DEF size_t vit_parameter_count(const vit_config *config) {
 
 /* Take one block of floats for all tensors and point the fields into it. */
 static void vit__take_tensors(
-    vit_tensors *t, const vit_config *c, vit_arena *a) {
+    vit_tensors *t, const vit_config *c, int quantized, vit_arena *a) {
   vit__row rows[VIT__ROWS];
   double total = 0, layer = 0, offset = 0;
   int n = 0;
-  vit__table(c, rows);
+  vit__table(c, quantized, rows);
   for (int i = 0; i < VIT__ROWS; i++) {
-    if (rows[i].where == VIT__BLOCK) layer += rows[i].count;
-    total += rows[i].count * (rows[i].where == VIT__BLOCK ? c->depth : 1);
+    if (rows[i].where == VIT__BLOCK) layer += rows[i].floats;
+    total += rows[i].floats * (rows[i].where == VIT__BLOCK ? c->depth : 1);
   }
   if (total > VIT__MOST_FLOATS) a->overflow = 1, total = 0;
   t->count = (size_t)total;
@@ -3678,7 +3809,7 @@ static void vit__take_tensors(
   if (VIT__##place == VIT__TAIL && rows[n - 1].where == VIT__BLOCK)            \
     offset += layer * (c->depth - 1); /* jump over the other blocks */         \
   t->field = t->block && rows[n].count > 0 ? t->block + (size_t)offset : NULL; \
-  offset += rows[n++].count;
+  offset += rows[n++].floats;
   VIT_TENSORS(VIT__POINT)
 #undef VIT__POINT
 }
@@ -3763,7 +3894,7 @@ static void vit__plan_model(vit_model *m, vit_arena *a) {
   double T = vit__sizes_of(c, 1).T;
   if (T * T > VIT__MOST_FLOATS || T * c->width > VIT__MOST_FLOATS)
     a->overflow = 1, T = 0;
-  vit__take_tensors(&m->params, c, a);
+  vit__take_tensors(&m->params, c, m->quantized, a);
   m->fixed_pos = m->mask = NULL;
   if (c->positions == VIT_POSITIONS_SINUSOID ||
       c->positions == VIT_POSITIONS_SINCOS2D)
@@ -3794,7 +3925,7 @@ static vit_result vit__plan_state(
   VIT_ACTIVATIONS(VIT__PLAN)
 #undef VIT__PLAN
   s->losses = (double *)vit_arena_take(a, (size_t)batch, sizeof(double));
-  if (grad) vit__take_tensors(&s->grads, c, a);
+  if (grad) vit__take_tensors(&s->grads, c, 0, a);
   if (grad && s->grads.count <= VIT__SMALL)
     s->part_grads =
         (float *)vit_arena_take(a, VIT__PARTS * s->grads.count, sizeof(float));
@@ -3809,16 +3940,18 @@ static vit_result vit__check_batch(int batch) {
 
 VIT_DEF vit_result vit_memory_plan(
     const vit_config *config, int batch, vit_memory *out) {
-  vit_arena a[4]; /* parameters, the model, states without and with backward */
+  vit_arena a[4], q; /* parameters, model, states without and with backward */
   vit_model m;
   vit_state s;
   vit_result r;
   memset(out, 0, sizeof *out);
   memset(a, 0, sizeof a);
-  m.config = *config;
+  memset(&q, 0, sizeof q);
+  m.config = *config, m.quantized = 0;
   r = vit_config_resolve(&m.config);
   if (!r) r = vit__check_batch(batch);
-  if (!r) vit__take_tensors(&m.params, &m.config, &a[0]);
+  if (!r) vit__take_tensors(&m.params, &m.config, 0, &a[0]);
+  if (!r) vit__take_tensors(&m.params, &m.config, 1, &q);
   if (!r) vit__plan_model(&m, &a[1]);
   for (int trains = 0; !r && trains < 2; trains++) {
     memset(&s, 0, sizeof s);
@@ -3831,20 +3964,33 @@ VIT_DEF vit_result vit_memory_plan(
         "this model needs more bytes than a size_t can count; make it smaller");
   if (r) return r;
   out->parameters = out->gradients = a[0].used;
-  out->moments = 2 * a[0].used;
+  out->moments = 2 * a[0].used, out->quantized = q.used;
   out->constants = a[1].used - a[0].used;
   out->inference = a[2].used, out->training = a[3].used - a[0].used;
   return VIT_OK;
 }
 
-VIT_DEF vit_result vit_model_create(
-    vit_model *m, const vit_config *config, uint64_t seed) {
+/* Of a quantized model: sums over the inputs of a layer must fit in 32 bits. */
+static vit_result vit__check_inputs(const vit_config *c) {
+  const vit__sizes z = vit__sizes_of(c, 1);
+  const double most = fmax(fmax(z.P, z.D), fmax(z.I, z.M));
+  if (most <= +VIT__INT8_MOST) return VIT_OK;
+  return vit__fail(VIT_ERR_CONFIG,
+      "a linear layer of this model has %.0f inputs; quantized they may be at "
+      "most %d, or their sums would not fit in 32 bits",
+      most, VIT__INT8_MOST);
+}
+
+/* Memory of a model, filled with what is constant. */
+static vit_result vit__allocate_model(
+    vit_model *m, const vit_config *config, int quantized) {
   vit_config c = *config;
   vit_result r = vit_config_resolve(&c);
   int rows, cols; /* of patches */
   memset(m, 0, sizeof *m);
+  if (!r && quantized) r = vit__check_inputs(&c);
   if (r) return r;
-  m->config = c;
+  m->config = c, m->quantized = quantized;
   m->kernels = vit_best_kernels();
   vit__plan_model(m, &m->arena);
   r = vit_arena_allocate(&m->arena, "model");
@@ -3857,8 +4003,14 @@ VIT_DEF vit_result vit_model_create(
   if (c.positions == VIT_POSITIONS_SINCOS2D)
     vit_positions_sincos2d(m->fixed_pos, rows, cols, c.width, c.class_token);
   if (m->mask) vit_local_mask(m->mask, rows, cols, c.local_mask, c.class_token);
-  vit__initialise(m, seed);
   return VIT_OK;
+}
+
+VIT_DEF vit_result vit_model_create(
+    vit_model *m, const vit_config *config, uint64_t seed) {
+  const vit_result r = vit__allocate_model(m, config, 0);
+  if (!r) vit__initialise(m, seed);
+  return r;
 }
 
 VIT_DEF void vit_model_free(vit_model *m) {
@@ -3902,7 +4054,12 @@ VIT_DEF int vit_model_threads(const vit_model *m) {
 }
 
 /* For what needs the weights as they are in the table of tensors. */
-static vit_result vit__refuse_packed(void) {
+static vit_result vit__check_plain(const vit_model *m) {
+  if (m->quantized)
+    return vit__fail(VIT_ERR_STATE,
+        "this model is quantized for inference, and for good; take the model "
+        "that it was made from");
+  if (!m->packed) return VIT_OK;
   return vit__fail(VIT_ERR_STATE,
       "this model is packed for inference; call vit_model_unpack first");
 }
@@ -3912,7 +4069,7 @@ VIT_DEF vit_result vit_state_create(
   vit_result r = vit__check_batch(batch);
   memset(s, 0, sizeof *s);
   if (!r) r = vit__check_model(m);
-  if (!r && m->packed && (flags & VIT_FOR_TRAINING)) r = vit__refuse_packed();
+  if (!r && (flags & VIT_FOR_TRAINING)) r = vit__check_plain(m);
   if (r) return r;
   s->config = m->config;
   s->capacity = batch;
@@ -4442,7 +4599,7 @@ VIT_DEF vit_result vit_backward(
     const vit_model *m, vit_state *s, float factor) {
   vit__view v;
   vit_result r = vit__check_state(m, s);
-  if (!r && m->packed) r = vit__refuse_packed();
+  if (!r) r = vit__check_plain(m);
   if (r) return r;
   if (!s->trains)
     return vit__fail(VIT_ERR_STATE,
@@ -4695,9 +4852,9 @@ VIT_DEF vit_result vit_optimizer_create(
   r = vit_fit_check(&all);
   if (!r) r = vit__check_model(m);
   for (int walk = 0; !r && walk < 2; walk++) {
-    vit__take_tensors(&o->m, &m->config, &o->arena);
+    vit__take_tensors(&o->m, &m->config, 0, &o->arena);
     if (o->config.algorithm != VIT_SGD)
-      vit__take_tensors(&o->v, &m->config, &o->arena);
+      vit__take_tensors(&o->v, &m->config, 0, &o->arena);
     if (walk == 0) r = vit_arena_allocate(&o->arena, "optimiser");
   }
   if (r) memset(o, 0, sizeof *o);
@@ -4745,7 +4902,7 @@ VIT_DEF vit_result vit_optimizer_step(
   float *mean = o->m.block, *square = o->v.block;
   vit__row rows[VIT__ROWS];
   vit_result r = vit__check_state(m, s);
-  if (!r && m->packed) r = vit__refuse_packed();
+  if (!r) r = vit__check_plain(m);
   if (!r)
     r = vit__check_setting("the learning rate", (double)rate, 0,
         (double)FLT_MAX, 0, "finite and at least 0");
@@ -4767,7 +4924,7 @@ VIT_DEF vit_result vit_optimizer_step(
         "are as before; a smaller learning rate may help",
         step, fabs(o->norm));
   o->step = step;
-  vit__table(&m->config, rows);
+  vit__table(&m->config, 0, rows);
   VIT__PARALLEL_FOR
   for (int part = 0; part < parts; part++) { /* its part of each tensor */
     vit_adam_constants a = constants;
@@ -6528,9 +6685,9 @@ static vit_result vit__plan_run(vit_trainer *t) {
   for (int walk = 0; !r && walk < 2; walk++) {
     vit__plan_loader(l, a);
     r = vit__plan_state(s, m, a);
-    vit__take_tensors(&t->optimizer.m, m, a);
+    vit__take_tensors(&t->optimizer.m, m, 0, a);
     if (c->optimizer.algorithm != VIT_SGD)
-      vit__take_tensors(&t->optimizer.v, m, a);
+      vit__take_tensors(&t->optimizer.v, m, 0, a);
     if (c->ema > 0) t->average = (float *)vit_arena_take(a, n, sizeof(float));
     if (c->keep_best) t->best = (float *)vit_arena_take(a, n, sizeof(float));
     t->table = (vit_epoch *)vit_arena_take(a, epochs, sizeof *t->table);
@@ -6553,7 +6710,7 @@ VIT_DEF vit_result vit_trainer_create(vit_trainer *t, vit_model *m,
   memset(h, 0, sizeof *h);
   if (!r) r = vit__check_dataset(m, train, "training");
   if (!r && val) r = vit__check_dataset(m, val, "validation");
-  if (!r && m->packed) r = vit__refuse_packed();
+  if (!r) r = vit__check_plain(m);
   if (!r && !val && (c->early_stop || c->keep_best))
     r = vit__fail(VIT_ERR_CONFIG,
         "early_stop is %d and keep_best %d, but there are no images that judge "
@@ -6943,17 +7100,15 @@ VIT_DEF void vit_unpack_linear(float *w, const float *packed, int in, int out) {
 enum {
   VIT_TILE_COLS = VIT__PANEL,
   VIT_TILE_VECS = VIT_TILE_COLS / (int)VIT_LANES,
-  VIT__DEPTH = 256,
-  VIT__WIDTH = 256,
   VIT__A_TILES = 96 / VIT_TILE_ROWS,
   VIT__HEIGHT = VIT__A_TILES * VIT_TILE_ROWS,
   VIT__SKINNY = 32, /* so few columns that packing A costs more */
-  VIT__A_TILE = VIT_TILE_ROWS * VIT__DEPTH + VIT_LANES
+  VIT__A_TILE = (int)VIT_TILE_ROWS * VIT__DEPTH + VIT_LANES
 };
 
-/* Where a thread packs, 360 KB. With glibc they are taken from the stack of
-   each thread of the program, which has 8 MB unless it asks for less. */
-static VIT__THREAD_LOCAL float vit__packed_b[VIT__DEPTH * VIT__WIDTH];
+/* Where a thread packs A; with vit__packed_b 360 KB. With glibc they are taken
+   from the stack of each thread of the program, which has 8 MB unless it asks
+   for less. */
 static VIT__THREAD_LOCAL float vit__packed_a[VIT__A_TILES * VIT__A_TILE];
 
 static vit__matrix vit__panels(const float *packed, vit_idx in) {
@@ -7160,6 +7315,271 @@ VIT__SIMD void vit_simd_linear_backward_weight(float *dw, float *db,
 }
 #endif
 
+/* -- int8: numbers of one byte ------------------------------------------- */
+
+/* Inference can do with fewer bits. A row x [in] becomes whole numbers u from 0
+   to 127 with a scale s and a zero point z, the weights of output o whole
+   numbers q from -64 to 64 with a scale t (Jacob et al. 2018, section 2):
+
+       x_i = s (u_i - z)      w_oi = t_o q_oi
+       y_o = s t_o (sum over i of u_i q_oi - z * sum over i of q_oi) + b_o
+
+   An instruction multiplies four times as many bytes as floats, and a quarter
+   of the memory is read. Sums of whole numbers are exact in any order, so naive
+   and SIMD give the same bits. The zero point lets u use its whole range for
+   numbers that are mostly positive, as after GELU. It is 7 bits and not 8 since
+   AVX2 adds products of bytes in 16 bits, where four of them fit (127 * 64 * 4
+   is 32,512): none saturates, in any dialect. With up to VIT__INT8_MOST inputs
+   the sum of products fits in 32 bits, that of q in a float, and a row in
+   vit__packed_b.
+
+   In memory a row is s and z as floats and its bytes, filled up with zeros.
+   Weights are panels of VIT__PANEL outputs: their t, their sums of q, then
+   bytes [in / 4, VIT__PANEL, 4]. Both take as many floats for each output or
+   row, vit__int8_floats. */
+#define VIT__INT8_X 127 /* largest u, and q */
+#define VIT__INT8_W 64
+
+VIT_DEF size_t vit_int8_size(int count, int in) {
+  return (size_t)count * (size_t)vit__int8_floats(in) * sizeof(float);
+}
+
+/* Where panels hold t of output o, in floats (its sum of q is VIT__PANEL
+   further), and q_oi, in bytes. */
+static vit_idx vit__int8_scale(vit_idx o, vit_idx in) {
+  return o / VIT__PANEL * VIT__PANEL * vit__int8_floats(in) + o % VIT__PANEL;
+}
+static vit_idx vit__int8_byte(vit_idx o, vit_idx i, vit_idx in) {
+  const vit_idx panel = 4 * vit__int8_scale(o - o % VIT__PANEL, in);
+  return panel + ((2 + i / 4) * VIT__PANEL + o % VIT__PANEL) * 4 + i % 4;
+}
+
+/* s and z of a row whose numbers lie in low .. high, 0 among them. Returns 1/s,
+   or 0 where a number is not finite: then s is NaN, and so are the results.
+   Both ends are divided first: high - low may be too large for a float. */
+static float vit__int8_begin(
+    float *row, float low, float high, int finite, int in) {
+  float s = high / VIT__INT8_X - low / VIT__INT8_X;
+  if (s < FLT_MIN) s = 1; /* all are 0, or as good as that */
+  if (!finite) {
+    memset(row, 0, vit_int8_size(1, in));
+    row[0] = NAN;
+    return 0;
+  }
+  row[0] = s, row[1] = rintf((0 - low) / s); /* never -0 */
+  return 1 / s;
+}
+
+/* u = round(x / s + z). x [rows,in] */
+static void vit_naive_quantize_rows(void *q, const float *x, int rows, int in) {
+  const vit_idx floats = vit__int8_floats(in), bytes = 4 * (floats - 2);
+  float *row = (float *)q;
+  for (vit_idx r = 0; r < rows; r++, x += in, row += floats) {
+    uint8_t *u = (uint8_t *)(row + 2);
+    float low = 0, high = 0, inverse;
+    int finite = 1;
+    for (vit_idx i = 0; i < in; i++) {
+      if (x[i] < low) low = x[i];
+      if (x[i] > high) high = x[i];
+      finite &= VIT__IS_FINITE(x[i]);
+    }
+    inverse = vit__int8_begin(row, low, high, finite, in);
+    for (vit_idx i = 0; finite && i < bytes; i++) {
+      const float n = rintf(VIT__FMA(i < in ? x[i] : 0, inverse, row[1]));
+      u[i] = (uint8_t)fminf(fmaxf(n, 0), VIT__INT8_X);
+    }
+  }
+}
+
+/* y = s t (u q^T - z sum of q) + b, for `out` outputs from `first` on of those
+   that w and b have. y [rows,out] */
+static void vit_naive_linear_int8_forward(float *y, const void *x,
+    const void *w, const float *b, int rows, int in, int first, int out) {
+  const int8_t *q = (const int8_t *)w;
+  for (vit_idx r = 0; r < rows; r++)
+    for (vit_idx o = first; o < first + out; o++) {
+      const float *row = (const float *)x + r * vit__int8_floats(in);
+      const float *t = (const float *)w + vit__int8_scale(o, in);
+      const uint8_t *u = (const uint8_t *)(row + 2);
+      int32_t sum = 0;
+      for (vit_idx i = 0; i < in; i++)
+        sum += u[i] * q[vit__int8_byte(o, i, in)];
+      *y++ = VIT__FMA(VIT__FMA(-row[1], t[VIT__PANEL], (float)sum), row[0] * *t,
+          b ? b[o] : 0);
+    }
+}
+
+#ifdef VIT__HAS_SIMD
+VIT__SIMD void vit_simd_quantize_rows(
+    void *q, const float *x, int rows, int in) {
+  const vit_idx floats = vit__int8_floats(in), bytes = 4 * (floats - 2);
+  float *row = (float *)q;
+  for (vit_idx r = 0; r < rows; r++, x += in, row += floats) {
+    uint8_t *u = (uint8_t *)(row + 2);
+    vit_vec low = vit_set(0), high = low, none = low, n;
+    float inverse;
+    for (vit_idx i = 0; i < in; i += VIT_LANES) {
+      n = vit_load_n(x + i, in - i);
+      low = vit_max(low, vit_sub(vit_set(0), n)), high = vit_max(high, n);
+      none = vit_fma(n, vit_set(0), none); /* NaN, if one is not finite */
+    }
+    inverse = vit__int8_begin(
+        row, -vit_top(low), vit_top(high), vit_sum(none) == 0, in);
+    for (vit_idx i = 0; inverse > 0 && i < bytes; i += VIT_LANES) {
+      n = vit_load_n(x + i, in - i);
+      n = vit_round(vit_fma(n, vit_set(inverse), vit_set(row[1])));
+      n = vit_min(vit_max(n, vit_set(0)), vit_set(VIT__INT8_X));
+      vit_store_bytes(u + i, n);
+    }
+  }
+}
+
+/* As vit__tile: VIT_INT8_ROWS rows against a panel. The line
+       sum += u[i] * q[vit__int8_byte(o, i, in)]
+   for eight i at once, four in each half of a vit_dot. b [VIT__PANEL] */
+VIT__OP void vit__int8_tile(float *y, vit_idx y_row, const float *x,
+    const float *panel, const float *b, vit_idx rows, vit_idx in) {
+  const int8_t *q = (const int8_t *)(panel + 2 * VIT__PANEL);
+  const float *row[VIT_INT8_ROWS];
+  vit_ivec sum[VIT_INT8_ROWS][VIT_TILE_VECS];
+  VIT__UNROLL
+  for (int r = 0; r < VIT_INT8_ROWS; r++) {
+    row[r] = x + VIT__MIN(r, rows - 1) * vit__int8_floats(in);
+    VIT__UNROLL
+    for (int v = 0; v < VIT_TILE_VECS; v++) sum[r][v] = vit_iset(0);
+  }
+  for (vit_idx i = 0; i < in; i += 8, q += 8 * VIT__PANEL) {
+    vit_ivec half[2][VIT_TILE_VECS];
+    VIT__UNROLL
+    for (int v = 0; v < VIT_TILE_VECS; v++) {
+      half[0][v] = vit_iload(q + 4 * v * VIT_LANES);
+      half[1][v] = vit_iload(q + 4 * (VIT__PANEL + v * VIT_LANES));
+    }
+    VIT__UNROLL
+    for (int r = 0; r < VIT_INT8_ROWS; r++) {
+      uint32_t four[2]; /* inputs in each, for all outputs */
+      memcpy(four, (const uint8_t *)(row[r] + 2) + i, sizeof four);
+      VIT__UNROLL
+      for (int v = 0; v < VIT_TILE_VECS; v++)
+        sum[r][v] = vit_dot(sum[r][v], vit_iset(four[0]), half[0][v],
+            vit_iset(four[1]), half[1][v]);
+    }
+  }
+  VIT__UNROLL
+  for (int r = 0; r < VIT_INT8_ROWS; r++) {
+    if (r >= rows) continue;
+    VIT__UNROLL
+    for (int v = 0; v < VIT_TILE_VECS; v++) {
+      const float *t = panel + v * VIT_LANES;
+      vit_vec n = vit_fma(
+          vit_set(-row[r][1]), vit_load(t + VIT__PANEL), vit_ifloat(sum[r][v]));
+      n = vit_fma(n, vit_mul(vit_set(row[r][0]), vit_load(t)),
+          vit_load(b + v * VIT_LANES));
+      vit_store(y + r * y_row + v * VIT_LANES, n);
+    }
+  }
+}
+
+/* A panel stays in the first-level cache while all rows pass. Of the first and
+   the last one some outputs may not be wanted: these go through `part`. */
+VIT__SIMD void vit_simd_linear_int8_forward(float *y, const void *x,
+    const void *w, const float *b, int rows, int in, int first, int out) {
+  const vit_idx end = first + out;
+  for (vit_idx n, o = first; o < end; o += n) {
+    const vit_idx skip = o % VIT__PANEL;
+    const float *panel = (const float *)w + vit__int8_scale(o - skip, in);
+    float bias[VIT__PANEL] = {0}, part[VIT_INT8_ROWS * VIT__PANEL];
+    n = VIT__MIN(VIT__PANEL - skip, end - o);
+    if (b) memcpy(bias + skip, b + o, (size_t)n * sizeof *b);
+    for (vit_idx r = 0; r < rows; r += VIT_INT8_ROWS) {
+      const float *row = (const float *)x + r * vit__int8_floats(in);
+      const vit_idx m = VIT__MIN(rows - r, VIT_INT8_ROWS);
+      float *to = y + r * out + o - first;
+      if (n == VIT__PANEL && m == VIT_INT8_ROWS) { /* the usual case */
+        vit__int8_tile(to, out, row, panel, bias, VIT_INT8_ROWS, in);
+        continue;
+      }
+      vit__int8_tile(part, VIT__PANEL, row, panel, bias, m, in);
+      for (vit_idx i = 0; i < m; i++)
+        memcpy(
+            to + i * out, part + i * VIT__PANEL + skip, (size_t)n * sizeof *to);
+    }
+  }
+}
+#endif
+
+/* Rows of floats, some at a time, through bytes. */
+static void vit__linear_int8(const vit_kernels *k, float *y, const float *x,
+    const float *w, const float *b, int rows, int in, int first, int out) {
+  const int most = (int)(sizeof vit__packed_b / vit_int8_size(1, in));
+  for (vit_idx r = 0; r < rows; r += most) {
+    const int n = (int)VIT__MIN(most, rows - r);
+    k->quantize_rows(vit__packed_b, x + r * in, n, in);
+    k->linear_int8_forward(y + r * out, vit__packed_b, w, b, n, in, first, out);
+  }
+}
+
+/* After the bytes of output o are there. */
+static void vit__int8_finish(void *q, vit_idx o, vit_idx in, float scale) {
+  float *t = (float *)q + vit__int8_scale(o, in);
+  int32_t sum = 0;
+  for (vit_idx i = 0; i < in; i++)
+    sum += ((const int8_t *)q)[vit__int8_byte(o, i, in)];
+  t[0] = scale, t[VIT__PANEL] = (float)sum;
+}
+
+VIT_DEF void vit_quantize_linear(void *q, const float *w, int in, int out) {
+  int8_t *bytes = (int8_t *)q;
+  const int panels = (out + VIT__PANEL - 1) / VIT__PANEL;
+  memset(q, 0, (size_t)panels * vit_int8_size(VIT__PANEL, in));
+  for (vit_idx o = 0; o < out; o++, w += in) {
+    float most = 0, scale;
+    for (vit_idx i = 0; i < in; i++)
+      if (fabsf(w[i]) > most) most = fabsf(w[i]);
+    scale = most / VIT__INT8_W;
+    if (scale < FLT_MIN) scale = 1;
+    for (vit_idx i = 0; i < in; i++)
+      bytes[vit__int8_byte(o, i, in)] = (int8_t)rintf(w[i] / scale);
+    vit__int8_finish(q, o, in, scale);
+  }
+}
+
+VIT_DEF void vit_dequantize_linear(float *w, const void *q, int in, int out) {
+  const int8_t *bytes = (const int8_t *)q;
+  for (vit_idx o = 0; o < out; o++)
+    for (vit_idx i = 0; i < in; i++)
+      *w++ = ((const float *)q)[vit__int8_scale(o, in)] *
+             bytes[vit__int8_byte(o, i, in)];
+}
+
+static vit_result vit__check_weights(vit_result r, const vit_safetensor *t);
+
+VIT_DEF vit_result vit_model_quantize(vit_model *m) {
+  vit_model q;
+  vit_tensor from, to;
+  vit_result r = vit__check_model(m);
+  if (!r) r = vit__check_plain(m);
+  for (int i = 0; !r && vit_tensor_at(&m->config, i, &from); i++) {
+    const vit_safetensor t =
+        vit__block_tensor(from.name, m->params.block + from.offset, from.count);
+    r = vit__check_weights(VIT_ERR_DIVERGED, &t);
+  }
+  if (!r) r = vit__allocate_model(&q, &m->config, 1);
+  if (r) return r;
+  for (int i = 0; vit_tensor_at(&m->config, i, &from); i++) {
+    const float *w = m->params.block + from.offset;
+    const int out = from.shape[0], in = (int)(from.count / (size_t)out);
+    vit__tensor_at(&q.config, 1, i, &to);
+    if (from.is_matrix)
+      vit_quantize_linear(q.params.block + to.offset, w, in, out);
+    else memcpy(q.params.block + to.offset, w, from.count * sizeof *w);
+  }
+  q.kernels = m->kernels, q.threads = m->threads;
+  vit_model_free(m);
+  *m = q;
+  return VIT_OK;
+}
+
 /* -- packed models -------------------------------------------------------- */
 
 /* A panel of packed weights takes the place of the rows that it is made of, so
@@ -7181,6 +7601,7 @@ static vit_result vit__repack(vit_model *m, int pack) {
   vit_tensor t;
   float *copy;
   vit_result r = vit__check_model(m);
+  if (!r && m->quantized) r = vit__check_plain(m);
   if (r || m->packed == pack) return r;
   for (int i = 0; vit_tensor_at(&m->config, i, &t); i++) {
     size_t in = t.count / (size_t)t.shape[0];
@@ -8390,11 +8811,58 @@ static vit_result vit__check_weights(vit_result r, const vit_safetensor *t) {
     memcpy(&w, (const char *)t->data + i * sizeof w, sizeof w);
     if (!VIT__IS_FINITE(w))
       return vit__fail(r,
-          "tensor %.60s%s: number %.0f of %.0f is %g; a model is saved and "
-          "loaded with finite numbers alone",
+          "tensor %.60s%s: number %.0f of %.0f is %g; a model is saved, "
+          "loaded and quantized with finite numbers alone",
           VIT__CUT(t->name), (double)i, (double)t->count, (double)w);
   }
   return VIT_OK;
+}
+
+/* Weights of a quantized model as files have them, in the order of the rows,
+   and their scales. They are put at `to`, which moves on. */
+static vit_safetensor vit__int8_tensor(const vit_model *m, const vit_tensor *p,
+    int bytes, const char *name, char **to) {
+  const vit_idx out = p->shape[0], in = (vit_idx)p->count / out;
+  const float *q = m->params.block + p->offset;
+  vit_safetensor t;
+  float *scales = (float *)(void *)*to;
+  t = vit__block_tensor(name, scales, bytes ? p->count : (size_t)out);
+  if (bytes) strcpy(t.type, "I8");
+  t.dims = bytes ? p->dims : 2;
+  t.shape[1] = 1;
+  if (bytes) memcpy(t.shape, p->shape, sizeof p->shape);
+  for (vit_idx o = 0; o < out; o++) {
+    if (!bytes) scales[o] = q[vit__int8_scale(o, in)];
+    for (vit_idx i = 0; bytes && i < in; i++)
+      (*to)[o * in + i] = ((const char *)q)[vit__int8_byte(o, i, in)];
+  }
+  *to += t.count * (bytes ? 1 : sizeof(float));
+  return t;
+}
+
+/* The parameters of a model under their names: first what is F32, so that it
+   lies even, then, if it is quantized, I8. `to` has room for as much as they
+   take in m. */
+static vit_result vit__add_parameters(const char *path, const vit_model *m,
+    vit__text *header, vit__text *pieces, double *data, char *to) {
+  vit_tensor p;
+  vit_result r = VIT_OK;
+  for (int bytes = 0; bytes <= m->quantized; bytes++)
+    for (int i = 0; !r && vit__tensor_at(&m->config, m->quantized, i, &p);
+         i++) {
+      const int quantized = m->quantized && p.is_matrix;
+      char name[64];
+      vit_safetensor t =
+          vit__block_tensor(p.name, m->params.block + p.offset, p.count);
+      t.dims = p.dims;
+      memcpy(t.shape, p.shape, sizeof p.shape);
+      if (bytes && !quantized) continue;
+      snprintf(name, sizeof name, bytes ? "%s" : "%s_scale", p.name);
+      if (quantized) t = vit__int8_tensor(m, &p, bytes, name, &to);
+      if (!bytes) r = vit__check_weights(VIT_ERR_DIVERGED, &t);
+      if (!r) r = vit__add_tensor(path, &t, header, pieces, data);
+    }
+  return r;
 }
 
 /* Write the notes, the parameters of m (or NULL) under their names, and `count`
@@ -8403,21 +8871,18 @@ static vit_result vit__write_model(const char *path, const vit_model *m,
     vit__text *notes, const vit_safetensor *more, int count) {
   vit__piece first = {NULL, 0}, *all;
   vit__text pieces = {NULL, 0, 0, 0};
-  vit_tensor p;
+  char *bytes = NULL;
   vit_safetensors f;
   vit_result r = VIT_OK;
   double data = 0;
   if (m) vit__note(notes, "format", "pt"); /* transformers asks for it */
   vit__text_print(notes, notes->used ? "}" : VIT__OPENING "}");
   vit__text_add(&pieces, (const char *)&first, sizeof first);
-  for (int i = 0; !r && m && vit_tensor_at(&m->config, i, &p); i++) {
-    vit_safetensor t =
-        vit__block_tensor(p.name, m->params.block + p.offset, p.count);
-    t.dims = p.dims;
-    memcpy(t.shape, p.shape, sizeof p.shape);
-    r = vit__check_weights(VIT_ERR_DIVERGED, &t);
-    if (!r) r = vit__add_tensor(path, &t, notes, &pieces, &data);
+  if (m && m->quantized) {
+    bytes = (char *)vit__allocate(m->params.count, sizeof(float), path);
+    if (!bytes) r = VIT_ERR_NO_MEMORY;
   }
+  if (!r && m) r = vit__add_parameters(path, m, notes, &pieces, &data, bytes);
   for (int i = 0; !r && i < count; i++)
     r = vit__add_tensor(path, more + i, notes, &pieces, &data);
   /* the data begins even */
@@ -8436,6 +8901,7 @@ static vit_result vit__write_model(const char *path, const vit_model *m,
     f.bytes = NULL; /* the notes' own */
   }
   vit_safetensors_close(&f);
+  if (bytes) VIT_FREE(bytes);
   vit__text_free(&pieces);
   vit__text_free(notes);
   return r;
@@ -8454,27 +8920,70 @@ VIT_DEF vit_result vit_safetensors_write(const char *path,
 
 /* -- models in files ----------------------------------------------------- */
 
+/* Find PREFIXnameENDING, of this type and shape. */
+static vit_result vit__find_weights(const vit_safetensors *f,
+    const char *prefix, const char *name, const char *ending, const char *type,
+    int dims, const int y[4], vit_safetensor *have) {
+  char whole[512];
+  const int *x = have->shape;
+  vit_result r;
+  snprintf(whole, sizeof whole, "%.440s%s%s", prefix, name, ending);
+  r = vit_safetensors_find(f, whole, have);
+  if (r || (have->dims == dims && !strcmp(have->type, type) &&
+               !memcmp(x, y, 4 * sizeof *x)))
+    return r;
+  return vit__fail(VIT_ERR_FORMAT,
+      "tensor %.60s%s is %s [%d,%d,%d,%d] in the file, the model wants %s "
+      "[%d,%d,%d,%d]",
+      VIT__CUT(whole), have->type, x[0], x[1], x[2], x[3], type, y[0], y[1],
+      y[2], y[3]);
+}
+
+/* Bytes and scales of a layer: into q, or (NULL) only look at them. */
+static vit_result vit__read_int8(
+    float *q, const vit_safetensor *bytes, const vit_safetensor *scales) {
+  const vit_idx out = bytes->shape[0], in = (vit_idx)bytes->count / out;
+  for (vit_idx o = 0; o < out; o++) {
+    const int8_t *row = (const int8_t *)bytes->data + o * in;
+    float scale;
+    memcpy(&scale, (const char *)scales->data + o * 4, sizeof scale);
+    if (!VIT__IS_FINITE(scale) || scale <= 0)
+      return vit__fail(VIT_ERR_FORMAT,
+          "tensor %.60s%s: scale %.0f is %g; it must be finite and above 0",
+          VIT__CUT(scales->name), (double)o, (double)scale);
+    for (vit_idx i = 0; i < in; i++) {
+      if (row[i] < -VIT__INT8_W || row[i] > VIT__INT8_W)
+        return vit__fail(VIT_ERR_FORMAT,
+            "tensor %.60s%s: number %.0f is %d; a quantized model has numbers "
+            "from -%d to %d",
+            VIT__CUT(bytes->name), (double)(o * in + i), row[i], VIT__INT8_W,
+            VIT__INT8_W);
+      if (q) ((int8_t *)q)[vit__int8_byte(o, i, in)] = row[i];
+    }
+    if (q) vit__int8_finish(q, o, in, scale);
+  }
+  return VIT_OK;
+}
+
 /* Copy the tensors of a model into its block, or (NULL) only look whether they
    are all there and finite. */
-static vit_result vit__read_weights(const vit_config *c, float *block,
-    const vit_safetensors *f, const char *prefix) {
+static vit_result vit__read_weights(const vit_config *c, int quantized,
+    float *block, const vit_safetensors *f, const char *prefix) {
   vit_tensor want;
-  vit_safetensor have;
-  const int *y = want.shape, *x = have.shape;
+  vit_safetensor have, scales;
   vit_result r = VIT_OK;
-  for (int i = 0; !r && vit_tensor_at(c, i, &want); i++) {
-    char name[512];
-    snprintf(name, sizeof name, "%.440s%s", prefix, want.name);
-    r = vit_safetensors_find(f, name, &have);
+  for (int i = 0; !r && vit__tensor_at(c, quantized, i, &want); i++) {
+    const int is_int8 = quantized && want.is_matrix;
+    const int shape[4] = {want.shape[0], 1, 0, 0};
+    r = vit__find_weights(f, prefix, want.name, "", is_int8 ? "I8" : "F32",
+        want.dims, want.shape, &have);
+    if (!r && is_int8)
+      r = vit__find_weights(
+          f, prefix, want.name, "_scale", "F32", 2, shape, &scales);
     if (r) return r;
-    if (have.dims != want.dims || strcmp(have.type, "F32") ||
-        memcmp(x, y, sizeof want.shape))
-      return vit__fail(VIT_ERR_FORMAT,
-          "tensor %.60s%s is %s [%d,%d,%d,%d] in the file, the model wants F32 "
-          "[%d,%d,%d,%d]",
-          VIT__CUT(name), have.type, x[0], x[1], x[2], x[3], y[0], y[1], y[2],
-          y[3]);
-    if (block)
+    if (is_int8)
+      r = vit__read_int8(block ? block + want.offset : NULL, &have, &scales);
+    else if (block)
       memcpy(block + want.offset, have.data, want.count * sizeof(float));
     else r = vit__check_weights(VIT_ERR_FORMAT, &have);
 #ifndef _WIN32 /* mapped anew, no page of it is in memory beside the model */
@@ -8489,9 +8998,9 @@ static vit_result vit__read_weights(const vit_config *c, float *block,
 VIT_DEF vit_result vit_model_load(
     vit_model *m, const vit_safetensors *f, const char *prefix) {
   vit_result r = vit__check_model(m);
-  if (!r && m->packed) r = vit__refuse_packed();
-  if (!r) r = vit__read_weights(&m->config, NULL, f, prefix);
-  if (!r) r = vit__read_weights(&m->config, m->params.block, f, prefix);
+  if (!r) r = vit__check_plain(m);
+  if (!r) r = vit__read_weights(&m->config, 0, NULL, f, prefix);
+  if (!r) r = vit__read_weights(&m->config, 0, m->params.block, f, prefix);
   return r;
 }
 
@@ -8517,7 +9026,7 @@ VIT_DEF vit_result vit_model_save(
   vit__compared one, *s;
   vit__text notes = {NULL, 0, 0, 0};
   vit_result r = vit__check_model(m);
-  if (!r && m->packed) r = vit__refuse_packed();
+  if (!r && m->packed) r = vit__check_plain(m);
   if (!r) r = vit__check_point();
   for (int i = 0; !r && vit_config_field(&m->config, i, &name, &text, &value);
        i++) {
@@ -8612,14 +9121,19 @@ VIT_DEF vit_result vit_model_open(
     vit_model *m, const char *path, vit_dataset *about) {
   vit_config c;
   vit_safetensors f;
+  vit_safetensor t;
+  int quantized;
   vit_result r = vit_safetensors_open(&f, path);
   memset(m, 0, sizeof *m);
   if (about) memset(about, 0, sizeof *about);
   if (!r) r = vit__read_config(&c, &f, path);
-  if (!r) r = vit__read_weights(&c, NULL, &f, ""); /* before it takes memory */
+  quantized = !r && !vit_safetensors_find(&f, "head.weight", &t) &&
+              !strcmp(t.type, "I8");
+  if (!r) /* before it takes memory */
+    r = vit__read_weights(&c, quantized, NULL, &f, "");
   if (!r && about) r = vit__read_dataset(about, &c, &f, path);
-  if (!r) r = vit_model_create(m, &c, 0);
-  if (!r) r = vit__read_weights(&c, m->params.block, &f, "");
+  if (!r) r = vit__allocate_model(m, &c, quantized);
+  if (!r) r = vit__read_weights(&c, quantized, m->params.block, &f, "");
   if (r) vit_model_free(m);
   if (r && about) vit_dataset_free(about);
   vit_safetensors_close(&f);

@@ -35,6 +35,8 @@
 #undef _mm512_cvtepi32_ps
 #undef _mm512_cvtps_epi32
 #undef _mm512_shuffle_f32x4
+#undef _mm512_madd_epi16
+#define _mm512_madd_epi16 simde_mm512_madd_epi16 /* its own name has two arguments too many */
 #define _mm512_cvtss_f32 test_simde_first
 #define _mm512_fmadd_ps test_simde_fma
 #define _mm512_maskz_loadu_ps test_simde_load

@@ -5,10 +5,6 @@
 
 #include "../../vit.h"
 
-#ifndef BENCH_INT8
-#define BENCH_INT8 0 /* 1 when vit_model_quantize is there */
-#endif
-
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

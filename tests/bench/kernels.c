@@ -131,6 +131,10 @@ KERNEL(linear_forward, EACH, 2 * T * D * M, T * D + T * M,
        k->linear_forward(A, X, small[0], small[1], ROWS, D, M))
 KERNEL(linear_packed_forward, EACH, 2 * T * D * M, T * D + T * M,
        k->linear_packed_forward(A, X, small[0], small[1], ROWS, D, M))
+KERNEL(quantize_rows, T * D, 8 * T * D, T * D + T * (2 + D / 4), k->quantize_rows(A, X, ROWS, D))
+/* Its operations are on bytes: it may go beyond the roof of floats. */
+KERNEL(linear_int8_forward, EACH, 2 * T * D * M, T * (2 + D / 4) + T * M,
+       k->linear_int8_forward(A, X, small[0], small[1], ROWS, D, 0, M))
 KERNEL(linear_backward_input, EACH, 2 * T * D * M, T * D + T * M,
        k->linear_backward_input(A, X, small[0], ROWS, D, M))
 KERNEL(linear_backward_weight, EACH, 2 * T * D * M + T * M, T * D + T * M,

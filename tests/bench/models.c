@@ -35,9 +35,7 @@ static void worker_create(worker *w, const vit_config *c, int batch, const vit_o
   w->trains = o != NULL;
   w->rate = rate;
   bench_try(vit_model_create(&w->model, c, 1));
-#if BENCH_INT8
   if (int8) bench_try(vit_model_quantize(&w->model));
-#endif
   bench_try(vit_state_create(&w->state, &w->model, batch,
                              o ? VIT_FOR_TRAINING : VIT_FOR_INFERENCE, 1));
   if (o) bench_try(vit_optimizer_create(&w->optimizer, &w->model, o));
@@ -193,14 +191,14 @@ static void measure_one_inference(const family *f, int batch) {
   bench_race r;
   char what[64], title[80];
   int open;
-  for (int int8 = 0; int8 <= BENCH_INT8; int8++)
+  for (int int8 = 0; int8 < 2; int8++)
     worker_create(w + int8, &c, batch, NULL, 0, int8);
   snprintf(what, sizeof what, "%s batch %d", f->name, batch);
   open = open_peers(PEER_EAGER, PEER_INT8, "infer", what, &c, batch, "");
   bench_race_begin(&r, "inference", what, batch, "images/s", bench.seconds);
   for (int all = bench.threads > 1; all >= 0; all--) {
     const int n = all ? bench.threads : 1;
-    for (int int8 = 0; int8 <= BENCH_INT8; int8++)
+    for (int int8 = 0; int8 < 2; int8++)
       enter_worker(&r, &turns[all][int8], w + int8, vit_best_kernels(), n);
     enter_peers(&r, open, n);
   }
@@ -208,7 +206,7 @@ static void measure_one_inference(const family *f, int batch) {
   snprintf(title, sizeof title, "%s, 224x224, batch %d", f->name, batch);
   bench_print(&r, title, note_milliseconds);
   peers_close();
-  for (int int8 = 0; int8 <= BENCH_INT8; int8++) worker_free(w + int8);
+  for (int int8 = 0; int8 < 2; int8++) worker_free(w + int8);
 }
 
 void measure_inference(void) {
