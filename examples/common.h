@@ -602,7 +602,7 @@ static int nb_by_size(const void *a, const void *b) {
 
 /* Images per second of two models on one batch: medians, in turn; the first round
    only warms up. Returns how many images the batch had. */
-enum { NB_ROUNDS = 7 };
+enum { NB_ROUNDS = 15 };
 static int nb_race(double rate[2], const vit_model *const both[2], const vit_dataset *test) {
   const int n = test->count < 128 ? test->count : 128;
   const vit_config *c = &both[0]->config;
@@ -655,8 +655,8 @@ NB_UNUSED static void nb_both_ways(const vit_model *m, const vit_model *q, const
     else other++;
   }
   printf("  int8 takes %.2f of the bytes and is %.2f times as fast.\n"
-         "  Another class with int8: %d of %d images; so right %d, so wrong %d,\n"
-         "  wrong both times %d.\n",
+         "  %d of %d images get another class. Right only with int8: %d, right only in\n"
+         "  float: %d, wrong both times: %d.\n",
          (double)need.quantized / (double)need.parameters, rate[1] / rate[0], right + wrong + other,
          test->count, right, wrong, other);
   printf("  images/s: batches of %d, %s, medians of %d in turn\n", batch,
