@@ -175,6 +175,200 @@ static void neighbours(void) {
   free(plane);
 }
 
+/* ---- [6] ---------------------------------------------------------------- */
+
+static void small_forward(void) {
+  const float cls[2] = {1, 2}, embed[4] = {3, 4, 5, 6}, pos[6] = {10, 20, 30, 40, 50, 60};
+  float x[6];
+  nb_cell("Two patches, small enough for a pencil");
+  printf("  cls = 1 2     embed = 3 4     pos = 10 20\n"
+         "                        5 6           30 40\n"
+         "                                      50 60\n");
+  NB_RUN(vit_naive.tokens_forward(x, embed, cls, pos, 2, 2));
+  nb_matrix(x, 3, 2, " %5.0f", names);
+}
+
+/* ---- [7] ---------------------------------------------------------------- */
+
+static void small_backward(void) {
+  const float dx[2][6] = {{1, 2, 3, 4, 5, 6}, {10, 20, 30, 40, 50, 60}};
+  float dembed[2][4], dcls[2] = {0, 0}, dpos[6] = {0, 0, 0, 0, 0, 0};
+  nb_cell("The same backward, for two images: what is shared collects from both");
+  printf("  dx of image 0 = 1 2     of image 1 = 10 20\n"
+         "                  3 4                  30 40\n"
+         "                  5 6                  50 60\n");
+  NB_RUN(for (int b = 0; b < 2; b++) vit_naive.tokens_backward(dembed[b], dcls, dpos, dx[b], 2, 2));
+  printf("  dembed of image 0 = %.0f %.0f     of image 1 = %.0f %.0f\n", (double)dembed[0][0], (double)dembed[0][1],
+         (double)dembed[1][0], (double)dembed[1][1]);
+  printf("  %19s %.0f %.0f %18.0f %.0f\n", "", (double)dembed[0][2], (double)dembed[0][3], (double)dembed[1][2],
+         (double)dembed[1][3]);
+  printf("  dcls = %.0f %.0f     dpos = %.0f %.0f\n", (double)dcls[0], (double)dcls[1], (double)dpos[0],
+         (double)dpos[1]);
+  for (int t = 1; t < 3; t++) printf("  %23.0f %.0f\n", (double)dpos[2 * t], (double)dpos[2 * t + 1]);
+}
+
+/* ---- [8] ---------------------------------------------------------------- */
+
+static double loss_of(vit_model *m, vit_state *s, const float *images, const int *labels) {
+  double loss;
+  nb_try(vit_forward(m, s, images, 3));
+  nb_try(vit_loss(m, s, labels, 0, &loss));
+  return loss;
+}
+
+static void numeric_check(const vit_dataset *d) {
+  static const int order[3] = {0, 1, 2};
+  static float images[3 * PIXELS];
+  const float h = 1.0f / 64;
+  vit_config c = vit_config_tutorial();
+  vit_model m;
+  vit_state s;
+  int labels[3];
+  nb_cell("Is that the gradient? Nudge the class token and the learned positions");
+  c.softmax_before_loss = 0;
+  c.positions = VIT_POSITIONS_LEARNED;
+  nb_try(vit_model_create(&m, &c, 1));
+  nb_try(vit_state_create(&s, &m, 3, VIT_FOR_TRAINING, 0));
+  vit_dataset_batch(d, order, 3, images, labels);
+  loss_of(&m, &s, images, labels);
+  vit_zero_gradients(&s);
+  NB_RUN(nb_try(vit_backward(&m, &s, 1)));
+  printf("  %s                 numbers    largest gradient    largest difference%s\n", nb_dim(), nb_plain());
+  for (int which = 0; which < 2; which++) {
+    const int n = which ? 5 * 9 : 9;
+    const float *analytic = which ? s.grads.pos_embed : s.grads.cls_token;
+    float *x = which ? m.params.pos_embed : m.params.cls_token;
+    double worst = 0, top = 0;
+    for (int i = 0; i < n; i++) {
+      const float was = x[i];
+      double up, down;
+      x[i] = was + h;
+      up = loss_of(&m, &s, images, labels);
+      x[i] = was - h;
+      down = loss_of(&m, &s, images, labels);
+      x[i] = was;
+      worst = fmax(worst, fabs((up - down) / (2 * (double)h) - (double)analytic[i]));
+      top = fmax(top, fabs((double)analytic[i]));
+    }
+    printf("  %-15s %8d  %18.4f  %20.0e\n", which ? "positions" : "class token", n, top, worst);
+  }
+  printf("  class token against row 0 of the positions: largest difference %g\n",
+         vit_max_difference(s.grads.cls_token, s.grads.pos_embed, 9));
+  vit_state_free(&s);
+  vit_model_free(&m);
+}
+
+/* ---- [9] ---------------------------------------------------------------- */
+
+/* All images with their 16 patches in the same new order. */
+static void shuffle_all(vit_dataset *d) {
+  int order[16];
+  vit_rng rng = vit_rng_create(4, 0);
+  vit_shuffle(order, 16, &rng);
+  for (int i = 0; i < d->count; i++) {
+    uint8_t was[PIXELS], *image = d->pixels + i * PIXELS;
+    memcpy(was, image, PIXELS);
+    for (int n = 0; n < 16; n++)
+      for (int row = 0; row < 8; row++)
+        memcpy(image + (n / 4 * 8 + row) * SIZE + n % 4 * 8,
+               was + (order[n] / 4 * 8 + row) * SIZE + order[n] % 4 * 8, 8);
+  }
+}
+
+static void train_without(vit_dataset *test) {
+  static const struct { vit_positions kind; const char *name; } rows[] = {
+      {VIT_POSITIONS_NONE, "none"}, {VIT_POSITIONS_SINUSOID, "sinusoid"},
+      {VIT_POSITIONS_LEARNED, "learned"}, {VIT_POSITIONS_SINCOS2D, "2-D sin-cos"}};
+  vit_dataset train;
+  vit_model m[4];
+  vit_history history;
+  double accuracy[4][2], loss;
+  vit_plot p;
+  nb_cell("Break it: what can a model learn without positions?");
+  nb_load(&train, VIT_TRAIN);
+  vit_dataset_limit(&train, 2000);
+  nb_try(vit_dataset_resize(&train, SIZE, SIZE));
+  for (int shuffled = 0; shuffled < 2; shuffled++) {
+    if (shuffled) shuffle_all(test);
+    for (int i = 0; i < 4; i++) {
+      vit_config c = vit_config_tutorial();
+      vit_fit_config f = vit_fit_defaults();
+      c.patch_height = c.patch_width = 8;
+      c.width = 12;
+      c.softmax_before_loss = 0;
+      c.positions = rows[i].kind;
+      f.epochs = 4, f.batch = 32;
+      if (!shuffled) {
+        nb_try(vit_model_create(&m[i], &c, 1));
+        nb_try(vit_fit(&m[i], &f, &train, NULL, &history));
+        vit_history_free(&history);
+      }
+      nb_try(vit_evaluate(&m[i], test, &loss, &accuracy[i][shuffled], NULL, NULL, NULL));
+    }
+  }
+  printf("  %s%-14s %24s %32s%s\n", nb_dim(), "positions", "right of the test images", "of the same, patches shuffled",
+         nb_plain());
+  nb_try(vit_plot_begin(&p, nb_out, "without", 900, 420));
+  for (int i = 0; i < 4; i++) {
+    printf("  %-14s %22.1f %% %30.1f %%\n", rows[i].name, 100 * accuracy[i][0], 100 * accuracy[i][1]);
+    fprintf(p.data, "\"%s\" %.1f %.1f\n", rows[i].name, 100 * accuracy[i][0], 100 * accuracy[i][1]);
+    vit_model_free(&m[i]);
+  }
+  nb_say("Guessing is right in 10 %% of the cases.");
+  nb_axes(&p, "Accuracy after a short training, on test images and on the same with their patches shuffled",
+          "kind of positions", "accuracy in %");
+  fprintf(p.script, "set style data histograms\nset style histogram clustered gap 1\nset style fill solid border -1\n"
+                    "set yrange [0:100]\nset xtics noenhanced scale 0\nset key top left\n"
+                    "plot 'without.dat' using 2:xtic(1) lc rgb '#0072b2' title 'test images', \\\n"
+                    "     '' using 3 fill pattern 4 lc rgb '#d55e00' title 'patches shuffled', \\\n"
+                    "     '' using ($0-0.17):2:(sprintf('%%.0f', $2)) with labels offset 0,0.7 notitle, \\\n"
+                    "     '' using ($0+0.17):3:(sprintf('%%.0f', $3)) with labels offset 0,0.7 notitle\n");
+  nb_figure(vit_plot_end(&p), "without");
+  vit_dataset_free(&train);
+}
+
+/* ---- [10] --------------------------------------------------------------- */
+
+static void tokens_once(const vit_kernels *k, int backward, float *x[4]) {
+  if (!backward) k->tokens_forward(x[0], x[1], x[2], x[3], 64, 64);
+  else k->tokens_backward(x[1], x[2], x[3], x[0], 64, 64);
+}
+
+static double best_time(const vit_kernels *k, int backward, float *x[4]) {
+  double best = 1e9, start = vit_seconds(), before = start;
+  for (int calls = 0; calls < 5 || before - start < 0.05; calls++) {
+    double after;
+    tokens_once(k, backward, x);
+    after = vit_seconds();
+    if (after - before < best) best = after - before;
+    before = after;
+  }
+  return best > 1e-8 ? best * 1e6 : 0.01;
+}
+
+static void by_vectors(void) {
+  float *x[4], *y[4];
+  nb_cell("Vectors: the tokens of one image, 64 patches, 64 wide");
+  for (int i = 0; i < 4; i++) {
+    x[i] = nb_floats(65 * 64);
+    nb_normal(x[i], 65 * 64, (uint32_t)i);
+  }
+  for (int i = 0; i < 4; i++) y[i] = nb_floats(65 * 64);
+  printf("  %s                naive (us)    SIMD (us)     ratio    numbers that differ%s\n", nb_dim(), nb_plain());
+  for (int backward = 0; backward < 2; backward++) {
+    int differ = 0;
+    for (int i = 0; i < 4; i++) memcpy(y[i], x[i], 65 * 64 * sizeof(float));
+    tokens_once(&vit_naive, backward, x);
+    tokens_once(vit_best_kernels(), backward, y);
+    for (int i = 0; i < 4 * 65 * 64; i++)
+      differ += memcmp(x[i / (65 * 64)] + i % (65 * 64), y[i / (65 * 64)] + i % (65 * 64), sizeof(float)) != 0;
+    const double naive = best_time(&vit_naive, backward, x), simd = best_time(vit_best_kernels(), backward, x);
+    printf("  %-13s %12.2f %12.2f %8.1fx %22d\n", backward ? "backward" : "forward", naive, simd, naive / simd,
+           differ);
+  }
+  for (int i = 0; i < 4; i++) free(x[i]), free(y[i]);
+}
+
 int main(int argc, char **argv) {
   float image[PIXELS], tokens[5 * 9];
   vit_dataset d;
@@ -182,11 +376,17 @@ int main(int argc, char **argv) {
            argc, argv, NULL, 0);
   nb_load_few(&d, 1000, SIZE);
   nb_digit(image, &d, 4);
+  nb_one_thread();
   class_token(image, tokens);
   sinusoid(tokens);
   kinds();
   why_order_matters(image);
   neighbours();
+  small_forward();
+  small_backward();
+  numeric_check(&d);
+  train_without(&d);
+  by_vectors();
   vit_dataset_free(&d);
   return 0;
 }

@@ -145,13 +145,13 @@ static void draw(const float *image, const float *attention, const char *const *
   vit_plot p;
   nb_try(vit_plot_begin(&p, nb_out, "heads", 1400, 720));
   fprintf(p.script, "set multiplot layout 2,4 title \"What does each head of block 0 look at, before and "
-                    "after training? One digit 7; each row sums to 1\"\n");
+                    "after training? Weights for one digit 7; each row sums to 1\"\n");
   for (int trained = 0; trained < 2; trained++) {
     fprintf(p.script, "set xtics 8\nset ytics 8\nset xlabel 'P1 P2 above, P3 P4 below'\n"
                       "unset ylabel\nset rmargin 2\n");
     nb_image_panel(&p, 4 * trained, answer[trained], image, SIZE, 16);
     nb_attention_style(&p);
-    fprintf(p.script, "set rmargin 9\n");
+    fprintf(p.script, "set rmargin 9\nset cblabel ''\n");
     for (int h = 0; h < H; h++) { /* one bar of colours, beside the last */
       char title[60];
       fprintf(p.script, h == H - 1 ? "set colorbox\nset rmargin 3\n" : "unset colorbox\n");
@@ -207,6 +207,215 @@ static void train_and_look(const vit_dataset *train, const float *image) {
   vit_model_free(&m);
 }
 
+/* ---- [6] ---------------------------------------------------------------- */
+
+/* Where number d of head h of token t's Q (0), K (1) or V (2) lies in qkv. */
+static int place(int t, int which, int h, int d, int heads, int dh) {
+  return ((t * 3 + which) * heads + h) * dh + d;
+}
+
+static void where_it_lies(void) {
+  float qkv[2 * 12];
+  const float *q = qkv + 1 * 2, *k = q + 4, *v = k + 4; /* of head 1 */
+  nb_cell("Where a number lies: 2 tokens, H = 2 heads, Dh = 2, so I = 4 and 3 I = 12");
+  printf("  place      0   1   2   3   4   5   6   7   8   9  10  11  = token 0\n"
+         "            12  13  14  15  16  17  18  19  20  21  22  23  = token 1\n"
+         "  holds      ------Q------   ------K------   ------V------\n"
+         "  of head    0   0   1   1   0   0   1   1   0   0   1   1\n"
+         "  number     0   1   0   1   0   1   0   1   0   1   0   1\n");
+  printf("  token 1, K, head 1, number 0: ((1 * 3 + 1) * 2 + 1) * 2 + 0 = %d\n", place(1, 1, 1, 0, 2, 2));
+  for (int i = 0; i < 24; i++) qkv[i] = (float)i;
+  nb_code("const float *q = qkv + 1 * Dh, *k = q + I, *v = k + I; // qkv[i] = i");
+  for (int t = 0; t < 2; t++)
+    printf("  head 1, token %d    q %2.0f %2.0f    k %2.0f %2.0f    v %2.0f %2.0f\n", t, (double)q[12 * t],
+           (double)q[12 * t + 1], (double)k[12 * t], (double)k[12 * t + 1], (double)v[12 * t],
+           (double)v[12 * t + 1]);
+}
+
+/* ---- [7] ---------------------------------------------------------------- */
+
+static double fused_loss(const float *qkv, const float *weights) {
+  float o[T * I], p[T * T];
+  double loss = 0;
+  for (int h = 0; h < H; h++) {
+    const float *q = qkv + h * Dh, *k = q + I, *v = k + I;
+    vit_naive.attention_scores_forward(p, q, k, NULL, T, T, Dh, 3 * I);
+    vit_naive.attention_values_forward(o + h * Dh, p, v, T, T, Dh, 3 * I, I);
+  }
+  for (int i = 0; i < T * I; i++) loss += (double)o[i] * (double)weights[i];
+  return loss;
+}
+
+/* d_o [T, I] -> dqkv [T, 3, H, Dh]: each head backward, into its own columns. */
+static void fused_backward(float *dqkv, const float *d_o, const float *qkv) {
+  float p[T * T], dp[T * T];
+  for (int h = 0; h < H; h++) {
+    const float *q = qkv + h * Dh, *k = q + I, *v = k + I;
+    float *dq = dqkv + h * Dh, *dk = dq + I, *dv = dk + I;
+    vit_naive.attention_scores_forward(p, q, k, NULL, T, T, Dh, 3 * I);
+    vit_naive.attention_values_backward(dp, dv, d_o + h * Dh, p, v, T, T, Dh, 3 * I, I);
+    vit_naive.attention_scores_backward(dq, dk, dp, p, q, k, T, T, Dh, 3 * I);
+  }
+}
+
+static void backward(const float *x) {
+  float w[3 * I * D], qkv[T * 3 * I], weights[T * I], dqkv[T * 3 * I], dx[T * D], sum[T * D] = {0};
+  double worst[3] = {0, 0, 0}, top[3] = {0, 0, 0}, top_dx = 0;
+  const float h = 1.0f / 64;
+  nb_cell("Backward: each head writes into its own columns of dqkv, then one product");
+  nb_normal(w, 3 * I * D, 1);
+  nb_normal(weights, T * I, 3);
+  for (int i = 0; i < 3 * I * D; i++) w[i] *= 0.3f; /* scores of about 1 */
+  vit_naive.linear_forward(qkv, x, w, NULL, T, D, 3 * I);
+  NB_RUN(fused_backward(dqkv, weights, qkv));
+  for (int i = 0; i < T * 3 * I; i++) {
+    const float was = qkv[i];
+    const int which = i / I % 3;
+    double up, down;
+    qkv[i] = was + h;
+    up = fused_loss(qkv, weights);
+    qkv[i] = was - h;
+    down = fused_loss(qkv, weights);
+    qkv[i] = was;
+    worst[which] = fmax(worst[which], fabs((up - down) / (2 * (double)h) - (double)dqkv[i]));
+    top[which] = fmax(top[which], fabs((double)dqkv[i]));
+  }
+  printf("  %s     numbers    largest gradient    largest difference%s\n", nb_dim(), nb_plain());
+  for (int i = 0; i < 3; i++) printf("  d%c  %8d  %18.4f  %20.0e\n", "QKV"[i], T * I, top[i], worst[i]);
+  NB_RUN(vit_naive.linear_backward_input(dx, dqkv, w, T, D, 3 * I));
+  for (int j = 0; j < 9; j++) { /* the same from nine small layers, added up */
+    float dy[T * Dh], part[T * D];
+    for (int t = 0; t < T; t++) memcpy(dy + t * Dh, dqkv + t * 3 * I + j * Dh, Dh * sizeof *dy);
+    vit_naive.linear_backward_input(part, dy, w + j * Dh * D, T, D, Dh);
+    for (int i = 0; i < T * D; i++) sum[i] += part[i];
+  }
+  for (int i = 0; i < T * D; i++) top_dx = fmax(top_dx, fabs((double)dx[i]));
+  printf("  largest of dx %.3f, largest difference to nine small layers added up %.0e\n",
+         top_dx, vit_max_difference(dx, sum, T * D));
+}
+
+/* ---- [8] ---------------------------------------------------------------- */
+
+static void wrong_view(const float *x) {
+  float w[3 * I * D], qkv[T * 3 * I], right[T * I], mixed[T * I], grouped[T * I], p[T * T], flat[3][T * I];
+  nb_cell("Wrong, and no size tells: a view where a transpose belongs");
+  nb_normal(w, 3 * I * D, 1);
+  run_fused(&vit_naive, right, x, w, NULL);
+  vit_naive.linear_forward(qkv, x, w, NULL, T, D, 3 * I);
+  for (int i = 0; i < 3; i++) /* Q, K, V apart: [T, I] each, as three layers give them */
+    for (int t = 0; t < T; t++) memcpy(flat[i] + t * I, qkv + t * 3 * I + i * I, I * sizeof(float));
+  for (int h = 0; h < H; h++) { /* taken for [H, T, Dh] */
+    const int at = h * T * Dh;
+    vit_naive.attention_scores_forward(p, flat[0] + at, flat[1] + at, NULL, T, T, Dh, Dh);
+    vit_naive.attention_values_forward(mixed + h * Dh, p, flat[2] + at, T, T, Dh, Dh, I);
+  }
+  for (int h = 0; h < H; h++) { /* taken for [T, H, 3, Dh] */
+    const float *q = qkv + h * 3 * Dh, *k = q + Dh, *v = k + Dh;
+    vit_naive.attention_scores_forward(p, q, k, NULL, T, T, Dh, 3 * I);
+    vit_naive.attention_values_forward(grouped + h * Dh, p, v, T, T, Dh, 3 * I, I);
+  }
+  printf("  Q is [T, H, Dh], read as if it were [H, T, Dh]:\n");
+  printf("  %sthe row that should be%s", nb_dim(), nb_plain());
+  for (int t = 0; t < T; t++) printf("  %-8s", names[t]);
+  for (int h = 0; h < H; h++) {
+    printf("\n  of head %d is token, head", h);
+    for (int t = 0; t < T; t++) printf("  %-3s of %d", names[(h * T + t) / H], (h * T + t) % H);
+  }
+  printf("\n  the output is wrong by up to %.2f\n", vit_max_difference(mixed, right, T * I));
+  printf("  qkv is [T, 3, H, Dh], read as if it were [T, H, 3, Dh]:\n"
+         "  head 0 takes Q of head 1 for its K, and Q of head 2 for its V\n"
+         "  the output is wrong by up to %.2f\n", vit_max_difference(grouped, right, T * I));
+}
+
+/* ---- [9] ---------------------------------------------------------------- */
+
+static void in_pieces(const float *x) {
+  static const int sizes[4][2] = {{32, 16}, {32, 4}, {224, 16}, {384, 16}};
+  float w[3 * I * D], qkv[T * 3 * I], p[2][T * T];
+  const vit_kernels *k[2] = {&vit_naive, vit_best_kernels()};
+  nb_cell("Pieces of queries: the rows of a head are independent of each other");
+  nb_normal(w, 3 * I * D, 1);
+  vit_naive.linear_forward(qkv, x, w, NULL, T, D, 3 * I);
+  for (int i = 0; i < 2; i++) {
+    k[i]->attention_scores_forward(p[0], qkv, qkv + I, NULL, T, T, Dh, 3 * I);
+    for (int t = 0; t < T; t += 2) {
+      const int rows = T - t < 2 ? T - t : 2;
+      k[i]->attention_scores_forward(p[1] + t * T, qkv + t * 3 * I, qkv + I, NULL, rows, T, Dh, 3 * I);
+    }
+    printf("  5 queries at once, or 2 and 2 and 1: largest difference %g (%s)\n",
+           vit_max_difference(p[0], p[1], T * T), i ? "SIMD" : "naive");
+  }
+  printf("  %simage, patch    tokens T    queries Q of a piece    pieces of a head%s\n", nb_dim(), nb_plain());
+  for (int i = 0; i < 4; i++) {
+    vit_config c = vit_config_tutorial();
+    vit_model m;
+    vit_state s;
+    int tokens;
+    c.image_height = c.image_width = sizes[i][0];
+    c.patch_height = c.patch_width = sizes[i][1];
+    nb_try(vit_model_create(&m, &c, 1));
+    nb_try(vit_state_create(&s, &m, 1, VIT_FOR_INFERENCE, 0));
+    tokens = vit_config_tokens(&c);
+    printf("  %5d, %2d %13d %17d %20d\n", sizes[i][0], sizes[i][1], tokens, s.queries,
+           (tokens + s.queries - 1) / s.queries);
+    vit_state_free(&s);
+    vit_model_free(&m);
+  }
+}
+
+/* ---- [10] --------------------------------------------------------------- */
+
+static void past_the_end(void) {
+  enum { MOST = 8, IN = 5, OUT = 7 };
+  const int tile = VIT_TILE_ROWS;
+  float x[MOST * IN], w[OUT * IN], all[MOST * OUT], some[(MOST + 1) * OUT];
+  nb_cell("Rows past the end: the matrix product works on whole tiles of rows");
+  nb_normal(x, MOST * IN, 1);
+  nb_normal(w, OUT * IN, 2);
+  vit_best_kernels()->linear_forward(all, x, w, NULL, MOST, IN, OUT);
+  printf("  %sSIMD: a tile has %d rows\n"
+         "  rows  tiles  rows worked out  repeats  numbers that differ  written behind%s\n", nb_dim(),
+         tile, nb_plain());
+  for (int rows = 1; rows <= MOST; rows++) {
+    const int tiles = (rows + tile - 1) / tile;
+    int differ = 0, behind = 0;
+    for (int i = 0; i < (MOST + 1) * OUT; i++) some[i] = 12345;
+    vit_best_kernels()->linear_forward(some, x, w, NULL, rows, IN, OUT);
+    for (int i = 0; i < rows * OUT; i++) differ += memcmp(some + i, all + i, sizeof(float)) != 0;
+    for (int i = rows * OUT; i < (MOST + 1) * OUT; i++) behind += some[i] < 12345 || some[i] > 12345;
+    printf("  %4d %6d %16d %8d %20d %15d\n", rows, tiles, tiles * tile, tiles * tile - rows, differ, behind);
+  }
+}
+
+/* ---- [11] --------------------------------------------------------------- */
+
+enum { BIG = 64, TOKENS = 65, MANY = 3 * BIG };
+static void project(const vit_kernels *k, int layers, float *y, const float *x, const float *w) {
+  for (int i = 0; i < layers; i++)
+    k->linear_forward(y + i * TOKENS * (MANY / layers), x, w + i * (MANY / layers) * BIG, NULL, TOKENS, BIG,
+                      MANY / layers);
+}
+
+static void one_product(void) {
+  float *x = nb_floats(TOKENS * BIG), *w = nb_floats(MANY * BIG), *y = nb_floats(TOKENS * MANY);
+  nb_cell("Time: one fused product or many, 65 tokens, D = 64, H = 16 heads of Dh = 4");
+  nb_normal(x, TOKENS * BIG, 1);
+  nb_normal(w, MANY * BIG, 2);
+  printf("  %s                                naive (us)    SIMD (us)%s\n", nb_dim(), nb_plain());
+  for (int layers = 48; layers > 0; layers = layers == 48 ? 3 : layers == 3 ? 1 : 0) {
+    double best[2] = {1e9, 1e9};
+    for (int i = 0; i < 2; i++)
+      for (int calls = 0; calls < 20; calls++) {
+        const double start = vit_seconds();
+        project(i ? vit_best_kernels() : &vit_naive, layers, y, x, w);
+        best[i] = fmin(best[i], vit_seconds() - start);
+      }
+    printf("  %2d product%s of %3d columns %12.1f %12.1f\n", layers, layers > 1 ? "s" : " ", MANY / layers,
+           1e6 * best[0], 1e6 * best[1]);
+  }
+  free(x), free(w), free(y);
+}
+
 int main(int argc, char **argv) {
   float x[T * D], image[SIZE * SIZE];
   vit_dataset train, test;
@@ -223,6 +432,12 @@ int main(int argc, char **argv) {
   biases(x);
   widths();
   train_and_look(&train, image);
+  where_it_lies();
+  backward(x);
+  wrong_view(x);
+  in_pieces(x);
+  past_the_end();
+  one_product();
   vit_dataset_free(&train);
   vit_dataset_free(&test);
   return 0;

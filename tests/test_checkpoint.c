@@ -1827,15 +1827,14 @@ static void old_start(outcome *o, const char *dir, int stop_at, uint64_t seed) {
 
 /* It opens, under its fields' old names, and goes on. What has been computed is
    there to the bit; what is still to come has the bits of a run that never stopped
-   where this compiler and its library gave the old one its bits, too. */
+   where this vit.h, compiler and library gave the old one its bits, too; elsewhere
+   they differ in rounding. (Since then the last block leaves out what is not read.) */
 static void test_old_run(void) {
   enum { STOP = 4 * (OLD_TRAIN + 1) + 7 };
   const char *old = "tests/fixtures/old_run.safetensors", *dir = path_of("old"), *quiet = path_of("quiet");
   char path[300], want[100];
-  vit_safetensors f;
-  vit_safetensor w;
   outcome whole, part, o;
-  vit_model m;
+  vit_model m, stopped;
   bytes file = read_bytes(old);
   int same;
   if (!CHECK(file.at != NULL, "no %s", old)) return;
@@ -1847,9 +1846,9 @@ static void test_old_run(void) {
   old_start(&part, quiet, STOP, 1);
   CHECK(part.result == VIT_STOPPED, "%s", vit_error());
   in_folder(path, quiet, "last.safetensors");
-  CHECK(!vit_safetensors_open(&f, path) && !vit_safetensors_find(&f, "head.weight", &w), "%s", vit_error());
-  same = !memcmp(w.data, m.params.head_w, w.count * sizeof(float));
-  vit_safetensors_close(&f);
+  CHECK(!vit_model_open(&stopped, path, NULL), "%s", vit_error());
+  same = !memcmp(stopped.params.block, m.params.block, m.params.count * sizeof(float));
+  vit_model_free(&stopped);
   outcome_free(&part);
   clear(quiet);
   old_start(&whole, quiet, 0, 1);
@@ -1860,7 +1859,7 @@ static void test_old_run(void) {
     same_history("an old run", &o.h, &whole.h);
     CHECK_SAME_BITS("an old run", o.m.params.block, whole.m.params.block, o.m.params.count);
   } else {
-    CHECK_CLOSE("an old run", o.m.params.block, whole.m.params.block, o.m.params.count, 0.2, 0.2);
+    CHECK_CLOSE("an old run", o.m.params.block, whole.m.params.block, o.m.params.count, 0.05, 0.05); /* Adam divides by tiny gradients */
   }
   CHECK(o.h.epoch[3].rate > 0.029 && o.h.epoch[4].rate < 0.022, "the plateau forgot that it lowered the rate");
   snprintf(want, sizeof want, "unknown, naive");

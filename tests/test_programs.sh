@@ -118,7 +118,7 @@ tell $? "11, errors by layer: $(sed -n '/^  patches /,/^  head /p' $dir/log) $(g
 left 11 ladder roofline int8
 
 # What the notebooks print fits into 80 columns; each leaves its figures.
-for name in 00_foundations:speed 01_patches:patches 02_tokens:shuffle,positions \
+for name in 00_foundations:speed 01_patches:patches 02_tokens:shuffle,positions,without \
   03_attention:mask,scale,attention 04_heads:heads 05_encoder:layernorm,norm,gelu \
   06_model:memory,parameters,ladder,init 07_gradients:step,check,overfit,quotients; do
   program=${name%%:*}
