@@ -420,9 +420,9 @@ static void break_backward(void) {
 
 /* ---- [11] --------------------------------------------------------------- */
 
+/* y = scale f. Where it works in place, the backward adds up gradients: that stays. */
 static void no_free_path(float *y, const float *x, const float *f, float scale, int n) {
-  (void)x;
-  for (int i = 0; i < n; i++) y[i] = scale * f[i];
+  for (int i = 0; i < n; i++) y[i] = (y == x ? x[i] : 0) + scale * f[i];
 }
 
 /* How much of the numbers' deviation is between tokens, not alike in all. */
@@ -577,40 +577,106 @@ static void by_vectors(void) {
 
 /* ---- [14] --------------------------------------------------------------- */
 
+/* A state of a new model after forward and backward. Way 0 is pre-norm, 1 is
+   post-norm, 2 is pre-norm without the free path, there and back (the gradient
+   check is content with it). */
+static const char *const ways[] = {"pre", "post", "none"};
+
+static void there_and_back(vit_model *m, vit_state *s, vit_kernels *own, int way, int depth, const float *image) {
+  const int label = 2;
+  double loss;
+  vit_config c = vit_config_tutorial();
+  c.depth = depth;
+  c.norm = way == 1 ? VIT_NORM_POST : VIT_NORM_PRE;
+  c.pool = VIT_POOL_MEAN;
+  c.softmax_before_loss = 0;
+  *own = vit_naive;
+  if (way == 2) {
+    own->residual_forward = no_free_path;
+    own->layernorm_backward = writing_norm_backward;
+  }
+  nb_try(vit_model_create(m, &c, 1));
+  m->kernels = own;
+  nb_try(vit_state_create(s, m, 1, VIT_FOR_TRAINING, 0));
+  nb_try(vit_forward(m, s, image, 1));
+  nb_try(vit_loss(m, s, &label, 0, &loss));
+  vit_zero_gradients(s);
+  nb_try(vit_backward(m, s, 1));
+}
+
 static void gradients_over_depth(const float *image) {
   static const int depths[] = {12, 48};
-  const int label = 2;
   nb_cell("How large is the gradient in the first block, against the last one?");
   printf("  %sblocks    norm         first          last       first / last%s\n", nb_dim(), nb_plain());
-  for (int i = 0; i < 4; i++) {
-    double size[2], loss;
-    vit_config c = vit_config_tutorial();
+  for (int i = 0; i < 6; i++) {
+    const int depth = depths[i / 3], way = i % 3;
+    double size[2];
+    vit_kernels own;
     vit_model m;
     vit_state s;
-    c.depth = depths[i / 2];
-    c.norm = i % 2 ? VIT_NORM_POST : VIT_NORM_PRE;
-    c.pool = VIT_POOL_MEAN;
-    c.softmax_before_loss = 0;
-    nb_try(vit_model_create(&m, &c, 1));
-    nb_try(vit_state_create(&s, &m, 1, VIT_FOR_TRAINING, 0));
-    nb_try(vit_forward(&m, &s, image, 1));
-    nb_try(vit_loss(&m, &s, &label, 0, &loss));
-    vit_zero_gradients(&s);
-    nb_try(vit_backward(&m, &s, 1));
+    there_and_back(&m, &s, &own, way, depth, image);
     for (int last = 0; last < 2; last++) {
       char name[64];
       vit_tensor t;
       double sum = 0;
-      snprintf(name, sizeof name, "blocks.%d.mlp.fc2.weight", last ? c.depth - 1 : 0);
-      nb_try(vit_tensor_find(&c, name, &t));
+      snprintf(name, sizeof name, "blocks.%d.mlp.fc2.weight", last ? depth - 1 : 0);
+      nb_try(vit_tensor_find(&m.config, name, &t));
       vit_naive.sum_squares(&sum, s.grads.block + t.offset, (int)t.count);
       size[last] = sqrt(sum);
     }
-    printf("  %6d    %-4s   %11.4f   %11.4f   %16.3f\n", c.depth, i % 2 ? "post" : "pre", size[0], size[1],
-           size[0] / size[1]);
+    printf("  %6d    %-4s   %11.4f   %11.4f   %16.3f\n", depth, ways[way], size[0], size[1], size[0] / size[1]);
     vit_state_free(&s);
     vit_model_free(&m);
   }
+}
+
+/* ---- [15] --------------------------------------------------------------- */
+
+static double average(const float *x, int n) {
+  double sum = 0;
+  for (int i = 0; i < n; i++) sum += (double)x[i] / n;
+  return sum;
+}
+
+/* Correlation of what a block adds with what was there: 1 along, -1 against. */
+static double along(const float *x, const float *added) {
+  const double mx = average(x, T * D), ma = average(added, T * D);
+  double sum = 0;
+  for (int i = 0; i < T * D; i++) sum += ((double)x[i] - mx) * ((double)added[i] - ma) / (T * D);
+  return sum / (nb_std(x, T * D) * nb_std(added, T * D));
+}
+
+static void twelve_blocks(const float *image) {
+  enum { DEPTH = 12 };
+  double table[DEPTH][6];
+  nb_cell("Twelve new blocks: what each one adds, what a norm in the stream takes");
+  for (int way = 0; way < 3; way++) {
+    vit_kernels own;
+    vit_model m;
+    vit_state s;
+    there_and_back(&m, &s, &own, way, DEPTH, image);
+    for (int l = 0; l < DEPTH; l++) {
+      const float *x = l ? s.out + (size_t)(l - 1) * s.out_stride : s.tokens;
+      const float *out = s.out + (size_t)l * s.out_stride;
+      float added[T * D];
+      for (int i = 0; i < T * D; i++) added[i] = out[i] - x[i];
+      if (way == 0) {
+        table[l][0] = nb_std(out, T * D);
+        table[l][1] = nb_std(added, T * D);
+        table[l][2] = along(x, added);
+      } else if (way == 1) {
+        table[l][3] = average(s.norm1_rstd + (size_t)l * s.norm1_rstd_stride, T);
+        table[l][4] = average(s.norm2_rstd + (size_t)l * s.norm2_rstd_stride, T);
+      } else table[l][5] = nb_std(out, T * D);
+    }
+    vit_state_free(&s);
+    vit_model_free(&m);
+  }
+  printf("  %s       pre-norm                     post-norm          no free path\n"
+         "  block   size   added   along        s of 1   s of 2      size%s\n", nb_dim(), nb_plain());
+  for (int l = 0; l < DEPTH; l++)
+    printf("  %5d  %5.2f  %6.2f  %6.2f       %7.2f  %7.2f   %7.2f\n", l + 1, table[l][0], table[l][1], table[l][2],
+           table[l][3], table[l][4], table[l][5]);
 }
 
 int main(int argc, char **argv) {
@@ -634,5 +700,6 @@ int main(int argc, char **argv) {
   wrong_variance();
   by_vectors();
   gradients_over_depth(image);
+  twelve_blocks(image);
   return 0;
 }

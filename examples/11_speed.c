@@ -2,8 +2,9 @@
 //
 // Nearly all the time of a Vision Transformer goes into matrix products. One of them is written
 // here in seven ways, each with one idea more; then the kernels of a model are held against what
-// this processor and its memory can do at best. Read beside it: ladder.h, and chapter 11
-// of vit.h. Timings vary from run to run; ratios vary less.
+// this processor and its memory can do at best. The last cells leave work out: what nobody reads
+// in the last block, and three of the four bytes of a float. Read beside it: ladder.h, and
+// chapter 11 of vit.h. Timings vary from run to run; ratios vary less.
 #include "common.h"
 #include "ladder.h"
 
@@ -11,13 +12,12 @@ enum { JOBS = 12, MOST = 99 }; /* at most: things timed in turn, repeats */
 
 /* What the flags set. */
 static int rows = 197, inputs = 768, outputs = 768, repeats = 7;
+static const char *model_file = NULL;
+
+/* Without vectors less must do. */
+static int at_most(int fast, int slow) { return vit_best_kernels() == &vit_naive ? slow : fast; }
 
 /* ---- timing -------------------------------------------------------------- */
-
-static int by_size(const void *a, const void *b) {
-  double x = *(const double *)a, y = *(const double *)b;
-  return (x > y) - (x < y);
-}
 
 /* Seconds of one call. What is too short for the clock is called more often. */
 static double seconds_of(void (*run)(int), int i) {
@@ -41,7 +41,7 @@ static void time_in_turn(double *median, int n, void (*run)(int), int rounds) {
       if (round >= 0) all[i][round] = seconds;
     }
   for (int i = 0; i < n; i++) {
-    qsort(all[i], (size_t)rounds, sizeof(double), by_size);
+    qsort(all[i], (size_t)rounds, sizeof(double), nb_by_size);
     median[i] = all[i][rounds / 2];
   }
 }
@@ -475,20 +475,21 @@ static void the_roofline(const double *rungs) {
 
 /* ---- [6] ----------------------------------------------------------------- */
 
-enum { BATCH = 32, PIXELS = 28 * 28, WAYS = 3 };
+enum { BATCH = 32, WAYS = 3 };
 static struct {
   vit_model model;
   vit_state state;
   vit_optimizer optimizer;
+  int batch;
   double loss; /* of the first step */
-} ways[WAYS];
+} ways[JOBS];
 static float *images;
 static int labels[BATCH];
 
 /* One step of training, as vit_fit does it. */
 static void run_step(int i) {
   double loss = 0;
-  nb_try(vit_forward(&ways[i].model, &ways[i].state, images, BATCH));
+  nb_try(vit_forward(&ways[i].model, &ways[i].state, images, ways[i].batch));
   nb_try(vit_loss(&ways[i].model, &ways[i].state, labels, 0, &loss));
   vit_zero_gradients(&ways[i].state);
   nb_try(vit_backward(&ways[i].model, &ways[i].state, 1));
@@ -496,14 +497,32 @@ static void run_step(int i) {
   if (ways[i].optimizer.step == 1) ways[i].loss = loss;
 }
 
-static void make_way(int i) {
-  vit_config c = vit_config_mnist();
+static void make_way(int i, const vit_config *c, const vit_kernels *table, int threads,
+                     int batch) {
   vit_optimizer_config o = vit_optimizer_defaults(VIT_ADAMW);
-  nb_try(vit_model_create(&ways[i].model, &c, 1));
-  ways[i].model.kernels = i == 0 ? &vit_naive : vit_best_kernels();
-  ways[i].model.threads = i < 2 ? 1 : 0;
-  nb_try(vit_state_create(&ways[i].state, &ways[i].model, BATCH, VIT_FOR_TRAINING, 1));
+  nb_try(vit_model_create(&ways[i].model, c, 1));
+  ways[i].model.kernels = table;
+  ways[i].model.threads = threads;
+  ways[i].batch = batch;
+  nb_try(vit_state_create(&ways[i].state, &ways[i].model, batch, VIT_FOR_TRAINING, 1));
   nb_try(vit_optimizer_create(&ways[i].optimizer, &ways[i].model, &o));
+}
+
+static void free_ways(int n) {
+  for (int i = 0; i < n; i++) {
+    vit_optimizer_free(&ways[i].optimizer);
+    vit_state_free(&ways[i].state);
+    vit_model_free(&ways[i].model);
+  }
+  free(images);
+}
+
+/* Noise takes as long as photos: `floats` of it, and classes by chance. */
+static void make_images(int floats) {
+  vit_rng rng = vit_rng_create(3, 0);
+  images = nb_floats(floats);
+  nb_normal(images, floats, 4);
+  for (int i = 0; i < BATCH; i++) labels[i] = (int)vit_random_below(&rng, 10);
 }
 
 /* "45 seconds", "12 minutes", "3.4 hours" */
@@ -538,23 +557,525 @@ static void print_ways(const double *seconds) {
 static void training_step(void) {
   const vit_config c = vit_config_mnist();
   double seconds[WAYS];
-  vit_rng rng = vit_rng_create(3, 0);
   nb_cell("What a student gets from it: one training step of the MNIST model");
   printf("  %.0f parameters, batch %d; images of noise, which take as long as digits\n",
          (double)vit_parameter_count(&c), BATCH);
   fflush(stdout);
-  images = nb_floats(BATCH * PIXELS);
-  nb_normal(images, BATCH * PIXELS, 4);
-  for (int i = 0; i < BATCH; i++) labels[i] = (int)vit_random_below(&rng, 10);
-  for (int i = 0; i < WAYS; i++) make_way(i);
+  make_images(BATCH * c.image_height * c.image_width);
+  for (int i = 0; i < WAYS; i++)
+    make_way(i, &c, i == 0 ? &vit_naive : vit_best_kernels(), i < 2, BATCH);
   time_in_turn(seconds, WAYS, run_step, repeats < 3 ? repeats : 3);
   print_ways(seconds);
-  for (int i = 0; i < WAYS; i++) {
-    vit_optimizer_free(&ways[i].optimizer);
-    vit_state_free(&ways[i].state);
-    vit_model_free(&ways[i].model);
+  free_ways(WAYS);
+}
+
+/* ---- [7] ----------------------------------------------------------------- */
+
+/* Float operations of a forward for one image; *spared: how many of these the last
+   block would need for tokens that nobody reads. */
+static double forward_flop(const vit_config *c, double *spared) {
+  const double tokens = vit_config_tokens(c), width = c->width, inner = c->heads * c->head_dim;
+  const double patch = c->channels * c->patch_height * c->patch_width;
+  const double keys = 4 * width * inner; /* of a token: its key and value, then all the rest */
+  const double rest = 4 * width * inner + 4 * tokens * inner + 4 * width * c->mlp_width;
+  *spared = (tokens - 1) * rest;
+  return c->depth * tokens * (keys + rest) + 2 * vit_config_patches(c) * patch * width +
+         2 * width * c->classes;
+}
+
+static void run_forward(int i) {
+  nb_try(vit_forward(&ways[i].model, &ways[i].state, images, ways[i].batch));
+}
+
+static void last_block(void) {
+  static const struct {
+    const char *name;
+    vit_config (*make)(void);
+    int batch; /* 0: only by arithmetic */
+  } models[] = {{"A", vit_config_tutorial, 32}, {"MNIST", vit_config_mnist, 32},
+                {"C", vit_config_cifar_cls, 32}, {"Ti/16", vit_config_ti16, 1},
+                {"B/16", vit_config_b16, 0}};
+  enum { MODELS = sizeof models / sizeof *models, TIMED = MODELS - 1 };
+  const int timed = at_most(TIMED, TIMED - 1), rounds = at_most(repeats, repeats < 3 ? repeats : 3);
+  double forward[2 * TIMED], step[2 * TIMED], spared, flop;
+  nb_cell("Work that nobody reads: the last block, where the class token is pooled");
+  nb_say("The head reads the class token alone. So the last block needs the keys and values of all "
+         "tokens, but queries, scores, projection and MLP of one. \"whole\" is the same model with a "
+         "mean over the patches for its answer, which needs all of it. One thread.");
+  fflush(stdout);
+  make_images(3 * 224 * 224);
+  for (int i = 0; i < 2 * timed; i++) {
+    vit_config c = models[i / 2].make();
+    if (i % 2 == 0) c.pool = VIT_POOL_MEAN;
+    make_way(i, &c, vit_best_kernels(), 1, models[i / 2].batch);
   }
-  free(images);
+  time_in_turn(forward, 2 * timed, run_forward, rounds);
+  time_in_turn(step, 2 * timed, run_step, rounds);
+  printf("\n  %s%-6s %6s %8s   %8s %8s %6s   %8s %8s %6s%s\n", nb_dim(), "", "", "spared,", "forward,",
+         "class", "", "step,", "class", "", nb_plain());
+  printf("  %s%-6s %6s %8s   %8s %8s %6s   %8s %8s %6s%s\n", nb_dim(), "model", "images", "of FLOP",
+         "whole ms", "only ms", "spared", "whole ms", "only ms", "spared", nb_plain());
+  for (int k = 0; k < MODELS; k++) {
+    vit_config c = models[k].make();
+    nb_try(vit_config_resolve(&c));
+    flop = forward_flop(&c, &spared);
+    printf("  %-6s ", models[k].name);
+    if (k >= timed) {
+      printf("%6s %6.1f %%   (by arithmetic alone)\n", "-", 100 * spared / flop);
+      continue;
+    }
+    printf("%6d %6.1f %%", models[k].batch, 100 * spared / flop);
+    for (int j = 0; j < 2; j++) {
+      const double *t = (j ? step : forward) + 2 * k;
+      printf("   %8.2f %8.2f %4.0f %%", 1e3 * t[0], 1e3 * t[1], 100 * (1 - t[1] / t[0]));
+    }
+    printf("\n");
+  }
+  nb_say("step: a step of training. Backward leaves out the same rows: where nobody reads, no gradient "
+         "comes from. The fewer blocks, the larger the part. What differs from the arithmetic: keys and "
+         "values of all tokens run at another speed than one row, and other programs disturb.");
+  free_ways(2 * timed);
+}
+
+/* ---- [8] ----------------------------------------------------------------- */
+
+static void *x8, *w8; /* the operands as bytes */
+
+static void int8_rows(const vit_kernels *k, int from, int n) { /* as a quantized model does it */
+  vit__linear_int8(k, y + (vit_idx)from * outputs, x + (vit_idx)from * inputs, (const float *)w8, NULL,
+                   n, inputs, 0, outputs);
+}
+static void do_float(void) { ladder_vit(y, x, w, rows, inputs, outputs); }
+static void do_int8_naive(void) { int8_rows(&vit_naive, 0, rows); }
+static void do_int8(void) { int8_rows(vit_best_kernels(), 0, rows); }
+static void do_int8_product(void) {
+  vit_best_kernels()->linear_int8_forward(y, x8, w8, NULL, rows, inputs, 0, outputs);
+}
+static void do_float_threads(void) { ladder_threads(y, x, w, rows, inputs, outputs); }
+static void do_int8_threads(void) {
+  const int threads = vit_max_threads();
+  VIT__PARALLEL_FOR
+  for (int t = 0; t < threads; t++) {
+    int from, n;
+    vit__part(rows, threads, t, VIT__ROW_MULTIPLE, &from, &n);
+    if (n > 0) int8_rows(vit_best_kernels(), from, n);
+  }
+}
+
+/* What each is held against: a line further up. */
+static const struct {
+  const char *name;
+  void (*run)(void);
+  int against;
+} bytes[] = {{"float", do_float, 0},
+             {"int8, naive", do_int8_naive, 0},
+             {"int8", do_int8, 0},
+             {"without the rows", do_int8_product, 0},
+             {"float, threads", do_float_threads, 4},
+             {"int8, threads", do_int8_threads, 4}};
+enum { BYTES = sizeof bytes / sizeof *bytes };
+static void run_bytes(int i) { bytes[i].run(); }
+
+/* Bytes of rows and of weights [out,in], whose outputs fill whole panels. */
+static void *int8_space(int count, int in) {
+  void *p = calloc(1, vit_int8_size((count + vit_panel() - 1) / vit_panel() * vit_panel(), in));
+  if (!p) nb_stop("out of memory for the numbers of one byte");
+  return p;
+}
+
+/* Do naive and SIMD turn the same floats into the same bytes, and these into the same
+   bits? */
+static int same_bits_at(int r, int in, int out, uint32_t seed) {
+  const vit_kernels *const both[2] = {&vit_naive, vit_best_kernels()};
+  float *a = nb_floats(r * in), *b = nb_floats(out * in), *bias = nb_floats(out), *c[2];
+  void *a8[2], *b8 = int8_space(out, in);
+  int same;
+  nb_normal(a, r * in, seed);
+  nb_normal(b, out * in, seed + 1);
+  nb_normal(bias, out, seed + 2);
+  vit_quantize_linear(b8, b, in, out);
+  for (int k = 0; k < 2; k++) {
+    c[k] = nb_floats(r * out);
+    a8[k] = int8_space(r, in);
+    both[k]->quantize_rows(a8[k], a, r, in);
+    both[k]->linear_int8_forward(c[k], a8[k], b8, bias, r, in, 0, out);
+  }
+  same = !memcmp(a8[0], a8[1], vit_int8_size(r, in)) &&
+         !memcmp(c[0], c[1], (size_t)r * (size_t)out * sizeof(float));
+  for (int k = 0; k < 2; k++) {
+    free(c[k]);
+    free(a8[k]);
+  }
+  free(a);
+  free(b);
+  free(bias);
+  free(b8);
+  return same;
+}
+
+static void check_int8_bits(void) {
+  enum { SHAPES = 100 };
+  vit_rng rng = vit_rng_create(12, 0);
+  int same = same_bits_at(rows, inputs, outputs, 1);
+  for (uint32_t i = 0; i < SHAPES; i++) {
+    int r = 1 + (int)vit_random_below(&rng, 40), in = 1 + (int)vit_random_below(&rng, 300);
+    same += same_bits_at(r, in, 1 + (int)vit_random_below(&rng, 150), i);
+  }
+  if (same != SHAPES + 1) nb_stop("int8: naive and SIMD do not give the same bits");
+  if (vit_best_kernels() == &vit_naive) printf("  There are no vectors here to give the same bits.\n");
+  else
+    printf("  Sums of whole numbers are exact, in any order. So plain loops and SIMD\n"
+           "  give the same bits, checked here at %d shapes.\n", SHAPES + 1);
+}
+
+/* Root mean square of a - b, as a part of that of b. */
+static double relative_error(const float *a, const float *b, int n) {
+  double error = 0, size = 0;
+  for (int i = 0; i < n; i++) {
+    error += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
+    size += (double)b[i] * (double)b[i];
+  }
+  return sqrt(error / fmax(size, 1e-30));
+}
+
+static void int8_product(void) {
+  double seconds[BYTES], flop = 2.0 * rows * inputs * outputs, best;
+  nb_cell("One more rung: whole numbers of one byte (int8)");
+  nb_say("x [%d,%d], W [%d,%d]. Each row of x becomes numbers from 0 to 127 with a scale and a zero "
+         "point as it passes, each row of W numbers from -64 to 64 with a scale, once and for all. A "
+         "vector holds four times as many bytes as floats.", rows, inputs, outputs, inputs);
+  fflush(stdout);
+  x = nb_floats(rows * inputs);
+  w = nb_floats(outputs * inputs);
+  y = nb_floats(rows * outputs);
+  first = nb_floats(rows * outputs);
+  nb_normal(x, rows * inputs, 1);
+  nb_normal(w, outputs * inputs, 2);
+  x8 = int8_space(rows, inputs);
+  w8 = int8_space(outputs, inputs);
+  vit_best_kernels()->quantize_rows(x8, x, rows, inputs);
+  vit_quantize_linear(w8, w, inputs, outputs);
+  time_in_turn(seconds, BYTES, run_bytes, repeats);
+  printf("\n  %s%-17s %10s %14s  %s%s\n", nb_dim(), "kernel", "GFLOP/s", "against float", "of the floats' peak",
+         nb_plain());
+  for (int i = 0; i < BYTES; i++) {
+    const double part = flop / seconds[i] / peak[i >= 4];
+    printf("  %-17s %10.1f %13.2fx  %5.0f %% ", bytes[i].name, flop / seconds[i] / 1e9,
+           seconds[bytes[i].against] / seconds[i], 100 * part);
+    nb_bar(part / 3, 24);
+    printf("\n");
+  }
+  best = seconds[0] / seconds[2];
+  nb_say("GFLOP/s: as many as the product has in floats; the bar ends at three times their peak. Lines "
+         "1 to 4: one thread. \"without the rows\": x was turned into bytes before, which takes %.0f %% "
+         "of the line above.", fmax(0, 100 * (1 - seconds[3] / seconds[2])));
+  do_float();
+  memcpy(first, y, (size_t)rows * (size_t)outputs * sizeof *y);
+  do_int8();
+  printf("  %.2f times as fast as floats; y differs by %.2f %% of its size (root mean\n"
+         "  square), rounded inputs and weights together; W takes %.3f of the bytes.\n",
+         best, 100 * relative_error(y, first, rows * outputs),
+         (double)vit_int8_size((outputs + vit_panel() - 1) / vit_panel() * vit_panel(), inputs) /
+             (4.0 * outputs * inputs));
+  check_int8_bits();
+  free(x);
+  free(w);
+  free(y);
+  free(first);
+  free(x8);
+  free(w8);
+}
+
+/* ---- [9] ----------------------------------------------------------------- */
+
+/* A trained model and images to test it, and from where they came. */
+static struct {
+  vit_model model;
+  vit_dataset train, test;
+  char why[600]; /* there are none */
+} digits;
+
+/* Before the first cell, so that a wrong file is not refused minutes later. */
+static void get_digits(void) {
+  vit_dataset about;
+  vit_model *m = &digits.model;
+  if (vit_dataset_mnist(&digits.test, nb_data, VIT_TEST) ||
+      (!model_file && vit_dataset_mnist(&digits.train, nb_data, VIT_TRAIN))) {
+    if (model_file || nb_data) nb_stop(vit_error());
+    snprintf(digits.why, sizeof digits.why, "%s", vit_error());
+    return;
+  }
+  if (!model_file) return;
+  nb_try(vit_model_open(m, model_file, &about));
+  if (m->quantized) nb_stop("--model: this model is quantized already; give the one that it was made from");
+  if (m->config.channels != 1 || m->config.classes != 10) {
+    char message[200];
+    snprintf(message, sizeof message,
+             "--model: a model of digits has 1 channel and 10 classes, this one has %d and %d",
+             m->config.channels, m->config.classes);
+    nb_stop(message);
+  }
+  nb_try(vit_dataset_resize(&digits.test, about.height, about.width));
+  digits.test.mean[0] = about.mean[0];
+  digits.test.std[0] = about.std[0];
+  vit_dataset_free(&about);
+}
+
+/* The quick recipe of 09 without its augmentation, cut down to some seconds. */
+static void train_digits(void) {
+  vit_config c = vit_config_mnist();
+  vit_fit_config f = vit_fit_defaults();
+  vit_history h;
+  const int learn = at_most(6000, 600);
+  c.patch_height = c.patch_width = 7;
+  c.init = VIT_INIT_TORCH;
+  f.batch = 64;
+  f.epochs = 5;
+  f.optimizer = vit_optimizer_defaults(VIT_ADAMW);
+  f.optimizer.clip_norm = 1;
+  f.schedule = vit_schedule_constant(3e-3f);
+  f.schedule.kind = VIT_COSINE;
+  f.schedule.warmup = 20;
+  if (digits.train.count > learn) { /* some of every class */
+    vit_dataset part;
+    nb_try(vit_dataset_split(&digits.train, learn, 1, &part));
+    vit_dataset_free(&digits.train);
+    digits.train = part;
+  }
+  nb_try(vit_dataset_normalize(&digits.train, &digits.train));
+  nb_try(vit_dataset_normalize(&digits.test, &digits.train));
+  nb_try(vit_model_create(&digits.model, &c, 1));
+  printf("  trained here: %d images, %d epochs\n", digits.train.count, f.epochs);
+  fflush(stdout);
+  nb_try(vit_fit(&digits.model, &f, &digits.train, NULL, &h));
+  vit_history_free(&h);
+  vit_dataset_free(&digits.train);
+}
+
+/* ---- [10] ---------------------------------------------------------------- */
+
+/* Kernels of floats, but the inputs of one linear layer, or of all, are rounded as
+   int8 rounds them: the layer is known by where its weights are. */
+static struct {
+  const float *from, *end;
+} rounded;
+
+static void rounding_linear(float *to, const float *from, const float *weights, const float *bias,
+                            int count, int in, int out) {
+  float *near, *row;
+  if (weights < rounded.from || weights >= rounded.end) {
+    vit_best_kernels()->linear_forward(to, from, weights, bias, count, in, out);
+    return;
+  }
+  near = nb_floats(count * in);
+  row = (float *)int8_space(1, in);
+  for (vit_idx r = 0; r < count; r++) {
+    vit_best_kernels()->quantize_rows(row, from + r * in, 1, in);
+    for (vit_idx i = 0; i < in; i++) /* s (u - z), see chapter 11 */
+      near[r * in + i] = row[0] * ((float)((const uint8_t *)(row + 2))[i] - row[1]);
+  }
+  vit_best_kernels()->linear_forward(to, near, weights, bias, count, in, out);
+  free(near);
+  free(row);
+}
+
+/* The weights of one layer, rounded in place. */
+static void round_weights(float *weights, const vit_tensor *t) {
+  const int out = t->shape[0], in = (int)(t->count / (size_t)out);
+  void *q = int8_space(out, in);
+  vit_quantize_linear(q, weights, in, out);
+  vit_dequantize_linear(weights, q, in, out);
+  free(q);
+}
+
+enum { WEIGHTS, INPUTS, BOTH, KINDS };
+static struct {
+  vit_kernels kernels;
+  vit_dataset few;
+  float *exact, *logits; /* [count,K] */
+} probe;
+
+static double error_of_logits(const vit_model *m) {
+  double loss, accuracy;
+  nb_try(vit_evaluate(m, &probe.few, &loss, &accuracy, NULL, NULL, probe.logits));
+  return relative_error(probe.logits, probe.exact, probe.few.count * m->config.classes);
+}
+
+/* The error of the logits when one layer alone is rounded, or all (t NULL). The model
+   is left as it was. */
+static void round_layer(vit_model *m, const vit_tensor *only, double error[KINDS]) {
+  const vit_kernels *table = m->kernels;
+  const size_t size = m->params.count * sizeof(float);
+  float *block = m->params.block, *copy = nb_floats((int)m->params.count);
+  vit_tensor t;
+  memcpy(copy, block, size);
+  rounded.from = only ? block + only->offset : block;
+  rounded.end = rounded.from + (only ? only->count : m->params.count);
+  for (int kind = 0; kind < KINDS; kind++) {
+    m->kernels = kind == WEIGHTS ? table : &probe.kernels;
+    for (int i = 0; kind != INPUTS && vit_tensor_at(&m->config, i, &t); i++)
+      if (t.is_matrix && (!only || t.offset == only->offset)) round_weights(block + t.offset, &t);
+    error[kind] = error_of_logits(m);
+    memcpy(block, copy, size);
+  }
+  m->kernels = table;
+  free(copy);
+}
+
+/* blocks.0.attn.qkv.weight -> "1 qkv", and what is outside the blocks. */
+static const char *layer_name(char text[40], const vit_tensor *t) {
+  char part[VIT_NAME_SIZE];
+  char *end, *start;
+  snprintf(part, sizeof part, "%.60s", t->name);
+  end = strrchr(part, '.'); /* .weight */
+  if (end) *end = '\0';
+  start = strrchr(part, '.');
+  if (t->layer < 0) snprintf(text, 40, "%s", strncmp(part, "patch", 5) ? "head" : "patches");
+  else snprintf(text, 40, "%d %.20s", t->layer + 1, start ? start + 1 : part);
+  return text;
+}
+
+static void plot_layers(const char (*names)[40], const double (*error)[KINDS], int n,
+                        const double all[KINDS]) {
+  vit_plot p;
+  double most = all[BOTH];
+  for (int i = 0; i < n; i++)
+    for (int k = 0; k < BOTH; k++) most = fmax(most, error[i][k]);
+  nb_try(vit_plot_begin(&p, nb_out, "int8", 960, 540));
+  fprintf(p.data, "# layer weights%% inputs%% both%%\n");
+  for (int i = 0; i < n; i++)
+    fprintf(p.data, "\"%s\" %.5g %.5g %.5g\n", names[i], 100 * error[i][WEIGHTS], 100 * error[i][INPUTS],
+            100 * error[i][BOTH]);
+  nb_axes(&p, "Where does the error of int8 come from? One linear layer alone is rounded, all else stays float",
+          "linear layer: its block and its name", "error of the logits (% of their root mean square)");
+  fprintf(p.script,
+          "set style data histogram\nset style histogram clustered gap 1\n"
+          "set style fill solid border lc rgb '#000000'\nset boxwidth 1\n"
+          "unset grid\nset grid ytics lt 1 lc rgb '#cccccc' lw 1\n"
+          "set xtics rotate by -60 scale 0 noenhanced\nset xrange [-0.8:%d.8]\nset yrange [0:%g]\n"
+          "set key top left Left reverse spacing 1.3\n"
+          "set arrow from -0.8,%g to %d.8,%g nohead front dt 2 lw 2 lc rgb '#000000'\n"
+          "set label 'all %d layers, weights and inputs: %.2f %%' right at %d.6,%g offset 0,0.7 front\n"
+          "plot 'int8.dat' using 2:xticlabels(1) lc rgb '#0072b2' lw 1 title 'its weights', \\\n"
+          "     '' using 3 lc rgb '#e69f00' lw 1 title 'its inputs'\n",
+          n - 1, 125 * fmax(most, 1e-9), 100 * all[BOTH], n - 1, 100 * all[BOTH], n, 100 * all[BOTH], n - 1,
+          100 * all[BOTH]);
+  nb_figure(vit_plot_end(&p), "int8");
+}
+
+/* A row for each block: weights of its four layers, then inputs. */
+static void print_layers(const char (*names)[40], const double (*error)[KINDS], const vit_tensor *layer,
+                         int n) {
+  static const char *const parts[4] = {"qkv", "proj", "fc1", "fc2"};
+  printf("\n  %s%-9s %26s   %32s%s\n  %s%-9s", nb_dim(), "", "its weights are rounded, %",
+         "its inputs are rounded, %", nb_plain(), nb_dim(), "block");
+  for (int i = 0; i < 8; i++) printf("%s%8s", i == 4 ? "   " : "", parts[i % 4]);
+  printf("%s\n", nb_plain());
+  for (int i = 0; i < n; i++) {
+    const int each = layer[i].layer < 0 ? 1 : 4;
+    if (each == 1) printf("  %-9s", names[i]);
+    else printf("  %-9d", layer[i].layer + 1);
+    for (int k = 0; k < BOTH; k++) {
+      for (int j = 0; j < each; j++) printf("%8.2f", 100 * error[i + j][k]);
+      printf("%*s", k ? 0 : 3 + 8 * (4 - each), "");
+    }
+    printf("\n");
+    i += each - 1;
+  }
+}
+
+/* The sums of squares tell whether errors add up as independent ones do. */
+static void say_layers(const char (*names)[40], const double (*error)[KINDS], int n,
+                       const double all[KINDS], double real, double apart) {
+  double square[KINDS] = {0, 0, 0};
+  int worst = 0;
+  for (int i = 0; i < n; i++) {
+    for (int k = 0; k < KINDS; k++) square[k] += error[i][k] * error[i][k];
+    if (error[i][BOTH] > error[worst][BOTH]) worst = i;
+  }
+  printf("\n  %-44s %7.2f %%\n  %-44s %7.2f %%\n  %-44s %7.2f %%\n", "all layers, weights alone",
+         100 * all[WEIGHTS], "all layers, inputs alone", 100 * all[INPUTS], "all layers, both, rounded by hand in floats",
+         100 * all[BOTH]);
+  printf("  %-44s %7.2f %%  (%.2g %% apart)\n", "the quantized model itself", 100 * real, 100 * apart);
+  printf("  %-44s %7.2f %%\n", "root of the sum of the layers' squares", 100 * sqrt(square[BOTH]));
+  nb_say("%s gives most: %.0f %% of that sum. Errors of one origin would add up, those that know nothing "
+         "of each other add as squares do: compare the last two lines. All inputs give %.1f times "
+         "the error of all weights.",
+         names[worst], 100 * error[worst][BOTH] * error[worst][BOTH] / fmax(square[BOTH], 1e-30),
+         all[INPUTS] / fmax(all[WEIGHTS], 1e-30));
+  if (!(apart < 0.5 * real + 1e-5))
+    nb_stop("int8: the quantized model does not do what rounding its weights and inputs does");
+}
+
+static void errors_of_layers(vit_model *m, const vit_model *q) {
+  const int most = at_most(250, 20), few = digits.test.count < most ? digits.test.count : most;
+  const int values = few * m->config.classes;
+  double all[KINDS], (*error)[KINDS], real, apart;
+  float *of_q = nb_floats(values);
+  char(*names)[40];
+  vit_tensor t, *layer;
+  int n = 0;
+  nb_cell("Where does the error come from? Each linear layer rounded alone");
+  for (int i = 0; vit_tensor_at(&m->config, i, &t); i++) n += t.is_matrix;
+  names = (char(*)[40])calloc((size_t)n, sizeof *names);
+  error = (double(*)[KINDS])calloc((size_t)n, sizeof *error);
+  layer = (vit_tensor *)calloc((size_t)n, sizeof *layer);
+  if (!names || !error || !layer) nb_stop("out of memory for the errors of the layers");
+  probe.few = digits.test;
+  vit_dataset_limit(&probe.few, few);
+  probe.exact = nb_floats(values);
+  probe.logits = nb_floats(values);
+  probe.kernels = *m->kernels;
+  probe.kernels.linear_forward = rounding_linear;
+  nb_say("The error of the logits, root mean square over %d test images, as a part of their own. Of one "
+         "layer the weights are rounded, or what comes into it, all else stays float.", probe.few.count);
+  fflush(stdout);
+  error_of_logits(m);
+  memcpy(probe.exact, probe.logits, (size_t)values * sizeof(float));
+  n = 0;
+  for (int i = 0; vit_tensor_at(&m->config, i, &t); i++) {
+    if (!t.is_matrix) continue;
+    layer[n] = t;
+    layer_name(names[n], &t);
+    round_layer(m, &t, error[n++]);
+  }
+  real = error_of_logits(q);
+  memcpy(of_q, probe.logits, (size_t)values * sizeof(float));
+  round_layer(m, NULL, all); /* the last one is with both */
+  apart = relative_error(of_q, probe.logits, values);
+  print_layers((const char(*)[40])names, (const double(*)[KINDS])error, layer, n);
+  say_layers((const char(*)[40])names, (const double(*)[KINDS])error, n, all, real, apart);
+  plot_layers((const char(*)[40])names, (const double(*)[KINDS])error, n, all);
+  free(probe.exact);
+  free(probe.logits);
+  free(of_q);
+  free(names);
+  free(error);
+  free(layer);
+}
+
+static void int8_model(void) {
+  vit_model q;
+  nb_cell("What a trained model pays for int8, and what it gets");
+  if (*digits.why) {
+    nb_row("left out", digits.why);
+    return;
+  }
+  nb_row("data", digits.test.source);
+  if (digits.test.count > at_most(digits.test.count, 500)) {
+    vit_dataset_limit(&digits.test, 500);
+    printf("  note         there are no vectors here: only %d of them are tested\n", digits.test.count);
+  }
+  if (model_file) nb_row("model", model_file);
+  else train_digits();
+  printf("  %.0f parameters, %d blocks, width %d, %d tokens\n", (double)digits.model.params.count,
+         digits.model.config.depth, digits.model.config.width, vit_config_tokens(&digits.model.config));
+  nb_quantized(&q, &digits.model);
+  nb_both_ways(&digits.model, &q, &digits.test);
+  errors_of_layers(&digits.model, &q);
+  vit_model_free(&q);
+  vit_model_free(&digits.model);
+  vit_dataset_free(&digits.test);
 }
 
 /* Refuse what cannot work, or would take minutes. */
@@ -572,17 +1093,23 @@ int main(int argc, char **argv) {
       {"--rows", "N", "rows of x in the ladder (197)", &rows, NULL, NULL},
       {"--inputs", "N", "columns of x and W (768)", &inputs, NULL, NULL},
       {"--outputs", "N", "rows of W, columns of y (768)", &outputs, NULL, NULL},
-      {"--repeats", "N", "each timing is the median of N (7)", &repeats, NULL, NULL}};
+      {"--repeats", "N", "each timing is the median of N (7)", &repeats, NULL, NULL},
+      {"--model", "FILE", "for the last cells: a model of digits from 08 or 09; else one is trained",
+       NULL, NULL, &model_file}};
   double rate[JOBS];
   nb_start("11-speed",
            "The same matrix product, faster idea by idea, up to the limit of the machine.", argc,
-           argv, flags, 4);
+           argv, flags, 5);
   check_flags();
+  get_digits();
   the_limits();
   many_sums();
   the_ladder(rate);
   odd_sizes();
   the_roofline(rate);
   training_step();
+  last_block();
+  int8_product();
+  int8_model();
   return 0;
 }

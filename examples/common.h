@@ -584,6 +584,90 @@ NB_UNUSED static void nb_show_mistakes(const vit_dataset *test, const int *guess
   free(images);
 }
 
+/* ---- int8 ------------------------------------------------------------------ */
+
+/* The same weights as whole numbers of a byte; m stays as it is. */
+NB_UNUSED static void nb_quantized(vit_model *q, const vit_model *m) {
+  nb_try(vit_model_create(q, &m->config, 1));
+  memcpy(q->params.block, m->params.block, m->params.count * sizeof(float));
+  q->kernels = m->kernels;
+  q->threads = m->threads;
+  nb_try(vit_model_quantize(q));
+}
+
+static int nb_by_size(const void *a, const void *b) {
+  double x = *(const double *)a, y = *(const double *)b;
+  return (x > y) - (x < y);
+}
+
+/* Images per second of two models on one batch, by one thread: medians, in turn; the
+   first round only warms up. Returns how many images the batch had. */
+enum { NB_ROUNDS = 15 };
+static int nb_race(double rate[2], const vit_model *const both[2], const vit_dataset *test) {
+  const int n = test->count < 128 ? test->count : 128;
+  const vit_config *c = &both[0]->config;
+  double all[2][NB_ROUNDS];
+  int order[128];
+  float *images = nb_floats(n * c->channels * c->image_height * c->image_width);
+  vit_model one[2] = {*both[0], *both[1]};
+  vit_state s[2];
+  for (int i = 0; i < n; i++) order[i] = i;
+  vit_dataset_batch(test, order, n, images, NULL);
+  for (int i = 0; i < 2; i++) {
+    one[i].threads = 1;
+    nb_try(vit_state_create(s + i, one + i, n, VIT_FOR_INFERENCE, 1));
+  }
+  for (int round = -1; round < NB_ROUNDS; round++)
+    for (int i = 0; i < 2; i++) {
+      const double start = vit_seconds();
+      nb_try(vit_forward(one + i, s + i, images, n));
+      if (round >= 0) all[i][round] = vit_seconds() - start;
+    }
+  for (int i = 0; i < 2; i++) {
+    qsort(all[i], NB_ROUNDS, sizeof(double), nb_by_size);
+    rate[i] = n / fmax(all[i][NB_ROUNDS / 2], 1e-9);
+    vit_state_free(s + i);
+  }
+  free(images);
+  return n;
+}
+
+/* A trained model as it is and quantized, on the same images: how right, how large,
+   how fast; and which images are now taken for another class. */
+NB_UNUSED static void nb_both_ways(const vit_model *m, const vit_model *q, const vit_dataset *test) {
+  static const char *const names[2] = {"float", "int8"};
+  const vit_model *const both[2] = {m, q};
+  double loss, accuracy, rate[2];
+  int *guess[2], right = 0, wrong = 0, other = 0, batch;
+  vit_memory need;
+  nb_try(vit_memory_plan(&m->config, 1, &need));
+  batch = nb_race(rate, both, test);
+  printf("  %s%-6s %10s %9s %18s %10s%s\n", nb_dim(), "model", "accuracy", "loss", "parameters, bytes",
+         "images/s", nb_plain());
+  for (int i = 0; i < 2; i++) {
+    guess[i] = (int *)malloc((size_t)test->count * sizeof(int));
+    if (!guess[i]) nb_stop("out of memory for the test results");
+    nb_try(vit_evaluate(both[i], test, &loss, &accuracy, guess[i], NULL, NULL));
+    printf("  %-6s %8.2f %% %9.4f %18.0f %10.0f\n", names[i], 100 * accuracy, loss,
+           (double)(i ? need.quantized : need.parameters), rate[i]);
+  }
+  for (int i = 0; i < test->count; i++) {
+    const int is = test->labels[i], before = guess[0][i], now = guess[1][i];
+    if (before == now) continue;
+    if (now == is) right++;
+    else if (before == is) wrong++;
+    else other++;
+  }
+  printf("  int8 takes %.2f of the bytes and is %.2f times as fast.\n"
+         "  %d of %d images get another class. Right only with int8: %d, right only in\n"
+         "  float: %d, wrong both times: %d.\n",
+         (double)need.quantized / (double)need.parameters, rate[1] / rate[0], right + wrong + other,
+         test->count, right, wrong, other);
+  printf("  images/s: one thread, batches of %d, medians of %d in turn\n", batch, NB_ROUNDS);
+  free(guess[0]);
+  free(guess[1]);
+}
+
 /* Palettes: white to blue for weights from 0 up; blue, white, orange for numbers
    below, at and above 0; dark to light for images. */
 #define NB_BLUES "set palette defined (0 '#ffffff', 1 '#9ccbe8', 2 '#0072b2', 3 '#003a5c')\n"

@@ -29,6 +29,7 @@ typedef struct {
   int normalize;               /* 1: mean and std of the images become 0 and 1 */
   int limit;                   /* use only so many training images; 0: all */
   int seed, threads, live;
+  int int8;                    /* 1: the report tests the model as int8, too */
   const char *model, *augment; /* lists from the flags, or NULL */
   const char *compare;         /* the first folder of --compare, or NULL */
   int argc;
@@ -58,7 +59,7 @@ static const char *lab_argument(int argc, char **argv, const char *flag,
   return otherwise;
 }
 
-enum { LAB_FLAGS = 16 };
+enum { LAB_FLAGS = 17 };
 
 /* The flags that all training programs have; their defaults are the preset's. */
 static void lab_flags(lab *l, nb_flag flags[LAB_FLAGS]) {
@@ -81,6 +82,8 @@ static void lab_flags(lab *l, nb_flag flags[LAB_FLAGS]) {
       {"--threads", "N", "0 = all cores", &l->threads, NULL, NULL},
       {"--resume", "", "go on with the run in --out", &l->fit.resume, NULL, NULL},
       {"--live", "", "show curves and attention while it trains", &l->live, NULL, NULL},
+      {"--int8", "", "test the model quantized to int8, too; with --resume a finished run", &l->int8,
+       NULL, NULL},
       {"--compare", "DIR...", "no training: finished runs, by their folders, in one figure", NULL, NULL,
        &l->compare}};
   memcpy(flags, all, sizeof all);
@@ -159,6 +162,7 @@ static void lab_compare(const lab *l) {
   const char *names[MOST];
   const vit_history *runs[MOST];
   vit_history h[MOST];
+  if (l->int8) nb_stop("--int8 tests a model and --compare tests none: leave one of them out");
   if (n > MOST) nb_stop("--compare takes at most 12 folders: more cannot be told apart in a figure");
   lab_name_runs(names, folders, n);
   nb_cell("Finished runs side by side: which is the best, and after how many epochs?");
@@ -541,8 +545,8 @@ static void lab_draw(lab_view *v, const vit_progress *p) {
 }
 
 /* The files of a run; from the last one it goes on, so that one is moved last. */
-static const char *const lab_files[] = {"best.safetensors", "model.safetensors", "history.csv",
-                                        "last.safetensors"};
+static const char *const lab_files[] = {"best.safetensors", "model.safetensors", "int8.safetensors",
+                                        "history.csv", "last.safetensors"};
 enum { LAB_FILES = (int)(sizeof lab_files / sizeof *lab_files) };
 
 static int lab_is_there(const char *name) {
@@ -776,23 +780,41 @@ static double lab_peak_memory(void) {
 #endif
 }
 
+/* The model that was tested, once more as int8. */
+static void lab_show_int8(const vit_model *m, const vit_dataset *test) {
+  char path[600];
+  vit_model q;
+  nb_cell("What do whole numbers of one byte cost, and what do they bring?");
+  nb_quantized(&q, m);
+  nb_both_ways(m, &q, test);
+  nb_say("The test images are still looked at once: this measures a model that is finished, and nothing "
+         "is chosen by it.");
+  snprintf(path, sizeof path, "%.500s/int8.safetensors", nb_out);
+  nb_try(vit_model_save(&q, test, path));
+  nb_row("written", path);
+  vit_model_free(&q);
+}
+
 /* The test images are looked at here, and only here. */
-static void lab_report(const vit_model *m, const vit_dataset *test, const vit_history *h) {
+static void lab_report(const lab *l, const vit_model *m, const vit_dataset *test,
+                       const vit_history *h) {
   int *guess = (int *)malloc((size_t)test->count * sizeof(int));
   float *p = nb_floats(test->count * m->config.classes);
-  double loss, accuracy;
+  double loss, accuracy, memory;
   char time[20];
   if (!guess) nb_stop("out of memory for the test results");
   nb_try(vit_evaluate(m, test, &loss, &accuracy, guess, p, NULL));
   lab_show_classes(test, guess);
   nb_show_mistakes(test, guess, p);
   lab_show_attention(m, test);
+  memory = lab_peak_memory();
+  if (l->int8) lab_show_int8(m, test);
   printf("\n");
   if (m->config.classes > 5)
     printf("  top 5        %.2f %% have their class among the five most probable\n",
            100 * vit_top_accuracy(p, test->labels, test->count, m->config.classes, 5));
   printf("  training     %s, peak memory %.0f MB\n",
-         nb_time(time, h->epochs ? h->epoch[h->epochs - 1].seconds : 0), lab_peak_memory());
+         nb_time(time, h->epochs ? h->epoch[h->epochs - 1].seconds : 0), memory);
   printf("\ntest accuracy %.2f %%\n", 100 * accuracy);
   free(guess);
   free(p);
@@ -815,7 +837,7 @@ static void lab_run(lab *l, vit_dataset *train, vit_dataset *test,
   show(l, &m, train);
   lab_print_plan(l, &m, train, judge, test);
   lab_train(l, &m, train, judge, &h);
-  lab_report(&m, test, &h);
+  lab_report(l, &m, test, &h);
   vit_history_free(&h);
   vit_model_free(&m);
   vit_dataset_free(train);

@@ -77,6 +77,31 @@ tell $? "resume: $(tail -n 1 $dir/log)"
 same stopped "stopped and resumed"
 $quick --out $dir/stopped --resume >$dir/log 2>&1
 at_least 60 $dir/log # there is nothing left to train
+! grep -q 'int8' $dir/log && ! ls $dir/stopped/int8* >/dev/null 2>&1
+tell $? "int8 without --int8: $(grep int8 $dir/log)"
+
+# A finished run both ways: the float line is the test's, int8 is no further away than so
+# many points. int8_of LOG FOLDER POINTS
+int8_of() {
+  awk -v most=$3 '$1 == "float" { a = $2; bytes = $5 } $1 == "int8" && NF == 6 { b = $2; small = $5 < 0.35 * bytes }
+    /get another class/ { changed = $1; of = $3; right = $12 } /^  float: / { wrong = $2; other = $6 }
+    /^test accuracy/ { same = $3 == a } END { moved = (b - a) * of / 100 - (right - wrong)
+    exit !(same && small && a - b < most && b - a < most && changed == right + wrong + other &&
+      moved < 0.1 && moved > -0.1) }' $1 && grep -q 'looked at once' $1
+  tell $? "both ways: $(sed -n '/whole numbers/,$p' $1)"
+  [ "$(wc -c <$2/int8.safetensors)" -lt $(($(wc -c <$2/best.safetensors) * 35 / 100)) ]
+  tell $? "size of int8.safetensors: $(ls -l $2)"
+}
+$quick --out $dir/stopped --resume --int8 >$dir/log 2>&1
+at_least 60 $dir/log
+grep -q 'only tested again' $dir/log
+tell $? "--int8 trains a finished run: $(sed -n '/Training$/,/epoch/p' $dir/log)"
+int8_of $dir/log $dir/stopped 1
+fits $dir/log
+same stopped "tested as int8"
+refuses 'quantized already' build/11_speed --data $dir/digits --model $dir/stopped/int8.safetensors
+refuses 'unknown flag yes' $quick --int8 yes
+refuses 'compare tests none' build/09_mnist --int8 --out $dir/compared --compare $dir/a
 refuses 'its recipe.batch is 64, here it is 32' $quick --out $dir/stopped --resume --batch 32
 refuses 'config.depth' $quick --out $dir/stopped --resume --model depth=2
 same stopped "after two refusals"
@@ -90,6 +115,8 @@ tell $? "without held-back images: $(tail -n 2 $dir/log)"
 cmp $dir/a/last.safetensors $dir/stopped/before-1/last.safetensors &&
   cmp $dir/a/best.safetensors $dir/stopped/before-1/best.safetensors && [ -s $dir/stopped/before-1/history.csv ]
 tell $? "a new run in the same folder: $(tail -n 2 $dir/log)"
+[ -s $dir/stopped/before-1/int8.safetensors ] && ! [ -e $dir/stopped/int8.safetensors ]
+tell $? "int8.safetensors of the run before: $(ls $dir/stopped $dir/stopped/before-1)"
 head -c 5000 $dir/a/last.safetensors >$dir/stopped/last.safetensors
 refuses 'last.safetensors' $quick --out $dir/stopped --resume
 
@@ -201,7 +228,8 @@ fits $dir/log
 tr -s ' \n' ' ' <$dir/log | grep -q 'skipped .*notes.txt' && grep -q 'were enlarged' $dir/log && grep -q '^  digit_7' $dir/log
 tell $? "12 on a folder: $(tail -n 3 $dir/log)"
 at_least 8 $dir/log
-$photos --out $dir/q --threads 1 >$dir/log2 2>&1
+$photos --out $dir/q --threads 1 --int8 >$dir/log2 2>&1
+int8_of $dir/log2 $dir/q 5
 [ "$(tail -n 1 $dir/log)" = "$(tail -n 1 $dir/log2)" ] && cmp $dir/p/best.safetensors $dir/q/best.safetensors
 tell $? "12 with one thread: $(tail -n 1 $dir/log2)"
 

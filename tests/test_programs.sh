@@ -96,9 +96,26 @@ PATH=$dir $train --epochs 1 >$dir/log 2>&1 && grep -q 'gnuplot is missing' $dir/
 tell $? "08 without gnuplot"
 
 build/11_speed --out $dir/11 --rows 13 --inputs 35 --outputs 21 --repeats 1 >$dir/log 2>&1 &&
-  grep -q 'every rung is right' $dir/log && tail -n 1 $dir/log | grep -q 'in the fastest way'
+  grep -q 'every rung is right' $dir/log && grep -q 'in the fastest way' $dir/log
 tell $? "11 on a small product: $(tail -n 1 $dir/log)"
-left 11 ladder roofline
+# The part that the last block spares, by arithmetic: it is known beforehand.
+grep -q '^  MNIST  *32  *12.9 %' $dir/log && grep -q '^  B/16  *-  *6.9 %' $dir/log
+tell $? "11, the last block: $(grep '16 \|MNIST' $dir/log)"
+grep -q 'same bits, checked here at 101 shapes' $dir/log && [ "$(grep -c '^  int8.*x .*%' $dir/log)" = 3 ]
+tell $? "11, int8 on the ladder: $(grep '^  int8' $dir/log)"
+# int8_of LOG: the float model and the quantized one are nearly equally right
+int8_of() {
+  awk '$1 == "float" && NF == 6 { a = $2; bytes = $5 } $1 == "int8" && NF == 6 { b = $2; d = a - b
+    good = d * d < 4 && $5 < bytes && a > 60 } END { exit !good }' $1
+}
+int8_of $dir/log
+tell $? "11, a model as int8: $(grep '^  float\|^  int8' $dir/log)"
+# Errors of each layer, and of all: it has four layers in each block, and two outside.
+[ "$(sed -n '/^  patches /,/^  head /p' $dir/log | wc -w)" = $((2 * 3 + 6 * 9)) ] &&
+  awk '/the quantized model itself/ { e = $5 } END { exit !(e > 0.2 && e < 5) }' $dir/log &&
+  [ "$(grep -c '^"' $dir/11/int8.dat)" = 26 ]
+tell $? "11, errors by layer: $(sed -n '/^  patches /,/^  head /p' $dir/log) $(grep itself $dir/log)"
+left 11 ladder roofline int8
 
 # What the notebooks print fits into 80 columns; each leaves its figures.
 for name in 00_foundations:speed 01_patches:patches 02_tokens:shuffle,positions,without \
@@ -112,7 +129,11 @@ for name in 00_foundations:speed 01_patches:patches 02_tokens:shuffle,positions,
   tell $? "$program prints lines of more than 80 columns: $(awk 'length > 80' $dir/$program.txt)"
   left $program $(echo ${name#*:} | tr , ' ')
 done
-(cat $dir/log && build/11_speed --help) | awk 'length > 80 { bad = 1 } END { exit bad }'
+cp $dir/log $dir/first11
+build/11_speed --out $dir/11 --rows 1 --inputs 1 --outputs 1 --repeats 1 --model $dir/08/model.safetensors \
+  >$dir/log 2>&1 && ! grep -q 'trained here' $dir/log && grep -q 'figure .*int8.png\|gnuplot is missing' $dir/log
+tell $? "11 with a model of 08: $(tail -n 1 $dir/log)"
+(cat $dir/log $dir/first11 && build/11_speed --help) | awk 'length > 80 { bad = 1 } END { exit bad }'
 tell $? "11 prints lines of more than 80 columns"
 
 for program in examples/[0-9]*.c; do
@@ -137,6 +158,8 @@ refuses 'threads must be from 0' $train --threads -1
 refuses 'naive or simd' $train --kernels fast
 refuses 'OUT_DIR\|cannot\|No such' build/digits $dir/no/such/folder
 refuses 'rows must be' build/11_speed --rows 0
+refuses 'no/such.safetensors' build/11_speed --model no/such.safetensors
+refuses 'found no' build/11_speed --data $dir/nowhere
 refuses 'repeats must be' build/11_speed --repeats 100
 refuses 'must not be above' build/11_speed --rows 20000 --inputs 20000 --outputs 20000
 mkdir -p $dir/cut
