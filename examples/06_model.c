@@ -634,6 +634,39 @@ static void by_vectors(void) {
   free(x);
 }
 
+/* ---- [17] --------------------------------------------------------------- */
+
+/* Parameters of all tensors that begin like this, in thousands. */
+static void thousands(const vit_config *c, const char *begin, const char *what) {
+  vit_tensor t;
+  double count = 0;
+  for (int i = 0; vit_tensor_at(c, i, &t); i++)
+    if (!strncmp(t.name, begin, strlen(begin))) count += (double)t.count / 1000;
+  printf("  %-30s %8.1f thousand\n", what, count);
+}
+
+static void b16_at_a_glance(void) {
+  vit_config c = vit_config_b16();
+  nb_cell("B/16 at a glance: the same parts, with larger numbers");
+  nb_try(vit_config_resolve(&c));
+  printf("  image    %d x %d x %d\n", c.channels, c.image_height, c.image_width);
+  printf("  patches  %d x %d\n", vit_config_patches(&c), c.channels * c.patch_height * c.patch_width);
+  printf("  embed    %d x %d\n", vit_config_patches(&c), c.width);
+  printf("  tokens   %d x %d\n", vit_config_tokens(&c), c.width);
+  printf("  blocks   %d, heads %d, MLP %d, classes %d\n", c.depth, c.heads, c.mlp_width, c.classes);
+  thousands(&c, "patch_embed", "projection of a patch");
+  thousands(&c, "cls_token", "class token");
+  thousands(&c, "pos_embed", "positions");
+  thousands(&c, "blocks.0.norm1", "norm 1");
+  thousands(&c, "blocks.0.attn.qkv", "Q K V");
+  thousands(&c, "blocks.0.attn.proj", "join");
+  thousands(&c, "blocks.0.norm2", "norm 2");
+  thousands(&c, "blocks.0.mlp", "MLP");
+  thousands(&c, "blocks.0.", "a block in all");
+  thousands(&c, "head", "head");
+  thousands(&c, "", "all");
+}
+
 int main(int argc, char **argv) {
   vit_dataset d;
   nb_start("06-model", "A config decides everything: tensors, memory, and the path from image to class.",
@@ -655,6 +688,7 @@ int main(int argc, char **argv) {
   refuse_nan(&d);
   fused_glorot();
   by_vectors();
+  b16_at_a_glance();
   vit_dataset_free(&d);
   return 0;
 }
