@@ -44,18 +44,11 @@ static void run_dropout(const vit_kernels *k, float *y) {
   k->dropout(y, x, FLOATS, 0.5f, 1, 2, 0);
 }
 
-/* Microseconds of the fastest of several calls: what disturbs only makes slower. */
 static double microseconds(void (*run)(const vit_kernels *, float *), const vit_kernels *k,
                            float *y) {
-  double best = 1e9, start = vit_seconds(), before = start;
-  for (int calls = 0; calls < 5 || before - start < 0.1; calls++) {
-    double after;
-    run(k, y);
-    after = vit_seconds();
-    if (after - before < best) best = after - before;
-    before = after;
-  }
-  return best > 1e-7 ? best * 1e6 : 0.1; /* finer than the clock */
+  double best;
+  NB_FASTEST(best, run(k, y));
+  return best;
 }
 
 static void naive_against_simd(void) {

@@ -376,19 +376,12 @@ static void run(int way, const vit_kernels *k, float *const x[6]) {
   if (way == 5) k->linear_backward_weight(x[0], x[5], x[4], x[1], 64, 48, 64, 64);
 }
 
-/* Microseconds of the fastest of several calls. */
 static double time_of(int way, const vit_kernels *k, float *const x[6]) {
-  double best = 1e9, start = vit_seconds(), before = start;
-  for (int calls = 0; calls < 5 || before - start < 0.05; calls++) {
-    double after;
-    run(way, k, x);
-    after = vit_seconds();
-    if (after - before < best) best = after - before;
-    before = after;
-  }
+  double best;
+  NB_FASTEST(best, run(way, k, x));
   memset(x[0], 0, 4096 * sizeof(float)); /* gradients of weights are added */
   run(way, k, x);
-  return best > 1e-8 ? best * 1e6 : 0.01;
+  return best;
 }
 
 static void by_vectors(void) {

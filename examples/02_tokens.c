@@ -335,15 +335,9 @@ static void tokens_once(const vit_kernels *k, int backward, float *x[4]) {
 }
 
 static double best_time(const vit_kernels *k, int backward, float *x[4]) {
-  double best = 1e9, start = vit_seconds(), before = start;
-  for (int calls = 0; calls < 5 || before - start < 0.05; calls++) {
-    double after;
-    tokens_once(k, backward, x);
-    after = vit_seconds();
-    if (after - before < best) best = after - before;
-    before = after;
-  }
-  return best > 1e-8 ? best * 1e6 : 0.01;
+  double best;
+  NB_FASTEST(best, tokens_once(k, backward, x));
+  return best;
 }
 
 static void by_vectors(void) {

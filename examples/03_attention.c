@@ -411,19 +411,17 @@ static void wrong_scale(void) {
 
 /* ---- [12] --------------------------------------------------------------- */
 
+static void run(const vit_kernels *k, int way, float *x[8]) {
+  if (way == 0) k->attention_scores_forward(x[3], x[0], x[1], NULL, 65, 65, 16, 16);
+  if (way == 1) k->attention_values_forward(x[4], x[3], x[2], 65, 65, 16, 16, 16);
+  if (way == 2) k->attention_values_backward(x[5], x[7], x[4], x[3], x[2], 65, 65, 16, 16, 16);
+  if (way == 3) k->attention_scores_backward(x[6], x[7], x[5], x[3], x[0], x[1], 65, 65, 16, 16);
+}
+
 static double best_time(const vit_kernels *k, int way, float *x[8]) {
-  double best = 1e9, start = vit_seconds(), before = start;
-  for (int calls = 0; calls < 5 || before - start < 0.05; calls++) {
-    double after;
-    if (way == 0) k->attention_scores_forward(x[3], x[0], x[1], NULL, 65, 65, 16, 16);
-    if (way == 1) k->attention_values_forward(x[4], x[3], x[2], 65, 65, 16, 16, 16);
-    if (way == 2) k->attention_values_backward(x[5], x[7], x[4], x[3], x[2], 65, 65, 16, 16, 16);
-    if (way == 3) k->attention_scores_backward(x[6], x[7], x[5], x[3], x[0], x[1], 65, 65, 16, 16);
-    after = vit_seconds();
-    if (after - before < best) best = after - before;
-    before = after;
-  }
-  return best > 1e-8 ? best * 1e6 : 0.01;
+  double best;
+  NB_FASTEST(best, run(k, way, x));
+  return best;
 }
 
 static void by_vectors(void) {

@@ -542,15 +542,9 @@ static void run_timed(const vit_kernels *k, int way, float *x[4], float *small[6
 }
 
 static double best_time(const vit_kernels *k, int way, float *x[4], float *small[6]) {
-  double best = 1e9, start = vit_seconds(), before = start;
-  for (int calls = 0; calls < 5 || before - start < 0.03; calls++) {
-    double after;
-    run_timed(k, way, x, small);
-    after = vit_seconds();
-    if (after - before < best) best = after - before;
-    before = after;
-  }
-  return best > 1e-8 ? best * 1e6 : 0.01;
+  double best;
+  NB_FASTEST(best, run_timed(k, way, x, small));
+  return best;
 }
 
 static void by_vectors(void) {

@@ -606,13 +606,9 @@ static void fused_glorot(void) {
 /* ---- [16] --------------------------------------------------------------- */
 
 static double best_time(const vit_kernels *k, int backward, float *a, const float *b, int N, int D) {
-  double best = 1;
-  for (int r = 0; r < 20; r++) {
-    const double start = vit_seconds();
-    for (int i = 0; i < 20; i++) backward ? k->mean_backward(a, b, N, D) : k->mean_forward(a, b, N, D);
-    best = fmin(best, (vit_seconds() - start) / 20);
-  }
-  return 1e6 * best;
+  double best;
+  NB_FASTEST(best, backward ? k->mean_backward(a, b, N, D) : k->mean_forward(a, b, N, D));
+  return best;
 }
 
 static void by_vectors(void) {

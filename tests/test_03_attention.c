@@ -91,7 +91,7 @@ static void scores_backward_with(k_case *c, int rows, int T, int Dh,
                                  int stride) {
   k_begin(c, "attention_scores_backward", call_scores_backward, T, Dh, stride);
   /* the terms of a single row may all but cancel each other */
-  const double limit = SOFTMAX_BACKWARD_LIMIT * (rows == 1 ? 8 : 1) + k_chain(T);
+  const double limit = SOFTMAX_BACKWARD_LIMIT * (rows < T ? 8 : 1) + k_chain(T);
   c->size[5] = rows;
   k_out(c, "dq", k_strided(rows, Dh, stride), K_TOP, limit);
   k_out(c, "dk", k_strided(T, Dh, stride), K_TOP, limit);
