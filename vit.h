@@ -593,6 +593,7 @@ VIT_DEF int vit_model_threads(const vit_model *m);
   X(datty, MODEL, TOKEN, grad, I)                                              \
   X(dqkv, MODEL, TOKEN, grad, 3 * I)                                           \
   X(dattn, MODEL, HEAD, grad, T *T)                                            \
+  X(dattn_kept, BLOCK, HEAD, grad && s->keep_attn, T * T) /* by attn */        \
   X(dclass_x, MODEL, IMAGE, grad &&VIT__LAST, D)                               \
   X(dclass_q, MODEL, IMAGE, grad &&VIT__LAST, I)                               \
   X(dpatch_embed, MODEL, PATCH, grad, D)                                       \
@@ -615,6 +616,7 @@ typedef struct vit_state {
   uint32_t key, forwards; /* of the dropout masks: seed, forwards done */
   int batch;              /* of the last forward, 0 before the first */
   int loss_known;         /* of the last forward */
+  int went_back;          /* 1: there was a backward after the last forward */
   double loss;            /* mean over the batch */
   double *losses;         /* [B] */
   vit_tensors grads;      /* same layout as the parameters; training only */
@@ -667,6 +669,17 @@ VIT_DEF vit_result vit_loss_targets(
 VIT_DEF void vit_zero_gradients(vit_state *s);
 /* grads += factor * d loss / d parameters. factor 1/n when n batches add up. */
 VIT_DEF vit_result vit_backward(const vit_model *m, vit_state *s, float factor);
+/* The same without a loss, from any gradient of the logits, dlogits [B,K]:
+   grads += factor * d (sum of dlogits * logits) / d parameters. A 1 at class k
+   asks what makes the logit of k larger. A softmax_before_loss is left out. */
+VIT_DEF vit_result vit_backward_logits(
+    const vit_model *m, vit_state *s, const float *dlogits, float factor);
+/* After either: the gradient by the attention probabilities of one head [T,T],
+   in a state made with VIT_FOR_TRAINING and VIT_KEEP_ATTENTION; else NULL, with
+   a sentence. Where the class token is pooled, only row 0 of the last block
+   reaches the logits: the others are 0. */
+VIT_DEF const float *vit_attention_gradient(
+    const vit_model *m, const vit_state *s, int layer, int image, int head);
 
 /* Analytic against numeric gradient, tensor by tensor, on random images.
    error = |analytic - numeric| / (largest |analytic| of the tensor + 0.001).
@@ -2516,7 +2529,6 @@ typedef struct {
   int dropout;    /* 1: on */
   int l, stage;   /* which block, and which step of the task at hand */
   int class_only; /* 1: of this block only the class token is read */
-  float factor;   /* of the loss */
   const float *images;
   const float *x;   /* what block l reads */
   vit_tensors w, g; /* parameters and gradients */
@@ -2608,6 +2620,8 @@ static void vit__heads_backward(const void *block, int head) {
   b->k->attention_values_backward(dp, dv, b->datty + row * I + column,
       drops ? b->attn_used + at : p, v, T, T, Dh, 3 * I, I);
   if (drops) vit__drop_attn(b, dp, dp, T * T, at);
+  if (b->dattn_kept) /* the scores write over dp */
+    memcpy(b->dattn_kept + at, dp, (size_t)T * (size_t)T * sizeof *dp);
   b->k->attention_scores_backward(dq, dk, dp, p, q, k, T, T, Dh, 3 * I);
 }
 
@@ -3347,6 +3361,10 @@ static void vit__class_backward(const vit__view *b) {
         b[VIT__AFTER_HEADS].datty + query, drops ? b->attn_used + at : p, k + I,
         1, T, Dh, 2 * I, I);
     if (drops) vit__drop_attn(b, dp, dp, T, at);
+    if (b->dattn_kept) { /* no other row reaches the logits: 0 */
+      memset(b->dattn_kept + at, 0, (size_t)T * (size_t)T * sizeof *dp);
+      memcpy(b->dattn_kept + at, dp, (size_t)T * sizeof *dp);
+    }
     b->k->attention_scores_backward(
         b->dclass_q + query, dk, dp, p, b->class_q + query, k, 1, T, Dh, 2 * I);
   }
@@ -4117,7 +4135,6 @@ static vit__view vit__view_of(const vit_model *m, const vit_state *state,
   VIT_CONFIG_FIELDS(VIT__DROPS)
 #undef VIT__DROPS
   v.l = v.stage = v.class_only = 0;
-  v.factor = 1;
   {
     const vit_idx each[] = {
         0, 1, v.N, v.T, v.H}; /* VIT__ALL, VIT__IMAGE, ... */
@@ -4243,7 +4260,7 @@ VIT_DEF vit_result vit_forward(
         s->capacity);
   s->forwards++;
   s->forward_dropout = s->dropout;
-  s->batch = B, s->loss_known = 0;
+  s->batch = B, s->loss_known = s->went_back = 0;
   v = vit__view_of(m, s, images, 0, B);
   if (B >= v.threads) /* whole images per thread; else rows and heads */
     vit__each(v.threads, v.threads, vit__forward_images, &v);
@@ -4478,18 +4495,14 @@ static void vit__final_norm_backward(const void *rows, int i) {
   if (r.rows > 0) vit__norm_backward(&r, i, 1, r.dresidual, r.dnorm, r.x);
 }
 
-/* Loss, head, pooling and final norm backward, into the rows that the last
-   block put out: fills their dresidual. */
+/* Head, pooling and final norm backward, from dlogits into the rows that the
+   last block put out: fills their dresidual. */
 static void vit__classify_backward(vit__view out) {
   const vit__view *v = &out;
   const vit_config *c = &v->m->config;
   const vit_idx TD = (vit_idx)v->T * v->D, skip = c->class_token ? v->D : 0;
   const size_t bytes = (size_t)v->rows * (size_t)v->D * sizeof(float);
   float *to = c->final_norm ? v->dnorm : v->dresidual;
-  v->k->crossentropy_backward(v->dlogits, v->loss_softmax, v->targets,
-      v->factor / (float)v->s->batch, v->B, v->K);
-  if (c->softmax_before_loss)
-    v->k->softmax_backward(v->dlogits, v->dlogits, v->probs, v->B, v->K);
   v->k->linear_backward_weight(
       v->g.head_w, v->g.head_b, v->dlogits, v->pooled, v->B, v->D, v->K, v->K);
   v->k->linear_backward_input(
@@ -4525,7 +4538,7 @@ static void vit__embed_backward(const void *view, int i) {
       c->image_height, c->image_width, c->patch_height, c->patch_width);
 }
 
-/* The whole model, from the loss to the first weights: head, blocks from the
+/* The whole model, from the logits to the first weights: head, blocks from the
    last to the first, then positions, class token, projection (and images). */
 static void vit__backward(vit__view v) {
   const vit_config *c = &v.m->config;
@@ -4569,7 +4582,6 @@ static void vit__backward_part(const void *whole, int i) {
   v = vit__view_of(all->m, all->s, NULL, first, n);
   v.g = vit__tensors_at(&all->g, grads);
   v.norm_sums += (vit_idx)i * 4 * v.D;
-  v.factor = all->factor;
   v.threads = v.parts = 1;
   vit__backward(v);
 }
@@ -4595,29 +4607,67 @@ static void vit__add_parts(const void *whole, int i) {
   }
 }
 
-VIT_DEF vit_result vit_backward(
-    const vit_model *m, vit_state *s, float factor) {
-  vit__view v;
+static vit_result vit__check_backward(const vit_model *m, const vit_state *s) {
   vit_result r = vit__check_state(m, s);
   if (!r) r = vit__check_plain(m);
+  if (r || s->trains) return r;
+  return vit__fail(VIT_ERR_STATE,
+      "this state was created for inference; backward needs VIT_FOR_TRAINING");
+}
+
+/* From s->dlogits on. */
+static vit_result vit__backward_all(const vit_model *m, vit_state *s) {
+  vit__view v = vit__view_of(m, s, NULL, 0, s->batch);
+  s->went_back = 1;
+  if (s->part_grads) {
+    vit__each(v.threads, VIT__PARTS, vit__backward_part, &v);
+    vit__each(v.threads, v.threads, vit__add_parts, &v);
+  } else vit__backward(v);
+  return VIT_OK;
+}
+
+VIT_DEF vit_result vit_backward(
+    const vit_model *m, vit_state *s, float factor) {
+  const int B = s->batch, K = m->config.classes;
+  vit_result r = vit__check_backward(m, s);
   if (r) return r;
-  if (!s->trains)
-    return vit__fail(VIT_ERR_STATE,
-        "this state was created for inference; backward needs "
-        "VIT_FOR_TRAINING");
   if (!s->loss_known)
     return vit__fail(VIT_ERR_STATE,
         "there is no loss to differentiate; call vit_forward and vit_loss "
         "first");
-  v = vit__view_of(m, s, NULL, 0, s->batch);
-  v.factor = factor;
-  if (!s->part_grads) {
-    vit__backward(v);
-    return VIT_OK;
-  }
-  vit__each(v.threads, VIT__PARTS, vit__backward_part, &v);
-  vit__each(v.threads, v.threads, vit__add_parts, &v);
-  return VIT_OK;
+  m->kernels->crossentropy_backward(
+      s->dlogits, s->loss_softmax, s->targets, factor / (float)B, B, K);
+  if (m->config.softmax_before_loss)
+    m->kernels->softmax_backward(s->dlogits, s->dlogits, s->probs, B, K);
+  return vit__backward_all(m, s);
+}
+
+VIT_DEF vit_result vit_backward_logits(
+    const vit_model *m, vit_state *s, const float *dlogits, float factor) {
+  vit_result r = vit__check_backward(m, s);
+  if (r) return r;
+  if (s->batch < 1)
+    return vit__fail(VIT_ERR_STATE,
+        "there are no logits to go back from; call vit_forward first");
+  m->kernels->scale(s->dlogits, dlogits, factor, s->batch * m->config.classes);
+  return vit__backward_all(m, s);
+}
+
+VIT_DEF const float *vit_attention_gradient(
+    const vit_model *m, const vit_state *s, int layer, int image, int head) {
+  const vit_idx T = vit_config_tokens(&m->config), H = m->config.heads;
+  if (vit__check_state(m, s) ||
+      vit__check_place(s, &m->config, layer, image, head))
+    return NULL;
+  if (s->dattn_kept && s->went_back)
+    return s->dattn_kept + (size_t)layer * s->dattn_kept_stride +
+           (image * H + head) * T * T;
+  vit__fail(VIT_ERR_STATE,
+      s->dattn_kept ? "there was no backward after the last forward; call "
+                      "vit_backward or vit_backward_logits first"
+                    : "this state keeps no gradient of the attention; create "
+                      "it with VIT_FOR_TRAINING and VIT_KEEP_ATTENTION");
+  return NULL;
 }
 
 /* -- gradient check ------------------------------------------------------ */
