@@ -6894,7 +6894,7 @@ VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
                  (Chefer et al. 2021, "Generic attention-model explainability",
                  eq. 5 and 6). Rows do not sum to 1.
    One row is all that is asked for, so the product is taken from the left, a
-   row times a matrix: L T^2 steps instead of L T^3. Where patches are pooled, it
+   row times a matrix: L T^2 steps instead of L T^3. Where patches are pooled it
    is the mean of their rows, which begins with 1/N at each patch. */
 enum { VIT__ROW, VIT__ROLLOUT, VIT__RELEVANCE };
 
@@ -7052,7 +7052,7 @@ static double vit__orthonormal(
 
 /* Principal components of the D filters (ViT paper, figure 7): with W [D,P] the
    filters less their mean, the eigenvectors of W^T W with the largest values.
-   Orthogonal iteration: rows V [count,P] become V W^T W, made orthonormal, again
+   Orthogonal iteration: rows V [count,P] become V W^T W, are made orthonormal,
    and again until they stay. Both products are kernels of a linear layer. */
 VIT_DEF vit_result vit_patch_filters(
     const vit_model *m, float *filters, float *parts, int count) {
