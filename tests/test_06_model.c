@@ -1076,6 +1076,42 @@ static void test_class_attention(void) {
   heap_reset(0);
 }
 
+/* Registers and a distillation token: T counts them, attention has rows for them.
+   Where two heads read two tokens, the last block makes all rows. */
+static void test_extra_tokens(void) {
+  static const char *const kinds[] = {"reg_tokens=3", "reg_tokens=2 dist_token=1"};
+  static float images[2 * 120];
+  heap_reset(0);
+  test_random(images, 2 * 120, 2, 12);
+  for (int kind = 0; kind < 2; kind++) {
+    vit_config c = changed(small_config(), kinds[kind]);
+    vit_model m;
+    vit_state train, infer;
+    const float *row, *all, *x;
+    double sum = 0;
+    if (!CHECK(!vit_model_create(&m, &c, 3) && vit_config_tokens(&m.config) == 8 &&
+                   !vit_state_create(&train, &m, 2, VIT_FOR_TRAINING, 1) &&
+                   !vit_state_create(&infer, &m, 2, VIT_FOR_INFERENCE, 1) &&
+                   !vit_forward(&m, &train, images, 2) && !vit_forward(&m, &infer, images, 2),
+               "%s", vit_error()))
+      return;
+    row = vit_class_attention(&m, &train, 1, 1);
+    all = vit_attention(&m, &train, c.depth - 1, 1, 1);
+    for (int t = 0; row && t < 8; t++) sum += (double)row[t];
+    CHECK(fabs(sum - 1) < 1e-5, "the class token's row sums up to %g", sum);
+    CHECK(kind ? row == all : !all, "%s: attention of the last block", kinds[kind]);
+    CHECK((vit_class_attention(&m, &infer, 1, 1) == NULL) == kind, "%s in inference", kinds[kind]);
+    x = train.tokens + 2 * 8 * c.width; /* the last tokens of image 1 */
+    CHECK_SAME_BITS("registers", x - m.config.reg_tokens * c.width, m.params.reg_token,
+                    m.config.reg_tokens * c.width);
+    if (kind) CHECK_SAME_BITS("distillation", x - 3 * c.width, m.params.dist_token, c.width);
+    vit_state_free(&train);
+    vit_state_free(&infer);
+    vit_model_free(&m);
+  }
+  heap_reset(0);
+}
+
 /* Its gradients would go to tensors that are not there, or to the wrong ones. */
 static void test_state_of_another_model(void) {
   static const char *const other[] = {"qkv_bias=0", "positions=0", "depth=2", "head_dim=6",
@@ -1294,6 +1330,7 @@ int main(void) {
   RUN(test_predict);
   RUN(test_attention);
   RUN(test_class_attention);
+  RUN(test_extra_tokens);
   RUN(test_state_of_another_model);
   RUN(test_packed);
   RUN(test_many_tokens);
