@@ -400,7 +400,7 @@ enum { VIT_SIZE = -1, VIT_ODD = -2, VIT_RATE = -3, VIT_EPSILON = -4 };
   X(vit_gelu, gelu, VIT_GELU_ERF, 2, 0,                                        \
       "0 exact (erf), 1 tanh form, 2 quick (logistic)")                        \
   X(int, mlp_last_gelu, 0, 1, 1, "1 = GELU after the second MLP layer too")    \
-  X(vit_pool, pool, VIT_POOL_CLS, 1, 0,                                        \
+  X(vit_pool, pool, VIT_POOL_CLS, 1, 1,                                        \
       "0 class token, 1 mean over the patches")                                \
   X(int, softmax_before_loss, 1, 1, 0,                                         \
       "1 = the loss takes probabilities for logits")                           \
@@ -564,9 +564,9 @@ VIT_DEF int vit_model_threads(const vit_model *m);
    at a time, unless you ask to keep them. `grad` is 1 in training. The names
    are llm.c's and timm's.
 
-   Where the class token alone is read, the last block makes only what that token
-   needs: K and V of all tokens (its qkv is [B*T,2,H,Dh]), and after that a row
-   an image: what it and the final norm write from the heads on is [B,..]. */
+   Where the class token alone is read, the last block makes only what it needs:
+   K and V of all tokens (its qkv is [B*T,2,H,Dh]), and after that a row an
+   image: what it and the final norm write from the heads on is [B,..]. */
 #define VIT__LAST (c->pool == VIT_POOL_CLS && !c->dist_token)
 #define VIT_ACTIVATIONS(X)                                                     \
   X(patches, MODEL, PATCH, 1, P)          /* pixels of each patch */           \
@@ -2931,14 +2931,14 @@ VIT__SIMD void vit_simd_gelu_backward(
   }
 }
 
-/* Past +-10 the tanh is +-1 to the last bit; a larger x^3 could overflow. */
-VIT__OP vit_vec vit__clamp10(vit_vec v) {
-  return vit_min(vit_set(10), vit_max(vit_set(-10), v));
+VIT__OP vit_vec vit__clamp(vit_vec v, float most) {
+  return vit_min(vit_set(most), vit_max(vit_set(-most), v));
 }
 
-/* (1 + tanh u) / 2 = 1 / (1 + exp(-2u)): the logistic function of 2u. */
+/* (1 + tanh u) / 2 = 1 / (1 + exp(-2u)): the logistic function of 2u. Past +-10
+   the tanh is +-1 to the last bit; a larger x^3 could overflow. */
 VIT__OP vit_vec vit__gelu_gate(vit_vec v) {
-  vit_vec c = vit__clamp10(v), c2 = vit_mul(c, c);
+  vit_vec c = vit__clamp(v, 10), c2 = vit_mul(c, c);
   vit_vec u = vit_mul(c, vit_set((float)(-2 * VIT__SQRT_2_PI)));
   u = vit_mul(u, vit_fma(c2, vit_set((float)VIT__GELU_CUBE), vit_set(1)));
   u = vit_div(vit_set(1), vit_add(vit_set(1), vit_exp(u)));
@@ -2957,7 +2957,7 @@ VIT__SIMD void vit_simd_gelu_tanh_backward(
     float *dx, const float *dy, const float *x, int n) {
   for (vit_idx i = 0; i < n; i += VIT_LANES) {
     vit_vec v = vit_load_n(x + i, n - i), s = vit__gelu_gate(v);
-    vit_vec c = vit__clamp10(v);
+    vit_vec c = vit__clamp(v, 10);
     vit_vec du = vit_fma(vit_mul(c, c),
         vit_set((float)(6 * VIT__SQRT_2_PI * VIT__GELU_CUBE)),
         vit_set((float)(2 * VIT__SQRT_2_PI)));
@@ -2967,11 +2967,11 @@ VIT__SIMD void vit_simd_gelu_tanh_backward(
   }
 }
 
-/* s; exp of more than 80 could overflow. */
+/* s; below -50 it is less than 1e-36, and exp would soon overflow. */
 VIT__OP vit_vec vit__quick_gate(vit_vec v) {
-  vit_vec u = vit_mul(v, vit_set((float)-VIT__GELU_QUICK));
-  u = vit_exp(vit_min(vit_set(80), u));
-  return vit_div(vit_set(1), vit_add(vit_set(1), u));
+  vit_vec u = vit_mul(vit__clamp(v, 50), vit_set((float)-VIT__GELU_QUICK));
+  u = vit_div(vit_set(1), vit_add(vit_set(1), vit_exp(u)));
+  return vit_if_less(v, vit_set(-50), vit_set(0), u);
 }
 
 VIT__SIMD void vit_simd_gelu_quick_forward(float *y, const float *x, int n) {
@@ -2985,7 +2985,7 @@ VIT__SIMD void vit_simd_gelu_quick_backward(
     float *dx, const float *dy, const float *x, int n) {
   for (vit_idx i = 0; i < n; i += VIT_LANES) {
     vit_vec v = vit_load_n(x + i, n - i), s = vit__quick_gate(v);
-    vit_vec u = vit_mul(v, vit_set((float)VIT__GELU_QUICK));
+    vit_vec u = vit_mul(vit__clamp(v, 50), vit_set((float)VIT__GELU_QUICK));
     vit_vec bend = vit_mul(u, vit_sub(vit_set(1), s));
     vit_vec slope = vit_fma(s, bend, s);
     vit_store_n(dx + i, vit_mul(vit_load_n(dy + i, n - i), slope), n - i);
@@ -6583,7 +6583,8 @@ static vit_result vit__check_recipe(
       snprintf(old, sizeof old, "config.%s", vit__renamed[k][0]);
       was = vit_safetensors_metadata(f, old);
     }
-    if (!was) was = "";
+    if (!was) /* a field of the config that is younger than the file was 0 */
+      was = strncmp(s->name, "config.", 7) ? "" : "0";
     if (!strcmp(was, s->value)) continue;
     for (int digits = 6; !strcmp(before, now) && digits < 10; digits++) {
       vit__show(before, was, digits);
