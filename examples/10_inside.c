@@ -34,7 +34,7 @@ static void train_model(vit_dataset *about) {
   f.schedule = vit_schedule_constant(4e-3f);
   f.schedule.kind = VIT_COSINE, f.schedule.warmup = 50;
   nb_load(&train, VIT_TRAIN);
-  vit_dataset_limit(&train, 5000);
+  vit_dataset_limit(&train, 4000);
   nb_try(vit_dataset_normalize(&train, &train));
   memcpy(about->mean, train.mean, sizeof train.mean), memcpy(about->std, train.std, sizeof train.std);
   nb_try(vit_model_create(&m, &c, 1));
@@ -129,8 +129,10 @@ static void begin(void) {
   if (image_flag && image_flag[strspn(image_flag, "0123456789")]) load_picture(&about);
   else {
     shown = test;
-    at = image_flag ? atoi(image_flag) : nb_first(&test, 3) % test.count;
-    if (at >= test.count) nb_stop("--image: there are not so many test images");
+    const long wanted_image = image_flag ? strtol(image_flag, NULL, 10) : nb_first(&test, 3) % test.count;
+    at = (int)wanted_image;
+    if (wanted_image >= test.count) nb_stop("--image: there are not so many test images");
+    vit_dataset_free(&about);
   }
   if (!many) test = shown;
   vit_dataset_limit(&test, 2000);
@@ -265,7 +267,7 @@ static void side_by_side(vit_rng *rng) {
   const int n = test.count > 1 ? nb_one_of_each(order, &test, DIGITS) : (order[0] = 0, 1);
   float *images = nb_floats(METHODS * n * plane), *glow = nb_floats(METHODS * n * N);
   float *maps = nb_floats(METHODS * N), *image = nb_floats(size);
-  double worst = 0;
+  double off[DIGITS];
   nb_cell("Five answers to one question: why this class?");
   nb_code("vit_attention_row(&m, &s, L - 1, 0, VIT_ALL_HEADS, VIT_POOLED, map)");
   nb_code("vit_attention_rollout(&m, &s, 0, VIT_POOLED, map)");
@@ -277,7 +279,7 @@ static void side_by_side(vit_rng *rng) {
     int k;
     pixels_of(image, &test, order[i]);
     k = look(image, asked);
-    worst = fmax(worst, explain(maps, image, k, rng));
+    off[i] = 100 * explain(maps, image, k, rng);
     for (int method = 0; method < METHODS; method++) { /* the row of the random order is the plain image */
       const int tile = method * n + i;
       float *to = glow + tile * N, top = 0;
@@ -291,7 +293,10 @@ static void side_by_side(vit_rng *rng) {
       titles[tile] = text[tile];
     }
   }
-  printf("  integrated gradients sum to the difference of the logits: at most %.2f %% off\n", 100 * worst);
+  qsort(off, (size_t)n, sizeof *off, nb_by_size);
+  printf("  off by       %.2f %% (median), %.2f %% (at worst), with %d steps\n", off[n / 2], off[n - 1], STEPS);
+  nb_say("So far is the sum of integrated gradients from the difference of the two logits, which it should be: "
+         "most where the way bends or the difference is small. More steps bring it nearer.");
   nb_say("Attention and rollout are the same for every class. Relevance, occlusion and integrated gradients "
          "answer for the class that is asked about. They do not agree: which one is to be believed?");
   nb_figure(vit_plot_tiles(nb_out, "methods",
@@ -334,8 +339,8 @@ static void judge(vit_rng *rng) {
          "(deletion: small is good), or come into a black image (insertion: large is good). Mean of %d image%s "
          "that it gets right.", used, used == 1 ? "" : "s");
   nb_say("A word of warning: occlusion and integrated gradients were asked with the same black, so this "
-         "race is run on their ground. That they win it does not prove that they are nearer to the truth; that "
-         "a method does not beat a random order by much says more.");
+         "race is run on their ground: where they win, that does not prove them nearer to the truth. A map "
+         "that is no better than a random order is not to be believed, however convincing it looks.");
   nb_try(vit_plot_begin(&p, nb_out, "judged", 1150, 430));
   for (int n = 0; n <= N; n++) {
     fprintf(p.data, "%.4f", 100.0 * n / N);
