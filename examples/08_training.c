@@ -495,7 +495,7 @@ static void rates(const vit_dataset *train, const vit_config *c) {
     f.epochs = EPOCHS;
     f.schedule = vit_schedule_constant(tried[k]);
     nb_try(vit_model_create(&m, &own, 1));
-    m.threads = threads;
+    m.threads = 1; /* batches are small */
     r = vit_fit(&m, &f, &few, NULL, &h);
     printf("  %-9g", (double)tried[k]);
     for (int e = 0; e < h.epochs; e++) printf("%11.4f", h.epoch[e].train_loss);
@@ -562,7 +562,7 @@ static void one_rate_for_all(const vit_dataset *train, const vit_config *c) {
     f.optimizer.momentum = tried[k].momentum;
     f.schedule = vit_schedule_constant(tried[k].rate);
     nb_try(vit_model_create(&m, &own, 1));
-    m.threads = threads;
+    m.threads = 1; /* batches are small */
     r = vit_fit(&m, &f, &few, NULL, &h);
     printf("  %-22s%8g  ", tried[k].name, (double)tried[k].rate);
     for (int e = 0; e < h.epochs; e++) printf("%8.4f", h.epoch[e].train_loss);
@@ -628,7 +628,7 @@ static void by_heart(vit_dataset *train, const vit_dataset *test, const vit_conf
   f.callback = judge_epoch;
   f.user = &j;
   nb_try(vit_model_create(&m, &own, 1));
-  m.threads = threads;
+  m.threads = 1; /* batches are small */
   printf("  %s%5s %16s %16s %18s%s\n", nb_dim(), "epoch", "training loss", "held-back loss", "right of them",
          nb_plain());
   nb_try(vit_fit(&m, &f, train, &held, &h));
