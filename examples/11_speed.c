@@ -1089,7 +1089,7 @@ static void the_levels(void) {
   const int sums = VIT_TILE_ROWS * cols;
   printf("  %s%-10s %-25s %9s %9s   %s%s\n", nb_dim(), "level", "what stays there", "floats", "bytes",
          "serves, while there", nb_plain());
-  printf("  %-10s tile of y    %4d x %-5d %9d %9d   %d terms of its sum\n", "registers", VIT_TILE_ROWS, cols,
+  printf("  %-10s tile of y    %4d x %-5d %9d %9d   %d terms of sums\n", "registers", VIT_TILE_ROWS, cols,
          sums, 4 * sums, deep);
   printf("  %-10s panel of W   %4d x %-5d %9d %9d   %d rows of x\n", "cache 1", deep, cols, deep * cols,
          4 * deep * cols, high);
