@@ -1060,6 +1060,8 @@ static void int8_model(void) {
   nb_cell("What a trained model pays for int8, and what it gets");
   if (*digits.why) {
     nb_row("left out", digits.why);
+    nb_cell("Where does the error come from? Each linear layer rounded alone");
+    nb_row("left out", "there is no model"); /* so that the cells behind keep their numbers */
     return;
   }
   nb_row("data", digits.test.source);
