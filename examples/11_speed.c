@@ -2,9 +2,10 @@
 //
 // Nearly all the time of a Vision Transformer goes into matrix products. One of them is written
 // here in seven ways, each with one idea more; then the kernels of a model are held against what
-// this processor and its memory can do at best. The last cells leave work out: what nobody reads
-// in the last block, and three of the four bytes of a float. Read beside it: ladder.h, and
-// chapter 11 of vit.h. Timings vary from run to run; ratios vary less.
+// this processor and its memory can do at best. Then work is left out: what nobody reads in the
+// last block, and three of the four bytes of a float. The last cells look into the caches, and
+// into int8 with a pencil. Read beside it: ladder.h, and chapter 11 of vit.h. Timings vary from
+// run to run; ratios vary less.
 #include "common.h"
 #include "ladder.h"
 
