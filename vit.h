@@ -46,7 +46,7 @@
    The file is a book in three parts; search for the lines that are named here.
 
        PART ONE     declarations: the table of contents     about 1180 lines
-       PART TWO     the model, 00 to 07: read it in a row   about 3450 lines
+       PART TWO     the model, 00 to 07: read it in a row   about 3650 lines
        PART THREE   the lab, 08 to 13: when it is needed    about 4830 lines
 
        >>00 foundations   errors, memory, random numbers, threads, SIMD, kernels
