@@ -38,6 +38,7 @@ exact=${LOOM_EXACT:-$exact}
 flags() { # what an example needs beside its defaults
   case $1 in
   08) echo --epochs 10 ;;
+  10) echo --model tutorials/models/inside.safetensors --images 10 ;; # training one takes a minute
   11) echo --repeats 1 ;;
   esac
 }
