@@ -502,6 +502,23 @@ static void distance(void) {
   free(images), free(far);
 }
 
+/* What the components of a new model explain: so much is chance. */
+static void about_random(int count) {
+  vit_config c = m.config;
+  vit_model fresh;
+  float *filters, *part = nb_floats(count);
+  c.depth = 1; /* the rest is not looked at */
+  nb_try(vit_model_create(&fresh, &c, 1));
+  fresh.kernels = m.kernels;
+  filters = nb_floats(count * c.channels * c.patch_height * c.patch_width);
+  nb_try(vit_patch_filters(&fresh, filters, part, count));
+  printf("  in a new model:   ");
+  for (int i = 0; i < count && i < 8; i++) printf(" %.1f", 100 * (double)part[i]);
+  printf("%s\n", count > 8 ? " ..." : "");
+  vit_model_free(&fresh);
+  free(filters), free(part);
+}
+
 static void parameters(void) {
   const int PH = m.config.patch_height, PW = m.config.patch_width, P = C * PH * PW;
   const int most = m.config.width < P ? m.config.width : P, count = most < 16 ? most : 16;
@@ -519,7 +536,9 @@ static void parameters(void) {
     snprintf(text[i], sizeof text[i], "%.1f %%", 100 * (double)part[i]);
     titles[i] = text[i];
   }
-  printf("%s\n  all %d together: %.1f %%\n", count > 8 ? " ..." : "", count, 100 * (double)sum);
+  printf("%s\n", count > 8 ? " ..." : "");
+  about_random(count);
+  printf("  all %d together: %.1f %%\n", count, 100 * (double)sum);
   nb_figure(vit_plot_tiles(nb_out, "filters", "Principal components of the patch projection, and the part of the variance that each explains",
                            filters, NULL, 0, 0, titles, tile_rows, tile_cols, C, PH, PW, 0, 0),
             "filters");

@@ -14,10 +14,14 @@ kernels=$(awk '/^#define VIT_KERNELS/ { on = 1 } on && match($0, /X\([a-z0-9_]+,
 of() { sed -n "s/^ *{${1#0}, \"\([a-z0-9_]*\)\".*/\1/p" tutorials/loom/check.c | uniq; }
 
 case $chapter in
-0[0-8] | 11) ;;
-*) stop "make check-NN OWN=my.c: NN is a chapter from 00 to 08, or 11" ;;
+0[0-8] | 1[01]) ;;
+*) stop "make check-NN OWN=my.c: NN is a chapter from 00 to 08, 10 or 11" ;;
 esac
-wanted=$(if [ "$chapter" = 04 ]; then echo qkv_at; else of "$chapter"; fi)
+wanted=$(case $chapter in
+  04) echo qkv_at ;;
+  10) printf '%s\n' attention_rollout attention_relevance linear_cka ;;
+  *) of "$chapter" ;;
+  esac)
 list=$(for kernel in $wanted; do printf ' my_%s' "$kernel"; done)
 [ -n "$own" ] || stop "Which file? make check-$chapter OWN=my.c, where my.c defines one of:$list"
 [ -f "$own" ] || stop "There is no file $own."
@@ -57,6 +61,10 @@ if ! $cc -O1 -Wall -Wno-unused-function -Werror=incompatible-pointer-types -Werr
   for name in $known; do
     if [ "$name" = qkv_at ]; then
       echo "wanted: int my_qkv_at(int t, int which, int h, int d, int H, int Dh)"
+    elif [ "$name" = linear_cka ]; then
+      echo "wanted: double my_linear_cka(const float *x, const float *y, int rows, int a, int b)"
+    elif [ "$chapter" = 10 ]; then
+      echo "wanted: vit_result my_$name(const vit_model *m, const vit_state *s, int image, int token, float *map)"
     else
       awk -v name="$name" '/^#define VIT_KERNELS/ { on = 1 }
         on && index($0, "X(" name ",") { text = ""; take = 1 }
