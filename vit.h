@@ -45,7 +45,7 @@
 
    The file is a book in three parts; search for the lines that are named here.
 
-       PART ONE     declarations: the table of contents     about 1080 lines
+       PART ONE     declarations: the table of contents     about 1110 lines
        PART TWO     the model, 00 to 07: read it in a row   about 3450 lines
        PART THREE   the lab, 08 to 13: when it is needed    about 4450 lines
 
@@ -1166,17 +1166,18 @@ VIT_DEF vit_result vit_dataset_cifar10(
    stb_image: pixels [C,H,W] with channels C = 1 or 3, to be freed by
    vit_image_free. Colours become grey, and grey becomes colour, as in Pillow's
    convert("L") and convert("RGB"); alpha is dropped, or with C = 2 or 4 it is
-   the last plane (255: nothing shines through). Of 16 bits the upper 8 are kept, of a GIF the first image, and a JPEG is turned as its Exif orientation
-   says. Sides up to 32768, 134 million pixels. A file that is cut off, whose
-   checksum is wrong, or that stb_image would read wrongly is refused. */
+   the last plane (0: not seen). Of 16 bits the upper 8 are kept, of a GIF the
+   first image, and a JPEG is turned as its Exif orientation says. Sides up to
+   32768, 134 million pixels. A file that is cut off, whose checksum is wrong,
+   or that stb_image would read wrongly is refused. */
 VIT_DEF vit_result vit_image_load(
     const char *path, int channels, uint8_t **pixels, int *height, int *width);
 VIT_DEF void vit_image_free(uint8_t *pixels);
-/* A photo of one digit as MNIST was made: grey [height,width], dark on light or
-   light on dark -> out [28,28], light ink on black. The ink's box is fitted into
-   20 x 20 pixels, its centre of mass put into the middle. A slope of the light
-   is taken away before; sides from 1 to 32768. VIT_ERR_FORMAT: there is no
-   digit. Compose a transparent picture over white first, see vit_image_load. */
+/* A photo of one digit, prepared as MNIST was: grey [height,width], dark on
+   light or light on dark -> out [28,28], white ink on black. The ink's box is
+   fitted into 20 x 20 pixels, its centre of mass put into the middle. A slope
+   of the light does no harm; sides from 1 to 32768. VIT_ERR_FORMAT: there is no
+   digit. Lay a transparent picture over white first: see vit_image_load. */
 VIT_DEF vit_result vit_digit_prepare(
     uint8_t *out, const uint8_t *grey, int height, int width);
 /* What becomes of each picture of a folder: its shorter side is resized to
@@ -1267,10 +1268,12 @@ VIT_DEF vit_result vit_model_save(
 VIT_DEF vit_result vit_model_open(
     vit_model *m, const char *path, vit_dataset *about);
 
-/* How those who published a model prepare a picture. Its shorter side is resized
-   so that what is cut out of the middle covers `part` of it, as torchvision's
-   Resize and CenterCrop do: 248 pixels for 224 with part 0.9. With part 0 the
-   whole picture is squashed. Then (pixel / 255 - mean) / std of each channel. */
+/* How those who published a model prepare a picture. It is resized so that what
+   is cut out of its middle is `part` of the shorter side, as by torchvision's
+   Resize and CenterCrop: for 224 pixels and part 0.9 to 248. With part 0 all of
+   it is squashed. Then (pixel / 255 - mean) / std of each channel. The bytes
+   are those of Pillow; what resizes tensors instead is up to 3 levels off, and
+   Hugging Face's CenterCrop rounds down: it may be a pixel to the left. */
 typedef struct {
   const char *name, *from; /* who prepares pictures so */
   vit_filter filter;
@@ -8087,9 +8090,9 @@ static int vit__bytes_end(void *b) { return ((vit__bytes *)b)->left == 0; }
 
 /* image [h,w,parts] (1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha) ->
    planes [channels,h,w] of the same parts, or [channels,w,h] where the
-   orientation is on its side. Orientations (Exif 2.3, section 4.6.4): 1 upright, 2 mirrored, 3 half a
-   turn, 4 = 3 mirrored, 5 transposed, 6 to be turned right, 7 = 5 by half a
-   turn, 8 to be turned left. */
+   orientation is on its side. Orientations (Exif 2.3, section 4.6.4): 1
+   upright, 2 mirrored, 3 half a turn, 4 = 3 mirrored, 5 transposed, 6 to be
+   turned right, 7 = 5 by half a turn, 8 to be turned left. */
 static void vit__planes(uint8_t *planes, const uint8_t *image, int h, int w,
     int parts, int channels, int orientation) {
   const int up = strchr("\3\4\6\7", orientation) != NULL; /* last row first */
@@ -8239,11 +8242,11 @@ static int vit__otsu(const uint8_t *p, int n, double mean[2]) {
   return at;
 }
 
-/* Paper becomes 0 and ink 255, with a ramp at the threshold that keeps the soft
-   edge of a stroke. Paper is what most of the rim shows. Returns 0 where there
-   is no ink. */
+/* Paper becomes 0 and ink 255; the ramp between keeps the soft edge of a stroke
+   and begins halfway to the threshold, above most of the paper's noise. Paper
+   is what most of the rim shows. Returns 0 where there is no ink. */
 static int vit__ink(uint8_t *p, int rows, int cols) {
-  double mean[2] = {0, 0}, ink;
+  double mean[2] = {0, 0}, low, high;
   const int at = vit__otsu(p, rows * cols, mean);
   int light = 0; /* pixels of the rim, less dark ones */
   for (int i = 0; i < rows * cols; i++) {
@@ -8251,11 +8254,9 @@ static int vit__ink(uint8_t *p, int rows, int cols) {
     if (y == 0 || y == rows - 1 || x == 0 || x == cols - 1)
       light += p[i] < at ? -1 : 1;
   }
-  ink = mean[light < 0] - (at - 0.5); /* from the threshold to the ink's mean */
-  for (int i = 0; at && i < rows * cols; i++) {
-    const double v = 0.5 + (p[i] - (at - 0.5)) / ink / 2;
-    p[i] = (uint8_t)(255 * fmax(0, fmin(v, 1)) + 0.5);
-  }
+  low = (mean[light > 0] + at) / 2, high = mean[light <= 0];
+  for (int i = 0; at && i < rows * cols; i++)
+    p[i] = (uint8_t)(255 * fmax(0, fmin((p[i] - low) / (high - low), 1)) + 0.5);
   return at;
 }
 
