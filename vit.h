@@ -10565,19 +10565,18 @@ VIT_DEF vit_result vit_pretrained_save(const vit_model *m, const vit_dataset *d,
 #define VIT__IMAGENET                                                          \
   {0.485f, 0.456f, 0.406f}, { 0.229f, 0.224f, 0.225f }
 static const vit_preprocess vit__preprocess[] = {
-    {"timm", "timm's ViT (augreg)", VIT_BICUBIC, 0.9, VIT__HALF},
-    {"deit", "timm's DeiT, DINO, MAE", VIT_BICUBIC, 0.9, VIT__IMAGENET},
-    {"dino", "DINO's and DeiT's authors; DINOv2 at Hugging Face", VIT_BICUBIC,
-        0.875, VIT__IMAGENET},
-    {"dinov2", "timm's DINOv2, at 518", VIT_BICUBIC, 1, VIT__IMAGENET},
-    {"clip", "CLIP's authors", VIT_BICUBIC, 1,
+    {"timm", "timm: ViT", VIT_BICUBIC, 0.9, VIT__HALF},
+    {"deit", "timm: DeiT, DINO, MAE", VIT_BICUBIC, 0.9, VIT__IMAGENET},
+    {"dino", "authors of DINO; DINOv2 at 224", VIT_BICUBIC, 0.875,
+        VIT__IMAGENET},
+    {"dinov2", "timm: DINOv2, 518 pixels", VIT_BICUBIC, 1, VIT__IMAGENET},
+    {"clip", "authors of CLIP", VIT_BICUBIC, 1,
         {0.48145466f, 0.4578275f, 0.40821073f},
         {0.26862954f, 0.26130258f, 0.27577711f}},
-    {"siglip", "SigLIP", VIT_BICUBIC, 0, VIT__HALF},
+    {"siglip", "Hugging Face: SigLIP", VIT_BICUBIC, 0, VIT__HALF},
     {"torchvision", "torchvision", VIT_BILINEAR, 0.875, VIT__IMAGENET},
-    {"hf", "ViT at Hugging Face", VIT_BILINEAR, 0, VIT__HALF},
-    {"plain", "a folder of photos here: vit_dataset_folder", VIT_BILINEAR, 1,
-        {0, 0, 0}, {1, 1, 1}}};
+    {"hf", "Hugging Face: ViT", VIT_BILINEAR, 0, VIT__HALF},
+    {"plain", "vit_dataset_folder", VIT_BILINEAR, 1, {0, 0, 0}, {1, 1, 1}}};
 #undef VIT__HALF
 #undef VIT__IMAGENET
 
