@@ -437,6 +437,7 @@ int main(int argc, char **argv) {
   show_confusion(&test, guess);
   nb_show_mistakes(&test, guess, p);
   show_attention(&m, &test);
+  nb_next("model.safetensors");
   printf("\ntest accuracy %.2f %%\n", 100 * accuracy);
   free(guess);
   free(p);

@@ -164,9 +164,9 @@ static void draw_answers(const vit_model *m, const vit_state *s, const float *im
     nb_look(glow + (n + i) * N, m, s, i, -1);
     titles[i] = base_name(paths[i]), titles[n + i] = said[i];
   }
-  snprintf(title, sizeof title, "Above: what the model saw. Below: where %s looks in the last block", nb_query(c));
+  snprintf(title, sizeof title, "What the model saw, and where %s looks in the last block", nb_query(c));
   nb_figure(vit_plot_tiles(nb_out, "answers", title, tiles, glow, c->image_height / c->patch_height,
-                           c->image_width / c->patch_width, titles, 2, n, C, c->image_height, c->image_width, 0, 1),
+                           c->image_width / c->patch_width, titles, n > 1 ? 2 : 1, n > 1 ? n : 2, C, c->image_height, c->image_width, 0, 1),
             "answers");
   free(tiles), free(glow), free((void *)titles);
 }
@@ -206,7 +206,9 @@ static void classify(const char *model, char **paths, int n) {
       nb_try(vit_forward(&m, &s, images + i * count, 1));
       if (r.head == VIT_HEAD_NONE) {
         snprintf(said[i], sizeof said[i], "no head");
-        nb_say("The file has no head: the model gives %d features, and no class (--logits prints them).", m.config.classes);
+        if (!all_logits)
+          nb_say("The file has no head: the model gives %d features, and no class (--logits prints them).",
+                 m.config.classes);
       } else if (!all_logits) {
         best_five(s.logits, &m.config, &about, said[i]);
       }
@@ -356,7 +358,78 @@ static void written_and_opened(const vit_model *m, const vit_dataset *train, con
          "is an error: half a model would answer, too, but wrongly.");
 }
 
+/* The file or the folder of one of the small models that the tests have. */
+static int small_published(vit_model *m, vit_pretrained_report *r, const char *name) {
+  vit_pretrained_config c = vit_pretrained_defaults();
+  char path[300];
+  snprintf(path, sizeof path, "tests/fixtures/pretrained/%.200s", name);
+  if (!vit_pretrained_open(m, path, &c, NULL, r)) return 1;
+  strcat(path, ".safetensors");
+  c.heads = 2; /* which a file of weights alone does not say */
+  return !vit_pretrained_open(m, path, &c, NULL, r);
+}
+
 /* [4] */
+static void logits_of_others(void) {
+  enum { MOST = 8 };
+  struct { const char *dialect; int models, logits; double largest, far; } rows[MOST] = {{"", 0, 0, 0, 0}};
+  int count = 0;
+  vit_safetensors f;
+  vit_safetensor t;
+  vit_plot p;
+  nb_cell("The same logits as in the library that a model comes from");
+  if (vit_safetensors_open(&f, "tests/fixtures/pretrained/expected.safetensors")) {
+    nb_say("The small models of the tests are not here: start the program in the folder of vit.h to see this cell.");
+    return;
+  }
+  nb_try(vit_plot_begin(&p, nb_out, "logits", 700, 620));
+  for (int i = 0; vit_safetensors_at(&f, i, &t); i++) {
+    const float *want = (const float *)(const void *)t.data;
+    vit_model m;
+    vit_pretrained_report r;
+    vit_state s;
+    int n, k = 0;
+    float *images;
+    if (strncmp(t.name, "logits/", 7) || strchr(t.name, '@') || !small_published(&m, &r, t.name + 7)) continue;
+    n = 2 * m.config.channels * m.config.image_height * m.config.image_width;
+    images = nb_floats(n);
+    for (uint64_t j = 0; j < (uint64_t)n; j++) /* as make_pretrained.py makes them */
+      images[j] = (float)((uint32_t)(j * 2654435761u) >> 8) / 8388608.0f - 1.0f;
+    nb_try(vit_state_create(&s, &m, 2, VIT_FOR_INFERENCE, 0));
+    nb_try(vit_forward(&m, &s, images, 2));
+    while (k < count && strcmp(rows[k].dialect, r.dialect)) k++;
+    if (k == count && count < MOST) rows[count++].dialect = r.dialect;
+    if (k < MOST && t.count == (size_t)(2 * m.config.classes)) {
+      rows[k].models++, rows[k].logits += (int)t.count;
+      for (size_t j = 0; j < t.count; j++) {
+        float logit;
+        memcpy(&logit, want + j, sizeof logit); /* not aligned */
+        fprintf(p.data, "%.9g %.9g %d\n", (double)logit, (double)s.logits[j], k);
+        rows[k].largest = fmax(rows[k].largest, fabs((double)logit));
+        rows[k].far = fmax(rows[k].far, fabs((double)logit - (double)s.logits[j]));
+      }
+    }
+    free(images);
+    vit_state_free(&s), vit_model_free(&m);
+  }
+  printf("  %s%-22s %8s %8s %12s %20s%s\n", nb_dim(), "names of", "models", "logits", "largest", "largest difference",
+         nb_plain());
+  for (int k = 0; k < count; k++)
+    printf("  %-22s %8d %8d %12.3f %20.1e\n", rows[k].dialect, rows[k].models, rows[k].logits, rows[k].largest, rows[k].far);
+  nb_say("Tiny models with random weights, made with these libraries; their logits were computed there, in double. "
+         "The published files have the same names and shapes, but could not be had here.");
+  nb_axes(&p, "Logits of small models: here, and in the library that they come from", "computed by the library, in double",
+          "computed by vit.h");
+  fprintf(p.script, "set key top left\nset size ratio -1\nplot x with lines lc rgb '#999999' notitle");
+  for (int k = 0; k < count; k++)
+    fprintf(p.script, ", \\\n     'logits.dat' using ($3 == %d ? $1 : 1/0):2 with points pt %d ps 0.8 title \"%s\"", k, 4 + 2 * k,
+            rows[k].dialect);
+  fprintf(p.script, "\n");
+  nb_figure(vit_plot_end(&p), "logits");
+  vit_safetensors_close(&f);
+}
+
+/* [5] */
 static void larger_images(const vit_dataset *test, const char *path) {
   nb_cell("Larger images: the positions are resampled");
   printf("  %s%-12s %-10s %-12s %s%s\n", nb_dim(), "image", "patches", "positions", "right, without any training", nb_plain());
@@ -394,7 +467,7 @@ static void ring_picture(uint8_t *p, int h, int w) {
   }
 }
 
-/* [5] */
+/* [6] */
 static void preparations(void) {
   enum { H = 300, W = 460, SIDE = 224, MOST = 9 };
   uint8_t *picture = (uint8_t *)malloc(3 * H * W);
@@ -444,7 +517,7 @@ static void take_photo(uint8_t *photo, const uint8_t *digit, vit_rng *rng) {
   }
 }
 
-/* [6] */
+/* [7] */
 static void photos_of_digits(const vit_model *m, const vit_dataset *test) {
   enum { PHOTOS = 50, SHOWN = 5, TALL = 84, BROAD = 112, TILE = TALL * BROAD };
   uint8_t *photo = (uint8_t *)malloc(HIGH * WIDE), small[TILE];
@@ -507,13 +580,12 @@ static void story(void) {
   small_model(&m, &train, &test);
   bytes_of_a_file(&m, &train, path);
   written_and_opened(&m, &train, &test, path);
+  logits_of_others();
   larger_images(&test, path);
   preparations();
   photos_of_digits(&m, &test);
-  nb_cell("Now with a picture of your own");
-  nb_say("Draw a digit on paper, take a photo, and call");
-  snprintf(path, sizeof path, "build/13_pretrained %.500s/model.safetensors photo.jpg", nb_out);
-  nb_code(path);
+  nb_next("model.safetensors");
+  nb_say("Draw a digit on paper, take a photo, and give it to this command.");
   vit_model_free(&m), vit_dataset_free(&train), vit_dataset_free(&test);
 }
 
