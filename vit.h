@@ -9870,6 +9870,8 @@ static vit_result vit__find_grid(
   int height = 0, width = 0;
   if (size && sscanf(size, " [ %d , %d", &height, &width) < 2)
     height = width = atoi(size);
+  if (!size && (size = vit__said(s, "input_size")) != NULL) /* of timm */
+    (void)!sscanf(size, " [ %*d , %d , %d", &height, &width);
   if (s->native) height = c->image_height, width = c->image_width;
   s->rows = height / c->patch_height, s->cols = width / c->patch_width;
   if (hints && hints->rows > 0) s->rows = hints->rows, s->cols = hints->cols;
@@ -10198,6 +10200,7 @@ static vit_result vit__check_names(const vit_config *c, int hf) {
       {c->mlp_last_gelu, "a GELU at the end of its MLP"},
       {c->heads * c->head_dim != c->width, "heads that are not width / heads"},
       {c->dist_token && c->reg_tokens, "registers and a distillation token"},
+      {c->fc_norm && c->final_norm, "norms before and after the pooling"},
       {hf && c->reg_tokens, "registers"},
       {hf && c->dist_token, "a distillation token"},
       {hf && c->pre_norm, "a norm before block 0"},
