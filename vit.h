@@ -1301,8 +1301,6 @@ typedef struct {
   int channels;   /* 0: as it has; 1: its filters are summed, for grey images */
   int classes;    /* above 0: a new head, at random, of so many */
   uint64_t seed;  /* of the new head */
-  int gelu, pool; /* a vit_gelu and a vit_pool; -1: as told */
-  float norm_eps; /* 0: as told */
 } vit_pretrained_config;
 VIT_DEF vit_pretrained_config vit_pretrained_defaults(void);
 
@@ -6472,8 +6470,10 @@ static const char *vit__run_path(
 
 static void vit__note(vit__text *notes, const char *key, const char *value);
 static void vit__note_dataset(vit__text *notes, const vit_dataset *d);
+struct vit__source;
 static vit_result vit__write_model(const char *path, const vit_model *m,
-    vit__text *notes, const vit_safetensor *extra, int extras);
+    const struct vit__source *as, vit__text *notes, const vit_safetensor *extra,
+    int extras);
 static vit_result vit__take_numbers(
     vit_result r, const vit_safetensor *t, float *to);
 
@@ -6502,7 +6502,7 @@ static vit_result vit__write_checkpoint(vit_trainer *t) {
   r = vit_history_write(t->history, vit__run_path(t, "history.csv", path));
   if (!r)
     return vit__write_model(vit__run_path(t, "last.safetensors", path),
-        t->model, &notes, extra, vit__run_tensors(t, extra));
+        t->model, NULL, &notes, extra, vit__run_tensors(t, extra));
   vit__text_free(&notes);
   return r;
 }
@@ -8884,16 +8884,10 @@ static vit_result vit__not_safetensors(
           "s; m = timm.create_model(\"vit_base_patch16_224\"); "
           "m.load_pretrained(\"IN\"); s.save_file(m.state_dict(), "
           "\"OUT.safetensors\")"},
-      {"GGUF", "a GGUF file, made for llama.cpp; take the model that it was "
-               "made from"},
-      {"version https://git-lfs",
-          "a pointer of Git LFS, not the file; run: git lfs pull"},
-      {"<",
-          "a web page, not the file: take the link with /resolve/ in place of "
-          "/blob/, or log in"},
-      {"{", "JSON, not tensors; an index of shards is opened by "
-            "vit_pretrained_open"},
-      {"\x89HDF", "an HDF5 file of Keras; take the model from timm"}};
+      {"GGUF", "made for llama.cpp (GGUF); take what it was made from"},
+      {"version https://git-lfs", "a pointer of Git LFS; run: git lfs pull"},
+      {"<", "a web page: take the link with /resolve/ in place of /blob/"},
+      {"{", "JSON; an index of shards is opened by vit_pretrained_open"}};
   const size_t n = strlen(path);
   for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
     const size_t size = strlen(known[i][0]);
@@ -9021,6 +9015,147 @@ VIT_DEF const char *vit_safetensors_metadata(
   return found ? ((const vit__name *)found)->text : NULL;
 }
 
+/* -- names of other libraries -------------------------------------------- */
+
+/* A model's file, or the shards of one, and how its tensors are called. */
+typedef struct vit__source {
+  vit_safetensors *files;
+  int count;
+  const char *path;
+  int dialect;
+  char prefix[448]; /* in front of every name that does not begin at the root */
+  int native;       /* 1: vit.h has written it, and its config */
+  char *used;       /* a flag for each tensor of the files; NULL: nobody asks */
+  uint64_t seed;
+  int new_head, headless, channels; /* of the projection in the file */
+  int rows, cols, before; /* of its positions: the grid, and rows before it */
+  int folded, left;       /* layer scales; tensors left out */
+  vit__text open, pairs;  /* files; what the JSON files beside them say */
+  unsigned char *json[3]; /* their bytes */
+} vit__source;
+
+/* What a module is called, once: a row for each, a column for each dialect. '|'
+   stands between tensors that are one here; what begins with '/' does not stand
+   below the prefix; "" is not there. A second row is another name. */
+enum { VIT__TIMM, VIT__HF, VIT__DINOV2, VIT__CLIP, VIT__TORCH, VIT__DIALECTS };
+static const char *const vit__dialects[VIT__DIALECTS] = {"timm",
+    "Hugging Face ViT", "Hugging Face DINOv2", "Hugging Face CLIP",
+    "torchvision"};
+#define VIT__HF_QKV                                                            \
+  "attention.attention.query.|attention.attention.key."                        \
+  "|attention.attention.value."
+#define VIT__HF_PATCH "embeddings.patch_embeddings.projection."
+static const char *const vit__modules[][VIT__DIALECTS] = {
+    {"patch_embed.proj.", VIT__HF_PATCH, VIT__HF_PATCH,
+        "embeddings.patch_embedding.", "conv_proj."},
+    {"blocks.", "encoder.layer.", "encoder.layer.", "encoder.layers.",
+        "encoder.layers.encoder_layer_"},
+    {"cls_token", "embeddings.cls_token", "embeddings.cls_token",
+        "embeddings.class_embedding", "class_token"},
+    {"dist_token", "embeddings.distillation_token", "", "", ""},
+    {"reg_token", "", "embeddings.register_tokens", "", ""},
+    {"pos_embed", "embeddings.position_embeddings",
+        "embeddings.position_embeddings",
+        "embeddings.position_embedding.weight", "encoder.pos_embedding"},
+    {"norm_pre.", "", "", "pre_layrnorm.", ""},
+    {"norm1.", "layernorm_before.", "norm1.", "layer_norm1.", "ln_1."},
+    {"attn.qkv.", VIT__HF_QKV, VIT__HF_QKV,
+        "self_attn.q_proj.|self_attn.k_proj.|self_attn.v_proj.",
+        "self_attention.in_proj_"},
+    {"attn.proj.", "attention.output.dense.", "attention.output.dense.",
+        "self_attn.out_proj.", "self_attention.out_proj."},
+    {"ls1.gamma", "", "layer_scale1.lambda1", "", ""},
+    {"norm2.", "layernorm_after.", "norm2.", "layer_norm2.", "ln_2."},
+    {"mlp.fc1.", "intermediate.dense.", "mlp.fc1.", "mlp.fc1.", "mlp.0."},
+    {"mlp.fc2.", "output.dense.", "mlp.fc2.", "mlp.fc2.", "mlp.3."},
+    {"ls2.gamma", "", "layer_scale2.lambda1", "", ""},
+    {"norm.", "layernorm.", "layernorm.", "post_layernorm.", "encoder.ln."},
+    {"fc_norm.", "", "", "", ""},
+    {"head.", "/classifier.", "/classifier.", "/classifier.", "heads.head."},
+    {"head.", "/cls_classifier.", "", "/visual_projection.", ""},
+    {"head_dist.", "/distillation_classifier.", "", "", ""}};
+enum { VIT__MODULES = sizeof vit__modules / sizeof *vit__modules };
+
+/* Parts of names: tensors that do no harm, and what vit.h has not. */
+static const char *const vit__harmless[] = {"text_model.", "text_projection.",
+    "logit_scale", "logit_bias", "decoder", "mask_token", "pooler.",
+    "position_ids"};
+#define VIT__GATED "a gated MLP (SwiGLU)"
+static const char *const vit__foreign[][2] = {
+    {"relative_position", "relative positions (BEiT, Swin)"},
+    {".rel_pos", "relative positions"}, {"rope", "rotary positions"},
+    {"gamma_1", "rotary or relative positions (BEiT, EVA, DINOv3)"},
+    {"q_bias", "rotary or relative positions (BEiT, EVA)"},
+    {"up_proj.", VIT__GATED}, {"fc1_g.", VIT__GATED}, {"w12.", VIT__GATED},
+    {"weights_in.", VIT__GATED}, {"attn_pool.", "attention pooling"},
+    {"head.probe", "attention pooling"}, {"q_norm.", "norms of queries"},
+    {"transformers.0.", "pooling between its stages (PiT)"},
+    {"downsample.", "stages of several sizes (Swin)"},
+    {"backbone.", "a convolutional network before it (hybrid)"},
+    {"resblocks.", "open_clip's names; take it from timm or Hugging Face"}};
+enum {
+  VIT__HARMLESS = sizeof vit__harmless / sizeof *vit__harmless,
+  VIT__FOREIGN = sizeof vit__foreign / sizeof *vit__foreign
+};
+
+/* `name`: what the file calls part `part` of one of our tensors, by the n-th row
+   that knows it. 0 if it has no such name. */
+static int vit__their_name(
+    const vit__source *s, const char *ours, int n, int part, char name[512]) {
+  const char *rest = ours, *their = "", *ending;
+  char block[64] = "";
+  int row = 0, root;
+  if (!strncmp(ours, "blocks.", 7) && (ending = strchr(ours + 7, '.'))) {
+    rest = ending + 1;
+    snprintf(block, sizeof block, "%s%.*s", vit__modules[1][s->dialect],
+        (int)(rest - ours - 7), ours + 7);
+  }
+  for (; row < VIT__MODULES; row++)
+    if (!strncmp(rest, vit__modules[row][0], strlen(vit__modules[row][0])) &&
+        *vit__modules[row][s->dialect] && n-- == 0)
+      break;
+  if (row < VIT__MODULES) their = vit__modules[row][s->dialect];
+  for (; their && part > 0; part--)
+    if ((their = strchr(their, '|'))) their++;
+  if (!their || !*their) return 0;
+  root = *their == '/';
+  snprintf(name, 512, "%.400s%s%.*s%s", root ? "" : s->prefix, block,
+      (int)strcspn(their, "|") - root, their + root,
+      rest + strlen(vit__modules[row][0]));
+  return 1;
+}
+
+/* The file's tensor for a part of one of ours, or NULL; `name`, its name there.
+   use: it is read, and not left over. */
+static const vit_safetensor *vit__find_part(
+    const vit__source *s, const char *ours, int part, int use, char name[512]) {
+  snprintf(name, 512, "%s", ours);
+  for (int n = 0; vit__their_name(s, ours, n, part, name); n++)
+    for (int f = 0, at = 0; f < s->count; at += s->files[f++].count) {
+      const vit_safetensor *t = vit__find(s->files + f, name);
+      if (t && use && s->used) s->used[at + (t - s->files[f].entries)] = 1;
+      if (t) return t;
+    }
+  return NULL;
+}
+
+static int vit__parts_of(const vit__source *s, const char *ours) {
+  char name[512];
+  int parts = 1;
+  while (s && vit__their_name(s, ours, 0, parts, name)) parts++;
+  return parts;
+}
+
+/* Size `dim` of one of our tensors in the file, -1 is the last; 0 if it is not
+   there. */
+static int vit__told(const vit__source *s, const char *ours, int dim) {
+  char name[512];
+  const vit_safetensor *t = vit__find_part(s, ours, 0, 0, name);
+  if (!t || t->dims < 1) return 0;
+  return t->shape[dim < 0 ? t->dims - 1 : dim] *
+         (dim ? 1 : vit__parts_of(s, ours));
+}
+
 /* -- writing ------------------------------------------------------------- */
 
 /* `before` and a string of JSON: quoted, with what must be escaped. A byte that
@@ -9131,27 +9266,35 @@ static vit_safetensor vit__int8_tensor(const vit_model *m, const vit_tensor *p,
   return t;
 }
 
-/* The parameters of a model under their names: first what is F32, so that it
-   lies even, then, if it is quantized, I8. `to` has room for as much as they
-   take in m. */
+/* The parameters of a model under their names, or all but the positions under
+   those of `as`: first what is F32, so that it lies even, then, if it is
+   quantized, I8. `to` has room for as much as they take in m. */
 static vit_result vit__add_parameters(const char *path, const vit_model *m,
-    vit__text *header, vit__text *pieces, double *data, char *to) {
+    const vit__source *as, vit__text *header, vit__text *pieces, double *data,
+    char *to) {
   vit_tensor p;
   vit_result r = VIT_OK;
   for (int bytes = 0; bytes <= m->quantized; bytes++)
     for (int i = 0; !r && vit__tensor_at(&m->config, m->quantized, i, &p);
          i++) {
       const int quantized = m->quantized && p.is_matrix;
-      char name[64];
-      vit_safetensor t =
-          vit__block_tensor(p.name, m->params.block + p.offset, p.count);
-      t.dims = p.dims;
-      memcpy(t.shape, p.shape, sizeof p.shape);
-      if (bytes && !quantized) continue;
-      snprintf(name, sizeof name, bytes ? "%s" : "%s_scale", p.name);
-      if (quantized) t = vit__int8_tensor(m, &p, bytes, name, &to);
-      if (!bytes) r = vit__take_numbers(VIT_ERR_DIVERGED, &t, NULL);
-      if (!r) r = vit__add_tensor(path, &t, header, pieces, data);
+      const int parts = vit__parts_of(as, p.name);
+      if ((bytes && !quantized) || (as && !strcmp(p.name, "pos_embed")))
+        continue;
+      for (int part = 0; !r && part < parts; part++) {
+        const size_t n = p.count / (size_t)parts;
+        char name[512];
+        vit_safetensor t = vit__block_tensor(
+            name, m->params.block + p.offset + n * (size_t)part, n);
+        t.dims = p.dims;
+        memcpy(t.shape, p.shape, sizeof p.shape);
+        t.shape[0] /= parts;
+        snprintf(name, 64, quantized && !bytes ? "%s_scale" : "%s", p.name);
+        if (as) vit__their_name(as, p.name, 0, part, name);
+        if (quantized) t = vit__int8_tensor(m, &p, bytes, name, &to);
+        if (!bytes) r = vit__take_numbers(VIT_ERR_DIVERGED, &t, NULL);
+        if (!r) r = vit__add_tensor(path, &t, header, pieces, data);
+      }
     }
   return r;
 }
@@ -9159,7 +9302,8 @@ static vit_result vit__add_parameters(const char *path, const vit_model *m,
 /* Write the notes, the parameters of m (or NULL) under their names, and `count`
    more tensors. Frees the notes. */
 static vit_result vit__write_model(const char *path, const vit_model *m,
-    vit__text *notes, const vit_safetensor *more, int count) {
+    const vit__source *as, vit__text *notes, const vit_safetensor *more,
+    int count) {
   vit__piece first = {NULL, 0}, *all;
   vit__text pieces = {NULL, 0, 0, 0};
   char *bytes = NULL;
@@ -9173,7 +9317,8 @@ static vit_result vit__write_model(const char *path, const vit_model *m,
     bytes = (char *)vit__allocate(m->params.count, sizeof(float), path);
     if (!bytes) r = VIT_ERR_NO_MEMORY;
   }
-  if (!r && m) r = vit__add_parameters(path, m, notes, &pieces, &data, bytes);
+  if (!r && m)
+    r = vit__add_parameters(path, m, as, notes, &pieces, &data, bytes);
   for (int i = 0; !r && i < count; i++)
     r = vit__add_tensor(path, more + i, notes, &pieces, &data);
   /* the data begins even */
@@ -9206,152 +9351,10 @@ VIT_DEF vit_result vit_safetensors_write(const char *path,
         "cannot write %.150s: it would hold %d tensors", path, count);
   for (int i = 0; metadata && metadata[i] && metadata[i + 1]; i += 2)
     vit__note(&notes, metadata[i], metadata[i + 1]);
-  return vit__write_model(path, NULL, &notes, tensors, count);
+  return vit__write_model(path, NULL, NULL, &notes, tensors, count);
 }
 
-/* -- names of other libraries -------------------------------------------- */
-
-/* A model's file, or the shards of one, and how its tensors are called. */
-typedef struct {
-  vit_safetensors *files;
-  int count;
-  const char *path;
-  int dialect;
-  char prefix[448]; /* in front of every name that does not begin at the root */
-  int native;       /* 1: vit.h has written it, and its config */
-  char *used;       /* a flag for each tensor of the files; NULL: nobody asks */
-  uint64_t seed;
-  int new_head, headless, channels; /* of the projection in the file */
-  int rows, cols, before; /* of its positions: the grid, and rows before it */
-  int folded, left;       /* layer scales; tensors left out */
-  vit__text open, pairs;  /* files; what the JSON files beside them say */
-  unsigned char *json[3]; /* their bytes */
-} vit__source;
-
-/* What a module is called, once: a row for each, a column for each dialect. '|'
-   stands between tensors that are one here; what begins with '/' does not stand
-   below the prefix; "" is not there. A second row is another name. */
-enum { VIT__TIMM, VIT__HF, VIT__DINOV2, VIT__CLIP, VIT__TORCH, VIT__DIALECTS };
-static const char *const vit__dialects[VIT__DIALECTS] = {"timm",
-    "Hugging Face ViT", "Hugging Face DINOv2", "Hugging Face CLIP",
-    "torchvision"};
-#define VIT__HF_QKV                                                            \
-  "attention.attention.query.|attention.attention.key."                        \
-  "|attention.attention.value."
-#define VIT__HF_PATCH "embeddings.patch_embeddings.projection."
-static const char *const vit__modules[][VIT__DIALECTS] = {
-    {"patch_embed.proj.", VIT__HF_PATCH, VIT__HF_PATCH,
-        "embeddings.patch_embedding.", "conv_proj."},
-    {"blocks.", "encoder.layer.", "encoder.layer.", "encoder.layers.",
-        "encoder.layers.encoder_layer_"},
-    {"cls_token", "embeddings.cls_token", "embeddings.cls_token",
-        "embeddings.class_embedding", "class_token"},
-    {"dist_token", "embeddings.distillation_token", "", "", ""},
-    {"reg_token", "", "embeddings.register_tokens", "", ""},
-    {"pos_embed", "embeddings.position_embeddings",
-        "embeddings.position_embeddings",
-        "embeddings.position_embedding.weight", "encoder.pos_embedding"},
-    {"norm_pre.", "", "", "pre_layrnorm.", ""},
-    {"norm1.", "layernorm_before.", "norm1.", "layer_norm1.", "ln_1."},
-    {"attn.qkv.", VIT__HF_QKV, VIT__HF_QKV,
-        "self_attn.q_proj.|self_attn.k_proj.|self_attn.v_proj.",
-        "self_attention.in_proj_"},
-    {"attn.proj.", "attention.output.dense.", "attention.output.dense.",
-        "self_attn.out_proj.", "self_attention.out_proj."},
-    {"ls1.gamma", "", "layer_scale1.lambda1", "", ""},
-    {"norm2.", "layernorm_after.", "norm2.", "layer_norm2.", "ln_2."},
-    {"mlp.fc1.", "intermediate.dense.", "mlp.fc1.", "mlp.fc1.", "mlp.0."},
-    {"mlp.fc2.", "output.dense.", "mlp.fc2.", "mlp.fc2.", "mlp.3."},
-    {"ls2.gamma", "", "layer_scale2.lambda1", "", ""},
-    {"norm.", "layernorm.", "layernorm.", "post_layernorm.", "encoder.ln."},
-    {"fc_norm.", "", "", "", ""},
-    {"head.", "/classifier.", "/classifier.", "/classifier.", "heads.head."},
-    {"head.", "/cls_classifier.", "", "/visual_projection.", ""},
-    {"head_dist.", "/distillation_classifier.", "", "", ""}};
-enum { VIT__MODULES = sizeof vit__modules / sizeof *vit__modules };
-
-/* Parts of names: tensors that do no harm, and what vit.h has not. */
-static const char *const vit__harmless[] = {"text_model.", "text_projection.",
-    "logit_scale", "logit_bias", "decoder", "mask_token", "pooler.",
-    "position_ids"};
-static const char *const vit__foreign[][2] = {
-    {"relative_position", "a bias of relative positions (BEiT, Swin)"},
-    {".rel_pos", "a bias of relative positions"}, {"rope", "rotary positions"},
-    {"freqs", "rotary positions"},
-    {"gamma_1", "rotary or relative positions (BEiT, EVA, DINOv3) or layers of "
-                "another kind (CaiT)"},
-    {"q_bias", "rotary or relative positions (BEiT, EVA)"},
-    {"up_proj.", "a gated MLP (SwiGLU) or rotary positions (DINOv3)"},
-    {"gate_proj.", "a gated MLP (SwiGLU)"}, {"fc1_g.", "a gated MLP (SwiGLU)"},
-    {"mlp.w12.", "a gated MLP (SwiGLU)"},
-    {"mlp.weights_in.", "a gated MLP (SwiGLU)"},
-    {"attn_pool.", "attention pooling"}, {"head.probe", "attention pooling"},
-    {"q_norm.", "norms of queries and keys"},
-    {"attn.norm.", "norms inside the attention"},
-    {"mlp.norm.", "norms inside the MLP"},
-    {"transformers.0.blocks.", "pooling between its stages (PiT)"},
-    {"downsample.", "stages of several sizes (Swin)"},
-    {"patch_embed.backbone.", "a convolutional network before it (hybrid)"},
-    {"resblocks.", "the names of open_clip; take the same model from timm or "
-                   "Hugging Face"}};
-
-/* `name`: what the file calls part `part` of one of our tensors, by the n-th row
-   that knows it. 0 if it has no such name. */
-static int vit__their_name(
-    const vit__source *s, const char *ours, int n, int part, char name[512]) {
-  const char *rest = ours, *their = "", *ending;
-  char block[64] = "";
-  int row = 0, root;
-  if (!strncmp(ours, "blocks.", 7) && (ending = strchr(ours + 7, '.'))) {
-    rest = ending + 1;
-    snprintf(block, sizeof block, "%s%.*s", vit__modules[1][s->dialect],
-        (int)(rest - ours - 7), ours + 7);
-  }
-  for (; row < VIT__MODULES; row++)
-    if (!strncmp(rest, vit__modules[row][0], strlen(vit__modules[row][0])) &&
-        *vit__modules[row][s->dialect] && n-- == 0)
-      break;
-  if (row < VIT__MODULES) their = vit__modules[row][s->dialect];
-  for (; their && part > 0; part--)
-    if ((their = strchr(their, '|'))) their++;
-  if (!their || !*their) return 0;
-  root = *their == '/';
-  snprintf(name, 512, "%.400s%s%.*s%s", root ? "" : s->prefix, block,
-      (int)strcspn(their, "|") - root, their + root,
-      rest + strlen(vit__modules[row][0]));
-  return 1;
-}
-
-/* The file's tensor for a part of one of ours, or NULL; `name`, its name there.
-   use: it is read, and not left over. */
-static const vit_safetensor *vit__find_part(
-    const vit__source *s, const char *ours, int part, int use, char name[512]) {
-  snprintf(name, 512, "%s", ours);
-  for (int n = 0; vit__their_name(s, ours, n, part, name); n++)
-    for (int f = 0, at = 0; f < s->count; at += s->files[f++].count) {
-      const vit_safetensor *t = vit__find(s->files + f, name);
-      if (t && use && s->used) s->used[at + (t - s->files[f].entries)] = 1;
-      if (t) return t;
-    }
-  return NULL;
-}
-
-static int vit__parts_of(const vit__source *s, const char *ours) {
-  char name[512];
-  int parts = 0;
-  while (vit__their_name(s, ours, 0, parts, name)) parts++;
-  return parts > 0 ? parts : 1;
-}
-
-/* Size `dim` of one of our tensors in the file, -1 is the last; 0 if it is not
-   there. */
-static int vit__told(const vit__source *s, const char *ours, int dim) {
-  char name[512];
-  const vit_safetensor *t = vit__find_part(s, ours, 0, 0, name);
-  if (!t || t->dims < 1) return 0;
-  return t->shape[dim < 0 ? t->dims - 1 : dim] *
-         (dim ? 1 : vit__parts_of(s, ours));
-}
+/* -- whose names -------------------------------------------------------- */
 
 /* Which dialect, and what stands before its names: the patch projection tells,
    and the first norm, since Hugging Face has two. */
@@ -9381,34 +9384,23 @@ static vit_result vit__find_dialect(vit__source *s) {
       s->path);
 }
 
-static int vit__is_harmless(const char *name) {
-  for (size_t i = 0; i < sizeof vit__harmless / sizeof *vit__harmless; i++)
-    if (strstr(name, vit__harmless[i])) return 1;
-  return 0;
-}
-
-static vit_result vit__check_foreign(const vit__source *s) {
-  for (int f = 0; f < s->count; f++)
-    for (int i = 0; i < s->files[f].count; i++) {
-      const char *name = s->files[f].entries[i].name;
-      for (size_t k = 0; k < sizeof vit__foreign / sizeof *vit__foreign; k++)
-        if (strstr(name, vit__foreign[k][0]) && !vit__is_harmless(name))
-          return vit__fail(VIT_ERR_FORMAT,
-              "%.200s has a tensor %.60s%s, so it has %s; vit.h has not",
-              s->path, VIT__CUT(name), vit__foreign[k][1]);
-    }
-  return VIT_OK;
-}
-
-/* A tensor that nothing wanted may be a part of the model that is missing here:
-   its numbers would be wrong. */
-static vit_result vit__check_left(vit__source *s) {
+/* Refuse what is known by name, and, `after` all is read, what is left over: it
+   may be a part of the model that is missing here, and make others numbers. */
+static vit_result vit__check_rest(vit__source *s, int after) {
   s->left = 0;
   for (int f = 0, at = 0; f < s->count; f++)
     for (int i = 0; i < s->files[f].count; i++, at++) {
       const char *name = s->files[f].entries[i].name;
+      int harmless = s->used[at] || s->native;
       s->left += !s->used[at];
-      if (!s->used[at] && !s->native && !vit__is_harmless(name))
+      for (int k = 0; k < VIT__HARMLESS; k++)
+        harmless |= strstr(name, vit__harmless[k]) != NULL;
+      for (int k = 0; !harmless && k < VIT__FOREIGN; k++)
+        if (strstr(name, vit__foreign[k][0]))
+          return vit__fail(VIT_ERR_FORMAT,
+              "%.200s has a tensor %.60s%s, so it has %s; vit.h has not",
+              s->path, VIT__CUT(name), vit__foreign[k][1]);
+      if (!harmless && after)
         return vit__fail(VIT_ERR_FORMAT,
             "%.200s: tensor %.60s%s is left over; the model would be another "
             "one without it",
@@ -9419,28 +9411,26 @@ static vit_result vit__check_left(vit__source *s) {
 
 /* -- tensors in files ---------------------------------------------------- */
 
-/* Is it of this type and shape, but for leading sizes of 1? "F32" is also what
-   can become that. A projection may be a matrix. */
+/* Is it of this type (NULL: what can become F32) and shape, but for leading
+   sizes of 1? A projection may be a matrix. */
 static vit_result vit__check_tensor(const vit_safetensor *t, const char *type,
     const vit_tensor *want, int parts) {
   const int *x = t->shape, *y = want->shape;
-  int a = 0, b = 0, good, floats = *t->type == 'F' || *t->type == 'B';
-  floats = floats && vit__type_bits(t->type) >= 16 && !strcmp(type, "F32");
-  good = (floats || !strcmp(t->type, type)) &&
-         (double)t->count * parts == (double)want->count;
+  int a = 0, b = 0, good = (double)t->count * parts == (double)want->count;
+  if (type) good = good && !strcmp(t->type, type);
+  else good = good && strchr("FB", *t->type) && vit__type_bits(t->type) >= 16;
   while (a < t->dims - 1 && x[a] == 1) a++;
   while (b < want->dims - 1 && y[b] == 1) b++;
   if (want->dims == 4 && t->dims == 2) good = good && x[0] == y[0];
   else good = good && t->dims - a == want->dims - b;
-  for (int i = 0; good && want->dims - b == t->dims - a && b + i < want->dims;
-       i++)
-    good = x[a + i] == y[b + i] / (i ? 1 : parts);
+  for (int i = b; good && t->dims - a == want->dims - b && i < want->dims; i++)
+    good = x[a + i - b] == y[i] / (i ? 1 : parts);
   if (good) return VIT_OK;
   return vit__fail(VIT_ERR_FORMAT,
       "tensor %.60s%s is %s [%d,%d,%d,%d] in the file, the model wants %s "
       "[%d,%d,%d,%d]",
-      VIT__CUT(t->name), t->type, x[0], x[1], x[2], x[3], type, y[0] / parts,
-      y[1], y[2], y[3]);
+      VIT__CUT(t->name), t->type, x[0], x[1], x[2], x[3], type ? type : "F32",
+      y[0] / parts, y[1], y[2], y[3]);
 }
 
 /* One of our tensors, all its parts, into `to`, or (NULL) only looked at; its
@@ -9455,7 +9445,7 @@ static vit_result vit__read_tensor(
     char name[512];
     const vit_safetensor *t = vit__find_part(s, want->name, part, 1, name);
     float *at = to ? to + (size_t)part * each : NULL;
-    if (t) r = vit__check_tensor(t, "F32", want, parts);
+    if (t) r = vit__check_tensor(t, NULL, want, parts);
     else if (!may_miss) r = vit__no_tensor(name);
     else if (at) memset(at, 0, each * sizeof *at);
     if (!r && t && (to || numbers))
@@ -9704,7 +9694,7 @@ VIT_DEF vit_result vit_model_save(
   vit_result r = vit__check_model(m);
   if (!r && m->packed) r = vit__check_plain(m);
   if (!r) r = vit__note_model(&notes, m, d);
-  return r ? r : vit__write_model(path, m, &notes, NULL, 0);
+  return r ? r : vit__write_model(path, m, NULL, &notes, NULL, 0);
 }
 
 /* -- the config of a file ------------------------------------------------ */
@@ -9769,34 +9759,31 @@ static vit_result vit__check_said(const vit__source *s, const vit_config *c) {
   return VIT_OK;
 }
 
-/* Activation and pooling, from what config.json calls them. */
+/* Activation and pooling. timm's config.json names the model alone, and that
+   tells it: quickgelu, and the SigLIPs that have the tanh form. */
 static vit_result vit__read_said(const vit__source *s, vit_config *c) {
   static const struct {
-    const char *name;
+    const char *part;
     vit_gelu gelu;
-  } acts[] = {{"gelu", VIT_GELU_ERF}, {"quick_gelu", VIT_GELU_QUICK},
-      {"gelu_pytorch_tanh", VIT_GELU_TANH}, {"gelu_tanh", VIT_GELU_TANH},
-      {"gelu_new", VIT_GELU_TANH}}, /* and of timm, parts of names: */
-      models[] = {{"quickgelu", VIT_GELU_QUICK},
-          {"patch32_siglip", VIT_GELU_TANH}, {"so400m_patch16", VIT_GELU_TANH},
-          {"giantopt", VIT_GELU_TANH},
-          {"large_patch16_siglip_512", VIT_GELU_TANH},
-          {"large_patch16_siglip_gap_512", VIT_GELU_TANH}};
+  } acts[] = {{"quick", VIT_GELU_QUICK}, {"tanh", VIT_GELU_TANH},
+      {"gelu_new", VIT_GELU_TANH}, {"patch32_siglip", VIT_GELU_TANH},
+      {"so400m_patch16", VIT_GELU_TANH}, {"giantopt", VIT_GELU_TANH},
+      {"large_patch16_siglip_512", VIT_GELU_TANH},
+      {"large_patch16_siglip_gap_512", VIT_GELU_TANH}};
   const char *pool = vit__said(s, "global_pool");
-  const char *model = vit__said(s, "architecture");
   const char *act = vit__said(s, "hidden_act");
-  int known = 0;
   if (!act) act = vit__said(s, "act_layer");
-  for (int i = 0; model && i < 6; i++)
-    if (strstr(model, models[i].name)) c->gelu = models[i].gelu;
-  for (int i = 0; act && i < 5; i++)
-    if (!strcmp(act, acts[i].name)) c->gelu = acts[i].gelu, known = 1;
+  if (act && strncmp(act, "gelu", 4) && strcmp(act, "quick_gelu"))
+    return vit__fail(VIT_ERR_FORMAT,
+        "%.200s: config.json says that its activation is %.40s; vit.h has "
+        "gelu, gelu_tanh and quick_gelu",
+        s->path, act);
+  if (act) c->gelu = VIT_GELU_ERF;
+  else act = vit__said(s, "architecture");
+  for (int i = 0; act && i < 8; i++)
+    if (strstr(act, acts[i].part)) c->gelu = acts[i].gelu;
   if (pool) c->pool = strcmp(pool, "avg") ? VIT_POOL_CLS : VIT_POOL_MEAN;
-  if (!act || known) return VIT_OK;
-  return vit__fail(VIT_ERR_FORMAT,
-      "%.200s: config.json says that its activation is %.40s; vit.h has gelu, "
-      "gelu_tanh and quick_gelu",
-      s->path, act);
+  return VIT_OK;
 }
 
 /* A file of another library: options that its tensors do not tell. */
@@ -9824,9 +9811,6 @@ static vit_result vit__read_foreign(
     vit__find_part(s, "norm.bias", 0, 1, name);
   }
   if (hints->heads) c->heads = hints->heads;
-  if (hints->norm_eps > 0) c->norm_eps = hints->norm_eps;
-  if (hints->gelu >= 0) c->gelu = (vit_gelu)hints->gelu;
-  if (hints->pool >= 0) c->pool = (vit_pool)hints->pool;
   if (!r && !c->heads && (c->width % 64 || c->width < 192 || c->width > 1024))
     return vit__fail(VIT_ERR_CONFIG,
         "%.200s does not say how many heads it has, and of width %d there are "
@@ -10128,7 +10112,6 @@ static void vit__fill_report(
 VIT_DEF vit_pretrained_config vit_pretrained_defaults(void) {
   vit_pretrained_config c;
   memset(&c, 0, sizeof c);
-  c.gelu = c.pool = -1;
   return c;
 }
 
@@ -10153,7 +10136,7 @@ static vit_result vit__open_model(vit_model *m, const char *path,
           "vit_model_load",
           path, needed[i]);
   if (!r) r = vit__check_point();
-  if (!r && !s.native) r = vit__check_foreign(&s);
+  if (!r) r = vit__check_rest(&s, 0);
   if (!r) r = vit__find_dialect(&s);
   if (!r) r = vit__read_config(&c, &s, hints);
   if (!r && s.native) {
@@ -10162,7 +10145,7 @@ static vit_result vit__open_model(vit_model *m, const char *path,
     quantized = t && !strcmp(t->type, "I8");
   }
   if (!r) r = vit__read_weights(&s, &c, quantized, NULL, 0);
-  if (!r) r = vit__check_left(&s);
+  if (!r) r = vit__check_rest(&s, 1);
   if (!r && about) r = vit__read_dataset(about, &c, &s);
   if (!r) r = vit__allocate_model(m, &c, quantized); /* all is looked at */
   if (!r) r = vit__read_weights(&s, &c, quantized, &m->params, 1);
@@ -10252,76 +10235,39 @@ static vit_result vit__write_hf_config(
   return r;
 }
 
-/* Positions as others have them: of the class token, of those that have none,
-   of the patches. [T,D] */
-static vit_safetensor vit__all_positions(float *to, const vit_model *m) {
-  const vit_config *c = &m->config;
-  const vit_idx T = vit_config_tokens(c), N = vit_config_patches(c);
-  const size_t row = (size_t)c->width * sizeof *to;
-  const float *from = m->fixed_pos ? m->fixed_pos : m->params.pos_embed;
-  vit_safetensor t = vit__block_tensor("pos_embed", to, (size_t)T * row / 4);
-  memset(to, 0, (size_t)T * row);
-  if (from) memcpy(to, from, (size_t)c->class_token * row);
-  if (from)
-    memcpy(to + (T - N) * c->width, from + c->class_token * c->width,
-        (size_t)N * row);
-  t.dims = 3, t.shape[0] = 1, t.shape[1] = (int)T, t.shape[2] = c->width;
-  return t;
-}
-
 VIT_DEF vit_result vit_pretrained_save(const vit_model *m, const vit_dataset *d,
     const char *path, vit_names names) {
-  enum { LONGEST = 96 };
+  const int hf = names == VIT_NAMES_HF, D = m->config.width;
+  const int T = vit_config_tokens(&m->config);
+  const vit_idx first = m->config.class_token * D;
+  const vit_idx patches = (vit_idx)vit_config_patches(&m->config) * D;
+  const float *from = m->fixed_pos ? m->fixed_pos : m->params.pos_embed;
+  char name[512];
+  float *pos;
   vit__text notes = {NULL, 0, 0, 0};
   vit__source s;
-  vit_tensor p;
-  vit_safetensor *list;
-  char *words;
-  float *pos;
-  size_t most = 1, n = 0;
+  vit_safetensor t;
   vit_result r = vit__check_model(m);
+  memset(&s, 0, sizeof s);
+  s.dialect = hf ? VIT__HF : VIT__TIMM;
+  strcpy(s.prefix, hf ? "vit." : "");
   if (!r) r = vit__check_plain(m);
-  if (!r) r = vit__check_names(&m->config, names == VIT_NAMES_HF);
+  if (!r) r = vit__check_names(&m->config, hf);
   if (!r) r = vit__note_model(&notes, m, d);
   if (r) return r;
-  memset(&s, 0, sizeof s);
-  s.dialect = names == VIT_NAMES_HF ? VIT__HF : VIT__TIMM;
-  if (s.dialect == VIT__HF) strcpy(s.prefix, "vit.");
-  while (vit_tensor_at(&m->config, (int)most, &p)) most++;
-  list = (vit_safetensor *)vit__allocate(3 * most + 1, sizeof *list, path);
-  words = (char *)vit__allocate(3 * most + 1, LONGEST, path);
-  pos = (float *)vit__allocate((size_t)vit_config_tokens(&m->config),
-      (size_t)m->config.width * sizeof *pos, path);
-  if (!list || !words || !pos) r = VIT_ERR_NO_MEMORY;
-  for (int i = -1; !r && (i < 0 || vit_tensor_at(&m->config, i, &p)); i++) {
-    const char *ours = i < 0 ? "pos_embed" : p.name;
-    const int parts = vit__parts_of(&s, ours);
-    if (i >= 0 && !strcmp(ours, "pos_embed")) continue;
-    for (int part = 0; !r && part < parts; part++, n++) {
-      char name[512];
-      vit_safetensor *t = list + n;
-      *t = i < 0 ? vit__all_positions(pos, m)
-                 : vit__block_tensor(ours,
-                       m->params.block + p.offset +
-                           p.count / (size_t)parts * (size_t)part,
-                       p.count / (size_t)parts);
-      if (i >= 0) {
-        t->dims = p.dims;
-        memcpy(t->shape, p.shape, sizeof p.shape);
-        t->shape[0] /= parts;
-      }
-      r = vit__take_numbers(VIT_ERR_DIVERGED, t, NULL);
-      vit__their_name(&s, ours, 0, part, name);
-      t->name = words + n * LONGEST;
-      snprintf(words + n * LONGEST, LONGEST, "%.95s", name);
-    }
-  }
-  vit__note(&notes, "format", "pt"); /* transformers asks for it */
-  if (!r) r = vit__write_model(path, NULL, &notes, list, (int)n);
-  else vit__text_free(&notes);
-  if (!r && s.dialect == VIT__HF) r = vit__write_hf_config(&m->config, d, path);
-  vit__free(list);
-  vit__free(words);
+  /* class token, tokens that have no position, patches */
+  pos = (float *)vit__allocate((size_t)T * (size_t)D, sizeof *pos, path);
+  if (!pos) return vit__text_free(&notes), VIT_ERR_NO_MEMORY;
+  memset(pos, 0, (size_t)T * (size_t)D * sizeof *pos);
+  if (from) memcpy(pos, from, (size_t)first * sizeof *pos);
+  if (from)
+    memcpy(pos + (vit_idx)T * D - patches, from + first,
+        (size_t)patches * sizeof *pos);
+  vit__their_name(&s, "pos_embed", 0, 0, name);
+  t = vit__block_tensor(name, pos, (size_t)T * (size_t)D);
+  t.dims = 3, t.shape[0] = 1, t.shape[1] = T, t.shape[2] = D;
+  r = vit__write_model(path, m, &s, &notes, &t, 1);
+  if (!r && hf) r = vit__write_hf_config(&m->config, d, path);
   vit__free(pos);
   return r;
 }

@@ -311,8 +311,8 @@ static void test_refused_by_name(void) {
       {"blocks.1.mlp.w12.weight", "a gated MLP (SwiGLU)"}, {"blocks.1.mlp.fc1_g.weight", "a gated MLP (SwiGLU)"},
       {"attn_pool.latent", "attention pooling"}, {"vision_model.head.probe", "attention pooling"},
       {"transformers.0.blocks.0.norm1.weight", "pooling between its stages (PiT)"},
-      {"layers.1.downsample.norm.weight", "stages of several sizes (Swin)"}, {"blocks.0.attn.q_norm.weight", "norms of queries and keys"},
-      {"blocks.0.gamma_1", "(BEiT, EVA, DINOv3)"}, {"visual.transformer.resblocks.0.ln_1.weight", "the names of open_clip"},
+      {"layers.1.downsample.norm.weight", "stages of several sizes (Swin)"}, {"blocks.0.attn.q_norm.weight", "norms of queries"},
+      {"blocks.0.gamma_1", "(BEiT, EVA, DINOv3)"}, {"visual.transformer.resblocks.0.ln_1.weight", "open_clip's names"},
       {"patch_embed.backbone.stem.conv.weight", "a convolutional network before it"}};
   const vit_pretrained_config c = two_heads();
   const char *from = HERE "timm_augreg.safetensors";
@@ -368,10 +368,10 @@ static void test_refused_by_bytes(void) {
     const char *file, *bytes, *part;
   } all[] = {{"a.pth", "PK\3\4..........", "is a file of torch.save; in Python: import torch, safetensors.torch as s;"},
       {"pytorch_model.bin", "PK\3\4..........", "\"OUT.safetensors\")"}, {"old.pth", "\x80\2\x8A\nl\xFC\x9C" "F........", "is a file of torch.save"},
-      {"vit.npz", "PK\3\4..........", "m.load_pretrained(\"IN\")"}, {"vit.gguf", "GGUF\3...........", "is a GGUF file"},
+      {"vit.npz", "PK\3\4..........", "m.load_pretrained(\"IN\")"}, {"vit.gguf", "GGUF\3...........", "is made for llama.cpp (GGUF)"},
       {"lfs.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "run: git lfs pull"},
       {"page.safetensors", "<!DOCTYPE html><html>", "is a web page"}, {"list.safetensors", "{\"metadata\": {}, ", "an index of shards"},
-      {"keras.h5", "\x89HDF\r\n\x1A\n........", "HDF5"}, {"short.safetensors", "abc", "is not a safetensors file, or is cut off"},
+      {"short.safetensors", "abc", "is not a safetensors file, or is cut off"},
       {"empty.safetensors", "", "is not a safetensors file, or is cut off"}};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++)
     refused(write_file(all[i].file, all[i].bytes, strlen(all[i].bytes)), NULL, VIT_ERR_FORMAT, all[i].part);
