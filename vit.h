@@ -62,7 +62,7 @@
        >>10 inside        pictures: plots through gnuplot
        >>11 speed         the matrix product, from registers to caches; int8
        >>12 photos        resizing, CIFAR-10, pictures and folders of them
-       >>13 pretrained    reading and writing safetensors files
+       >>13 pretrained    safetensors; models of timm, Hugging Face, torchvision
 
    Each kernel is written twice, one under the other. vit_naive_NAME is plain
    loops that look like the formula above it: it is the definition.
@@ -563,8 +563,8 @@ VIT_DEF int vit_model_threads(const vit_model *m);
    at a time, unless you ask to keep them. `grad` is 1 in training. The names
    are llm.c's and timm's.
 
-   Where the class token alone is read, the last block makes only what that token
-   needs: K and V of all tokens (its qkv is [B*T,2,H,Dh]), and after that a row
+   Where the class token alone is read, the last block makes only what that
+   token needs: K and V of all tokens (its qkv is [B*T,2,H,Dh]), and after that a row
    an image: what it and the final norm write from the heads on is [B,..]. */
 #define VIT__LAST (c->pool == VIT_POOL_CLS && !c->dist_token)
 #define VIT_ACTIVATIONS(X)                                                     \
@@ -1291,7 +1291,7 @@ VIT_DEF vit_result vit_model_save(
 VIT_DEF vit_result vit_model_open(
     vit_model *m, const char *path, vit_dataset *about);
 
-/* -- models of other libraries */
+/* -- models of other libraries ------------------------------------------- */
 
 /* What a file of another library does not tell, or what you want otherwise. */
 typedef struct {
@@ -1317,22 +1317,27 @@ typedef struct {
   char text[320];           /* all of this in one line */
 } vit_pretrained_report;
 
-/* Make the model that a file of timm, Hugging Face (ViT, DeiT, MAE, DINOv2, CLIP
-   and SigLIP "gap", the image tower) or torchvision holds: FILE.safetensors,
-   FILE.safetensors.index.json with its shards, or a folder of these;
-   config.json beside it is read. F16, BF16 and F64 become F32. Nothing is
-   guessed: what vit.h has not is refused by name, a tensor may not be left
-   over, and a new head must be asked for. about as in vit_model_open; c, about
-   and report may be NULL. It reads vit.h's own files, too. */
+/* Make the model that a file of timm, Hugging Face (ViT, DeiT, MAE, DINOv2,
+   CLIP and SigLIP "gap", the image tower) or torchvision holds:
+   FILE.safetensors, FILE.safetensors.index.json with its shards, or a folder of
+   one of these; config.json and preprocessor_config.json beside it are read.
+   F16, BF16 and F64 become F32. What vit.h has not is refused by name, a tensor
+   may not be left over, and a new head must be asked for. `about` is as
+   vit_model_open makes it, its mean and std are 0 and 1 where no file tells
+   them; c, about and report may be NULL. vit.h's own files open, too. What
+   changes no shape may be set in m->config afterwards: norm_eps; gelu, which
+   timm's CLIP without a config.json does not tell (OpenAI's is
+   VIT_GELU_QUICK). */
 VIT_DEF vit_result vit_pretrained_open(vit_model *m, const char *path,
     const vit_pretrained_config *c, vit_dataset *about,
     vit_pretrained_report *report);
 
-/* Write a model so that timm's load_state_dict(strict=True) takes it, or, with
-   config.json beside it, ViTForImageClassification.from_pretrained (call it
-   model.safetensors). What they cannot express is refused by name. vit_model_save
-   is enough for timm where there are no registers, distillation token, or fixed
-   positions. vit_model_open opens both. */
+/* Write a model so that timm's load_state_dict(strict=True) takes it, or, as
+   DIR/model.safetensors with DIR/config.json, which is written beside it, the
+   from_pretrained of ViTForImageClassification. What they cannot express is
+   refused by name. For timm vit_model_save does as well, where there are no
+   registers, no distillation token and no fixed positions. vit_model_open
+   opens both. */
 typedef enum { VIT_NAMES_TIMM, VIT_NAMES_HF } vit_names;
 VIT_DEF vit_result vit_pretrained_save(const vit_model *m, const vit_dataset *d,
     const char *path, vit_names names);
@@ -9098,8 +9103,8 @@ enum {
   VIT__FOREIGN = sizeof vit__foreign / sizeof *vit__foreign
 };
 
-/* `name`: what the file calls part `part` of one of our tensors, by the n-th row
-   that knows it. 0 if it has no such name. */
+/* `name`: what the file calls part `part` of one of our tensors, by the n-th
+   row that knows it. 0 if it has no such name. */
 static int vit__their_name(
     const vit__source *s, const char *ours, int n, int part, char name[512]) {
   const char *rest = ours, *their = "", *ending;
@@ -9152,7 +9157,7 @@ static int vit__told(const vit__source *s, const char *ours, int dim) {
   char name[512];
   const vit_safetensor *t = vit__find_part(s, ours, 0, 0, name);
   if (!t || t->dims < 1) return 0;
-  return t->shape[dim < 0 ? t->dims - 1 : dim] *
+  return VIT__MIN(t->shape[dim < 0 ? t->dims - 1 : dim], 1 << 24) *
          (dim ? 1 : vit__parts_of(s, ours));
 }
 
@@ -9523,11 +9528,9 @@ VIT_DEF vit_result vit_resample_positions(float *to, int rows, int cols,
 static vit_result vit__read_positions(const vit__source *s, const vit_config *c,
     const vit_tensors *params, float *to) {
   const vit_idx D = c->width, first = c->class_token;
-  float *extra[2] = {
-      params ? params->dist_token : NULL, params ? params->reg_token : NULL};
   const vit_idx n = s->before + (vit_idx)s->rows * s->cols;
   vit_tensor want;
-  float *from;
+  float *from, *extra = NULL;
   vit_result r;
   memset(&want, 0, sizeof want);
   strcpy(want.name, "pos_embed");
@@ -9542,12 +9545,10 @@ static vit_result vit__read_positions(const vit__source *s, const vit_config *c,
     r = vit_resample_positions(to + first * D,
         c->image_height / c->patch_height, c->image_width / c->patch_width,
         from + s->before * D, s->rows, s->cols, c->width);
-  for (vit_idx i = first; !r && i < s->before; i++) {
-    float *token = extra[0] && i == first
-                       ? extra[0]
-                       : extra[1] + (i - first - !!extra[0]) * D;
-    for (vit_idx d = 0; d < D; d++) token[d] += from[i * D + d];
-  }
+  if (!r && s->before > first) /* one lies behind the other */
+    extra = params->dist_token ? params->dist_token : params->reg_token;
+  for (vit_idx i = first * D; extra && i < s->before * D; i++)
+    *extra++ += from[i];
   vit__free(from);
   return r;
 }
@@ -9712,7 +9713,8 @@ static const char *vit__said(const vit__source *s, const char *key) {
 static double vit__said_number(
     const vit__source *s, const char *key, double otherwise) {
   const char *text = vit__said(s, key);
-  return text ? strtod(text + strspn(text, "[ \n"), NULL) : otherwise;
+  const double x = text ? strtod(text + strspn(text, "[ \n"), NULL) : otherwise;
+  return fmin(fmax(x, -1e9), 1e9);
 }
 
 /* What the shapes tell. */
@@ -9889,8 +9891,8 @@ static vit_result vit__read_config(
   s->channels = c->channels;
   if (!r && c->width > 0 && c->patch_height > 0 && c->patch_width > 0) {
     r = vit__find_grid(s, c, hints);
-    c->image_height = s->rows * c->patch_height;
-    c->image_width = s->cols * c->patch_width;
+    c->image_height = (int)fmin((double)s->rows * c->patch_height, 1e9);
+    c->image_width = (int)fmin((double)s->cols * c->patch_width, 1e9);
   }
   if (hints && hints->image_height) c->image_height = hints->image_height;
   if (hints && hints->image_width) c->image_width = hints->image_width;
@@ -9898,10 +9900,9 @@ static vit_result vit__read_config(
     c->channels = hints->channels;
     if (c->channels != 1)
       r = vit__fail(VIT_ERR_CONFIG,
-          "%.200s is for images of %d channels; it can be read for %d or for "
-          "1, "
-          "not for %d",
-          s->path, s->channels, s->channels, c->channels);
+          "%.200s is for images of %d channels; it can be read for these or "
+          "for 1, not for %d",
+          s->path, s->channels, c->channels);
   }
   s->new_head = hints && hints->classes > 0;
   s->headless = !s->native && !s->new_head && c->classes == 0;
@@ -9992,35 +9993,29 @@ static vit_result vit__open_index(
   }
   if (r || s->count) return r;
   return vit__fail(VIT_ERR_FORMAT,
-      "%.200s: no index of shards is there, or it "
-      "names none",
-      s->path);
+      "%.200s: no index of shards is there, or it names none", s->path);
 }
 
-/* A file, the shards of an index, or a folder of Hugging Face; then what is said
-   beside it. vit.h's own files say all themselves. */
+/* A file, the shards of an index, or a folder of Hugging Face; then what is
+   said beside it. vit.h's own files say all themselves. */
 static vit_result vit__open_source(vit__source *s, const char *path) {
-  static const char *const names[] = {
-      "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"};
+  static const char *const names[] = {"model.safetensors",
+      "model.safetensors.index.json", "pytorch_model.bin", "model.safetensors"};
   char folder[600], at[640];
   struct stat info;
   size_t n = strlen(path), tensors = 0;
   vit_result r;
   memset(s, 0, sizeof *s);
   s->path = path;
-  if (n > 500)
-    return vit__fail(VIT_ERR_FILE,
-        "the file name %.100s... is longer than 500 characters", path);
+  while (n > 0 && path[n - 1] != '/') n--;
+  snprintf(folder, sizeof folder, "%.*s", (int)VIT__MIN(n, 500), path);
+  snprintf(at, sizeof at, "%.600s", path);
   if (!stat(path, &info) && S_ISDIR(info.st_mode)) {
-    int i = 2;
-    snprintf(folder, sizeof folder, "%s/", path);
-    do snprintf(at, sizeof at, "%s%s", folder, names[2 - i]);
-    while (stat(at, &info) && i-- > 0);
-    if (i < 0) snprintf(at, sizeof at, "%s%s", folder, names[0]);
-  } else {
-    snprintf(at, sizeof at, "%s", path);
-    while (n > 0 && path[n - 1] != '/') n--;
-    snprintf(folder, sizeof folder, "%.*s", (int)n, path);
+    snprintf(folder, sizeof folder, "%.500s/", path);
+    for (int i = 0; i < 4; i++) {
+      snprintf(at, sizeof at, "%s%s", folder, names[i]);
+      if (!stat(at, &info)) break;
+    }
   }
   n = strlen(folder);
   if (strlen(at) > 5 && !strcmp(at + strlen(at) - 5, ".json"))
@@ -10037,7 +10032,7 @@ static vit_result vit__open_source(vit__source *s, const char *path) {
   return r;
 }
 
-/* Mean, std and names of the classes, as vit__note_dataset or JSON files say. */
+/* Mean, std, names of the classes: vit__note_dataset or JSON files say them. */
 static vit_result vit__read_dataset(
     vit_dataset *d, const vit_config *m, const vit__source *s) {
   static const char *const keys[][2] = {
@@ -10143,6 +10138,9 @@ static vit_result vit__open_model(vit_model *m, const char *path,
     char name[512];
     const vit_safetensor *t = vit__find_part(&s, "head.weight", 0, 0, name);
     quantized = t && !strcmp(t->type, "I8");
+    if (quantized && s.new_head)
+      r = vit__fail(VIT_ERR_STATE,
+          "%.200s is quantized for inference: it takes no new head", path);
   }
   if (!r) r = vit__read_weights(&s, &c, quantized, NULL, 0);
   if (!r) r = vit__check_rest(&s, 1);
@@ -10194,8 +10192,7 @@ static vit_result vit__check_names(const vit_config *c, int hf) {
     if (all[i].has)
       return vit__fail(VIT_ERR_CONFIG,
           "this model has %s, which %s cannot express; vit_model_save writes "
-          "it "
-          "for vit.h",
+          "it for vit.h",
           all[i].what, hf ? "ViTForImageClassification" : "timm");
   return VIT_OK;
 }

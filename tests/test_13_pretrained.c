@@ -219,7 +219,7 @@ static void test_grey(void) {
   free(a), free(b), free(x), free(rgb);
   c.channels = 4;
   fails(vit_pretrained_open(&grey, HERE "timm_augreg.safetensors", &c, NULL, NULL), VIT_ERR_CONFIG,
-        "%s is for images of 3 channels; it can be read for 3 or for 1, not for 4", HERE "timm_augreg.safetensors");
+        "%s is for images of 3 channels; it can be read for these or for 1, not for 4", HERE "timm_augreg.safetensors");
   no_leak("grey");
 }
 
