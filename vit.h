@@ -563,8 +563,8 @@ VIT_DEF int vit_model_threads(const vit_model *m);
    at a time, unless you ask to keep them. `grad` is 1 in training. The names
    are llm.c's and timm's.
 
-   Where the class token alone is read, the last block makes only what that
-   token needs: K and V of all tokens (its qkv is [B*T,2,H,Dh]), and after that a row
+   Where the class token alone is read, the last block makes only what that token
+   needs: K and V of all tokens (its qkv is [B*T,2,H,Dh]), and after that a row
    an image: what it and the final norm write from the heads on is [B,..]. */
 #define VIT__LAST (c->pool == VIT_POOL_CLS && !c->dist_token)
 #define VIT_ACTIVATIONS(X)                                                     \

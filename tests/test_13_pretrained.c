@@ -426,6 +426,30 @@ static void test_config_json(void) {
   no_leak("config.json");
 }
 
+/* Without config.json, as their libraries would have it. */
+static void test_no_config(void) {
+  static const struct {
+    const char *name;
+    vit_gelu gelu;
+    float eps;
+  } all[] = {{"hf_clip", VIT_GELU_QUICK, 1e-5f}, {"hf_siglip", VIT_GELU_TANH, 1e-6f}, {"hf_dinov2", VIT_GELU_ERF, 1e-6f},
+      {"hf_vit", VIT_GELU_ERF, 1e-12f}};
+  for (int i = 0; i < 4; i++) {
+    const vit_pretrained_config c = two_heads();
+    char from[200], to[100];
+    vit_model m;
+    snprintf(from, sizeof from, HERE "%s/model.safetensors", all[i].name);
+    snprintf(to, sizeof to, "%s.safetensors", all[i].name);
+    copy(from, to);
+    if (!CHECK(!vit_pretrained_open(&m, path_of(to), &c, NULL, NULL), "%s", vit_error())) continue;
+    CHECK(m.config.gelu == all[i].gelu && m.config.norm_eps == all[i].eps, "%s: gelu %d, eps %g", to, (int)m.config.gelu,
+          (double)m.config.norm_eps);
+    same_logits(&m, all[i].name);
+    vit_model_free(&m);
+  }
+  no_leak("no config");
+}
+
 static void test_shards(void) {
   static const char *const files[] = {"config.json", "model.safetensors.index.json", "model-00001-of-00002.safetensors",
       "model-00002-of-00002.safetensors"};
@@ -597,6 +621,7 @@ int main(void) {
   RUN(test_f8);
   RUN(test_refused_by_bytes);
   RUN(test_config_json);
+  RUN(test_no_config);
   RUN(test_shards);
   RUN(test_without_memory);
   RUN(test_written);
