@@ -9867,13 +9867,12 @@ static vit_result vit__find_grid(
         "%.200s has no positions: they may be rotary or relative ones, which "
         "vit.h has not",
         s->path);
-  for (int i = 0, guess = !s->rows; i < 3; i++) {
-    s->before = before[i];
-    if (guess) s->rows = s->cols = (int)sqrt(fmax(n - before[i], 0));
-    if (s->rows > 0 && s->cols > 0 && s->rows < n + 1 &&
-        (double)s->rows * s->cols == n - before[i])
-      return VIT_OK;
-    if (guess) s->rows = 0;
+  for (int i = 0; i < 3; i++) {
+    const int left = n - (s->before = before[i]);
+    const int side = (int)sqrt(fmax(left, 0));
+    const int rows = s->rows ? s->rows : side, cols = s->rows ? s->cols : side;
+    if (left > 0 && rows > 0 && cols > 0 && (double)rows * cols == left)
+      return s->rows = rows, s->cols = cols, VIT_OK;
   }
   return vit__fail(VIT_ERR_FORMAT,
       s->rows
@@ -9954,14 +9953,12 @@ static void vit__json_pairs(vit__json *j, vit__text *pairs, int deep) {
 static vit_result vit__read_json(
     vit__source *s, int which, const char *folder, const char *name) {
   char path[1024];
-  struct stat info;
   vit_safetensors f;
   vit__json j = {NULL, &f, path, "it is not JSON", VIT_OK};
   memset(&f, 0, sizeof f);
   snprintf(path, sizeof path, "%s%s", folder, name);
-  if (stat(path, &info)) return VIT_OK;
   j.r = vit__read_file(path, &s->json[which], &f.size);
-  if (j.r) return j.r;
+  if (j.r) return j.r == VIT_ERR_FILE ? VIT_OK : j.r;
   f.header = j.at = (char *)s->json[which];
   j.at[f.size] = '\0';
   vit__json_pairs(&j, &s->pairs, 1);
@@ -9977,19 +9974,18 @@ static vit_result vit__open_index(
   size_t n = s->pairs.used / sizeof *pair;
   for (size_t i = 0, k; !r && i < n; i++) {
     char path[1024];
-    struct stat info;
     pair = (const vit__name *)(const void *)s->pairs.at;
     k = strlen(pair[i].text);
     if (k < 12 || strcmp(pair[i].text + k - 12, ".safetensors")) continue;
     for (k = 0; strcmp(pair[k].text, pair[i].text);) k++;
     if (k < i) continue; /* it is open */
     snprintf(path, sizeof path, "%s%.255s", folder, pair[i].text);
-    if (stat(path, &info))
-      return vit__fail(VIT_ERR_FILE,
+    r = vit__open_shard(s, path);
+    if (r == VIT_ERR_FILE)
+      return vit__fail(r,
           "%.150s is an index of shards, but %.100s is not beside it: get all "
           "files that it names",
           s->path, pair[i].text);
-    r = vit__open_shard(s, path);
   }
   if (r || s->count) return r;
   return vit__fail(VIT_ERR_FORMAT,
@@ -10026,10 +10022,9 @@ static vit_result vit__open_source(vit__source *s, const char *path) {
   if (r || !s->used) return r ? r : VIT_ERR_NO_MEMORY;
   memset(s->used, 0, tensors);
   s->native = vit_safetensors_metadata(s->files, "config.heads") != NULL;
-  if (!r && !s->native) r = vit__read_json(s, 0, folder, "config.json");
-  if (!r && !s->native)
-    r = vit__read_json(s, 1, folder, "preprocessor_config.json");
-  return r;
+  if (s->native) return VIT_OK;
+  r = vit__read_json(s, 0, folder, "config.json");
+  return r ? r : vit__read_json(s, 1, folder, "preprocessor_config.json");
 }
 
 /* Mean, std, names of the classes: vit__note_dataset or JSON files say them. */
