@@ -63,7 +63,7 @@
                           "-- plots" through gnuplot
        >>11 speed         the matrix product, from registers to caches; int8
        >>12 photos        resizing, CIFAR-10, pictures and folders of them
-       >>13 pretrained    reading and writing safetensors files
+       >>13 pretrained    safetensors; models of timm, Hugging Face, torchvision
 
    Each kernel is written twice, one under the other. vit_naive_NAME is plain
    loops that look like the formula above it: it is the definition.
@@ -1379,7 +1379,7 @@ VIT_DEF vit_result vit_model_save(
 VIT_DEF vit_result vit_model_open(
     vit_model *m, const char *path, vit_dataset *about);
 
-/* -- models of other libraries */
+/* -- models of other libraries ------------------------------------------- */
 
 /* What a file of another library does not tell, or what you want otherwise. */
 typedef struct {
@@ -1389,8 +1389,6 @@ typedef struct {
   int channels;   /* 0: as it has; 1: its filters are summed, for grey images */
   int classes;    /* above 0: a new head, at random, of so many */
   uint64_t seed;  /* of the new head */
-  int gelu, pool; /* a vit_gelu and a vit_pool; -1: as told */
-  float norm_eps; /* 0: as told */
 } vit_pretrained_config;
 VIT_DEF vit_pretrained_config vit_pretrained_defaults(void);
 
@@ -1407,22 +1405,27 @@ typedef struct {
   char text[320];           /* all of this in one line */
 } vit_pretrained_report;
 
-/* Make the model that a file of timm, Hugging Face (ViT, DeiT, MAE, DINOv2, CLIP
-   and SigLIP "gap", the image tower) or torchvision holds: FILE.safetensors,
-   FILE.safetensors.index.json with its shards, or a folder of these;
-   config.json beside it is read. F16, BF16 and F64 become F32. Nothing is
-   guessed: what vit.h has not is refused by name, a tensor may not be left
-   over, and a new head must be asked for. about as in vit_model_open; c, about
-   and report may be NULL. It reads vit.h's own files, too. */
+/* Make the model that a file of timm, Hugging Face (ViT, DeiT, MAE, DINOv2,
+   CLIP and SigLIP "gap", the image tower) or torchvision holds:
+   FILE.safetensors, FILE.safetensors.index.json with its shards, or a folder of
+   one of these; config.json and preprocessor_config.json beside it are read.
+   F16, BF16 and F64 become F32. What vit.h has not is refused by name, a tensor
+   may not be left over, and a new head must be asked for. `about` is as
+   vit_model_open makes it, its mean and std are 0 and 1 where no file tells
+   them; c, about and report may be NULL. vit.h's own files open, too. What
+   changes no shape may be set in m->config afterwards: norm_eps; gelu, which
+   timm's CLIP without a config.json does not tell (OpenAI's is
+   VIT_GELU_QUICK). */
 VIT_DEF vit_result vit_pretrained_open(vit_model *m, const char *path,
     const vit_pretrained_config *c, vit_dataset *about,
     vit_pretrained_report *report);
 
-/* Write a model so that timm's load_state_dict(strict=True) takes it, or, with
-   config.json beside it, ViTForImageClassification.from_pretrained (call it
-   model.safetensors). What they cannot express is refused by name. vit_model_save
-   is enough for timm where there are no registers, distillation token, or fixed
-   positions. vit_model_open opens both. */
+/* Write a model so that timm's load_state_dict(strict=True) takes it, or, as
+   DIR/model.safetensors with DIR/config.json, which is written beside it, the
+   from_pretrained of ViTForImageClassification. What they cannot express is
+   refused by name. For timm vit_model_save does as well, where there are no
+   registers, no distillation token and no fixed positions. vit_model_open
+   opens both. */
 typedef enum { VIT_NAMES_TIMM, VIT_NAMES_HF } vit_names;
 VIT_DEF vit_result vit_pretrained_save(const vit_model *m, const vit_dataset *d,
     const char *path, vit_names names);
@@ -6636,8 +6639,10 @@ static const char *vit__run_path(
 
 static void vit__note(vit__text *notes, const char *key, const char *value);
 static void vit__note_dataset(vit__text *notes, const vit_dataset *d);
+struct vit__source;
 static vit_result vit__write_model(const char *path, const vit_model *m,
-    vit__text *notes, const vit_safetensor *extra, int extras);
+    const struct vit__source *as, vit__text *notes, const vit_safetensor *extra,
+    int extras);
 static vit_result vit__take_numbers(
     vit_result r, const vit_safetensor *t, float *to);
 
@@ -6666,7 +6671,7 @@ static vit_result vit__write_checkpoint(vit_trainer *t) {
   r = vit_history_write(t->history, vit__run_path(t, "history.csv", path));
   if (!r)
     return vit__write_model(vit__run_path(t, "last.safetensors", path),
-        t->model, &notes, extra, vit__run_tensors(t, extra));
+        t->model, NULL, &notes, extra, vit__run_tensors(t, extra));
   vit__text_free(&notes);
   return r;
 }
@@ -9635,16 +9640,10 @@ static vit_result vit__not_safetensors(
           "s; m = timm.create_model(\"vit_base_patch16_224\"); "
           "m.load_pretrained(\"IN\"); s.save_file(m.state_dict(), "
           "\"OUT.safetensors\")"},
-      {"GGUF", "a GGUF file, made for llama.cpp; take the model that it was "
-               "made from"},
-      {"version https://git-lfs",
-          "a pointer of Git LFS, not the file; run: git lfs pull"},
-      {"<",
-          "a web page, not the file: take the link with /resolve/ in place of "
-          "/blob/, or log in"},
-      {"{", "JSON, not tensors; an index of shards is opened by "
-            "vit_pretrained_open"},
-      {"\x89HDF", "an HDF5 file of Keras; take the model from timm"}};
+      {"GGUF", "made for llama.cpp (GGUF); take what it was made from"},
+      {"version https://git-lfs", "a pointer of Git LFS; run: git lfs pull"},
+      {"<", "a web page: take the link with /resolve/ in place of /blob/"},
+      {"{", "JSON; an index of shards is opened by vit_pretrained_open"}};
   const size_t n = strlen(path);
   for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
     const size_t size = strlen(known[i][0]);
@@ -9772,6 +9771,147 @@ VIT_DEF const char *vit_safetensors_metadata(
   return found ? ((const vit__name *)found)->text : NULL;
 }
 
+/* -- names of other libraries -------------------------------------------- */
+
+/* A model's file, or the shards of one, and how its tensors are called. */
+typedef struct vit__source {
+  vit_safetensors *files;
+  int count;
+  const char *path;
+  int dialect;
+  char prefix[448]; /* in front of every name that does not begin at the root */
+  int native;       /* 1: vit.h has written it, and its config */
+  char *used;       /* a flag for each tensor of the files; NULL: nobody asks */
+  uint64_t seed;
+  int new_head, headless, channels; /* of the projection in the file */
+  int rows, cols, before; /* of its positions: the grid, and rows before it */
+  int folded, left;       /* layer scales; tensors left out */
+  vit__text open, pairs;  /* files; what the JSON files beside them say */
+  unsigned char *json[3]; /* their bytes */
+} vit__source;
+
+/* What a module is called, once: a row for each, a column for each dialect. '|'
+   stands between tensors that are one here; what begins with '/' does not stand
+   below the prefix; "" is not there. A second row is another name. */
+enum { VIT__TIMM, VIT__HF, VIT__DINOV2, VIT__CLIP, VIT__TORCH, VIT__DIALECTS };
+static const char *const vit__dialects[VIT__DIALECTS] = {"timm",
+    "Hugging Face ViT", "Hugging Face DINOv2", "Hugging Face CLIP",
+    "torchvision"};
+#define VIT__HF_QKV                                                            \
+  "attention.attention.query.|attention.attention.key."                        \
+  "|attention.attention.value."
+#define VIT__HF_PATCH "embeddings.patch_embeddings.projection."
+static const char *const vit__modules[][VIT__DIALECTS] = {
+    {"patch_embed.proj.", VIT__HF_PATCH, VIT__HF_PATCH,
+        "embeddings.patch_embedding.", "conv_proj."},
+    {"blocks.", "encoder.layer.", "encoder.layer.", "encoder.layers.",
+        "encoder.layers.encoder_layer_"},
+    {"cls_token", "embeddings.cls_token", "embeddings.cls_token",
+        "embeddings.class_embedding", "class_token"},
+    {"dist_token", "embeddings.distillation_token", "", "", ""},
+    {"reg_token", "", "embeddings.register_tokens", "", ""},
+    {"pos_embed", "embeddings.position_embeddings",
+        "embeddings.position_embeddings",
+        "embeddings.position_embedding.weight", "encoder.pos_embedding"},
+    {"norm_pre.", "", "", "pre_layrnorm.", ""},
+    {"norm1.", "layernorm_before.", "norm1.", "layer_norm1.", "ln_1."},
+    {"attn.qkv.", VIT__HF_QKV, VIT__HF_QKV,
+        "self_attn.q_proj.|self_attn.k_proj.|self_attn.v_proj.",
+        "self_attention.in_proj_"},
+    {"attn.proj.", "attention.output.dense.", "attention.output.dense.",
+        "self_attn.out_proj.", "self_attention.out_proj."},
+    {"ls1.gamma", "", "layer_scale1.lambda1", "", ""},
+    {"norm2.", "layernorm_after.", "norm2.", "layer_norm2.", "ln_2."},
+    {"mlp.fc1.", "intermediate.dense.", "mlp.fc1.", "mlp.fc1.", "mlp.0."},
+    {"mlp.fc2.", "output.dense.", "mlp.fc2.", "mlp.fc2.", "mlp.3."},
+    {"ls2.gamma", "", "layer_scale2.lambda1", "", ""},
+    {"norm.", "layernorm.", "layernorm.", "post_layernorm.", "encoder.ln."},
+    {"fc_norm.", "", "", "", ""},
+    {"head.", "/classifier.", "/classifier.", "/classifier.", "heads.head."},
+    {"head.", "/cls_classifier.", "", "/visual_projection.", ""},
+    {"head_dist.", "/distillation_classifier.", "", "", ""}};
+enum { VIT__MODULES = sizeof vit__modules / sizeof *vit__modules };
+
+/* Parts of names: tensors that do no harm, and what vit.h has not. */
+static const char *const vit__harmless[] = {"text_model.", "text_projection.",
+    "logit_scale", "logit_bias", "decoder", "mask_token", "pooler.",
+    "position_ids"};
+#define VIT__GATED "a gated MLP (SwiGLU)"
+static const char *const vit__foreign[][2] = {
+    {"relative_position", "relative positions (BEiT, Swin)"},
+    {".rel_pos", "relative positions"}, {"rope", "rotary positions"},
+    {"gamma_1", "rotary or relative positions (BEiT, EVA, DINOv3)"},
+    {"q_bias", "rotary or relative positions (BEiT, EVA)"},
+    {"up_proj.", VIT__GATED}, {"fc1_g.", VIT__GATED}, {"w12.", VIT__GATED},
+    {"weights_in.", VIT__GATED}, {"attn_pool.", "attention pooling"},
+    {"head.probe", "attention pooling"}, {"q_norm.", "norms of queries"},
+    {"transformers.0.", "pooling between its stages (PiT)"},
+    {"downsample.", "stages of several sizes (Swin)"},
+    {"backbone.", "a convolutional network before it (hybrid)"},
+    {"resblocks.", "open_clip's names; take it from timm or Hugging Face"}};
+enum {
+  VIT__HARMLESS = sizeof vit__harmless / sizeof *vit__harmless,
+  VIT__FOREIGN = sizeof vit__foreign / sizeof *vit__foreign
+};
+
+/* `name`: what the file calls part `part` of one of our tensors, by the n-th
+   row that knows it. 0 if it has no such name. */
+static int vit__their_name(
+    const vit__source *s, const char *ours, int n, int part, char name[512]) {
+  const char *rest = ours, *their = "", *ending;
+  char block[64] = "";
+  int row = 0, root;
+  if (!strncmp(ours, "blocks.", 7) && (ending = strchr(ours + 7, '.'))) {
+    rest = ending + 1;
+    snprintf(block, sizeof block, "%s%.*s", vit__modules[1][s->dialect],
+        (int)(rest - ours - 7), ours + 7);
+  }
+  for (; row < VIT__MODULES; row++)
+    if (!strncmp(rest, vit__modules[row][0], strlen(vit__modules[row][0])) &&
+        *vit__modules[row][s->dialect] && n-- == 0)
+      break;
+  if (row < VIT__MODULES) their = vit__modules[row][s->dialect];
+  for (; their && part > 0; part--)
+    if ((their = strchr(their, '|'))) their++;
+  if (!their || !*their) return 0;
+  root = *their == '/';
+  snprintf(name, 512, "%.400s%s%.*s%s", root ? "" : s->prefix, block,
+      (int)strcspn(their, "|") - root, their + root,
+      rest + strlen(vit__modules[row][0]));
+  return 1;
+}
+
+/* The file's tensor for a part of one of ours, or NULL; `name`, its name there.
+   use: it is read, and not left over. */
+static const vit_safetensor *vit__find_part(
+    const vit__source *s, const char *ours, int part, int use, char name[512]) {
+  snprintf(name, 512, "%s", ours);
+  for (int n = 0; vit__their_name(s, ours, n, part, name); n++)
+    for (int f = 0, at = 0; f < s->count; at += s->files[f++].count) {
+      const vit_safetensor *t = vit__find(s->files + f, name);
+      if (t && use && s->used) s->used[at + (t - s->files[f].entries)] = 1;
+      if (t) return t;
+    }
+  return NULL;
+}
+
+static int vit__parts_of(const vit__source *s, const char *ours) {
+  char name[512];
+  int parts = 1;
+  while (s && vit__their_name(s, ours, 0, parts, name)) parts++;
+  return parts;
+}
+
+/* Size `dim` of one of our tensors in the file, -1 is the last; 0 if it is not
+   there. */
+static int vit__told(const vit__source *s, const char *ours, int dim) {
+  char name[512];
+  const vit_safetensor *t = vit__find_part(s, ours, 0, 0, name);
+  if (!t || t->dims < 1) return 0;
+  return VIT__MIN(t->shape[dim < 0 ? t->dims - 1 : dim], 1 << 24) *
+         (dim ? 1 : vit__parts_of(s, ours));
+}
+
 /* -- writing ------------------------------------------------------------- */
 
 /* `before` and a string of JSON: quoted, with what must be escaped. A byte that
@@ -9882,27 +10022,35 @@ static vit_safetensor vit__int8_tensor(const vit_model *m, const vit_tensor *p,
   return t;
 }
 
-/* The parameters of a model under their names: first what is F32, so that it
-   lies even, then, if it is quantized, I8. `to` has room for as much as they
-   take in m. */
+/* The parameters of a model under their names, or all but the positions under
+   those of `as`: first what is F32, so that it lies even, then, if it is
+   quantized, I8. `to` has room for as much as they take in m. */
 static vit_result vit__add_parameters(const char *path, const vit_model *m,
-    vit__text *header, vit__text *pieces, double *data, char *to) {
+    const vit__source *as, vit__text *header, vit__text *pieces, double *data,
+    char *to) {
   vit_tensor p;
   vit_result r = VIT_OK;
   for (int bytes = 0; bytes <= m->quantized; bytes++)
     for (int i = 0; !r && vit__tensor_at(&m->config, m->quantized, i, &p);
          i++) {
       const int quantized = m->quantized && p.is_matrix;
-      char name[64];
-      vit_safetensor t =
-          vit__block_tensor(p.name, m->params.block + p.offset, p.count);
-      t.dims = p.dims;
-      memcpy(t.shape, p.shape, sizeof p.shape);
-      if (bytes && !quantized) continue;
-      snprintf(name, sizeof name, bytes ? "%s" : "%s_scale", p.name);
-      if (quantized) t = vit__int8_tensor(m, &p, bytes, name, &to);
-      if (!bytes) r = vit__take_numbers(VIT_ERR_DIVERGED, &t, NULL);
-      if (!r) r = vit__add_tensor(path, &t, header, pieces, data);
+      const int parts = vit__parts_of(as, p.name);
+      if ((bytes && !quantized) || (as && !strcmp(p.name, "pos_embed")))
+        continue;
+      for (int part = 0; !r && part < parts; part++) {
+        const size_t n = p.count / (size_t)parts;
+        char name[512];
+        vit_safetensor t = vit__block_tensor(
+            name, m->params.block + p.offset + n * (size_t)part, n);
+        t.dims = p.dims;
+        memcpy(t.shape, p.shape, sizeof p.shape);
+        t.shape[0] /= parts;
+        snprintf(name, 64, quantized && !bytes ? "%s_scale" : "%s", p.name);
+        if (as) vit__their_name(as, p.name, 0, part, name);
+        if (quantized) t = vit__int8_tensor(m, &p, bytes, name, &to);
+        if (!bytes) r = vit__take_numbers(VIT_ERR_DIVERGED, &t, NULL);
+        if (!r) r = vit__add_tensor(path, &t, header, pieces, data);
+      }
     }
   return r;
 }
@@ -9910,7 +10058,8 @@ static vit_result vit__add_parameters(const char *path, const vit_model *m,
 /* Write the notes, the parameters of m (or NULL) under their names, and `count`
    more tensors. Frees the notes. */
 static vit_result vit__write_model(const char *path, const vit_model *m,
-    vit__text *notes, const vit_safetensor *more, int count) {
+    const vit__source *as, vit__text *notes, const vit_safetensor *more,
+    int count) {
   vit__piece first = {NULL, 0}, *all;
   vit__text pieces = {NULL, 0, 0, 0};
   char *bytes = NULL;
@@ -9924,7 +10073,8 @@ static vit_result vit__write_model(const char *path, const vit_model *m,
     bytes = (char *)vit__allocate(m->params.count, sizeof(float), path);
     if (!bytes) r = VIT_ERR_NO_MEMORY;
   }
-  if (!r && m) r = vit__add_parameters(path, m, notes, &pieces, &data, bytes);
+  if (!r && m)
+    r = vit__add_parameters(path, m, as, notes, &pieces, &data, bytes);
   for (int i = 0; !r && i < count; i++)
     r = vit__add_tensor(path, more + i, notes, &pieces, &data);
   /* the data begins even */
@@ -9957,152 +10107,10 @@ VIT_DEF vit_result vit_safetensors_write(const char *path,
         "cannot write %.150s: it would hold %d tensors", path, count);
   for (int i = 0; metadata && metadata[i] && metadata[i + 1]; i += 2)
     vit__note(&notes, metadata[i], metadata[i + 1]);
-  return vit__write_model(path, NULL, &notes, tensors, count);
+  return vit__write_model(path, NULL, NULL, &notes, tensors, count);
 }
 
-/* -- names of other libraries -------------------------------------------- */
-
-/* A model's file, or the shards of one, and how its tensors are called. */
-typedef struct {
-  vit_safetensors *files;
-  int count;
-  const char *path;
-  int dialect;
-  char prefix[448]; /* in front of every name that does not begin at the root */
-  int native;       /* 1: vit.h has written it, and its config */
-  char *used;       /* a flag for each tensor of the files; NULL: nobody asks */
-  uint64_t seed;
-  int new_head, headless, channels; /* of the projection in the file */
-  int rows, cols, before; /* of its positions: the grid, and rows before it */
-  int folded, left;       /* layer scales; tensors left out */
-  vit__text open, pairs;  /* files; what the JSON files beside them say */
-  unsigned char *json[3]; /* their bytes */
-} vit__source;
-
-/* What a module is called, once: a row for each, a column for each dialect. '|'
-   stands between tensors that are one here; what begins with '/' does not stand
-   below the prefix; "" is not there. A second row is another name. */
-enum { VIT__TIMM, VIT__HF, VIT__DINOV2, VIT__CLIP, VIT__TORCH, VIT__DIALECTS };
-static const char *const vit__dialects[VIT__DIALECTS] = {"timm",
-    "Hugging Face ViT", "Hugging Face DINOv2", "Hugging Face CLIP",
-    "torchvision"};
-#define VIT__HF_QKV                                                            \
-  "attention.attention.query.|attention.attention.key."                        \
-  "|attention.attention.value."
-#define VIT__HF_PATCH "embeddings.patch_embeddings.projection."
-static const char *const vit__modules[][VIT__DIALECTS] = {
-    {"patch_embed.proj.", VIT__HF_PATCH, VIT__HF_PATCH,
-        "embeddings.patch_embedding.", "conv_proj."},
-    {"blocks.", "encoder.layer.", "encoder.layer.", "encoder.layers.",
-        "encoder.layers.encoder_layer_"},
-    {"cls_token", "embeddings.cls_token", "embeddings.cls_token",
-        "embeddings.class_embedding", "class_token"},
-    {"dist_token", "embeddings.distillation_token", "", "", ""},
-    {"reg_token", "", "embeddings.register_tokens", "", ""},
-    {"pos_embed", "embeddings.position_embeddings",
-        "embeddings.position_embeddings",
-        "embeddings.position_embedding.weight", "encoder.pos_embedding"},
-    {"norm_pre.", "", "", "pre_layrnorm.", ""},
-    {"norm1.", "layernorm_before.", "norm1.", "layer_norm1.", "ln_1."},
-    {"attn.qkv.", VIT__HF_QKV, VIT__HF_QKV,
-        "self_attn.q_proj.|self_attn.k_proj.|self_attn.v_proj.",
-        "self_attention.in_proj_"},
-    {"attn.proj.", "attention.output.dense.", "attention.output.dense.",
-        "self_attn.out_proj.", "self_attention.out_proj."},
-    {"ls1.gamma", "", "layer_scale1.lambda1", "", ""},
-    {"norm2.", "layernorm_after.", "norm2.", "layer_norm2.", "ln_2."},
-    {"mlp.fc1.", "intermediate.dense.", "mlp.fc1.", "mlp.fc1.", "mlp.0."},
-    {"mlp.fc2.", "output.dense.", "mlp.fc2.", "mlp.fc2.", "mlp.3."},
-    {"ls2.gamma", "", "layer_scale2.lambda1", "", ""},
-    {"norm.", "layernorm.", "layernorm.", "post_layernorm.", "encoder.ln."},
-    {"fc_norm.", "", "", "", ""},
-    {"head.", "/classifier.", "/classifier.", "/classifier.", "heads.head."},
-    {"head.", "/cls_classifier.", "", "/visual_projection.", ""},
-    {"head_dist.", "/distillation_classifier.", "", "", ""}};
-enum { VIT__MODULES = sizeof vit__modules / sizeof *vit__modules };
-
-/* Parts of names: tensors that do no harm, and what vit.h has not. */
-static const char *const vit__harmless[] = {"text_model.", "text_projection.",
-    "logit_scale", "logit_bias", "decoder", "mask_token", "pooler.",
-    "position_ids"};
-static const char *const vit__foreign[][2] = {
-    {"relative_position", "a bias of relative positions (BEiT, Swin)"},
-    {".rel_pos", "a bias of relative positions"}, {"rope", "rotary positions"},
-    {"freqs", "rotary positions"},
-    {"gamma_1", "rotary or relative positions (BEiT, EVA, DINOv3) or layers of "
-                "another kind (CaiT)"},
-    {"q_bias", "rotary or relative positions (BEiT, EVA)"},
-    {"up_proj.", "a gated MLP (SwiGLU) or rotary positions (DINOv3)"},
-    {"gate_proj.", "a gated MLP (SwiGLU)"}, {"fc1_g.", "a gated MLP (SwiGLU)"},
-    {"mlp.w12.", "a gated MLP (SwiGLU)"},
-    {"mlp.weights_in.", "a gated MLP (SwiGLU)"},
-    {"attn_pool.", "attention pooling"}, {"head.probe", "attention pooling"},
-    {"q_norm.", "norms of queries and keys"},
-    {"attn.norm.", "norms inside the attention"},
-    {"mlp.norm.", "norms inside the MLP"},
-    {"transformers.0.blocks.", "pooling between its stages (PiT)"},
-    {"downsample.", "stages of several sizes (Swin)"},
-    {"patch_embed.backbone.", "a convolutional network before it (hybrid)"},
-    {"resblocks.", "the names of open_clip; take the same model from timm or "
-                   "Hugging Face"}};
-
-/* `name`: what the file calls part `part` of one of our tensors, by the n-th row
-   that knows it. 0 if it has no such name. */
-static int vit__their_name(
-    const vit__source *s, const char *ours, int n, int part, char name[512]) {
-  const char *rest = ours, *their = "", *ending;
-  char block[64] = "";
-  int row = 0, root;
-  if (!strncmp(ours, "blocks.", 7) && (ending = strchr(ours + 7, '.'))) {
-    rest = ending + 1;
-    snprintf(block, sizeof block, "%s%.*s", vit__modules[1][s->dialect],
-        (int)(rest - ours - 7), ours + 7);
-  }
-  for (; row < VIT__MODULES; row++)
-    if (!strncmp(rest, vit__modules[row][0], strlen(vit__modules[row][0])) &&
-        *vit__modules[row][s->dialect] && n-- == 0)
-      break;
-  if (row < VIT__MODULES) their = vit__modules[row][s->dialect];
-  for (; their && part > 0; part--)
-    if ((their = strchr(their, '|'))) their++;
-  if (!their || !*their) return 0;
-  root = *their == '/';
-  snprintf(name, 512, "%.400s%s%.*s%s", root ? "" : s->prefix, block,
-      (int)strcspn(their, "|") - root, their + root,
-      rest + strlen(vit__modules[row][0]));
-  return 1;
-}
-
-/* The file's tensor for a part of one of ours, or NULL; `name`, its name there.
-   use: it is read, and not left over. */
-static const vit_safetensor *vit__find_part(
-    const vit__source *s, const char *ours, int part, int use, char name[512]) {
-  snprintf(name, 512, "%s", ours);
-  for (int n = 0; vit__their_name(s, ours, n, part, name); n++)
-    for (int f = 0, at = 0; f < s->count; at += s->files[f++].count) {
-      const vit_safetensor *t = vit__find(s->files + f, name);
-      if (t && use && s->used) s->used[at + (t - s->files[f].entries)] = 1;
-      if (t) return t;
-    }
-  return NULL;
-}
-
-static int vit__parts_of(const vit__source *s, const char *ours) {
-  char name[512];
-  int parts = 0;
-  while (vit__their_name(s, ours, 0, parts, name)) parts++;
-  return parts > 0 ? parts : 1;
-}
-
-/* Size `dim` of one of our tensors in the file, -1 is the last; 0 if it is not
-   there. */
-static int vit__told(const vit__source *s, const char *ours, int dim) {
-  char name[512];
-  const vit_safetensor *t = vit__find_part(s, ours, 0, 0, name);
-  if (!t || t->dims < 1) return 0;
-  return t->shape[dim < 0 ? t->dims - 1 : dim] *
-         (dim ? 1 : vit__parts_of(s, ours));
-}
+/* -- whose names -------------------------------------------------------- */
 
 /* Which dialect, and what stands before its names: the patch projection tells,
    and the first norm, since Hugging Face has two. */
@@ -10132,34 +10140,23 @@ static vit_result vit__find_dialect(vit__source *s) {
       s->path);
 }
 
-static int vit__is_harmless(const char *name) {
-  for (size_t i = 0; i < sizeof vit__harmless / sizeof *vit__harmless; i++)
-    if (strstr(name, vit__harmless[i])) return 1;
-  return 0;
-}
-
-static vit_result vit__check_foreign(const vit__source *s) {
-  for (int f = 0; f < s->count; f++)
-    for (int i = 0; i < s->files[f].count; i++) {
-      const char *name = s->files[f].entries[i].name;
-      for (size_t k = 0; k < sizeof vit__foreign / sizeof *vit__foreign; k++)
-        if (strstr(name, vit__foreign[k][0]) && !vit__is_harmless(name))
-          return vit__fail(VIT_ERR_FORMAT,
-              "%.200s has a tensor %.60s%s, so it has %s; vit.h has not",
-              s->path, VIT__CUT(name), vit__foreign[k][1]);
-    }
-  return VIT_OK;
-}
-
-/* A tensor that nothing wanted may be a part of the model that is missing here:
-   its numbers would be wrong. */
-static vit_result vit__check_left(vit__source *s) {
+/* Refuse what is known by name, and, `after` all is read, what is left over: it
+   may be a part of the model that is missing here, and make others numbers. */
+static vit_result vit__check_rest(vit__source *s, int after) {
   s->left = 0;
   for (int f = 0, at = 0; f < s->count; f++)
     for (int i = 0; i < s->files[f].count; i++, at++) {
       const char *name = s->files[f].entries[i].name;
+      int harmless = s->used[at] || s->native;
       s->left += !s->used[at];
-      if (!s->used[at] && !s->native && !vit__is_harmless(name))
+      for (int k = 0; k < VIT__HARMLESS; k++)
+        harmless |= strstr(name, vit__harmless[k]) != NULL;
+      for (int k = 0; !harmless && k < VIT__FOREIGN; k++)
+        if (strstr(name, vit__foreign[k][0]))
+          return vit__fail(VIT_ERR_FORMAT,
+              "%.200s has a tensor %.60s%s, so it has %s; vit.h has not",
+              s->path, VIT__CUT(name), vit__foreign[k][1]);
+      if (!harmless && after)
         return vit__fail(VIT_ERR_FORMAT,
             "%.200s: tensor %.60s%s is left over; the model would be another "
             "one without it",
@@ -10170,28 +10167,26 @@ static vit_result vit__check_left(vit__source *s) {
 
 /* -- tensors in files ---------------------------------------------------- */
 
-/* Is it of this type and shape, but for leading sizes of 1? "F32" is also what
-   can become that. A projection may be a matrix. */
+/* Is it of this type (NULL: what can become F32) and shape, but for leading
+   sizes of 1? A projection may be a matrix. */
 static vit_result vit__check_tensor(const vit_safetensor *t, const char *type,
     const vit_tensor *want, int parts) {
   const int *x = t->shape, *y = want->shape;
-  int a = 0, b = 0, good, floats = *t->type == 'F' || *t->type == 'B';
-  floats = floats && vit__type_bits(t->type) >= 16 && !strcmp(type, "F32");
-  good = (floats || !strcmp(t->type, type)) &&
-         (double)t->count * parts == (double)want->count;
+  int a = 0, b = 0, good = (double)t->count * parts == (double)want->count;
+  if (type) good = good && !strcmp(t->type, type);
+  else good = good && strchr("FB", *t->type) && vit__type_bits(t->type) >= 16;
   while (a < t->dims - 1 && x[a] == 1) a++;
   while (b < want->dims - 1 && y[b] == 1) b++;
   if (want->dims == 4 && t->dims == 2) good = good && x[0] == y[0];
   else good = good && t->dims - a == want->dims - b;
-  for (int i = 0; good && want->dims - b == t->dims - a && b + i < want->dims;
-       i++)
-    good = x[a + i] == y[b + i] / (i ? 1 : parts);
+  for (int i = b; good && t->dims - a == want->dims - b && i < want->dims; i++)
+    good = x[a + i - b] == y[i] / (i ? 1 : parts);
   if (good) return VIT_OK;
   return vit__fail(VIT_ERR_FORMAT,
       "tensor %.60s%s is %s [%d,%d,%d,%d] in the file, the model wants %s "
       "[%d,%d,%d,%d]",
-      VIT__CUT(t->name), t->type, x[0], x[1], x[2], x[3], type, y[0] / parts,
-      y[1], y[2], y[3]);
+      VIT__CUT(t->name), t->type, x[0], x[1], x[2], x[3], type ? type : "F32",
+      y[0] / parts, y[1], y[2], y[3]);
 }
 
 /* One of our tensors, all its parts, into `to`, or (NULL) only looked at; its
@@ -10206,7 +10201,7 @@ static vit_result vit__read_tensor(
     char name[512];
     const vit_safetensor *t = vit__find_part(s, want->name, part, 1, name);
     float *at = to ? to + (size_t)part * each : NULL;
-    if (t) r = vit__check_tensor(t, "F32", want, parts);
+    if (t) r = vit__check_tensor(t, NULL, want, parts);
     else if (!may_miss) r = vit__no_tensor(name);
     else if (at) memset(at, 0, each * sizeof *at);
     if (!r && t && (to || numbers))
@@ -10284,11 +10279,9 @@ VIT_DEF vit_result vit_resample_positions(float *to, int rows, int cols,
 static vit_result vit__read_positions(const vit__source *s, const vit_config *c,
     const vit_tensors *params, float *to) {
   const vit_idx D = c->width, first = c->class_token;
-  float *extra[2] = {
-      params ? params->dist_token : NULL, params ? params->reg_token : NULL};
   const vit_idx n = s->before + (vit_idx)s->rows * s->cols;
   vit_tensor want;
-  float *from;
+  float *from, *extra = NULL;
   vit_result r;
   memset(&want, 0, sizeof want);
   strcpy(want.name, "pos_embed");
@@ -10303,12 +10296,10 @@ static vit_result vit__read_positions(const vit__source *s, const vit_config *c,
     r = vit_resample_positions(to + first * D,
         c->image_height / c->patch_height, c->image_width / c->patch_width,
         from + s->before * D, s->rows, s->cols, c->width);
-  for (vit_idx i = first; !r && i < s->before; i++) {
-    float *token = extra[0] && i == first
-                       ? extra[0]
-                       : extra[1] + (i - first - !!extra[0]) * D;
-    for (vit_idx d = 0; d < D; d++) token[d] += from[i * D + d];
-  }
+  if (!r && s->before > first) /* one lies behind the other */
+    extra = params->dist_token ? params->dist_token : params->reg_token;
+  for (vit_idx i = first * D; extra && i < s->before * D; i++)
+    *extra++ += from[i];
   vit__free(from);
   return r;
 }
@@ -10455,7 +10446,7 @@ VIT_DEF vit_result vit_model_save(
   vit_result r = vit__check_model(m);
   if (!r && m->packed) r = vit__check_plain(m);
   if (!r) r = vit__note_model(&notes, m, d);
-  return r ? r : vit__write_model(path, m, &notes, NULL, 0);
+  return r ? r : vit__write_model(path, m, NULL, &notes, NULL, 0);
 }
 
 /* -- the config of a file ------------------------------------------------ */
@@ -10473,7 +10464,8 @@ static const char *vit__said(const vit__source *s, const char *key) {
 static double vit__said_number(
     const vit__source *s, const char *key, double otherwise) {
   const char *text = vit__said(s, key);
-  return text ? strtod(text + strspn(text, "[ \n"), NULL) : otherwise;
+  const double x = text ? strtod(text + strspn(text, "[ \n"), NULL) : otherwise;
+  return fmin(fmax(x, -1e9), 1e9);
 }
 
 /* What the shapes tell. */
@@ -10520,34 +10512,31 @@ static vit_result vit__check_said(const vit__source *s, const vit_config *c) {
   return VIT_OK;
 }
 
-/* Activation and pooling, from what config.json calls them. */
+/* Activation and pooling. timm's config.json names the model alone, and that
+   tells it: quickgelu, and the SigLIPs that have the tanh form. */
 static vit_result vit__read_said(const vit__source *s, vit_config *c) {
   static const struct {
-    const char *name;
+    const char *part;
     vit_gelu gelu;
-  } acts[] = {{"gelu", VIT_GELU_ERF}, {"quick_gelu", VIT_GELU_QUICK},
-      {"gelu_pytorch_tanh", VIT_GELU_TANH}, {"gelu_tanh", VIT_GELU_TANH},
-      {"gelu_new", VIT_GELU_TANH}}, /* and of timm, parts of names: */
-      models[] = {{"quickgelu", VIT_GELU_QUICK},
-          {"patch32_siglip", VIT_GELU_TANH}, {"so400m_patch16", VIT_GELU_TANH},
-          {"giantopt", VIT_GELU_TANH},
-          {"large_patch16_siglip_512", VIT_GELU_TANH},
-          {"large_patch16_siglip_gap_512", VIT_GELU_TANH}};
+  } acts[] = {{"quick", VIT_GELU_QUICK}, {"tanh", VIT_GELU_TANH},
+      {"gelu_new", VIT_GELU_TANH}, {"patch32_siglip", VIT_GELU_TANH},
+      {"so400m_patch16", VIT_GELU_TANH}, {"giantopt", VIT_GELU_TANH},
+      {"large_patch16_siglip_512", VIT_GELU_TANH},
+      {"large_patch16_siglip_gap_512", VIT_GELU_TANH}};
   const char *pool = vit__said(s, "global_pool");
-  const char *model = vit__said(s, "architecture");
   const char *act = vit__said(s, "hidden_act");
-  int known = 0;
   if (!act) act = vit__said(s, "act_layer");
-  for (int i = 0; model && i < 6; i++)
-    if (strstr(model, models[i].name)) c->gelu = models[i].gelu;
-  for (int i = 0; act && i < 5; i++)
-    if (!strcmp(act, acts[i].name)) c->gelu = acts[i].gelu, known = 1;
+  if (act && strncmp(act, "gelu", 4) && strcmp(act, "quick_gelu"))
+    return vit__fail(VIT_ERR_FORMAT,
+        "%.200s: config.json says that its activation is %.40s; vit.h has "
+        "gelu, gelu_tanh and quick_gelu",
+        s->path, act);
+  if (act) c->gelu = VIT_GELU_ERF;
+  else act = vit__said(s, "architecture");
+  for (int i = 0; act && i < 8; i++)
+    if (strstr(act, acts[i].part)) c->gelu = acts[i].gelu;
   if (pool) c->pool = strcmp(pool, "avg") ? VIT_POOL_CLS : VIT_POOL_MEAN;
-  if (!act || known) return VIT_OK;
-  return vit__fail(VIT_ERR_FORMAT,
-      "%.200s: config.json says that its activation is %.40s; vit.h has gelu, "
-      "gelu_tanh and quick_gelu",
-      s->path, act);
+  return VIT_OK;
 }
 
 /* A file of another library: options that its tensors do not tell. */
@@ -10575,9 +10564,6 @@ static vit_result vit__read_foreign(
     vit__find_part(s, "norm.bias", 0, 1, name);
   }
   if (hints->heads) c->heads = hints->heads;
-  if (hints->norm_eps > 0) c->norm_eps = hints->norm_eps;
-  if (hints->gelu >= 0) c->gelu = (vit_gelu)hints->gelu;
-  if (hints->pool >= 0) c->pool = (vit_pool)hints->pool;
   if (!r && !c->heads && (c->width % 64 || c->width < 192 || c->width > 1024))
     return vit__fail(VIT_ERR_CONFIG,
         "%.200s does not say how many heads it has, and of width %d there are "
@@ -10621,6 +10607,8 @@ static vit_result vit__find_grid(
   int height = 0, width = 0;
   if (size && sscanf(size, " [ %d , %d", &height, &width) < 2)
     height = width = atoi(size);
+  if (!size && (size = vit__said(s, "input_size")) != NULL) /* of timm */
+    (void)!sscanf(size, " [ %*d , %d , %d", &height, &width);
   if (s->native) height = c->image_height, width = c->image_width;
   s->rows = height / c->patch_height, s->cols = width / c->patch_width;
   if (hints && hints->rows > 0) s->rows = hints->rows, s->cols = hints->cols;
@@ -10630,13 +10618,12 @@ static vit_result vit__find_grid(
         "%.200s has no positions: they may be rotary or relative ones, which "
         "vit.h has not",
         s->path);
-  for (int i = 0, guess = !s->rows; i < 3; i++) {
-    s->before = before[i];
-    if (guess) s->rows = s->cols = (int)sqrt(fmax(n - before[i], 0));
-    if (s->rows > 0 && s->cols > 0 && s->rows < n + 1 &&
-        (double)s->rows * s->cols == n - before[i])
-      return VIT_OK;
-    if (guess) s->rows = 0;
+  for (int i = 0; i < 3; i++) {
+    const int left = n - (s->before = before[i]);
+    const int side = (int)sqrt(fmax(left, 0));
+    const int rows = s->rows ? s->rows : side, cols = s->rows ? s->cols : side;
+    if (left > 0 && rows > 0 && cols > 0 && (double)rows * cols == left)
+      return s->rows = rows, s->cols = cols, VIT_OK;
   }
   return vit__fail(VIT_ERR_FORMAT,
       s->rows
@@ -10654,8 +10641,8 @@ static vit_result vit__read_config(
   s->channels = c->channels;
   if (!r && c->width > 0 && c->patch_height > 0 && c->patch_width > 0) {
     r = vit__find_grid(s, c, hints);
-    c->image_height = s->rows * c->patch_height;
-    c->image_width = s->cols * c->patch_width;
+    c->image_height = (int)fmin((double)s->rows * c->patch_height, 1e9);
+    c->image_width = (int)fmin((double)s->cols * c->patch_width, 1e9);
   }
   if (hints && hints->image_height) c->image_height = hints->image_height;
   if (hints && hints->image_width) c->image_width = hints->image_width;
@@ -10663,10 +10650,9 @@ static vit_result vit__read_config(
     c->channels = hints->channels;
     if (c->channels != 1)
       r = vit__fail(VIT_ERR_CONFIG,
-          "%.200s is for images of %d channels; it can be read for %d or for "
-          "1, "
-          "not for %d",
-          s->path, s->channels, s->channels, c->channels);
+          "%.200s is for images of %d channels; it can be read for these or "
+          "for 1, not for %d",
+          s->path, s->channels, c->channels);
   }
   s->new_head = hints && hints->classes > 0;
   s->headless = !s->native && !s->new_head && c->classes == 0;
@@ -10718,14 +10704,12 @@ static void vit__json_pairs(vit__json *j, vit__text *pairs, int deep) {
 static vit_result vit__read_json(
     vit__source *s, int which, const char *folder, const char *name) {
   char path[1024];
-  struct stat info;
   vit_safetensors f;
   vit__json j = {NULL, &f, path, "it is not JSON", VIT_OK};
   memset(&f, 0, sizeof f);
   snprintf(path, sizeof path, "%s%s", folder, name);
-  if (stat(path, &info)) return VIT_OK;
   j.r = vit__read_file(path, &s->json[which], &f.size);
-  if (j.r) return j.r;
+  if (j.r) return j.r == VIT_ERR_FILE ? VIT_OK : j.r;
   f.header = j.at = (char *)s->json[which];
   j.at[f.size] = '\0';
   vit__json_pairs(&j, &s->pairs, 1);
@@ -10741,51 +10725,44 @@ static vit_result vit__open_index(
   size_t n = s->pairs.used / sizeof *pair;
   for (size_t i = 0, k; !r && i < n; i++) {
     char path[1024];
-    struct stat info;
     pair = (const vit__name *)(const void *)s->pairs.at;
     k = strlen(pair[i].text);
     if (k < 12 || strcmp(pair[i].text + k - 12, ".safetensors")) continue;
     for (k = 0; strcmp(pair[k].text, pair[i].text);) k++;
     if (k < i) continue; /* it is open */
     snprintf(path, sizeof path, "%s%.255s", folder, pair[i].text);
-    if (stat(path, &info))
-      return vit__fail(VIT_ERR_FILE,
+    r = vit__open_shard(s, path);
+    if (r == VIT_ERR_FILE)
+      return vit__fail(r,
           "%.150s is an index of shards, but %.100s is not beside it: get all "
           "files that it names",
           s->path, pair[i].text);
-    r = vit__open_shard(s, path);
   }
   if (r || s->count) return r;
   return vit__fail(VIT_ERR_FORMAT,
-      "%.200s: no index of shards is there, or it "
-      "names none",
-      s->path);
+      "%.200s: no index of shards is there, or it names none", s->path);
 }
 
-/* A file, the shards of an index, or a folder of Hugging Face; then what is said
-   beside it. vit.h's own files say all themselves. */
+/* A file, the shards of an index, or a folder of Hugging Face; then what is
+   said beside it. vit.h's own files say all themselves. */
 static vit_result vit__open_source(vit__source *s, const char *path) {
-  static const char *const names[] = {
-      "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"};
+  static const char *const names[] = {"model.safetensors",
+      "model.safetensors.index.json", "pytorch_model.bin", "model.safetensors"};
   char folder[600], at[640];
   struct stat info;
   size_t n = strlen(path), tensors = 0;
   vit_result r;
   memset(s, 0, sizeof *s);
   s->path = path;
-  if (n > 500)
-    return vit__fail(VIT_ERR_FILE,
-        "the file name %.100s... is longer than 500 characters", path);
+  while (n > 0 && path[n - 1] != '/') n--;
+  snprintf(folder, sizeof folder, "%.*s", (int)VIT__MIN(n, 500), path);
+  snprintf(at, sizeof at, "%.600s", path);
   if (!stat(path, &info) && S_ISDIR(info.st_mode)) {
-    int i = 2;
-    snprintf(folder, sizeof folder, "%s/", path);
-    do snprintf(at, sizeof at, "%s%s", folder, names[2 - i]);
-    while (stat(at, &info) && i-- > 0);
-    if (i < 0) snprintf(at, sizeof at, "%s%s", folder, names[0]);
-  } else {
-    snprintf(at, sizeof at, "%s", path);
-    while (n > 0 && path[n - 1] != '/') n--;
-    snprintf(folder, sizeof folder, "%.*s", (int)n, path);
+    snprintf(folder, sizeof folder, "%.500s/", path);
+    for (int i = 0; i < 4; i++) {
+      snprintf(at, sizeof at, "%s%s", folder, names[i]);
+      if (!stat(at, &info)) break;
+    }
   }
   n = strlen(folder);
   if (strlen(at) > 5 && !strcmp(at + strlen(at) - 5, ".json"))
@@ -10796,13 +10773,12 @@ static vit_result vit__open_source(vit__source *s, const char *path) {
   if (r || !s->used) return r ? r : VIT_ERR_NO_MEMORY;
   memset(s->used, 0, tensors);
   s->native = vit_safetensors_metadata(s->files, "config.heads") != NULL;
-  if (!r && !s->native) r = vit__read_json(s, 0, folder, "config.json");
-  if (!r && !s->native)
-    r = vit__read_json(s, 1, folder, "preprocessor_config.json");
-  return r;
+  if (s->native) return VIT_OK;
+  r = vit__read_json(s, 0, folder, "config.json");
+  return r ? r : vit__read_json(s, 1, folder, "preprocessor_config.json");
 }
 
-/* Mean, std and names of the classes, as vit__note_dataset or JSON files say. */
+/* Mean, std, names of the classes: vit__note_dataset or JSON files say them. */
 static vit_result vit__read_dataset(
     vit_dataset *d, const vit_config *m, const vit__source *s) {
   static const char *const keys[][2] = {
@@ -10877,7 +10853,6 @@ static void vit__fill_report(
 VIT_DEF vit_pretrained_config vit_pretrained_defaults(void) {
   vit_pretrained_config c;
   memset(&c, 0, sizeof c);
-  c.gelu = c.pool = -1;
   return c;
 }
 
@@ -10902,16 +10877,19 @@ static vit_result vit__open_model(vit_model *m, const char *path,
           "vit_model_load",
           path, needed[i]);
   if (!r) r = vit__check_point();
-  if (!r && !s.native) r = vit__check_foreign(&s);
+  if (!r) r = vit__check_rest(&s, 0);
   if (!r) r = vit__find_dialect(&s);
   if (!r) r = vit__read_config(&c, &s, hints);
   if (!r && s.native) {
     char name[512];
     const vit_safetensor *t = vit__find_part(&s, "head.weight", 0, 0, name);
     quantized = t && !strcmp(t->type, "I8");
+    if (quantized && s.new_head)
+      r = vit__fail(VIT_ERR_STATE,
+          "%.200s is quantized for inference: it takes no new head", path);
   }
   if (!r) r = vit__read_weights(&s, &c, quantized, NULL, 0);
-  if (!r) r = vit__check_left(&s);
+  if (!r) r = vit__check_rest(&s, 1);
   if (!r && about) r = vit__read_dataset(about, &c, &s);
   if (!r) r = vit__allocate_model(m, &c, quantized); /* all is looked at */
   if (!r) r = vit__read_weights(&s, &c, quantized, &m->params, 1);
@@ -10949,6 +10927,7 @@ static vit_result vit__check_names(const vit_config *c, int hf) {
       {c->mlp_last_gelu, "a GELU at the end of its MLP"},
       {c->heads * c->head_dim != c->width, "heads that are not width / heads"},
       {c->dist_token && c->reg_tokens, "registers and a distillation token"},
+      {c->fc_norm && c->final_norm, "norms before and after the pooling"},
       {hf && c->reg_tokens, "registers"},
       {hf && c->dist_token, "a distillation token"},
       {hf && c->pre_norm, "a norm before block 0"},
@@ -10959,8 +10938,7 @@ static vit_result vit__check_names(const vit_config *c, int hf) {
     if (all[i].has)
       return vit__fail(VIT_ERR_CONFIG,
           "this model has %s, which %s cannot express; vit_model_save writes "
-          "it "
-          "for vit.h",
+          "it for vit.h",
           all[i].what, hf ? "ViTForImageClassification" : "timm");
   return VIT_OK;
 }
@@ -11000,76 +10978,39 @@ static vit_result vit__write_hf_config(
   return r;
 }
 
-/* Positions as others have them: of the class token, of those that have none,
-   of the patches. [T,D] */
-static vit_safetensor vit__all_positions(float *to, const vit_model *m) {
-  const vit_config *c = &m->config;
-  const vit_idx T = vit_config_tokens(c), N = vit_config_patches(c);
-  const size_t row = (size_t)c->width * sizeof *to;
-  const float *from = m->fixed_pos ? m->fixed_pos : m->params.pos_embed;
-  vit_safetensor t = vit__block_tensor("pos_embed", to, (size_t)T * row / 4);
-  memset(to, 0, (size_t)T * row);
-  if (from) memcpy(to, from, (size_t)c->class_token * row);
-  if (from)
-    memcpy(to + (T - N) * c->width, from + c->class_token * c->width,
-        (size_t)N * row);
-  t.dims = 3, t.shape[0] = 1, t.shape[1] = (int)T, t.shape[2] = c->width;
-  return t;
-}
-
 VIT_DEF vit_result vit_pretrained_save(const vit_model *m, const vit_dataset *d,
     const char *path, vit_names names) {
-  enum { LONGEST = 96 };
+  const int hf = names == VIT_NAMES_HF, D = m->config.width;
+  const int T = vit_config_tokens(&m->config);
+  const vit_idx first = m->config.class_token * D;
+  const vit_idx patches = (vit_idx)vit_config_patches(&m->config) * D;
+  const float *from = m->fixed_pos ? m->fixed_pos : m->params.pos_embed;
+  char name[512];
+  float *pos;
   vit__text notes = {NULL, 0, 0, 0};
   vit__source s;
-  vit_tensor p;
-  vit_safetensor *list;
-  char *words;
-  float *pos;
-  size_t most = 1, n = 0;
+  vit_safetensor t;
   vit_result r = vit__check_model(m);
+  memset(&s, 0, sizeof s);
+  s.dialect = hf ? VIT__HF : VIT__TIMM;
+  strcpy(s.prefix, hf ? "vit." : "");
   if (!r) r = vit__check_plain(m);
-  if (!r) r = vit__check_names(&m->config, names == VIT_NAMES_HF);
+  if (!r) r = vit__check_names(&m->config, hf);
   if (!r) r = vit__note_model(&notes, m, d);
   if (r) return r;
-  memset(&s, 0, sizeof s);
-  s.dialect = names == VIT_NAMES_HF ? VIT__HF : VIT__TIMM;
-  if (s.dialect == VIT__HF) strcpy(s.prefix, "vit.");
-  while (vit_tensor_at(&m->config, (int)most, &p)) most++;
-  list = (vit_safetensor *)vit__allocate(3 * most + 1, sizeof *list, path);
-  words = (char *)vit__allocate(3 * most + 1, LONGEST, path);
-  pos = (float *)vit__allocate((size_t)vit_config_tokens(&m->config),
-      (size_t)m->config.width * sizeof *pos, path);
-  if (!list || !words || !pos) r = VIT_ERR_NO_MEMORY;
-  for (int i = -1; !r && (i < 0 || vit_tensor_at(&m->config, i, &p)); i++) {
-    const char *ours = i < 0 ? "pos_embed" : p.name;
-    const int parts = vit__parts_of(&s, ours);
-    if (i >= 0 && !strcmp(ours, "pos_embed")) continue;
-    for (int part = 0; !r && part < parts; part++, n++) {
-      char name[512];
-      vit_safetensor *t = list + n;
-      *t = i < 0 ? vit__all_positions(pos, m)
-                 : vit__block_tensor(ours,
-                       m->params.block + p.offset +
-                           p.count / (size_t)parts * (size_t)part,
-                       p.count / (size_t)parts);
-      if (i >= 0) {
-        t->dims = p.dims;
-        memcpy(t->shape, p.shape, sizeof p.shape);
-        t->shape[0] /= parts;
-      }
-      r = vit__take_numbers(VIT_ERR_DIVERGED, t, NULL);
-      vit__their_name(&s, ours, 0, part, name);
-      t->name = words + n * LONGEST;
-      snprintf(words + n * LONGEST, LONGEST, "%.95s", name);
-    }
-  }
-  vit__note(&notes, "format", "pt"); /* transformers asks for it */
-  if (!r) r = vit__write_model(path, NULL, &notes, list, (int)n);
-  else vit__text_free(&notes);
-  if (!r && s.dialect == VIT__HF) r = vit__write_hf_config(&m->config, d, path);
-  vit__free(list);
-  vit__free(words);
+  /* class token, tokens that have no position, patches */
+  pos = (float *)vit__allocate((size_t)T * (size_t)D, sizeof *pos, path);
+  if (!pos) return vit__text_free(&notes), VIT_ERR_NO_MEMORY;
+  memset(pos, 0, (size_t)T * (size_t)D * sizeof *pos);
+  if (from) memcpy(pos, from, (size_t)first * sizeof *pos);
+  if (from)
+    memcpy(pos + (vit_idx)T * D - patches, from + first,
+        (size_t)patches * sizeof *pos);
+  vit__their_name(&s, "pos_embed", 0, 0, name);
+  t = vit__block_tensor(name, pos, (size_t)T * (size_t)D);
+  t.dims = 3, t.shape[0] = 1, t.shape[1] = T, t.shape[2] = D;
+  r = vit__write_model(path, m, &s, &notes, &t, 1);
+  if (!r && hf) r = vit__write_hf_config(&m->config, d, path);
   vit__free(pos);
   return r;
 }
