@@ -113,7 +113,7 @@ static void test_alpha(void) {
                                             10, 20, 30, 40, 50, 60, 70, 255};
   static const uint8_t want[8] = {30, 70, 20, 60, 10, 50, 40, 255};
   const char *path = write_file("alpha.tga", tga, sizeof tga);
-  uint8_t *p, *q;
+  uint8_t *p, *q = NULL;
   int h, w;
   if (!CHECK(!vit_image_load(path, 4, &p, &h, &w), "%s", vit_error())) return;
   CHECK(h == 1 && w == 2 && !memcmp(p, want, 8), "%d %d %d %d %d %d %d %d", p[0], p[1], p[2], p[3], p[4], p[5],
