@@ -611,6 +611,8 @@ typedef struct vit_state {
   int input_gradient;  /* 1: backward also fills dimages */
   int keep_attn;       /* keep every layer's attention, all its rows */
   int dropout;         /* 1: dropout is on (training only); set 0 to evaluate */
+  int freeze;          /* backward stops there: see VIT_OPTIMIZER_FIELDS */
+  int probe;           /* 1: room for the head alone: see VIT_FIT_FIELDS */
   int forward_dropout; /* 1: it was on in the last forward */
   uint32_t key, forwards; /* of the dropout masks: seed, forwards done */
   int batch;              /* of the last forward, 0 before the first */
@@ -691,7 +693,9 @@ typedef enum { VIT_SGD, VIT_ADAM, VIT_ADAMW } vit_algorithm;
 /* The settings of an optimiser, once: type, field, default (of algorithm a),
    the name under which a resume compares it, smallest and largest value, this
    range in words (NULL: "from .. to .."). SGD has the momentum; Adam and AdamW
-   have beta1, beta2 and eps; clip_norm 0 means no clipping. */
+   have beta1, beta2 and eps; clip_norm 0 means no clipping. There are depth + 2
+   groups, as in timm: the stem, each block (the final norm goes with the last),
+   the head. In a loop of your own set the state's freeze, too. */
 #define VIT_OPTIMIZER_FIELDS(X)                                                \
   X(vit_algorithm, algorithm, a, "optimizer", 0, VIT_ADAMW,                    \
       "VIT_SGD, VIT_ADAM or VIT_ADAMW")                                        \
@@ -704,7 +708,13 @@ typedef enum { VIT_SGD, VIT_ADAM, VIT_ADAMW } vit_algorithm;
   /* 1: decay every tensor, as AdamW(parameters()) */                          \
   X(int, decay_all, 0, "decay_all", 0, 1, NULL)                                \
   X(float, clip_norm, 0, "clip_norm", 0, VIT__BELOW(1e30),                     \
-      "at least 0 and below 1e+30")
+      "at least 0 and below 1e+30")                                            \
+  /* fine-tuning: each group learns at this times the rate of the group */     \
+  /* behind it (Bao et al. 2022); 0: all at the same */                        \
+  X(float, layer_decay, 0, "layer_decay", 0, 1, NULL)                          \
+  /* so many groups from the front stay as they are: all but the head at */    \
+  /* depth + 1 */                                                              \
+  X(int, freeze, 0, "freeze", 0, VIT__MOST, NULL)
 
 #define VIT__MEMBER(type, field, ...) type field;
 typedef struct {
@@ -897,6 +907,9 @@ VIT_DEF void vit_loader_free(vit_loader *l);
    logits [count,K] may be NULL. VIT_ERR_DIVERGED: a logit is not finite. */
 VIT_DEF vit_result vit_evaluate(const vit_model *m, const vit_dataset *d,
     double *loss, double *accuracy, int *classes, float *p, float *logits);
+/* What the head sees of each image, its labels unread: features [count,D]. */
+VIT_DEF vit_result vit_features(
+    const vit_model *m, const vit_dataset *d, float *features);
 /* counts [K,K] += 1 at row true class, column predicted class; both are below
    K, the classes of the model. */
 VIT_DEF void vit_confusion(
@@ -967,6 +980,9 @@ typedef struct {
   /* end after so many epochs without a better one */                          \
   X(int, early_stop, 0, "", 0, INT_MAX, "early_stop",                          \
       "0, never, or the epochs to wait for a better one")                      \
+  /* 1: a linear probe: the head alone learns, from vit_features of each */    \
+  /* image, made once when it begins; nothing can change images then */        \
+  X(int, probe, 0, "probe", 0, 1, "probe", NULL)                               \
   /* of the shuffling, the dropout, the augmentation */                        \
   X(uint64_t, seed, 1, "", 0, 2e19, "seed", NULL)                              \
   /* a cluster shares out each batch: this program computes part `part` */     \
@@ -1060,6 +1076,7 @@ typedef struct {
   vit_plateau plateau;
   vit_loader loader;
   float *average, *best; /* weights, or NULL: averaged; of the best epoch */
+  float *features[2];    /* of a probe: of train and of val */
   vit_model averaged;    /* the model as it is judged, with these weights */
   vit_epoch *table;      /* the history as it stands in a checkpoint */
   vit_arena arena;       /* the memory of all these */
@@ -3914,7 +3931,8 @@ static vit_result vit__plan_state(
   {                                                                            \
     const int each = VIT__##where == VIT__BLOCK &&                             \
                      (grad || (s->keep_attn && VIT__##unit == VIT__HEAD));     \
-    double size = (exists) ? count[VIT__##unit] * (double)(floats) : 0;        \
+    const int kept = (exists) && (!s->probe || VIT__##unit <= VIT__IMAGE);     \
+    double size = kept ? count[VIT__##unit] * (double)(floats) : 0;            \
     if (size > (double)INT_MAX)                                                \
       return vit__check_int("activation " #field, size);                       \
     s->field##_stride = each ? (size_t)size : 0;                               \
@@ -4157,6 +4175,13 @@ static void vit__embed_forward(const void *view, int i) {
   }
 }
 
+/* The head: pooled -> logits and their probabilities. */
+static void vit__head_forward(const vit__view *v) {
+  vit__linear(
+      v, v->logits, v->pooled, v->w.head_w, v->w.head_b, v->B, v->D, v->K);
+  v->k->softmax_forward(v->probs, v->logits, v->B, v->K);
+}
+
 /* The whole model, from pixels to probabilities (ViT paper, eq. 1 to 4). */
 static void vit__forward(vit__view v) {
   const vit_config *c = &v.m->config;
@@ -4185,8 +4210,7 @@ static void vit__forward(vit__view v) {
   for (vit_idx i = 0; i < v.B && c->pool == VIT_POOL_MEAN; i++)
     v.k->mean_forward(v.pooled + i * v.D, /* over the patches alone */
         b[1].x + (i * v.T + c->class_token) * v.D, v.N, v.D);
-  vit__linear(&v, v.logits, v.pooled, v.w.head_w, v.w.head_b, v.B, v.D, v.K);
-  v.k->softmax_forward(v.probs, v.logits, v.B, v.K);
+  vit__head_forward(&v);
 }
 
 /* Part i of the images all the way on one thread: of a large model all at once,
@@ -4232,10 +4256,19 @@ static vit_result vit__check_state(const vit_model *m, const vit_state *s) {
   return VIT_OK;
 }
 
+/* A probe's state (chapter 09) has the head alone. */
+static vit_result vit__check_whole(const vit_state *s) {
+  if (!s->probe) return VIT_OK;
+  return vit__fail(VIT_ERR_STATE,
+      "this is the state of a linear probe, which runs the head alone; create "
+      "another one for the whole model");
+}
+
 VIT_DEF vit_result vit_forward(
     const vit_model *m, vit_state *s, const float *images, int B) {
   vit__view v;
   vit_result r = vit__check_state(m, s);
+  if (!r) r = vit__check_whole(s);
   if (r) return r;
   if (B < 1 || B > s->capacity)
     return vit__fail(VIT_ERR_CONFIG,
@@ -4253,6 +4286,7 @@ VIT_DEF vit_result vit_forward(
 
 static vit_result vit__check_place(
     const vit_state *s, const vit_config *c, int layer, int image, int head) {
+  if (s->probe) return vit__check_whole(s);
   if (layer >= 0 && layer < c->depth && image >= 0 && image < s->batch &&
       head >= 0 && head < c->heads)
     return VIT_OK;
@@ -4478,22 +4512,26 @@ static void vit__final_norm_backward(const void *rows, int i) {
   if (r.rows > 0) vit__norm_backward(&r, i, 1, r.dresidual, r.dnorm, r.x);
 }
 
-/* Loss, head, pooling and final norm backward, into the rows that the last
-   block put out: fills their dresidual. */
-static void vit__classify_backward(vit__view out) {
-  const vit__view *v = &out;
-  const vit_config *c = &v->m->config;
-  const vit_idx TD = (vit_idx)v->T * v->D, skip = c->class_token ? v->D : 0;
-  const size_t bytes = (size_t)v->rows * (size_t)v->D * sizeof(float);
-  float *to = c->final_norm ? v->dnorm : v->dresidual;
+/* Loss and head backward: fills dpooled. */
+static void vit__head_backward(const vit__view *v) {
   v->k->crossentropy_backward(v->dlogits, v->loss_softmax, v->targets,
       v->factor / (float)v->s->batch, v->B, v->K);
-  if (c->softmax_before_loss)
+  if (v->m->config.softmax_before_loss)
     v->k->softmax_backward(v->dlogits, v->dlogits, v->probs, v->B, v->K);
   v->k->linear_backward_weight(
       v->g.head_w, v->g.head_b, v->dlogits, v->pooled, v->B, v->D, v->K, v->K);
   v->k->linear_backward_input(
       v->dpooled, v->dlogits, v->w.head_w, v->B, v->D, v->K);
+}
+
+/* Pooling and final norm backward, into the rows that the last block put out:
+   fills their dresidual. */
+static void vit__pool_backward(vit__view out) {
+  const vit__view *v = &out;
+  const vit_config *c = &v->m->config;
+  const vit_idx TD = (vit_idx)v->T * v->D, skip = c->class_token ? v->D : 0;
+  const size_t bytes = (size_t)v->rows * (size_t)v->D * sizeof(float);
+  float *to = c->final_norm ? v->dnorm : v->dresidual;
   if (c->pool == VIT_POOL_CLS) memcpy(to, v->dpooled, bytes);
   else memset(to, 0, bytes);
   for (vit_idx i = 0; i < v->B && c->pool == VIT_POOL_MEAN; i++)
@@ -4526,16 +4564,19 @@ static void vit__embed_backward(const void *view, int i) {
 }
 
 /* The whole model, from the loss to the first weights: head, blocks from the
-   last to the first, then positions, class token, projection (and images). */
+   last to the first, then positions, class token, projection (and images). It
+   ends before what is frozen. */
 static void vit__backward(vit__view v) {
   const vit_config *c = &v.m->config;
   const vit_idx TD = (vit_idx)v.T * v.D, ND = (vit_idx)v.N * v.D;
+  vit__head_backward(&v);
   for (int l = c->depth - 1; l >= 0; l--) {
     vit__task *rows = c->norm == VIT_NORM_PRE ? vit__pre_norm_backward
                                               : vit__post_norm_backward;
     vit__view b[2];
+    if (l + 1 < v.s->freeze) return;
     vit__block_at(&v, l, b);
-    if (l == c->depth - 1) vit__classify_backward(b[VIT__AFTER_HEADS]);
+    if (l == c->depth - 1) vit__pool_backward(b[VIT__AFTER_HEADS]);
     memset(b->norm_sums, 0, (size_t)(4 * v.parts * v.D) * sizeof(float));
     vit__each(v.threads, v.parts, rows, &b[VIT__AFTER_HEADS]);
     if (b->class_only) vit__class_backward(b);
@@ -4545,6 +4586,7 @@ static void vit__backward(vit__view v) {
     vit__norm_gradients(b, 1, b->g.norm1_w, b->g.norm1_b);
     vit__norm_gradients(b, 2, b->g.norm2_w, b->g.norm2_b);
   }
+  if (v.s->freeze) return;
   if (v.dropout) vit__drop(&v, v.dresidual, c->pos_drop, VIT__SITE_POS, v.D);
   for (int b = 0; b < v.B; b++)
     v.k->tokens_backward(v.dpatch_embed + b * ND, v.g.cls_token, v.g.pos_embed,
@@ -4595,12 +4637,27 @@ static void vit__add_parts(const void *whole, int i) {
   }
 }
 
+static vit_result vit__check_freeze(const vit_model *m, int freeze) {
+  const int most = m->config.depth + 1;
+  if (freeze >= 0 && freeze <= most) return VIT_OK;
+  return vit__fail(VIT_ERR_CONFIG,
+      "freeze is %d; the model has a stem, %d blocks and a head: it must be "
+      "from 0, all learn, to %d, the head alone learns",
+      freeze, most - 1, most);
+}
+
 VIT_DEF vit_result vit_backward(
     const vit_model *m, vit_state *s, float factor) {
   vit__view v;
   vit_result r = vit__check_state(m, s);
   if (!r) r = vit__check_plain(m);
+  if (!r) r = vit__check_freeze(m, s->freeze);
   if (r) return r;
+  if (s->freeze && s->input_gradient)
+    return vit__fail(VIT_ERR_STATE,
+        "the gradient by the images is wanted, but backward would stop before "
+        "them: the state's freeze is %d; set it to 0",
+        s->freeze);
   if (!s->trains)
     return vit__fail(VIT_ERR_STATE,
         "this state was created for inference; backward needs "
@@ -4851,6 +4908,7 @@ VIT_DEF vit_result vit_optimizer_create(
   o->config = all.optimizer;
   r = vit_fit_check(&all);
   if (!r) r = vit__check_model(m);
+  if (!r) r = vit__check_freeze(m, c->freeze);
   for (int walk = 0; !r && walk < 2; walk++) {
     vit__take_tensors(&o->m, &m->config, 0, &o->arena);
     if (o->config.algorithm != VIT_SGD)
@@ -4887,6 +4945,39 @@ VIT_DEF double vit_clip_gradients(
   return norm;
 }
 
+static vit_result vit__check_step(const vit_optimizer *o, const vit_model *m,
+    const vit_state *s, float rate) {
+  const vit_optimizer_config *c = &o->config;
+  vit_result r = vit__check_state(m, s);
+  if (!r) r = vit__check_plain(m);
+  if (!r)
+    r = vit__check_setting("the learning rate", (double)rate, 0,
+        (double)FLT_MAX, 0, "finite and at least 0");
+  if (r) return r;
+  if (!s->trains || s->grads.count != o->m.count ||
+      m->params.count != o->m.count)
+    return vit__fail(VIT_ERR_STATE,
+        "this optimiser was made for %.0f parameters, the model has %.0f, the "
+        "state %.0f gradients",
+        (double)o->m.count, (double)m->params.count, (double)s->grads.count);
+  if ((c->algorithm == VIT_SGD) != !o->v.block)
+    return vit__fail(VIT_ERR_STATE,
+        "this optimiser was made for %s; to change that, make another",
+        o->v.block ? "Adam or AdamW" : "SGD");
+  if (s->freeze == c->freeze) return VIT_OK;
+  return vit__fail(VIT_ERR_STATE,
+      "the optimiser's freeze is %d and the state's %d; set both the same",
+      c->freeze, s->freeze);
+}
+
+/* Which group of fine-tuning a tensor is in: 0 the stem, l + 1 block l, depth
+   + 1 the head; l is depth - 1 for the final norm, as timm has it. */
+static int vit__group(const vit__row *row, int l, int depth) {
+  if (row->init == VIT__INIT_HEAD || row->init == VIT__INIT_HEAD_BIAS)
+    return depth + 1;
+  return row->where == VIT__STEM ? 0 : l + 1;
+}
+
 VIT_DEF vit_result vit_optimizer_step(
     vit_optimizer *o, vit_model *m, vit_state *s, float rate) {
   const vit_optimizer_config *c = &o->config;
@@ -4901,22 +4992,8 @@ VIT_DEF vit_result vit_optimizer_step(
   float *w = m->params.block, *g = s->grads.block;
   float *mean = o->m.block, *square = o->v.block;
   vit__row rows[VIT__ROWS];
-  vit_result r = vit__check_state(m, s);
-  if (!r) r = vit__check_plain(m);
-  if (!r)
-    r = vit__check_setting("the learning rate", (double)rate, 0,
-        (double)FLT_MAX, 0, "finite and at least 0");
+  vit_result r = vit__check_step(o, m, s, rate);
   if (r) return r;
-  if (!s->trains || s->grads.count != o->m.count ||
-      m->params.count != o->m.count)
-    return vit__fail(VIT_ERR_STATE,
-        "this optimiser was made for %.0f parameters, the model has %.0f, the "
-        "state %.0f gradients",
-        (double)o->m.count, (double)m->params.count, (double)s->grads.count);
-  if (sgd != !square)
-    return vit__fail(VIT_ERR_STATE,
-        "this optimiser was made for %s; to change that, make another",
-        square ? "Adam or AdamW" : "SGD");
   o->norm = vit_clip_gradients(m, s, c->clip_norm > 0 ? c->clip_norm : FLT_MAX);
   if (!VIT__IS_WITHIN(o->norm, 0, (double)FLT_MAX)) /* the weights wait */
     return vit__fail(VIT_ERR_DIVERGED,
@@ -4936,8 +5013,13 @@ VIT_DEF vit_result vit_optimizer_step(
       a.decay = row->decay || c->decay_all ? c->weight_decay : 0;
       for (; n > 0 && l < end; l++) {
         const vit_idx at = tensor + first + l * stride;
+        const int group = vit__group(row, l, depth);
+        if (group < c->freeze) continue;
+        if (c->layer_decay > 0)
+          a.rate = rate * powf(c->layer_decay, (float)(depth + 1 - group));
         if (sgd)
-          k->sgd_step(w + at, mean + at, g + at, n, rate, c->momentum, a.decay);
+          k->sgd_step(
+              w + at, mean + at, g + at, n, a.rate, c->momentum, a.decay);
         else k->adam_step(w + at, mean + at, square + at, g + at, n, &a);
       }
       tensor += (vit_idx)row->count;
@@ -5908,13 +5990,17 @@ VIT_DEF void vit_loader_epoch(vit_loader *l, int epoch) {
   l->epoch = epoch;
 }
 
+static int vit__changes(const vit_augment *a) {
+#define VIT__FIELD(field, largest, meaning) || a->field > 0
+  return a->image != NULL VIT_AUGMENT_FIELDS(VIT__FIELD);
+#undef VIT__FIELD
+}
+
 VIT_DEF vit_result vit_loader_batch(vit_loader *l, int first, int n) {
   const int threads = l->threads;
   const vit_dataset *d = l->data;
   const vit_augment *a = &l->augment;
-#define VIT__FIELD(field, largest, meaning) || a->field > 0
-  const int changes = a->image != NULL VIT_AUGMENT_FIELDS(VIT__FIELD);
-#undef VIT__FIELD
+  const int changes = vit__changes(a);
   uint32_t place; /* of the first image in all epochs: its random numbers */
   if (!l->order)
     return vit__fail(VIT_ERR_STATE,
@@ -5989,11 +6075,28 @@ VIT_DEF double vit_top_accuracy(
 
 enum { VIT__JUDGE_BATCH = 128 };
 
-/* The next batch of d, in its order; `images` has room for one. A training
-   state judges without dropout, and as if it had not: no mask changes. */
+/* Forward of n images or, in a probe, of the head on their features, which are
+   those of order[0..n-1]. */
+static vit_result vit__forward_some(const vit_model *m, vit_state *s,
+    const float *images, const float *features, const int *order, int n) {
+  const vit_idx D = m->config.width;
+  vit__view v;
+  if (!features) return vit_forward(m, s, images, n);
+  for (vit_idx b = 0; b < n; b++)
+    memcpy(s->pooled + b * D, features + order[b] * D,
+        (size_t)D * sizeof *features);
+  s->batch = n, s->loss_known = 0;
+  v = vit__view_of(m, s, NULL, 0, n);
+  vit__head_forward(&v);
+  return VIT_OK;
+}
+
+/* The next batch of d, in its order; `images` has room for one, `features` are
+   a probe's, or NULL. A training state judges without dropout, and as if it had
+   not: no mask changes. */
 static vit_result vit__judge(vit_judged *j, const vit_model *m, vit_state *s,
-    float *images, const vit_dataset *d, int *classes, float *p,
-    float *logits) {
+    float *images, const vit_dataset *d, const float *features, int *classes,
+    float *p, float *logits) {
   const int K = m->config.classes, dropout = s->dropout, at = j->images;
   const int most = VIT__MIN(s->capacity, (int)VIT__JUDGE_BATCH);
   const int B = VIT__MIN(most, d->count - at);
@@ -6005,7 +6108,7 @@ static vit_result vit__judge(vit_judged *j, const vit_model *m, vit_state *s,
   for (int b = 0; b < B; b++) order[b] = at + b;
   vit_dataset_batch(d, order, B, images, labels);
   s->dropout = 0;
-  r = vit_forward(m, s, images, B);
+  r = vit__forward_some(m, s, images, features, order, B);
   if (!r) r = vit_loss(m, s, labels, 0, &mean);
   s->dropout = dropout;
   s->forwards = forwards;
@@ -6040,8 +6143,38 @@ VIT_DEF vit_result vit_evaluate(const vit_model *m, const vit_dataset *d,
       sizeof *images, "the images of a batch");
   if (!images) r = VIT_ERR_NO_MEMORY;
   while (!r && j.images < d->count)
-    r = vit__judge(&j, m, &s, images, d, classes, p, logits);
+    r = vit__judge(&j, m, &s, images, d, NULL, classes, p, logits);
   if (!r) *loss = j.loss / d->count, *accuracy = (double)j.right / d->count;
+  if (images) VIT_FREE(images);
+  vit_state_free(&s);
+  return r;
+}
+
+VIT_DEF vit_result vit_features(
+    const vit_model *m, const vit_dataset *d, float *features) {
+  const int D = m->config.width,
+            batch = VIT__MIN((int)VIT__JUDGE_BATCH, d->count);
+  int order[VIT__JUDGE_BATCH];
+  vit_dataset all = *d;
+  vit_state s;
+  float *images;
+  vit_result r;
+  all.classes = 0; /* the head does not matter */
+  r = vit__check_dataset(m, &all, "given");
+  if (!r) r = vit_state_create(&s, m, batch, VIT_FOR_INFERENCE, 0);
+  if (r) return r;
+  images = (float *)vit__allocate((size_t)batch * vit__image_size(d),
+      sizeof *images, "the images of a batch");
+  if (!images) r = VIT_ERR_NO_MEMORY;
+  for (int at = 0, n; !r && at < d->count; at += n) {
+    n = VIT__MIN(batch, d->count - at);
+    for (int b = 0; b < n; b++) order[b] = at + b;
+    vit_dataset_batch(d, order, n, images, NULL);
+    r = vit_forward(m, &s, images, n);
+    if (!r)
+      memcpy(features + (vit_idx)at * D, s.pooled,
+          (size_t)n * (size_t)D * sizeof *features);
+  }
   if (images) VIT_FREE(images);
   vit_state_free(&s);
   return r;
@@ -6311,7 +6444,7 @@ static vit_result vit__check_recipe(
       snprintf(old, sizeof old, "config.%s", vit__renamed[k][0]);
       was = vit_safetensors_metadata(f, old);
     }
-    if (!was) was = "";
+    if (!was) was = strcmp(s->value, "0") ? "" : "0"; /* it was not known yet */
     if (!strcmp(was, s->value)) continue;
     for (int digits = 6; !strcmp(before, now) && digits < 10; digits++) {
       vit__show(before, was, digits);
@@ -6508,6 +6641,10 @@ VIT_DEF vit_result vit_fit_check(const vit_fit_config *c) {
         "the schedule lowers the rate every %d steps or after %d epochs; both "
         "must be at least 1",
         s->every, s->patience);
+  if (c->probe && vit__changes(&c->augment))
+    return vit__fail(VIT_ERR_CONFIG,
+        "a probe makes the features of each image once, so nothing can change "
+        "the images: set augment to zeros, or let freeze, not probe, be set");
   if (c->resume && !c->dir)
     return vit__fail(VIT_ERR_CONFIG,
         "resume is set, but not dir, the folder of the run to go on with");
@@ -6570,7 +6707,9 @@ static vit_result vit__train_step(vit_trainer *t) {
   if (t->loader.epoch != t->epoch) vit_loader_epoch(&t->loader, t->epoch);
   if (first == start) vit_zero_gradients(s);
   if (n > 0) r = vit_loader_batch(&t->loader, first + own, n);
-  if (!r && n > 0) r = vit_forward(m, s, t->loader.images, n);
+  if (!r && n > 0)
+    r = vit__forward_some(m, s, t->loader.images, t->features[0],
+        t->loader.order + first + own, n);
   if (!r && n > 0) r = vit_loss_targets(m, s, t->loader.targets, &t->loss);
   if (!r && !VIT__IS_WITHIN(t->loss, -1e30, 1e30))
     r = vit__fail(VIT_ERR_DIVERGED,
@@ -6652,7 +6791,7 @@ VIT_DEF vit_result vit_trainer_step(vit_trainer *t) {
     r = vit__train_step(t);
   } else if (t->judged.images < val) {
     r = vit__judge(&t->judged, &t->averaged, &t->state, t->loader.images,
-        t->val, NULL, NULL, NULL);
+        t->val, t->features[1], NULL, NULL, NULL);
     loss = r ? (double)NAN : t->judged.loss / val;
   }
   if ((!r || r == VIT_ERR_DIVERGED) && !VIT__IS_WITHIN(loss, -1e30, 1e30))
@@ -6680,6 +6819,7 @@ static vit_result vit__plan_run(vit_trainer *t) {
   l->batch = s->capacity = c->batch;
   l->threads = vit__threads(vit__parts(t->model));
   s->config = *m, s->trains = s->dropout = 1;
+  s->freeze = c->optimizer.freeze, s->probe = c->probe;
   s->key = vit_rng_create(c->seed ^ VIT__SALT_DROPOUT, 0).key;
   t->optimizer.config = c->optimizer;
   for (int walk = 0; !r && walk < 2; walk++) {
@@ -6691,6 +6831,11 @@ static vit_result vit__plan_run(vit_trainer *t) {
     if (c->ema > 0) t->average = (float *)vit_arena_take(a, n, sizeof(float));
     if (c->keep_best) t->best = (float *)vit_arena_take(a, n, sizeof(float));
     t->table = (vit_epoch *)vit_arena_take(a, epochs, sizeof *t->table);
+    for (int k = 0; k < 2 && c->probe; k++)
+      t->features[k] = (float *)vit_arena_take(a,
+          (size_t)(k ? t->val ? t->val->count : 0 : t->train->count) *
+              (size_t)m->width,
+          sizeof(float));
     if (!r && walk == 0) r = vit_arena_allocate(a, "training run");
   }
   if (!r && t->average)
@@ -6711,6 +6856,7 @@ VIT_DEF vit_result vit_trainer_create(vit_trainer *t, vit_model *m,
   if (!r) r = vit__check_dataset(m, train, "training");
   if (!r && val) r = vit__check_dataset(m, val, "validation");
   if (!r) r = vit__check_plain(m);
+  if (!r) r = vit__check_freeze(m, c->optimizer.freeze);
   if (!r && !val && (c->early_stop || c->keep_best))
     r = vit__fail(VIT_ERR_CONFIG,
         "early_stop is %d and keep_best %d, but there are no images that judge "
@@ -6720,6 +6866,7 @@ VIT_DEF vit_result vit_trainer_create(vit_trainer *t, vit_model *m,
   t->progress.model = t->model = m;
   t->progress.history = t->history = h;
   t->config = *c, t->train = train, t->val = val;
+  if (c->probe) t->config.optimizer.freeze = m->config.depth + 1;
   t->progress.epochs = c->epochs;
   t->progress.steps = (int)ceil((double)train->count / c->batch);
   steps = ceil((double)t->progress.steps / c->accumulate) * c->epochs;
@@ -6732,6 +6879,8 @@ VIT_DEF vit_result vit_trainer_create(vit_trainer *t, vit_model *m,
       m->kernels == &vit_naive ? "" : vit_simd_name());
   if (!r && c->dir) r = vit__open_run(t);
   t->start = vit_seconds();
+  if (!r && c->probe) r = vit_features(m, train, t->features[0]);
+  if (!r && c->probe && val) r = vit_features(m, val, t->features[1]);
   if (!r) return VIT_OK;
   t->average = t->best = NULL; /* the model stays as it was */
   vit_trainer_free(t);
