@@ -380,6 +380,7 @@ static void test_resume(void) {
              "cannot resume from %s/last.safetensors: its recipe.layer_decay is 0.5, here it is 0.25; use the "
              "settings and images that it was made with, or another folder", dir);
     refused(vit_fit(&m, &f, &d, NULL, &h), VIT_ERR_CONFIG, want);
+    vit_history_free(&h);
     f.optimizer.layer_decay = 0.5f;
     f.probe = 0;
     f.optimizer.freeze = 1;
@@ -388,6 +389,7 @@ static void test_resume(void) {
              "settings and images that it was made with, or another folder",
              dir, probe ? "probe" : "freeze", probe ? 1 : 2, probe ? 0 : 1);
     refused(vit_fit(&m, &f, &d, NULL, &h), VIT_ERR_CONFIG, want);
+    vit_history_free(&h);
     f.probe = probe;
     f.optimizer.freeze = probe ? 0 : 2;
     CHECK(!vit_fit(&m, &f, &d, NULL, &h), "%s", vit_error());
