@@ -80,7 +80,8 @@
    a dialect    one more block of words in "-- the SIMD vocabulary"
 
    Sizes have one letter each, everywhere:
-       B images in a batch   N patches     T tokens (N, +1 with a class token)
+       B images in a batch   N patches     R registers
+       T tokens: class token, N patches, E extras (distillation, registers)
        D model width         H heads       Dh width of one head   I = H * Dh
        M width of the MLP    K classes     L layers   C channels
        PH x PW patch         P = C * PH * PW   Q queries at a time
@@ -277,6 +278,8 @@ typedef struct {
   X(gelu_backward, (float *dx, const float *dy, const float *x, int n))        \
   X(gelu_tanh_forward, (float *y, const float *x, int n))                      \
   X(gelu_tanh_backward, (float *dx, const float *dy, const float *x, int n))   \
+  X(gelu_quick_forward, (float *y, const float *x, int n))                     \
+  X(gelu_quick_backward, (float *dx, const float *dy, const float *x, int n))  \
   X(uniform, (float *x, int n, uint32_t key, uint32_t stream, uint32_t first)) \
   X(dropout, (float *y, const float *x, int n, float rate, uint32_t key,       \
                  uint32_t stream, uint32_t first))                             \
@@ -347,7 +350,7 @@ typedef enum {
   VIT_POSITIONS_SINCOS2D
 } vit_positions;
 typedef enum { VIT_NORM_PRE, VIT_NORM_POST } vit_norm;
-typedef enum { VIT_GELU_ERF, VIT_GELU_TANH } vit_gelu;
+typedef enum { VIT_GELU_ERF, VIT_GELU_TANH, VIT_GELU_QUICK } vit_gelu;
 typedef enum { VIT_POOL_CLS, VIT_POOL_MEAN } vit_pool;
 typedef enum {
   VIT_INIT_VIT,   /* normal, std 0.02; biases 0 */
@@ -378,17 +381,25 @@ enum { VIT_SIZE = -1, VIT_ODD = -2, VIT_RATE = -3, VIT_EPSILON = -4 };
       "M: hidden width of the MLP; 0 = 4 * width")                             \
   X(int, class_token, 1, 1, 1,                                                 \
       "1 = a learned token is put before the patches")                         \
+  X(int, dist_token, 0, 1, 1,                                                  \
+      "1 = a distillation token, whose own head has half a say")               \
+  X(int, reg_tokens, 0, 64, 1,                                                 \
+      "R: registers, learned tokens that have no position")                    \
   X(vit_positions, positions, VIT_POSITIONS_SINUSOID, 3, 0,                    \
       "0 none, 1 sinusoid, 2 learned, 3 2-D sin-cos")                          \
   X(int, qkv_bias, 1, 1, 1, "1 = query, key and value have a bias")            \
   X(int, local_mask, 0, VIT_ODD, 0,                                            \
       "k, odd: a patch sees k x k neighbours; 0 = all")                        \
+  X(int, pre_norm, 0, 1, 1,                                                    \
+      "1 = a layer norm before block 0; patches without a bias")               \
   X(vit_norm, norm, VIT_NORM_PRE, 1, 1, "0 pre-norm, 1 post-norm")             \
   X(int, final_norm, 0, 1, 1, "1 = one more layer norm after the last block")  \
+  X(int, fc_norm, 0, 1, 1, "1 = a layer norm after the pooling")               \
   X(float, norm_eps, 1e-5f, VIT_EPSILON, 0, "epsilon of every layer norm")     \
-  X(vit_gelu, gelu, VIT_GELU_ERF, 1, 0, "0 exact (erf), 1 tanh form")          \
+  X(vit_gelu, gelu, VIT_GELU_ERF, 2, 0,                                        \
+      "0 exact (erf), 1 tanh form, 2 quick (logistic)")                        \
   X(int, mlp_last_gelu, 0, 1, 1, "1 = GELU after the second MLP layer too")    \
-  X(vit_pool, pool, VIT_POOL_CLS, 1, 0,                                        \
+  X(vit_pool, pool, VIT_POOL_CLS, 1, 1,                                        \
       "0 class token, 1 mean over the patches")                                \
   X(int, softmax_before_loss, 1, 1, 0,                                         \
       "1 = the loss takes probabilities for logits")                           \
@@ -453,10 +464,14 @@ VIT_DEF int vit_config_tokens(const vit_config *c);  /* T */
    called "blocks.{i}." + name. Decay: does AdamW's weight decay act on it? */
 #define VIT_TENSORS(X)                                                         \
   X(cls_token, "cls_token", STEM, c->class_token, 1, 1, D, 0, TOKEN, 0)        \
-  X(pos_embed, "pos_embed", STEM, c->positions == VIT_POSITIONS_LEARNED, 1, T, \
-      D, 0, POSITION, 0)                                                       \
+  X(dist_token, "dist_token", STEM, c->dist_token, 1, 1, D, 0, TOKEN, 0)       \
+  X(reg_token, "reg_token", STEM, c->reg_tokens, 1, R, D, 0, TOKEN, 0)         \
+  X(pos_embed, "pos_embed", STEM, c->positions == VIT_POSITIONS_LEARNED, 1,    \
+      T - E, D, 0, POSITION, 0)                                                \
   X(patch_w, "patch_embed.proj.weight", STEM, 1, D, C, PH, PW, WEIGHT, 1)      \
-  X(patch_b, "patch_embed.proj.bias", STEM, 1, D, 0, 0, 0, BIAS, 0)            \
+  X(patch_b, "patch_embed.proj.bias", STEM, !c->pre_norm, D, 0, 0, 0, BIAS, 0) \
+  X(norm_pre_w, "norm_pre.weight", STEM, c->pre_norm, D, 0, 0, 0, ONE, 0)      \
+  X(norm_pre_b, "norm_pre.bias", STEM, c->pre_norm, D, 0, 0, 0, ZERO, 0)       \
   X(norm1_w, "norm1.weight", BLOCK, 1, D, 0, 0, 0, ONE, 0)                     \
   X(norm1_b, "norm1.bias", BLOCK, 1, D, 0, 0, 0, ZERO, 0)                      \
   X(qkv_w, "attn.qkv.weight", BLOCK, 1, 3 * I, D, 0, 0, WEIGHT, 1)             \
@@ -471,8 +486,13 @@ VIT_DEF int vit_config_tokens(const vit_config *c);  /* T */
   X(fc2_b, "mlp.fc2.bias", BLOCK, 1, D, 0, 0, 0, BIAS, 0)                      \
   X(norm_w, "norm.weight", TAIL, c->final_norm, D, 0, 0, 0, ONE, 0)            \
   X(norm_b, "norm.bias", TAIL, c->final_norm, D, 0, 0, 0, ZERO, 0)             \
+  X(fc_norm_w, "fc_norm.weight", TAIL, c->fc_norm, D, 0, 0, 0, ONE, 0)         \
+  X(fc_norm_b, "fc_norm.bias", TAIL, c->fc_norm, D, 0, 0, 0, ZERO, 0)          \
   X(head_w, "head.weight", TAIL, 1, K, D, 0, 0, HEAD, 1)                       \
-  X(head_b, "head.bias", TAIL, 1, K, 0, 0, 0, HEAD_BIAS, 0)
+  X(head_b, "head.bias", TAIL, 1, K, 0, 0, 0, HEAD_BIAS, 0)                    \
+  X(head_dist_w, "head_dist.weight", TAIL, c->dist_token, K, D, 0, 0, HEAD, 1) \
+  X(head_dist_b, "head_dist.bias", TAIL, c->dist_token, K, 0, 0, 0, HEAD_BIAS, \
+      0)
 
 /* The same tensors as pointers into one block of floats. A BLOCK field points
    at block 0; vit_layer() gives the fields of block l. Parameters, gradients
@@ -526,7 +546,7 @@ typedef struct vit_model {
   int quantized; /* 1: after vit_model_quantize: no weight of a linear layer is
                     a float in params, and no vit_tensor's offset fits */
   vit_tensors params;
-  float *fixed_pos; /* [T,D] or NULL */
+  float *fixed_pos; /* [T-E,D] or NULL */
   float *mask;      /* [T,T] or NULL */
   vit_arena arena;
 } vit_model;
@@ -543,15 +563,18 @@ VIT_DEF int vit_model_threads(const vit_model *m);
    at a time, unless you ask to keep them. `grad` is 1 in training. The names
    are llm.c's and timm's.
 
-   Where the class token is pooled, the last block makes only what that token
-   needs: K and V of all tokens (its qkv is [B*T,2,H,Dh]), and after that a row
-   an image: what it and the final norm write from the heads on is [B,..]. */
-#define VIT__LAST (c->pool == VIT_POOL_CLS)
+   Where the class token alone is read, the last block makes only what it needs:
+   K and V of all tokens (its qkv is [B*T,2,H,Dh]), and after that a row an
+   image: what it and the final norm write from the heads on is [B,..]. */
+#define VIT__LAST (c->pool == VIT_POOL_CLS && !c->dist_token)
 #define VIT_ACTIVATIONS(X)                                                     \
-  X(patches, MODEL, PATCH, 1, P)     /* pixels of each patch */                \
-  X(patch_embed, MODEL, PATCH, 1, D) /* projected patches */                   \
-  X(tokens, MODEL, TOKEN, 1, D)      /* input of block 0 */                    \
-  X(norm1, BLOCK, TOKEN, 1, D)       /* layer norm 1 */                        \
+  X(patches, MODEL, PATCH, 1, P)          /* pixels of each patch */           \
+  X(patch_embed, MODEL, PATCH, 1, D)      /* projected patches */              \
+  X(placed, MODEL, TOKEN, c->pre_norm, D) /* tokens before norm_pre */         \
+  X(placed_mean, MODEL, TOKEN, c->pre_norm, 1)                                 \
+  X(placed_rstd, MODEL, TOKEN, c->pre_norm, 1)                                 \
+  X(tokens, MODEL, TOKEN, 1, D) /* input of block 0 */                         \
+  X(norm1, BLOCK, TOKEN, 1, D)  /* layer norm 1 */                             \
   X(norm1_mean, BLOCK, TOKEN, 1, 1)                                            \
   X(norm1_rstd, BLOCK, TOKEN, 1, 1)                                            \
   X(qkv, BLOCK, TOKEN, 1, 3 * I) /* Q, K, V, each head-major */                \
@@ -578,13 +601,21 @@ VIT_DEF int vit_model_threads(const vit_model *m);
   X(class_q, MODEL, IMAGE, VIT__LAST, I)   /* its query, */                    \
   X(class_attn, MODEL, HEAD, VIT__LAST, T) /* its probabilities */             \
   X(all_q, MODEL, TOKEN, VIT__LAST && s->keep_attn, I) /* all queries */       \
-  X(pooled, MODEL, IMAGE, 1, D) /* what the head sees */                       \
+  X(fc, MODEL, IMAGE, c->fc_norm, D) /* pooled, before fc_norm */              \
+  X(fc_mean, MODEL, IMAGE, c->fc_norm, 1)                                      \
+  X(fc_rstd, MODEL, IMAGE, c->fc_norm, 1)                                      \
+  X(pooled, MODEL, IMAGE, 1, D)                  /* what the head sees */      \
+  X(pooled_dist, MODEL, IMAGE, c->dist_token, D) /* what head_dist sees */     \
+  X(logits_dist, MODEL, IMAGE, c->dist_token, K) /* what it says */            \
   X(logits, MODEL, IMAGE, 1, K)                                                \
   X(probs, MODEL, IMAGE, 1, K)        /* softmax of the logits */              \
   X(loss_softmax, MODEL, IMAGE, 1, K) /* softmax inside the loss */            \
   X(targets, MODEL, IMAGE, 1, K)      /* what the loss wants */                \
   X(dlogits, MODEL, IMAGE, grad, K)                                            \
+  X(dhead, MODEL, IMAGE, grad && c->dist_token, K) /* by each head's logits */ \
   X(dpooled, MODEL, IMAGE, grad, D)                                            \
+  X(dpooled_dist, MODEL, IMAGE, grad && c->dist_token, D)                      \
+  X(dfc, MODEL, IMAGE, grad && c->fc_norm, D)                                  \
   X(dresidual, MODEL, TOKEN, grad, D) /* by the residual path */               \
   X(dfcproj, MODEL, TOKEN, grad, D)   /* by the MLP's branch */                \
   X(dattproj, MODEL, TOKEN, grad, D)  /* by the attention's branch */          \
@@ -648,7 +679,7 @@ VIT_DEF vit_result vit_forward(
 VIT_DEF const float *vit_attention(
     const vit_model *m, const vit_state *s, int layer, int image, int head);
 /* What the class token looks at in the last block, [T]: in every state of a
-   model that pools it; else row 0 of vit_attention. */
+   model whose head reads it alone; else row 0 of vit_attention. */
 VIT_DEF const float *vit_class_attention(
     const vit_model *m, const vit_state *s, int image, int head);
 /* Most probable class of each image; p [B,K] may be NULL. VIT_ERR_DIVERGED
@@ -907,7 +938,8 @@ VIT_DEF void vit_loader_free(vit_loader *l);
    logits [count,K] may be NULL. VIT_ERR_DIVERGED: a logit is not finite. */
 VIT_DEF vit_result vit_evaluate(const vit_model *m, const vit_dataset *d,
     double *loss, double *accuracy, int *classes, float *p, float *logits);
-/* What the head sees of each image, its labels unread: features [count,D]. */
+/* What the head sees of each image, its labels unread: features [count,D], and
+   with dist_token [count,2,D], for each of both heads. */
 VIT_DEF vit_result vit_features(
     const vit_model *m, const vit_dataset *d, float *features);
 /* counts [K,K] += 1 at row true class, column predicted class; both are below
@@ -2786,6 +2818,25 @@ static void vit_naive_gelu_tanh_backward(
   }
 }
 
+/* GELU, quick form (same paper, section 2): y = x s with the logistic function
+   s = 1 / (1 + exp(-1.702 x)). In place allowed. */
+#define VIT__GELU_QUICK 1.702
+static void vit_naive_gelu_quick_forward(float *y, const float *x, int n) {
+  for (vit_idx i = 0; i < n; i++) {
+    double v = (double)x[i];
+    y[i] = (float)(v / (1.0 + exp(-VIT__GELU_QUICK * v)));
+  }
+}
+
+/* dx = dy (s + 1.702 x s (1 - s)). In place allowed. */
+static void vit_naive_gelu_quick_backward(
+    float *dx, const float *dy, const float *x, int n) {
+  for (vit_idx i = 0; i < n; i++) {
+    double v = (double)x[i], s = 1.0 / (1.0 + exp(-VIT__GELU_QUICK * v));
+    dx[i] = (float)((double)dy[i] * (s + VIT__GELU_QUICK * v * s * (1.0 - s)));
+  }
+}
+
 #ifdef VIT__HAS_SIMD
 /* Phi(x) from erf by Abramowitz and Stegun 1964, formula 7.1.26, whose error is
    at most 1.5e-7: erf(z) = 1 - (a1 t + ... + a5 t^5) exp(-z^2), z >= 0, with
@@ -2825,14 +2876,14 @@ VIT__SIMD void vit_simd_gelu_backward(
   }
 }
 
-/* Past +-10 the tanh is +-1 to the last bit; a larger x^3 could overflow. */
-VIT__OP vit_vec vit__clamp10(vit_vec v) {
-  return vit_min(vit_set(10), vit_max(vit_set(-10), v));
+VIT__OP vit_vec vit__clamp(vit_vec v, float most) {
+  return vit_min(vit_set(most), vit_max(vit_set(-most), v));
 }
 
-/* (1 + tanh u) / 2 = 1 / (1 + exp(-2u)): the logistic function of 2u. */
+/* (1 + tanh u) / 2 = 1 / (1 + exp(-2u)): the logistic function of 2u. Past +-10
+   the tanh is +-1 to the last bit; a larger x^3 could overflow. */
 VIT__OP vit_vec vit__gelu_gate(vit_vec v) {
-  vit_vec c = vit__clamp10(v), c2 = vit_mul(c, c);
+  vit_vec c = vit__clamp(v, 10), c2 = vit_mul(c, c);
   vit_vec u = vit_mul(c, vit_set((float)(-2 * VIT__SQRT_2_PI)));
   u = vit_mul(u, vit_fma(c2, vit_set((float)VIT__GELU_CUBE), vit_set(1)));
   u = vit_div(vit_set(1), vit_add(vit_set(1), vit_exp(u)));
@@ -2851,12 +2902,37 @@ VIT__SIMD void vit_simd_gelu_tanh_backward(
     float *dx, const float *dy, const float *x, int n) {
   for (vit_idx i = 0; i < n; i += VIT_LANES) {
     vit_vec v = vit_load_n(x + i, n - i), s = vit__gelu_gate(v);
-    vit_vec c = vit__clamp10(v);
+    vit_vec c = vit__clamp(v, 10);
     vit_vec du = vit_fma(vit_mul(c, c),
         vit_set((float)(6 * VIT__SQRT_2_PI * VIT__GELU_CUBE)),
         vit_set((float)(2 * VIT__SQRT_2_PI)));
     vit_vec bend = vit_mul(vit_mul(s, vit_sub(vit_set(1), s)), du);
     vit_vec slope = vit_fma(c, bend, s);
+    vit_store_n(dx + i, vit_mul(vit_load_n(dy + i, n - i), slope), n - i);
+  }
+}
+
+/* s; below -50 it is less than 1e-36, and exp would soon overflow. */
+VIT__OP vit_vec vit__quick_gate(vit_vec v) {
+  vit_vec u = vit_mul(vit__clamp(v, 50), vit_set((float)-VIT__GELU_QUICK));
+  u = vit_div(vit_set(1), vit_add(vit_set(1), vit_exp(u)));
+  return vit_if_less(v, vit_set(-50), vit_set(0), u);
+}
+
+VIT__SIMD void vit_simd_gelu_quick_forward(float *y, const float *x, int n) {
+  for (vit_idx i = 0; i < n; i += VIT_LANES) {
+    vit_vec v = vit_load_n(x + i, n - i);
+    vit_store_n(y + i, vit_mul(v, vit__quick_gate(v)), n - i);
+  }
+}
+
+VIT__SIMD void vit_simd_gelu_quick_backward(
+    float *dx, const float *dy, const float *x, int n) {
+  for (vit_idx i = 0; i < n; i += VIT_LANES) {
+    vit_vec v = vit_load_n(x + i, n - i), s = vit__quick_gate(v);
+    vit_vec u = vit_mul(vit__clamp(v, 50), vit_set((float)VIT__GELU_QUICK));
+    vit_vec bend = vit_mul(u, vit_sub(vit_set(1), s));
+    vit_vec slope = vit_fma(s, bend, s);
     vit_store_n(dx + i, vit_mul(vit_load_n(dy + i, n - i), slope), n - i);
   }
 }
@@ -3039,7 +3115,9 @@ static void vit__mlp_forward(const vit__view *r, const float *x) {
   const int n = r->rows, D = r->D, M = r->M;
   float *y = c->mlp_last_gelu ? r->fcproj : r->branch;
   void (*gelu)(float *, const float *, int) =
-      c->gelu == VIT_GELU_ERF ? r->k->gelu_forward : r->k->gelu_tanh_forward;
+      c->gelu == VIT_GELU_ERF    ? r->k->gelu_forward
+      : c->gelu == VIT_GELU_TANH ? r->k->gelu_tanh_forward
+                                 : r->k->gelu_quick_forward;
   vit__linear(r, r->fch, x, r->w.fc1_w, r->w.fc1_b, n, D, M);
   gelu(r->fch_gelu, r->fch, n * M);
   if (r->dropout)
@@ -3055,7 +3133,9 @@ static void vit__mlp_backward(const vit__view *r) {
   const vit_config *c = &r->m->config;
   const int n = r->rows, D = r->D, M = r->M;
   void (*gelu)(float *, const float *, const float *, int) =
-      c->gelu == VIT_GELU_ERF ? r->k->gelu_backward : r->k->gelu_tanh_backward;
+      c->gelu == VIT_GELU_ERF    ? r->k->gelu_backward
+      : c->gelu == VIT_GELU_TANH ? r->k->gelu_tanh_backward
+                                 : r->k->gelu_quick_backward;
   vit__branch(r, VIT__SITE_PATH2, r->dfcproj, NULL, r->dresidual);
   if (r->dropout) vit__drop(r, r->dfcproj, c->mlp_drop, VIT__SITE_MLP, D);
   if (c->mlp_last_gelu) gelu(r->dfcproj, r->dfcproj, r->fcproj, n * D);
@@ -3100,12 +3180,12 @@ static void vit__norm_replace(
    that starts at row i T must go back to row i, by i (T - 1) rows. Elsewhere a
    view counts from its own first row, where no other thread is. */
 static void vit__block_at(const vit__view *v, int l, vit__view b[2]) {
+  const vit_config *c = &v->m->config;
   vit_idx back; /* by so many rows */
   VIT__NAMES(v);
   *b = *v;
   b->l = l;
-  b->class_only =
-      v->m->config.pool == VIT_POOL_CLS && l == v->m->config.depth - 1;
+  b->class_only = VIT__LAST && l == c->depth - 1;
   b->x = l ? v->out + (size_t)(l - 1) * s->out_stride : v->tokens;
 #define VIT__MOVE(field, where, unit, exists, floats)                          \
   if (VIT__##where == VIT__BLOCK && b->field)                                  \
@@ -3579,8 +3659,13 @@ VIT_DEF int vit_config_patches(const vit_config *c) {
          (c->image_width / c->patch_width);
 }
 
+/* E: tokens without a position, which stand behind the patches. */
+static int vit__extras(const vit_config *c) {
+  return c->dist_token + c->reg_tokens;
+}
+
 VIT_DEF int vit_config_tokens(const vit_config *c) {
-  return vit_config_patches(c) + (c->class_token ? 1 : 0);
+  return vit_config_patches(c) + (c->class_token ? 1 : 0) + vit__extras(c);
 }
 
 /* A size is a whole number from 1 to this. */
@@ -3629,6 +3714,16 @@ static vit_result vit__check_together(const vit_config *c) {
   if (c->pool == VIT_POOL_CLS && !c->class_token)
     return vit__fail(VIT_ERR_CONFIG,
         "pool is the class token, but class_token is 0; use mean pooling");
+  if (c->dist_token && (c->pool != VIT_POOL_CLS || c->fc_norm))
+    return vit__fail(VIT_ERR_CONFIG,
+        "the head of dist_token stands beside one that reads the class token: "
+        "dist_token needs pool 0 and fc_norm 0; they are %d and %d",
+        (int)c->pool, c->fc_norm);
+  if (c->local_mask && vit__extras(c))
+    return vit__fail(VIT_ERR_CONFIG,
+        "local_mask is %d, but knows patches and the class token alone; "
+        "set it, or dist_token (%d) and reg_tokens (%d), to 0",
+        c->local_mask, c->dist_token, c->reg_tokens);
   if (c->positions == VIT_POSITIONS_SINCOS2D && c->width % 4)
     return vit__fail(VIT_ERR_CONFIG,
         "2-D sin-cos positions need a width that is a multiple of 4; width is "
@@ -3677,7 +3772,7 @@ enum { /* initialisers of the table */
 /* The alphabet of sizes, as doubles: their products are exact up to 2^53, and
    a larger one is seen as too large instead of wrapping round. */
 typedef struct {
-  double B, N, T, D, H, I, M, K, L, P, C, PH, PW, Q;
+  double B, N, T, D, H, I, M, K, L, P, C, PH, PW, Q, R, E;
 } vit__sizes;
 
 static vit__sizes vit__sizes_of(const vit_config *c, int batch) {
@@ -3686,7 +3781,8 @@ static vit__sizes vit__sizes_of(const vit_config *c, int batch) {
   z.B = batch;
   z.N = (double)(c->image_height / c->patch_height) *
         (double)(c->image_width / c->patch_width);
-  z.T = z.N + c->class_token;
+  z.R = c->reg_tokens, z.E = vit__extras(c);
+  z.T = z.N + c->class_token + z.E;
   z.D = c->width, z.M = c->mlp_width, z.K = c->classes, z.L = c->depth;
   z.H = c->heads, z.I = (double)c->heads * c->head_dim;
   z.C = c->channels, z.PH = c->patch_height, z.PW = c->patch_width;
@@ -3704,9 +3800,9 @@ static vit__sizes vit__sizes_of(const vit_config *c, int batch) {
 #define VIT__SIZES(z)                                                          \
   const double B = (z).B, N = (z).N, T = (z).T, D = (z).D, H = (z).H,          \
                I = (z).I, M = (z).M, K = (z).K, P = (z).P, C = (z).C,          \
-               PH = (z).PH, PW = (z).PW, Q = (z).Q;                            \
+               PH = (z).PH, PW = (z).PW, Q = (z).Q, R = (z).R, E = (z).E;      \
   (void)B, (void)N, (void)T, (void)D, (void)H, (void)I, (void)M, (void)K;      \
-  (void)P, (void)C, (void)PH, (void)PW, (void)Q
+  (void)P, (void)C, (void)PH, (void)PW, (void)Q, (void)R, (void)E
 
 /* A row of the table with its sizes worked out; VIT__ROWS of them. */
 typedef struct {
@@ -4017,7 +4113,8 @@ static vit_result vit__allocate_model(
   vit__plan_model(m, &m->arena);
   rows = c.image_height / c.patch_height, cols = c.image_width / c.patch_width;
   if (c.positions == VIT_POSITIONS_SINUSOID)
-    vit_positions_sinusoid(m->fixed_pos, vit_config_tokens(&c), c.width);
+    vit_positions_sinusoid(
+        m->fixed_pos, vit_config_tokens(&c) - vit__extras(&c), c.width);
   if (c.positions == VIT_POSITIONS_SINCOS2D)
     vit_positions_sincos2d(m->fixed_pos, rows, cols, c.width, c.class_token);
   if (m->mask) vit_local_mask(m->mask, rows, cols, c.local_mask, c.class_token);
@@ -4122,8 +4219,8 @@ static vit__view vit__view_of(const vit_model *m, const vit_state *state,
   v.B = n, v.D = c->width, v.M = c->mlp_width, v.K = c->classes;
   v.H = c->heads, v.Dh = c->head_dim, v.I = c->heads * c->head_dim;
   v.P = c->channels * c->patch_height * c->patch_width;
-  v.N = c->image_height / c->patch_height * (c->image_width / c->patch_width);
-  v.T = v.N + c->class_token;
+  v.N = vit_config_patches(c);
+  v.T = vit_config_tokens(c);
   v.row = first * v.T;
   v.rows = n * v.T;
   v.images = images ? images + (vit_idx)first * v.N * v.P : NULL;
@@ -4150,9 +4247,15 @@ static vit__view vit__view_of(const vit_model *m, const vit_state *state,
   return v;
 }
 
+/* dist_token and reg_token, [E,D] in one piece, if there are any. */
+static float *vit__extra_tokens(const vit_tensors *t) {
+  return t->dist_token ? t->dist_token : t->reg_token;
+}
+
 /* Patches, projection and positions (ViT paper, eq. 1) in three stages: cut up
    image i; project part i of all patches; put class token and positions to
-   image i. */
+   image i, and behind them what has no position: attention does not ask for an
+   order (registers: Darcet et al. 2024). */
 static void vit__embed_forward(const void *view, int i) {
   const vit__view *v = (const vit__view *)view;
   const vit_config *c = &v->m->config;
@@ -4169,16 +4272,48 @@ static void vit__embed_forward(const void *view, int i) {
           v->patches + (vit_idx)first * v->P, v->w.patch_w, v->w.patch_b, n,
           v->P, v->D);
   } else {
-    v->k->tokens_forward(v->tokens + i * TD,
-        v->patch_embed + (vit_idx)i * v->N * v->D, v->w.cls_token,
-        v->w.pos_embed ? v->w.pos_embed : v->m->fixed_pos, v->N, v->D);
+    const vit_idx ED = (vit_idx)vit__extras(c) * v->D;
+    float *x = (c->pre_norm ? v->placed : v->tokens) + i * TD;
+    v->k->tokens_forward(x, v->patch_embed + (vit_idx)i * v->N * v->D,
+        v->w.cls_token, v->w.pos_embed ? v->w.pos_embed : v->m->fixed_pos, v->N,
+        v->D);
+    if (ED > 0)
+      memcpy(x + TD - ED, vit__extra_tokens(&v->w), (size_t)ED * sizeof *x);
   }
 }
 
-/* The head: pooled -> logits and their probabilities. */
+/* Pooling of rows x, for the head; a distillation token is read as well. */
+static void vit__pool_forward(const vit__view *v) {
+  const vit_config *c = &v->m->config;
+  const vit_idx D = v->D, skip = c->class_token * D;
+  float *pooled = c->fc_norm ? v->fc : v->pooled;
+  for (vit_idx i = 0; i < v->B; i++) {
+    const float *x = v->x + i * v->T * D;
+    if (c->pool == VIT_POOL_CLS)
+      memcpy(pooled + i * D, x, (size_t)D * sizeof *x);
+    else /* over the patches alone */
+      v->k->mean_forward(pooled + i * D, x + skip, v->N, v->D);
+    if (c->dist_token)
+      memcpy(
+          v->pooled_dist + i * D, x + skip + v->N * D, (size_t)D * sizeof *x);
+  }
+  if (c->fc_norm)
+    v->k->layernorm_forward(v->pooled, v->fc_mean, v->fc_rstd, v->fc,
+        v->w.fc_norm_w, v->w.fc_norm_b, v->B, v->D, c->norm_eps);
+}
+
+/* The head: pooled -> logits and probabilities. A distillation token has one of
+   its own: the logits are the mean of both (Touvron et al. 2021, section 4). */
 static void vit__head_forward(const vit__view *v) {
   vit__linear(
       v, v->logits, v->pooled, v->w.head_w, v->w.head_b, v->B, v->D, v->K);
+  if (v->m->config.dist_token) {
+    const int n = v->B * v->K;
+    vit__linear(v, v->logits_dist, v->pooled_dist, v->w.head_dist_w,
+        v->w.head_dist_b, v->B, v->D, v->K);
+    v->k->residual_forward(v->logits, v->logits, v->logits_dist, 1, n);
+    v->k->scale(v->logits, v->logits, 0.5f, n);
+  }
   v->k->softmax_forward(v->probs, v->logits, v->B, v->K);
 }
 
@@ -4189,7 +4324,12 @@ static void vit__forward(vit__view v) {
   for (v.stage = VIT__CUT; v.stage <= VIT__PLACE; v.stage++)
     vit__each(v.threads, v.stage == VIT__PROJECT ? v.threads : v.B,
         vit__embed_forward, &v);
-  if (v.dropout) vit__drop(&v, v.tokens, c->pos_drop, VIT__SITE_POS, v.D);
+  if (v.dropout)
+    vit__drop(
+        &v, c->pre_norm ? v.placed : v.tokens, c->pos_drop, VIT__SITE_POS, v.D);
+  if (c->pre_norm)
+    v.k->layernorm_forward(v.tokens, v.placed_mean, v.placed_rstd, v.placed,
+        v.w.norm_pre_w, v.w.norm_pre_b, v.rows, v.D, c->norm_eps);
   for (int l = 0; l < c->depth; l++) { /* three forks of the threads a block */
     vit__task *rows = c->norm == VIT_NORM_PRE ? vit__pre_norm_forward
                                               : vit__post_norm_forward;
@@ -4205,11 +4345,7 @@ static void vit__forward(vit__view v) {
         v.w.norm_w, v.w.norm_b, b[1].rows, v.D, c->norm_eps);
     b[1].x = b[1].norm;
   }
-  if (c->pool == VIT_POOL_CLS)
-    memcpy(v.pooled, b[1].x, (size_t)v.B * (size_t)v.D * sizeof *v.pooled);
-  for (vit_idx i = 0; i < v.B && c->pool == VIT_POOL_MEAN; i++)
-    v.k->mean_forward(v.pooled + i * v.D, /* over the patches alone */
-        b[1].x + (i * v.T + c->class_token) * v.D, v.N, v.D);
+  vit__pool_forward(&b[VIT__AFTER_HEADS]);
   vit__head_forward(&v);
 }
 
@@ -4306,7 +4442,7 @@ VIT_DEF const float *vit_attention(
                              "VIT_FOR_TRAINING or VIT_KEEP_ATTENTION");
     return NULL;
   }
-  if (!s->keep_attn && c->pool == VIT_POOL_CLS && layer == c->depth - 1) {
+  if (!s->keep_attn && VIT__LAST && layer == c->depth - 1) {
     vit__fail(VIT_ERR_STATE,
         "of the last block, layer %d, only the class token's attention was "
         "needed: see vit_class_attention, or create the state with "
@@ -4328,8 +4464,7 @@ VIT_DEF const float *vit_class_attention(
     vit__fail(VIT_ERR_STATE, "this model has no class token");
     return NULL;
   }
-  if (c->pool == VIT_POOL_MEAN)
-    return vit_attention(m, s, c->depth - 1, image, head);
+  if (!VIT__LAST) return vit_attention(m, s, c->depth - 1, image, head);
   if (vit__check_place(s, c, c->depth - 1, image, head)) return NULL;
   return s->class_attn +
          ((vit_idx)image * c->heads + head) * vit_config_tokens(c);
@@ -4503,45 +4638,67 @@ VIT_DEF void vit_zero_gradients(vit_state *s) {
 
 /* -- backward through the model ------------------------------------------ */
 
-static void vit__final_norm_backward(const void *rows, int i) {
+/* A layer norm of rows x outside the blocks works as norm 1 of one. */
+static void vit__outer_norm_rows(const void *rows, int i) {
   const vit__view *v = (const vit__view *)rows;
-  vit__view r = vit__rows(v, v->parts, i);
-  r.w.norm1_w = r.w.norm_w; /* it works as norm 1 of a block */
-  r.norm1_mean = r.norm_mean;
-  r.norm1_rstd = r.norm_rstd;
-  if (r.rows > 0) vit__norm_backward(&r, i, 1, r.dresidual, r.dnorm, r.x);
+  const vit__view r = vit__rows(v, v->parts, i);
+  if (r.rows > 0) vit__norm_replace(&r, i, 1, r.dresidual, r.x);
 }
 
-/* Loss and head backward: fills dpooled. */
+/* dresidual, the gradient by the norm's output, becomes that by x. */
+static void vit__outer_norm_backward(vit__view v, const float *x, float *mean,
+    float *rstd, float *w, float *dw, float *db) {
+  v.x = x, v.norm1_mean = mean, v.norm1_rstd = rstd, v.w.norm1_w = w;
+  memset(v.norm_sums, 0, (size_t)(4 * v.parts * v.D) * sizeof(float));
+  vit__each(v.threads, v.parts, vit__outer_norm_rows, &v);
+  vit__norm_gradients(&v, 1, dw, db);
+}
+
+/* Loss and head backward: fills dpooled, and dpooled_dist. */
 static void vit__head_backward(const vit__view *v) {
+  const vit_config *c = &v->m->config;
+  const float *dlogits = v->dlogits;
   v->k->crossentropy_backward(v->dlogits, v->loss_softmax, v->targets,
       v->factor / (float)v->s->batch, v->B, v->K);
-  if (v->m->config.softmax_before_loss)
+  if (c->softmax_before_loss)
     v->k->softmax_backward(v->dlogits, v->dlogits, v->probs, v->B, v->K);
+  if (c->dist_token) {
+    v->k->scale(v->dhead, v->dlogits, 0.5f, v->B * v->K);
+    dlogits = v->dhead;
+    v->k->linear_backward_weight(v->g.head_dist_w, v->g.head_dist_b, dlogits,
+        v->pooled_dist, v->B, v->D, v->K, v->K);
+    v->k->linear_backward_input(
+        v->dpooled_dist, dlogits, v->w.head_dist_w, v->B, v->D, v->K);
+  }
   v->k->linear_backward_weight(
-      v->g.head_w, v->g.head_b, v->dlogits, v->pooled, v->B, v->D, v->K, v->K);
+      v->g.head_w, v->g.head_b, dlogits, v->pooled, v->B, v->D, v->K, v->K);
   v->k->linear_backward_input(
-      v->dpooled, v->dlogits, v->w.head_w, v->B, v->D, v->K);
+      v->dpooled, dlogits, v->w.head_w, v->B, v->D, v->K);
 }
 
 /* Pooling and final norm backward, into the rows that the last block put out:
    fills their dresidual. */
-static void vit__pool_backward(vit__view out) {
-  const vit__view *v = &out;
+static void vit__pool_backward(const vit__view *v) {
   const vit_config *c = &v->m->config;
-  const vit_idx TD = (vit_idx)v->T * v->D, skip = c->class_token ? v->D : 0;
-  const size_t bytes = (size_t)v->rows * (size_t)v->D * sizeof(float);
-  float *to = c->final_norm ? v->dnorm : v->dresidual;
-  if (c->pool == VIT_POOL_CLS) memcpy(to, v->dpooled, bytes);
-  else memset(to, 0, bytes);
-  for (vit_idx i = 0; i < v->B && c->pool == VIT_POOL_MEAN; i++)
-    v->k->mean_backward(to + i * TD + skip, v->dpooled + i * v->D, v->N, v->D);
-  if (!c->final_norm) return;
-  out.x = out.out;
-  memset(v->dresidual, 0, bytes);
-  memset(v->norm_sums, 0, (size_t)(4 * v->parts * v->D) * sizeof(float));
-  vit__each(v->threads, v->parts, vit__final_norm_backward, v);
-  vit__norm_gradients(v, 1, v->g.norm_w, v->g.norm_b);
+  const vit_idx D = v->D, skip = c->class_token * D;
+  if (c->fc_norm) {
+    memset(v->dfc, 0, (size_t)(v->B * D) * sizeof(float));
+    v->k->layernorm_backward(v->dfc, v->g.fc_norm_w, v->g.fc_norm_b, v->dpooled,
+        v->fc, v->w.fc_norm_w, v->fc_mean, v->fc_rstd, v->B, v->D);
+  }
+  memset(v->dresidual, 0, (size_t)(v->rows * D) * sizeof(float));
+  for (vit_idx i = 0; i < v->B; i++) {
+    const float *dpooled = (c->fc_norm ? v->dfc : v->dpooled) + i * D;
+    float *dx = v->dresidual + i * v->T * D;
+    if (c->pool == VIT_POOL_CLS) memcpy(dx, dpooled, (size_t)D * sizeof *dx);
+    else v->k->mean_backward(dx + skip, dpooled, v->N, v->D);
+    if (c->dist_token)
+      memcpy(dx + skip + v->N * D, v->dpooled_dist + i * D,
+          (size_t)D * sizeof *dx);
+  }
+  if (c->final_norm)
+    vit__outer_norm_backward(*v, v->out, v->norm_mean, v->norm_rstd,
+        v->w.norm_w, v->g.norm_w, v->g.norm_b);
 }
 
 /* Two stages: part i of the projection's weights; the gradient of image i. */
@@ -4569,6 +4726,8 @@ static void vit__embed_backward(const void *view, int i) {
 static void vit__backward(vit__view v) {
   const vit_config *c = &v.m->config;
   const vit_idx TD = (vit_idx)v.T * v.D, ND = (vit_idx)v.N * v.D;
+  const int ED = vit__extras(c) * v.D;
+  float *dextra = vit__extra_tokens(&v.g);
   vit__head_backward(&v);
   for (int l = c->depth - 1; l >= 0; l--) {
     vit__task *rows = c->norm == VIT_NORM_PRE ? vit__pre_norm_backward
@@ -4576,7 +4735,7 @@ static void vit__backward(vit__view v) {
     vit__view b[2];
     if (l + 1 < v.s->freeze) return;
     vit__block_at(&v, l, b);
-    if (l == c->depth - 1) vit__pool_backward(b[VIT__AFTER_HEADS]);
+    if (l == c->depth - 1) vit__pool_backward(&b[VIT__AFTER_HEADS]);
     memset(b->norm_sums, 0, (size_t)(4 * v.parts * v.D) * sizeof(float));
     vit__each(v.threads, v.parts, rows, &b[VIT__AFTER_HEADS]);
     if (b->class_only) vit__class_backward(b);
@@ -4587,10 +4746,17 @@ static void vit__backward(vit__view v) {
     vit__norm_gradients(b, 2, b->g.norm2_w, b->g.norm2_b);
   }
   if (v.s->freeze) return;
+  if (c->pre_norm)
+    vit__outer_norm_backward(v, v.placed, v.placed_mean, v.placed_rstd,
+        v.w.norm_pre_w, v.g.norm_pre_w, v.g.norm_pre_b);
   if (v.dropout) vit__drop(&v, v.dresidual, c->pos_drop, VIT__SITE_POS, v.D);
-  for (int b = 0; b < v.B; b++)
+  for (vit_idx b = 0; b < v.B; b++) {
     v.k->tokens_backward(v.dpatch_embed + b * ND, v.g.cls_token, v.g.pos_embed,
         v.dresidual + b * TD, v.N, v.D);
+    if (ED > 0)
+      v.k->residual_forward(
+          dextra, dextra, v.dresidual + (b + 1) * TD - ED, 1, ED);
+  }
   v.stage = 0;
   vit__each(v.threads, v.threads, vit__embed_backward, &v);
   v.stage = 1;
@@ -6079,12 +6245,15 @@ enum { VIT__JUDGE_BATCH = 128 };
    those of order[0..n-1]. */
 static vit_result vit__forward_some(const vit_model *m, vit_state *s,
     const float *images, const float *features, const int *order, int n) {
-  const vit_idx D = m->config.width;
+  const vit_idx D = m->config.width, heads = 1 + m->config.dist_token;
+  const size_t bytes = (size_t)D * sizeof *features;
   vit__view v;
   if (!features) return vit_forward(m, s, images, n);
-  for (vit_idx b = 0; b < n; b++)
-    memcpy(s->pooled + b * D, features + order[b] * D,
-        (size_t)D * sizeof *features);
+  for (vit_idx b = 0; b < n; b++) {
+    const float *x = features + order[b] * heads * D;
+    memcpy(s->pooled + b * D, x, bytes);
+    if (s->pooled_dist) memcpy(s->pooled_dist + b * D, x + D, bytes);
+  }
   s->batch = n, s->loss_known = 0;
   v = vit__view_of(m, s, NULL, 0, n);
   vit__head_forward(&v);
@@ -6152,8 +6321,9 @@ VIT_DEF vit_result vit_evaluate(const vit_model *m, const vit_dataset *d,
 
 VIT_DEF vit_result vit_features(
     const vit_model *m, const vit_dataset *d, float *features) {
-  const int D = m->config.width,
-            batch = VIT__MIN((int)VIT__JUDGE_BATCH, d->count);
+  const vit_idx D = m->config.width;
+  const size_t bytes = (size_t)D * sizeof *features;
+  const int batch = VIT__MIN((int)VIT__JUDGE_BATCH, d->count);
   int order[VIT__JUDGE_BATCH];
   vit_dataset all = *d;
   vit_state s;
@@ -6171,9 +6341,12 @@ VIT_DEF vit_result vit_features(
     for (int b = 0; b < n; b++) order[b] = at + b;
     vit_dataset_batch(d, order, n, images, NULL);
     r = vit_forward(m, &s, images, n);
-    if (!r)
-      memcpy(features + (vit_idx)at * D, s.pooled,
-          (size_t)n * (size_t)D * sizeof *features);
+    for (int b = 0; !r && b < n; b++) {
+      memcpy(features, s.pooled + b * D, bytes);
+      features += D;
+      if (s.pooled_dist) memcpy(features, s.pooled_dist + b * D, bytes);
+      if (s.pooled_dist) features += D;
+    }
   }
   if (images) VIT_FREE(images);
   vit_state_free(&s);
@@ -6444,7 +6617,8 @@ static vit_result vit__check_recipe(
       snprintf(old, sizeof old, "config.%s", vit__renamed[k][0]);
       was = vit_safetensors_metadata(f, old);
     }
-    if (!was) was = strcmp(s->value, "0") ? "" : "0"; /* it was not known yet */
+    if (!was) /* a setting that is younger than the file was off: 0 */
+      was = strcmp(s->value, "0") ? "" : "0";
     if (!strcmp(was, s->value)) continue;
     for (int digits = 6; !strcmp(before, now) && digits < 10; digits++) {
       vit__show(before, was, digits);
@@ -6834,7 +7008,7 @@ static vit_result vit__plan_run(vit_trainer *t) {
     for (int k = 0; k < 2 && c->probe; k++)
       t->features[k] = (float *)vit_arena_take(a,
           (size_t)(k ? t->val ? t->val->count : 0 : t->train->count) *
-              (size_t)m->width,
+              (size_t)(m->width * (1 + m->dist_token)),
           sizeof(float));
     if (!r && walk == 0) r = vit_arena_allocate(a, "training run");
   }
@@ -9215,7 +9389,11 @@ static vit_result vit__read_config(
   c->mlp_width = vit__told(f, "blocks.0.mlp.fc1.weight", 0);
   c->class_token = vit__told(f, "cls_token", 0) > 0;
   c->qkv_bias = vit__told(f, "blocks.0.attn.qkv.bias", 0) > 0;
+  c->dist_token = vit__told(f, "dist_token", 0) > 0;
+  c->reg_tokens = vit__told(f, "reg_token", 1);
+  c->pre_norm = vit__told(f, "norm_pre.weight", 0) > 0;
   c->final_norm = vit__told(f, "norm.weight", 0) > 0;
+  c->fc_norm = vit__told(f, "fc_norm.weight", 0) > 0;
   if (vit__told(f, "pos_embed", 0)) c->positions = VIT_POSITIONS_LEARNED;
   if (!c->class_token) c->pool = VIT_POOL_MEAN;
   c->depth = -1;

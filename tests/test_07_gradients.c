@@ -72,7 +72,25 @@ static const struct { const char *preset, *pairs; } cases[] = {
                      "proj_drop=0.1 hidden_drop=0.2 mlp_drop=0.1 local_mask=3"},
     {"tutorial", ODD "width=1 heads=1 head_dim=1 mlp_width=1 final_norm=0 norm_eps=0.5"},
     {"tutorial", ODD "width=19 heads=2 head_dim=9 mlp_width=33 classes=13"},
-    {"tutorial", ODD "classes=1 head=1"}};
+    {"tutorial", ODD "classes=1 head=1"},
+    /* the options of published models, alone and together */
+    {"tutorial", ODD "gelu=2"},
+    {"tutorial", ODD "gelu=2 mlp_last_gelu=1 norm=1"},
+    {"tutorial", ODD "reg_tokens=3"},
+    {"tutorial", ODD "reg_tokens=2 pool=1 class_token=0 positions=3"},
+    {"tutorial", ODD "reg_tokens=1 norm=1 positions=1 final_norm=0"},
+    {"tutorial", ODD "pre_norm=1"},
+    {"tutorial", ODD "pre_norm=1 depth=1 gelu=2"},
+    {"tutorial", ODD "fc_norm=1"},
+    {"tutorial", ODD "fc_norm=1 final_norm=0 pool=1 reg_tokens=4"},
+    {"tutorial", ODD "dist_token=1"},
+    {"tutorial", ODD "dist_token=1 norm=1 head=1 positions=0 final_norm=0"},
+    {"tutorial", ODD "dist_token=1 reg_tokens=2 pre_norm=1 gelu=2"},
+    {"tutorial", ODD "pre_norm=1 reg_tokens=3 fc_norm=1 gelu=2 pool=1"},
+    {"tutorial", ODD "pre_norm=1 reg_tokens=3 fc_norm=1 block_drop=0.2 drop_path=0.5 "
+                     "pos_drop=0.2 attn_drop=0.2 proj_drop=0.1 hidden_drop=0.2 mlp_drop=0.1"},
+    {"tutorial", ODD "dist_token=1 reg_tokens=1 pre_norm=1 block_drop=0.2 drop_path=0.5 "
+                     "pos_drop=0.2 attn_drop=0.2 proj_drop=0.1 hidden_drop=0.2 mlp_drop=0.1"}};
 
 /* ---- the library's check ------------------------------------------------- */
 
@@ -221,9 +239,12 @@ static void test_another_check(void) {
   vit_config post =
       changed(vit_config_tutorial(),
               ODD "norm=1 head=1 pool=1 gelu=1 final_norm=0 depth=1 hidden_drop=0.2");
+  vit_config dist = changed(vit_config_tutorial(),
+                            ODD "dist_token=1 reg_tokens=2 pre_norm=1 gelu=2 depth=1");
   double worst = own_checks(&pre, &vit_naive, 1e-3);
   double other = own_checks(&post, &vit_naive, 1e-3);
   printf("  largest error of the other check: %.1e\n", worst > other ? worst : other);
+  own_checks(&dist, &vit_naive, 1e-3);
   if (vit_best_kernels() != &vit_naive) own_checks(&post, &vit_simd, 1e-2);
 }
 
@@ -235,7 +256,7 @@ static void test_another_check(void) {
 enum {
   NOTHING, LINEAR_DX, LINEAR_DW, LINEAR_DB, TOKENS_DPATCHES, TOKENS_DCLS,
   TOKENS_DPOS, SOFTMAX, SCORES_DQ, SCORES_DK, VALUES_DP, VALUES_DV, NORM_DX,
-  NORM_DW, NORM_DB, GELU, GELU_TANH, MEAN, CROSSENTROPY, DROPOUT, RESIDUAL,
+  NORM_DW, NORM_DB, GELU, GELU_TANH, GELU_QUICK, MEAN, CROSSENTROPY, DROPOUT, RESIDUAL,
   SCALE, PATCHIFY, NOT_A_NUMBER
 };
 static int wrong, backward;
@@ -322,6 +343,12 @@ static void bad_gelu_tanh_backward(float *dx, const float *dy, const float *x,
   if (wrong == GELU_TANH) turn(dx, 1, n, n);
 }
 
+static void bad_gelu_quick_backward(float *dx, const float *dy, const float *x,
+                                    int n) {
+  vit_naive.gelu_quick_backward(dx, dy, x, n);
+  if (wrong == GELU_QUICK) turn(dx, 1, n, n);
+}
+
 static void bad_mean_backward(float *dx, const float *dy, int N, int D) {
   vit_naive.mean_backward(dx, dy, N, D);
   if (wrong == MEAN) turn(dx, N, D, D);
@@ -374,6 +401,7 @@ static vit_kernels bad_kernels(void) {
   k.layernorm_backward = bad_layernorm_backward;
   k.gelu_backward = bad_gelu_backward;
   k.gelu_tanh_backward = bad_gelu_tanh_backward;
+  k.gelu_quick_backward = bad_gelu_quick_backward;
   k.mean_backward = bad_mean_backward;
   k.crossentropy_backward = bad_crossentropy_backward;
   k.dropout = bad_dropout;
@@ -402,6 +430,7 @@ static void test_wrong_kernels(void) {
       {NORM_DB, "layernorm_backward db", ""},
       {GELU, "gelu_backward", ""},
       {GELU_TANH, "gelu_tanh_backward", "gelu=1"},
+      {GELU_QUICK, "gelu_quick_backward", "gelu=2"},
       {MEAN, "mean_backward", "pool=1"},
       {CROSSENTROPY, "crossentropy_backward", ""},
       {DROPOUT, "dropout", "pos_drop=0.2"},
@@ -411,7 +440,11 @@ static void test_wrong_kernels(void) {
       {DROPOUT, "dropout", "mlp_drop=0.2"},
       {DROPOUT, "dropout", "block_drop=0.2"},
       {RESIDUAL, "residual_forward", "norm=1"},
-      {SCALE, "scale", "drop_path=0.3"}};
+      {SCALE, "scale", "drop_path=0.3"},
+      {SCALE, "scale", "dist_token=1"},
+      {RESIDUAL, "residual_forward", "reg_tokens=2"},
+      {NORM_DX, "layernorm_backward dx", "fc_norm=1 norm=1 final_norm=0"},
+      {NORM_DX, "layernorm_backward dx", "pre_norm=1"}};
   vit_kernels kernels = bad_kernels();
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     char pairs[500];

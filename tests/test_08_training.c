@@ -1053,7 +1053,9 @@ static const char *const same_bits[] = {
         "block_drop=0.1 drop_path=0.3 depth=2",
     "norm=1 final_norm=0 head=1 pool=1 class_token=0 positions=1 gelu=1 "
     "attn_drop=0.2 drop_path=0.3 depth=2",
-    "width=52 heads=4 mlp_width=70 local_mask=3 mlp_last_gelu=1 pool=1 positions=3"};
+    "width=52 heads=4 mlp_width=70 local_mask=3 mlp_last_gelu=1 pool=1 positions=3",
+    "dist_token=1 reg_tokens=2 pre_norm=1 gelu=2 pos_drop=0.1 attn_drop=0.1",
+    "reg_tokens=3 pre_norm=1 fc_norm=1 depth=2 norm=1 drop_path=0.2"};
 
 static uint32_t check_same_bits(const vit_kernels *kernels) {
   static const int threads[] = {2, 3, 5};

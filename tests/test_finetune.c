@@ -13,11 +13,13 @@ static vit_config small(const char *more) {
 }
 
 /* Of models: where the class token or a mean is pooled, pre-norm and post-norm,
-   with a softmax before the loss, with dropout. */
+   with a softmax before the loss, with two heads, with dropout. */
 static const char *const models[] = {
     "pool=0 softmax_before_loss=0", "pool=1 class_token=0 norm=1 softmax_before_loss=1",
-    "pool=1 softmax_before_loss=0 positions=3 attn_drop=0.1 hidden_drop=0.2 drop_path=0.2"};
-enum { MODELS = sizeof models / sizeof *models, DROPPED = 2 };
+    "pool=0 dist_token=1 reg_tokens=2 softmax_before_loss=0",
+    "pool=1 pre_norm=1 fc_norm=1 softmax_before_loss=0 positions=3 attn_drop=0.1 hidden_drop=0.2 "
+    "drop_path=0.2"};
+enum { MODELS = sizeof models / sizeof *models };
 
 static int refused(vit_result have, vit_result want, const char *sentence) {
   return fails(have, want, sentence, "");
@@ -51,8 +53,8 @@ static vit_dataset pictures(int count) {
      0.2401 cls_token, pos_embed, patch_embed.*        0.343 blocks.0.*
      0.49 blocks.1.*   0.7 blocks.2.*, norm.*          1 head.* */
 static int group_of(const char *name) {
-  if (!strncmp(name, "head.", 5)) return 4;
-  if (!strncmp(name, "norm.", 5)) return 3;
+  if (!strncmp(name, "head", 4)) return 4; /* head_dist, too */
+  if (!strncmp(name, "norm.", 5) || !strncmp(name, "fc_norm.", 8)) return 3;
   return strncmp(name, "blocks.", 7) ? 0 : 1 + name[7] - '0';
 }
 static const double timm_scales[] = {0.2401, 0.343, 0.49, 0.7, 1};
@@ -161,8 +163,8 @@ static void counted(float *dx, const float *dy, const float *w, int rows, int in
 }
 
 /* Gradients: 0 in front, behind it as without freeze; and backward really stops:
-   four products with weights in each block, one in the head, and one for the query
-   of a class token that is pooled. */
+   four products with weights in each block, one in each head, and one for the query
+   where the class token alone is read. */
 static void test_backward_stops(void) {
   const vit_dataset d = pictures(8);
   float images[8 * 48], *whole;
@@ -193,8 +195,8 @@ static void test_backward_stops(void) {
       for (size_t j = 0; j < n; j++) zeros &= s.grads.block[j] == 0;
       CHECK(zeros, "model %d, freeze %d: a gradient in front", i, freeze);
       CHECK_SAME_BITS("the others", s.grads.block + n, whole + n, m.params.count - n);
-      const int blocks = freeze ? 4 - freeze : 3, query = blocks && m.config.pool == VIT_POOL_CLS;
-      CHECK(products == 8 * (1 + 4 * blocks + query), "model %d, freeze %d: %d products for 8 images", i, freeze, products);
+      const int blocks = freeze ? 4 - freeze : 3, query = blocks && i == 0, heads = 1 + (i == 2);
+      CHECK(products == 8 * (heads + 4 * blocks + query), "model %d, freeze %d: %d products for 8 images", i, freeze, products);
     }
     free(whole);
     vit_state_free(&s);
@@ -254,7 +256,7 @@ static void test_layer_decay(void) {
    taken at a time; labels that the model has no class for do not matter. */
 static void test_features(void) {
   vit_dataset d = pictures(IMAGES);
-  float *features = (float *)malloc(sizeof(float) * IMAGES * 12), images[48];
+  float *features = (float *)malloc(sizeof(float) * IMAGES * 24), images[48];
   vit_model m;
   vit_state s;
   if (!features) return;
@@ -266,7 +268,8 @@ static void test_features(void) {
     for (int b = 0; b < IMAGES; b += 7) {
       vit_dataset_batch(&d, &b, 1, images, NULL);
       CHECK(!vit_forward(&m, &s, images, 1), "%s", vit_error());
-      CHECK_CLOSE("features", features + b * 12, s.pooled, 12, 1e-5, 1e-5);
+      CHECK_CLOSE("features", features + b * (i == 2 ? 24 : 12), s.pooled, 12, 1e-5, 1e-5);
+      if (i == 2) CHECK_CLOSE("features", features + b * 24 + 12, s.pooled_dist, 12, 1e-5, 1e-5);
     }
     vit_state_free(&s);
     d.height = 7;
@@ -299,7 +302,7 @@ static void test_probe(void) {
   v.count = 30;
   v.pixels += 50 * 48;
   v.labels += 50;
-  for (int run = 0; run < 4; run++) { /* two models, both tables */
+  for (int run = 0; run < 6; run++) { /* without dropout, both tables */
     vit_fit_config f = recipe(run % 2 ? VIT_ADAM : VIT_SGD);
     vit_model m, frozen, start;
     vit_history h, g;
