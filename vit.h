@@ -647,6 +647,8 @@ typedef struct vit_state {
   int forward_dropout; /* 1: it was on in the last forward */
   uint32_t key, forwards; /* of the dropout masks: seed, forwards done */
   int batch;              /* of the last forward, 0 before the first */
+  int shared, first;      /* of a batch that several programs share: its images
+                             in all, and the place of the first one here; 0 */
   int loss_known;         /* of the last forward */
   double loss;            /* mean over the batch */
   double *losses;         /* [B] */
@@ -1033,7 +1035,10 @@ typedef struct {
   /* The hook between gradients and optimiser: may change all count numbers of
      g, which lie in memory as the parameters do. An error ends the run. */
   vit_result (*gradients)(float *g, size_t count, void *user);
-  void *user; /* of both */
+  /* For a batch that is shared: the losses of its images, 0 for those of other
+     programs, whose losses are to be added. */
+  vit_result (*losses)(double *losses, int count, void *user);
+  void *user; /* of all three */
 } vit_fit_config;
 #undef VIT__MEMBER
 /* The tutorial's recipe: 5 epochs, batch 128, Adam, rate 0.005. Two numbers are
@@ -1081,10 +1086,13 @@ VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
 
    On a cluster all programs have the same seed, images and settings, but each
    its `part` of so many `parts` and a `dir` of its own: it computes its part of
-   the images of each batch, and the hook adds up g over all programs, such as
-   with MPI_Allreduce. So all have the same weights after each step. Mixup and
-   cutmix then make pairs within a part; the losses in training are those of the
-   part, so that VIT_PLATEAU needs `val`. */
+   the images of each batch, and the hooks add up g and the losses over all
+   programs, such as with MPI_Allreduce. So all have the same weights after each
+   step. They have the bits of one program alone if the model has at most 2^20
+   numbers, there are 2, 4, 8 or 16 parts, added as a binary tree, ((0 + 1) +
+   (2 + 3)) + ..., and accumulate is 1. Mixup and cutmix make pairs within a
+   part; without the hook `losses` the losses in training are those of the part,
+   so that VIT_PLATEAU needs `val`. */
 typedef struct {
   int images, right, top5; /* how many were judged, how many are right */
   double loss;             /* sum over them */
@@ -2605,7 +2613,8 @@ static uint32_t vit__stream(const vit__view *v, int site) {
    in place. */
 static void vit__drop_attn(
     const vit__view *b, float *used, const float *p, int n, vit_idx at) {
-  const vit_idx before = (vit_idx)b->row * b->H * b->T; /* rows: T a head */
+  const vit_idx row = b->row + (vit_idx)b->s->first * b->T;
+  const vit_idx before = row * b->H * b->T; /* rows: T a head */
   b->k->dropout(used, p, n, b->m->config.attn_drop, b->s->key,
       vit__stream(b, VIT__SITE_ATTN), (uint32_t)(before + at));
 }
@@ -3077,7 +3086,7 @@ static void vit__drop(
     const vit__view *r, float *x, float rate, int site, int cols) {
   if (rate > 0)
     r->k->dropout(x, x, r->rows * cols, rate, r->s->key, vit__stream(r, site),
-        (uint32_t)((vit_idx)r->row * cols));
+        (uint32_t)((r->row + (vit_idx)r->s->first * r->T) * cols));
 }
 
 /* Stochastic depth: what an image's branch is multiplied with. The rate grows
@@ -3101,7 +3110,8 @@ static void vit__branch(
   const int paths = r->dropout && r->m->config.drop_path > 0;
   for (int done = 0, n; done < r->rows; done += n) {
     const int image = (r->row + done) / r->T, end = (image + 1) * r->T - r->row;
-    const float scale = paths ? vit__path_scale(r, site, image) : 1;
+    const float scale =
+        paths ? vit__path_scale(r, site, r->s->first + image) : 1;
     const vit_idx at = (vit_idx)done * r->D;
     n = (paths ? VIT__MIN(end, r->rows) : r->rows) - done;
     if (x) r->k->residual_forward(y + at, x + at, f + at, scale, n * r->D);
@@ -4659,7 +4669,8 @@ static void vit__head_backward(const vit__view *v) {
   const vit_config *c = &v->m->config;
   const float *dlogits = v->dlogits;
   v->k->crossentropy_backward(v->dlogits, v->loss_softmax, v->targets,
-      v->factor / (float)v->s->batch, v->B, v->K);
+      v->factor / (float)(v->s->shared ? v->s->shared : v->s->batch), v->B,
+      v->K);
   if (c->softmax_before_loss)
     v->k->softmax_backward(v->dlogits, v->dlogits, v->probs, v->B, v->K);
   if (c->dist_token) {
@@ -4763,15 +4774,26 @@ static void vit__backward(vit__view v) {
   if (v.s->input_gradient) vit__each(v.threads, v.B, vit__embed_backward, &v);
 }
 
+/* Part i of the images, as far as it is here: a batch that is shared has the
+   parts that it would have in one program. */
+static int vit__images_of_part(const vit__view *v, int i, int *first) {
+  const vit_state *s = v->s;
+  int n;
+  vit__part(s->shared ? s->shared : v->B, VIT__PARTS, i, 1, first, &n);
+  n = VIT__MIN(*first + n - s->first, v->B);
+  *first = *first > s->first ? *first - s->first : 0;
+  return n > *first ? n - *first : 0;
+}
+
 /* Small models: part i of the images adds up its own gradients, so one thread
    takes an image all the way. The parts do not depend on the threads. */
 static void vit__backward_part(const void *whole, int i) {
   const vit__view *all = (const vit__view *)whole;
   const size_t count = all->g.count;
   float *grads = all->s->part_grads + (size_t)i * count;
-  int first, n;
+  int first;
+  const int n = vit__images_of_part(all, i, &first);
   vit__view v;
-  vit__part(all->B, VIT__PARTS, i, 1, &first, &n);
   if (n == 0) return;
   memset(grads, 0, count * sizeof(float));
   v = vit__view_of(all->m, all->s, NULL, first, n);
@@ -4783,21 +4805,24 @@ static void vit__backward_part(const void *whole, int i) {
 }
 
 /* Part i of the parameters: add up the sixteen parts of the images as a binary
-   tree, ((0 + 1) + (2 + 3)) + ..., that machines which hold some of the parts
-   can climb in the same order. 1024 parameters at a time stay in the cache. */
+   tree, ((0 + 1) + (2 + 3)) + ... A program that has some of the parts climbs
+   its branch of the same tree. 1024 parameters at a time stay in the cache. */
 static void vit__add_parts(const void *whole, int i) {
   const vit__view *v = (const vit__view *)whole;
   const size_t count = v->g.count;
-  int first, n, unused, images;
+  int first, n, unused, begin = 0, end = VIT__PARTS; /* parts that are here */
   vit__part((int)count, v->threads, i, 64, &first, &n);
+  while (!vit__images_of_part(v, begin, &unused)) begin++;
+  while (!vit__images_of_part(v, end - 1, &unused)) end--;
   for (int at = first; at < first + n; at += 1024) {
     const int size = VIT__MIN(1024, first + n - at);
     float *parts = v->s->part_grads + at, *to = v->g.block + at;
     for (int step = 1; step < VIT__PARTS; step *= 2)
-      for (int part = 0; part < VIT__PARTS; part += 2 * step) {
+      for (int part = 0; part + step < end; part += 2 * step) {
         float *a = parts + (size_t)part * count, *b = a + (size_t)step * count;
-        vit__part(v->B, VIT__PARTS, part + step, 1, &unused, &images);
-        if (images > 0) v->k->residual_forward(a, a, b, 1, size);
+        if (part + step > begin) v->k->residual_forward(a, a, b, 1, size);
+        else if (part + 2 * step > begin)
+          memcpy(a, b, (size_t)size * sizeof *a);
       }
     v->k->residual_forward(to, to, parts, 1, size);
   }
@@ -6858,6 +6883,32 @@ static void vit__average(vit_trainer *t) {
     t->average[i] += rest * (w[i] - t->average[i]);
 }
 
+/* This program's part of a batch of B images: n from `first` on. Up to sixteen
+   programs share by the parts in which the gradients are added up. */
+static int vit__own_part(const vit_trainer *t, int B, int *first) {
+  const vit_fit_config *c = &t->config;
+  const int each = VIT__PARTS / c->parts;
+  int n, end;
+  vit__part(B, c->parts, c->part, 1, first, &n);
+  if (each * c->parts != VIT__PARTS) return n;
+  vit__part(B, VIT__PARTS, c->part * each, 1, first, &n);
+  vit__part(B, VIT__PARTS, (c->part + 1) * each - 1, 1, &end, &n);
+  return end + n - *first;
+}
+
+/* The mean loss of the whole batch. */
+static vit_result vit__share_losses(vit_trainer *t, int first, int n, int B) {
+  double *losses = t->state.losses, sum = 0;
+  vit_result r;
+  memmove(losses + first, losses, (size_t)n * sizeof *losses);
+  for (int i = 0; i < B; i++)
+    if (i < first || i >= first + n) losses[i] = 0;
+  r = t->config.losses(losses, B, t->config.user);
+  for (int i = 0; i < B; i++) sum += losses[i];
+  t->loss = sum / B;
+  return r;
+}
+
 /* One batch: forward, loss, backward. `accumulate` of them are the group of an
    optimiser's step, in which each image weighs the same; a run can stop between
    two groups only. Weights that are no numbers end it at once: they are neither
@@ -6875,23 +6926,27 @@ static vit_result vit__train_step(vit_trainer *t) {
   vit_model *m = t->model;
   vit_state *s = &t->state;
   double squares = 0;
-  int own, n; /* this program's part of the batch, if it shares */
+  int own; /* this program's part of the batch, if it shares */
+  const int n = vit__own_part(t, B, &own);
   vit_result r = VIT_OK;
-  vit__part(B, c->parts, c->part, 1, &own, &n);
+  if (c->parts > 1) s->shared = B, s->first = own;
   if (t->loader.epoch != t->epoch) vit_loader_epoch(&t->loader, t->epoch);
   if (first == start) vit_zero_gradients(s);
   if (n > 0) r = vit_loader_batch(&t->loader, first + own, n);
   if (!r && n > 0)
     r = vit__forward_some(m, s, t->loader.images, t->features[0],
         t->loader.order + first + own, n);
+  if (n == 0) s->forwards++; /* the same dropout as in the other programs */
   if (!r && n > 0) r = vit_loss_targets(m, s, t->loader.targets, &t->loss);
+  if (!r && c->losses) r = vit__share_losses(t, own, n, B);
   if (!r && !VIT__IS_WITHIN(t->loss, -1e30, 1e30))
     r = vit__fail(VIT_ERR_DIVERGED,
         "the loss of step %.0f is %g: training diverged; a smaller learning "
         "rate may help",
         (double)t->epoch * t->progress.steps + t->batch + 1, fabs(t->loss));
   if (!r && n > 0)
-    r = vit_backward(m, s, (float)((double)n / (double)(end - start)));
+    r = vit_backward(m, s, (float)((double)B / (double)(end - start)));
+  s->shared = s->first = 0;
   if (!r && last && c->gradients)
     r = c->gradients(s->grads.block, s->grads.count, c->user);
   if (!r && last) r = vit_optimizer_step(&t->optimizer, m, s, rate);

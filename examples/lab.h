@@ -30,6 +30,7 @@ typedef struct {
   int limit;                   /* use only so many training images; 0: all */
   int seed, threads, live;
   int int8;                    /* 1: the report tests the model as int8, too */
+  const int *stop;             /* not 0: all programs of a cluster stop; NULL: Ctrl-C alone */
   const char *model, *augment; /* lists from the flags, or NULL */
   const char *compare;         /* the first folder of --compare, or NULL */
   const char *init;            /* the file of the model to begin with, or NULL */
@@ -134,12 +135,22 @@ static void lab_open_init(lab *l) {
   if (l->fit.probe && !l->augment) memset(&l->fit.augment, 0, sizeof l->fit.augment);
 }
 
+/* Once there are images: their classes decide on the head, the file on their mean and
+   std. */
+static void lab_take_over(lab *l, vit_dataset *train) {
+  if (!l->init) return;
+  l->config.classes = train->classes;
+  memcpy(train->mean, l->about.mean, sizeof train->mean);
+  memcpy(train->std, l->about.std, sizeof train->std);
+}
+
 /* The weights of that model, before the first step. */
 static void lab_begin_with(const lab *l, vit_model *m, const vit_dataset *train) {
   const int old = l->from.config.classes, classes = m->config.classes;
   const int new_head = l->new_head || old != classes;
   char text[1000];
   int k = 0;
+  if (!l->init) return;
   nb_inherit(m, &l->from, new_head);
   nb_cell("The model to begin with");
   snprintf(text, sizeof text, "%.600s; its head for %d classes is %s", l->init, old,
@@ -199,7 +210,7 @@ static void lab_print_run(const char *name, const vit_history *h) {
 }
 
 /* Several finished runs, by their history.csv, in one figure and a table. */
-static void lab_compare(const lab *l) {
+NB_UNUSED static void lab_compare(const lab *l) {
   enum { MOST = 12 };
   static const char end[] = "/history.csv";
   char **folders;
@@ -378,6 +389,7 @@ typedef struct {
 typedef struct {
   lab_view view;
   double drawn, line; /* seconds: last live picture, last progress line */
+  const int *stop;
   int resumed, begun, judged;
   char before[600]; /* where the run went that was in --out, or "" */
 } lab_watch;
@@ -649,7 +661,7 @@ static int lab_callback(const vit_progress *p, void *user) {
   if (draw) lab_draw(&w->view, p);
   if (draw) w->drawn = p->seconds;
   if (!p->epoch_done) nb_step(p, &w->line);
-  return lab_interrupted;
+  return w->stop ? *w->stop : lab_interrupted;
 }
 
 /* A word for a shell, in quotes; those inside are made safe. */
@@ -704,6 +716,7 @@ static void lab_train(lab *l, vit_model *m, const vit_dataset *train, const vit_
   nb_cell("Training");
   memset(&watch, 0, sizeof watch);
   watch.judged = held != NULL;
+  watch.stop = l->stop;
   watch.resumed = l->fit.resume && lab_is_there("last.safetensors");
   if (l->fit.resume)
     printf(watch.resumed ? "  going on with the run in %s\n"
@@ -875,17 +888,13 @@ static void lab_report(const lab *l, const vit_model *m, const vit_dataset *test
 
 /* Hold images back, say what will run, train, report. `show` draws some training
    images first. Frees the datasets. */
-static void lab_run(lab *l, vit_dataset *train, vit_dataset *test,
+NB_UNUSED static void lab_run(lab *l, vit_dataset *train, vit_dataset *test,
                     void (*show)(const lab *, const vit_model *, const vit_dataset *)) {
   vit_dataset held;
   const vit_dataset *judge;
   vit_model m;
   vit_history h;
-  if (l->init) {
-    l->config.classes = train->classes;
-    memcpy(train->mean, l->about.mean, sizeof train->mean);
-    memcpy(train->std, l->about.std, sizeof train->std);
-  }
+  lab_take_over(l, train);
   judge = lab_hold_back(l, train, &held);
   for (int c = 0; c < 3; c++) {
     test->mean[c] = train->mean[c];
@@ -893,7 +902,7 @@ static void lab_run(lab *l, vit_dataset *train, vit_dataset *test,
   }
   nb_try(vit_model_create(&m, &l->config, l->fit.seed));
   m.threads = l->threads;
-  if (l->init) lab_begin_with(l, &m, train);
+  lab_begin_with(l, &m, train);
   show(l, &m, train);
   lab_print_plan(l, &m, train, judge, test);
   lab_train(l, &m, train, judge, &h);

@@ -702,6 +702,69 @@ static void test_parts_are_a_tree(void) {
   vit_model_free(&m);
 }
 
+/* Programs that share a batch: each has its parts of the images, and adds up its
+   branch of the tree. Dropout knows the image by its place in the whole batch. */
+static void share_batch(const vit_model *m, vit_state *all, const float *images, const int *labels,
+                        int B, int programs) {
+  const size_t pixels = (size_t)(m->config.image_height * m->config.image_width * m->config.channels);
+  float *sums = (float *)calloc((size_t)programs * m->params.count, sizeof *sums);
+  const int each = 16 / programs;
+  const uint32_t forwards = all->forwards;
+  double loss;
+  if (!sums) return;
+  vit_zero_gradients(all);
+  CHECK(!vit_forward(m, all, images, B) && !vit_loss(m, all, labels, 0.1f, &loss) && !vit_backward(m, all, 1),
+        "%s", vit_error());
+  for (int program = 0; program < programs; program++) {
+    vit_state own;
+    int first, end, n;
+    vit__part(B, 16, program * each, 1, &first, &n);
+    vit__part(B, 16, (program + 1) * each - 1, 1, &end, &n);
+    n += end - first;
+    if (n == 0) continue;
+    CHECK(!vit_state_create(&own, m, n, VIT_FOR_TRAINING, 5), "%s", vit_error());
+    own.shared = B, own.first = first, own.forwards = forwards;
+    CHECK(!vit_forward(m, &own, images + (size_t)first * pixels, n) &&
+              !vit_loss(m, &own, labels + first, 0.1f, &loss) && !vit_backward(m, &own, 1),
+          "%s", vit_error());
+    CHECK_SAME_BITS("logits of a shared batch", own.logits, all->logits + first * m->config.classes,
+                    n * m->config.classes);
+    memcpy(sums + (size_t)program * m->params.count, own.grads.block, m->params.count * sizeof *sums);
+    vit_state_free(&own);
+  }
+  for (size_t step = 1; step < (size_t)programs; step *= 2)
+    for (size_t p = 0; p < (size_t)programs; p += 2 * step)
+      for (size_t i = 0; i < m->params.count; i++)
+        sums[p * m->params.count + i] += sums[(p + step) * m->params.count + i];
+  CHECK_SAME_BITS("gradients of a shared batch", all->grads.block, sums, (int)m->params.count);
+  free(sums);
+}
+
+static void test_shared_batch(void) {
+  static const int batches[] = {40, 16, 43, 10, 1};
+  enum { MOST = 43 };
+  vit_config c = changed(vit_config_tutorial(), ODD);
+  size_t pixels;
+  float *images;
+  int labels[MOST];
+  vit_model m;
+  vit_state all;
+  c.pos_drop = c.attn_drop = c.proj_drop = c.hidden_drop = c.mlp_drop = c.block_drop = c.drop_path = 0.2f;
+  CHECK(!vit_model_create(&m, &c, 1) && !vit_state_create(&all, &m, MOST, VIT_FOR_TRAINING, 5), "%s",
+        vit_error());
+  pixels = (size_t)(c.image_height * c.image_width * c.channels);
+  images = (float *)malloc(MOST * pixels * sizeof(float));
+  if (!images) return;
+  test_random(images, MOST * pixels, 1, 3);
+  for (int b = 0; b < MOST; b++) labels[b] = b % c.classes;
+  for (int i = 0; i < 5; i++)
+    for (int programs = 1; programs <= 16; programs *= 2)
+      share_batch(&m, &all, images, labels, batches[i], programs);
+  free(images);
+  vit_state_free(&all);
+  vit_model_free(&m);
+}
+
 int main(void) {
 #ifdef _OPENMP
   omp_set_num_threads(1); /* models this small only wait for other threads */
@@ -718,5 +781,6 @@ int main(void) {
   RUN(test_dropout_of_the_last_pass);
   RUN(test_order_errors);
   RUN(test_parts_are_a_tree);
+  RUN(test_shared_batch);
   return test_end("07_gradients");
 }

@@ -20,6 +20,8 @@ static struct {
   unsigned char seen[MOST_TENSORS]; /* tensor i was compared */
   int batch, steps, *labels;
   float *images, smoothing;
+  int compared; /* tensors */
+  double worst; /* difference, as a part of the tensor's largest number */
 } fix;
 
 /* ---- reading ------------------------------------------------------------- */
@@ -64,10 +66,15 @@ static float *take(const char *name, size_t n) {
 
 static void compare(const char *name, const float *have, size_t n) {
   float *want = take(name, n);
+  double largest = 0;
   char text[160];
   if (!want) return;
   snprintf(text, sizeof text, "%s %s %s", fix.file, fix.kernels->name, name);
   CHECK_CLOSE(text, have, want, n, RTOL, ATOL);
+  for (size_t i = 0; i < n; i++) largest = fmax(largest, fabs((double)want[i]));
+  if (largest > 0)
+    fix.worst = fmax(fix.worst, vit_max_difference(have, want, n) / largest);
+  fix.compared++;
   free(want);
 }
 
@@ -406,6 +413,7 @@ static void check_file(const char *file) {
   for (int i = 0; i < 2; i++) {
     vit_safetensor t;
     fix.kernels = tables[i];
+    fix.compared = 0, fix.worst = 0;
     if (i && tables[i] == tables[0]) break;
     if (!open_fixture(file)) return;
     compare_pass();
@@ -416,6 +424,8 @@ static void check_file(const char *file) {
     for (int n = 0; vit_safetensors_at(&fix.f, n, &t) && n < MOST_TENSORS; n++)
       CHECK(fix.seen[n], "%s: nothing was compared with %s", file, t.name);
     close_fixture();
+    printf("%s, %s: %d tensors, largest difference %.1e of a tensor's largest "
+           "number\n", file, fix.kernels->name, fix.compared, fix.worst);
   }
 }
 
