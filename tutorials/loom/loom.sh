@@ -37,7 +37,7 @@ exact=${LOOM_EXACT:-$exact}
 
 flags() { # what an example needs beside its defaults
   case $1 in
-  08) echo --epochs 2 ;;
+  08) echo --epochs 10 ;;
   11) echo --repeats 1 ;;
   esac
 }
