@@ -9,13 +9,13 @@ cd "$(dirname "$0")/../.." || exit 1
 chapter=${1:-} own=${2:-}
 stop() { echo "$*"; exit 1; }
 
-kernels=$(awk '/^#define VIT_KERNELS/ { on = 1 } on && match($0, /X\([a-z_]+,/) {
+kernels=$(awk '/^#define VIT_KERNELS/ { on = 1 } on && match($0, /X\([a-z0-9_]+,/) {
   print substr($0, RSTART + 2, RLENGTH - 3) } on && !/\\$/ { exit }' vit.h)
-of() { sed -n "s/^ *{${1#0}, \"\([a-z_]*\)\".*/\1/p" tutorials/loom/check.c | uniq; }
+of() { sed -n "s/^ *{${1#0}, \"\([a-z0-9_]*\)\".*/\1/p" tutorials/loom/check.c | uniq; }
 
 case $chapter in
-0[0-8]) ;;
-*) stop "make check-NN OWN=my.c: NN is a chapter from 00 to 08" ;;
+0[0-8] | 11) ;;
+*) stop "make check-NN OWN=my.c: NN is a chapter from 00 to 08, or 11" ;;
 esac
 wanted=$(if [ "$chapter" = 04 ]; then echo qkv_at; else of "$chapter"; fi)
 list=$(for kernel in $wanted; do printf ' my_%s' "$kernel"; done)
@@ -42,8 +42,8 @@ done
 case $own in /*) path=$own ;; *) path=$PWD/$own ;; esac
 cc="${CC:-cc} -std=c99 -D_GNU_SOURCE -I. -I$dir"
 
-# vit.h is compiled once, but for a file in the words of the SIMD vocabulary.
-if grep -q -e vit_vec -e vit_ivec -e VIT__SIMD -e VIT_IMPLEMENTATION "$own"; then
+# vit.h is compiled once, but for a file that uses its private words, such as vectors.
+if grep -q -e vit_vec -e vit_ivec -e VIT__ -e vit__ -e VIT_IMPLEMENTATION "$own"; then
   with=-DWITH_VECTORS
 else
   with=$dir/vit.o
@@ -61,7 +61,7 @@ if ! $cc -O1 -Wall -Wno-unused-function -Werror=incompatible-pointer-types -Werr
       awk -v name="$name" '/^#define VIT_KERNELS/ { on = 1 }
         on && index($0, "X(" name ",") { text = ""; take = 1 }
         take { line = $0; sub(/ *\\$/, "", line); sub(/^ +/, " ", line); text = text line
-               if (line ~ /\)\)$/) { sub(/^.*X\([a-z_]*, */, "", text); sub(/\)$/, "", text)
+               if (line ~ /\)\)$/) { sub(/^.*X\([a-z0-9_]*, */, "", text); sub(/\)$/, "", text)
                  print "wanted: void my_" name text; exit } }' vit.h
     fi
   done
