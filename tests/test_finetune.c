@@ -460,6 +460,13 @@ static void test_errors(void) {
         "the gradient by the images is wanted, but backward would stop before them: the state's freeze is "
         "2; set it to 0");
   vit_state_free(&s);
+  CHECK(!vit_state_create(&s, &m, 1, VIT_FOR_TRAINING | VIT_KEEP_ATTENTION, 1) &&
+            !vit_forward(&m, &s, image, 1) && !vit_loss(&m, &s, &label, 0, &loss),
+        "%s", vit_error());
+  s.freeze = 2; /* block 0 */
+  CHECK(!vit_backward(&m, &s, 1) && vit_attention_gradient(&m, &s, 1, 0, 0), "%s", vit_error());
+  CHECK(!vit_attention_gradient(&m, &s, 0, 0, 0) && strstr(vit_error(), "with freeze 0"), "%s", vit_error());
+  vit_state_free(&s);
   vit_optimizer_free(&o);
   vit_model_free(&m);
   vit_model_free(&start);
