@@ -204,9 +204,9 @@ static void all_heads(const float *image) {
   if (!titles || !text || K > 1000) nb_stop("too many heads or classes for a figure");
   nb_cell("One image, every layer, every head: where does the answer come from?");
   nb_try(vit_predict(&m, &s, image, 1, &said, p));
-  printf("  image %d, %s %s; the model says %s, %.1f %%\n", at, shown.count > 1 ? "a" : "called",
-         nb_class(is, &shown, shown.count > 1 ? shown.labels[at] : said, 30), vit_class_name(&shown, said),
-         100 * (double)p[said]);
+  if (shown.count > 1) printf("  image %d is %s; ", at, nb_class(is, &shown, shown.labels[at], 25));
+  else printf("  ");
+  printf("the model says %s, %.1f %%\n", nb_class(is, &shown, said, 25), 100 * (double)p[said]);
   nb_code("vit_attention_row(&m, &s, layer, image, head, VIT_POOLED, map)");
   printf("\n  %sattention of %s, %% that goes to patches:%s\n", nb_dim(), nb_query(&m.config), nb_plain());
   head_names("");
@@ -489,19 +489,21 @@ static void parameters(void) {
                            filters, NULL, 0, 0, titles, tile_rows, tile_cols, C, PH, PW, 0, 0),
             "filters");
   if (m.config.positions != VIT_POSITIONS_NONE && N <= 256) {
-    float near = 0, far = 0;
+    float near = 0, far = 0, low = 1;
+    char title[120];
     nb_cell("What do tokens know of their place? Likeness of the positions");
     nb_code("vit_position_likeness(&m, likeness)");
     nb_try(vit_position_likeness(&m, likeness));
     for (int i = 0; i < N; i++) {
       near += likeness[i * N + (i % cols ? i - 1 : i + 1 < N ? i + 1 : i)] / (float)N;
       far += likeness[i * N + N - 1 - i] / (float)N;
+      for (int j = 0; j < N; j++) low = fminf(low, likeness[i * N + j]);
     }
+    snprintf(title, sizeof title,
+             "Likeness (cosine) of each patch's position, at its place, to all others: black %.2f, white 1", (double)low);
     printf("  mean cosine of a position and its neighbour in the row %.2f, and of one across\n"
            "  the middle of the image %.2f\n", (double)near, (double)far);
-    nb_figure(vit_plot_tiles(nb_out, "positions",
-                             "Likeness (cosine) of each patch's position, at its place, to all others: black -1, white 1",
-                             likeness, NULL, 0, 0, NULL, rows, cols, 1, rows, cols, -1, 1),
+    nb_figure(vit_plot_tiles(nb_out, "positions", title, likeness, NULL, 0, 0, NULL, rows, cols, 1, rows, cols, low, 1),
               "positions");
   }
   free(filters), free(part), free(likeness);

@@ -128,7 +128,7 @@ tell $? "10, the methods judged: $(grep 'off by\|random\|occlusion  \|says so' $
 left 10 heads methods judged lens distance filters positions
 cp $dir/log $dir/first10
 $inside --model $dir/08/model.safetensors --image 7 --layer 0 --head 1 --class 3 >$dir/log 2>&1 &&
-  grep -q 'block 1, head 1' $dir/log && grep -q 'image 7,' $dir/log
+  grep -q 'block 1, head 1' $dir/log && grep -q 'image 7 is' $dir/log
 tell $? "10 with a model of 08: $(tail -n 1 $dir/log)"
 (cat $dir/log $dir/first10 && build/10_inside --help) | awk 'length > 80 { bad = 1 } END { exit bad }'
 tell $? "10 prints lines of more than 80 columns"
