@@ -45,8 +45,8 @@
 
    The file is a book in three parts; search for the lines that are named here.
 
-       PART ONE     declarations: the table of contents     about 1180 lines
-       PART TWO     the model, 00 to 07: read it in a row   about 3650 lines
+       PART ONE     declarations: the table of contents     about 1250 lines
+       PART TWO     the model, 00 to 07: read it in a row   about 3690 lines
        PART THREE   the lab, 08 to 13: when it is needed    about 4830 lines
 
        >>00 foundations   errors, memory, random numbers, threads, SIMD, kernels
@@ -644,6 +644,8 @@ typedef struct vit_state {
   int input_gradient;  /* 1: backward also fills dimages */
   int keep_attn;       /* keep every layer's attention, all its rows */
   int dropout;         /* 1: dropout is on (training only); set 0 to evaluate */
+  int freeze;          /* backward stops there: see VIT_OPTIMIZER_FIELDS */
+  int probe;           /* 1: room for the head alone: see VIT_FIT_FIELDS */
   int forward_dropout; /* 1: it was on in the last forward */
   uint32_t key, forwards; /* of the dropout masks: seed, forwards done */
   int batch;              /* of the last forward, 0 before the first */
@@ -738,7 +740,9 @@ typedef enum { VIT_SGD, VIT_ADAM, VIT_ADAMW } vit_algorithm;
 /* The settings of an optimiser, once: type, field, default (of algorithm a),
    the name under which a resume compares it, smallest and largest value, this
    range in words (NULL: "from .. to .."). SGD has the momentum; Adam and AdamW
-   have beta1, beta2 and eps; clip_norm 0 means no clipping. */
+   have beta1, beta2 and eps; clip_norm 0 means no clipping. There are depth + 2
+   groups, as in timm: the stem, each block (the final norm goes with the last),
+   the head. In a loop of your own set the state's freeze, too. */
 #define VIT_OPTIMIZER_FIELDS(X)                                                \
   X(vit_algorithm, algorithm, a, "optimizer", 0, VIT_ADAMW,                    \
       "VIT_SGD, VIT_ADAM or VIT_ADAMW")                                        \
@@ -751,7 +755,13 @@ typedef enum { VIT_SGD, VIT_ADAM, VIT_ADAMW } vit_algorithm;
   /* 1: decay every tensor, as AdamW(parameters()) */                          \
   X(int, decay_all, 0, "decay_all", 0, 1, NULL)                                \
   X(float, clip_norm, 0, "clip_norm", 0, VIT__BELOW(1e30),                     \
-      "at least 0 and below 1e+30")
+      "at least 0 and below 1e+30")                                            \
+  /* fine-tuning: each group learns at this times the rate of the group */     \
+  /* behind it (Bao et al. 2022); 0: all at the same */                        \
+  X(float, layer_decay, 0, "layer_decay", 0, 1, NULL)                          \
+  /* so many groups from the front stay as they are: all but the head at */    \
+  /* depth + 1 */                                                              \
+  X(int, freeze, 0, "freeze", 0, VIT__MOST, NULL)
 
 #define VIT__MEMBER(type, field, ...) type field;
 typedef struct {
@@ -944,6 +954,10 @@ VIT_DEF void vit_loader_free(vit_loader *l);
    logits [count,K] may be NULL. VIT_ERR_DIVERGED: a logit is not finite. */
 VIT_DEF vit_result vit_evaluate(const vit_model *m, const vit_dataset *d,
     double *loss, double *accuracy, int *classes, float *p, float *logits);
+/* What the head sees of each image, its labels unread: features [count,D], and
+   with dist_token [count,2,D], for each of both heads. */
+VIT_DEF vit_result vit_features(
+    const vit_model *m, const vit_dataset *d, float *features);
 /* counts [K,K] += 1 at row true class, column predicted class; both are below
    K, the classes of the model. */
 VIT_DEF void vit_confusion(
@@ -1014,6 +1028,9 @@ typedef struct {
   /* end after so many epochs without a better one */                          \
   X(int, early_stop, 0, "", 0, INT_MAX, "early_stop",                          \
       "0, never, or the epochs to wait for a better one")                      \
+  /* 1: a linear probe: the head alone learns, from vit_features of each */    \
+  /* image, made once when it begins; nothing can change images then */        \
+  X(int, probe, 0, "probe", 0, 1, "probe", NULL)                               \
   /* of the shuffling, the dropout, the augmentation */                        \
   X(uint64_t, seed, 1, "", 0, 2e19, "seed", NULL)                              \
   /* a cluster shares out each batch: this program computes part `part` */     \
@@ -1113,6 +1130,7 @@ typedef struct {
   vit_plateau plateau;
   vit_loader loader;
   float *average, *best; /* weights, or NULL: averaged; of the best epoch */
+  float *features[2];    /* of a probe: of train and of val */
   vit_model averaged;    /* the model as it is judged, with these weights */
   vit_epoch *table;      /* the history as it stands in a checkpoint */
   vit_arena arena;       /* the memory of all these */
@@ -4182,7 +4200,8 @@ static vit_result vit__plan_state(
   {                                                                            \
     const int each = VIT__##where == VIT__BLOCK &&                             \
                      (grad || (s->keep_attn && VIT__##unit == VIT__HEAD));     \
-    double size = (exists) ? count[VIT__##unit] * (double)(floats) : 0;        \
+    const int kept = (exists) && (!s->probe || VIT__##unit <= VIT__IMAGE);     \
+    double size = kept ? count[VIT__##unit] * (double)(floats) : 0;            \
     if (size > (double)INT_MAX)                                                \
       return vit__check_int("activation " #field, size);                       \
     s->field##_stride = each ? (size_t)size : 0;                               \
@@ -4435,9 +4454,21 @@ static void vit__embed_forward(const void *view, int i) {
   }
 }
 
+/* The head: pooled -> logits. A distillation token has one of its own: the
+   logits are the mean of both (Touvron et al. 2021, section 4). */
+static void vit__head_forward(const vit__view *v) {
+  const int n = v->B * v->K;
+  vit__linear(
+      v, v->logits, v->pooled, v->w.head_w, v->w.head_b, v->B, v->D, v->K);
+  if (!v->m->config.dist_token) return;
+  vit__linear(v, v->logits_dist, v->pooled_dist, v->w.head_dist_w,
+      v->w.head_dist_b, v->B, v->D, v->K);
+  v->k->residual_forward(v->logits, v->logits, v->logits_dist, 1, n);
+  v->k->scale(v->logits, v->logits, 0.5f, n);
+}
+
 /* Final norm, pooling and head (ViT paper, eq. 4), from the rows x that a block
-   put out. A distillation token has a head of its own: the logits are the mean
-   of both (Touvron et al. 2021, section 4). */
+   put out. */
 static void vit__classify_forward(const vit__view *v, const float *x) {
   const vit_config *c = &v->m->config;
   const vit_idx D = v->D, skip = c->class_token * D;
@@ -4459,13 +4490,7 @@ static void vit__classify_forward(const vit__view *v, const float *x) {
   if (c->fc_norm)
     v->k->layernorm_forward(v->pooled, v->fc_mean, v->fc_rstd, v->fc,
         v->w.fc_norm_w, v->w.fc_norm_b, v->B, v->D, c->norm_eps);
-  vit__linear(
-      v, v->logits, v->pooled, v->w.head_w, v->w.head_b, v->B, v->D, v->K);
-  if (!c->dist_token) return;
-  vit__linear(v, v->logits_dist, v->pooled_dist, v->w.head_dist_w,
-      v->w.head_dist_b, v->B, v->D, v->K);
-  v->k->residual_forward(v->logits, v->logits, v->logits_dist, 1, v->B * v->K);
-  v->k->scale(v->logits, v->logits, 0.5f, v->B * v->K);
+  vit__head_forward(v);
 }
 
 /* The whole model, from pixels to probabilities (ViT paper, eq. 1 to 4). */
@@ -4537,10 +4562,19 @@ static vit_result vit__check_state(const vit_model *m, const vit_state *s) {
   return VIT_OK;
 }
 
+/* A probe's state (chapter 09) has the head alone. */
+static vit_result vit__check_whole(const vit_state *s) {
+  if (!s->probe) return VIT_OK;
+  return vit__fail(VIT_ERR_STATE,
+      "this is the state of a linear probe, which runs the head alone; create "
+      "another one for the whole model");
+}
+
 VIT_DEF vit_result vit_forward(
     const vit_model *m, vit_state *s, const float *images, int B) {
   vit__view v;
   vit_result r = vit__check_state(m, s);
+  if (!r) r = vit__check_whole(s);
   if (r) return r;
   if (B < 1 || B > s->capacity)
     return vit__fail(VIT_ERR_CONFIG,
@@ -4558,6 +4592,7 @@ VIT_DEF vit_result vit_forward(
 
 static vit_result vit__check_place(
     const vit_state *s, const vit_config *c, int layer, int image, int head) {
+  if (s->probe) return vit__check_whole(s);
   if (layer >= 0 && layer < c->depth && image >= 0 && image < s->batch &&
       head >= 0 && head < c->heads)
     return VIT_OK;
@@ -4790,11 +4825,9 @@ static void vit__outer_norm_backward(vit__view v, const float *x, float *mean,
   vit__norm_gradients(&v, 1, dw, db);
 }
 
-/* Head, pooling and final norm backward, from dlogits into the rows that the
-   last block put out: fills their dresidual. */
-static void vit__classify_backward(const vit__view *v) {
+/* Head backward, from dlogits: fills dpooled, and dpooled_dist. */
+static void vit__head_backward(const vit__view *v) {
   const vit_config *c = &v->m->config;
-  const vit_idx D = v->D, skip = c->class_token * D;
   const float *dlogits = v->dlogits;
   if (c->dist_token) {
     v->k->scale(v->dhead, v->dlogits, 0.5f, v->B * v->K);
@@ -4808,6 +4841,13 @@ static void vit__classify_backward(const vit__view *v) {
       v->g.head_w, v->g.head_b, dlogits, v->pooled, v->B, v->D, v->K, v->K);
   v->k->linear_backward_input(
       v->dpooled, dlogits, v->w.head_w, v->B, v->D, v->K);
+}
+
+/* Pooling and final norm backward, into the rows that the last block put out:
+   fills their dresidual. */
+static void vit__pool_backward(const vit__view *v) {
+  const vit_config *c = &v->m->config;
+  const vit_idx D = v->D, skip = c->class_token * D;
   if (c->fc_norm) {
     memset(v->dfc, 0, (size_t)(v->B * D) * sizeof(float));
     v->k->layernorm_backward(v->dfc, v->g.fc_norm_w, v->g.fc_norm_b, v->dpooled,
@@ -4848,18 +4888,21 @@ static void vit__embed_backward(const void *view, int i) {
 }
 
 /* The whole model, from the logits to the first weights: head, blocks from the
-   last to the first, then positions, class token, projection (and images). */
+   last to the first, then positions, class token, projection (and images). It
+   ends before what is frozen. */
 static void vit__backward(vit__view v) {
   const vit_config *c = &v.m->config;
   const vit_idx TD = (vit_idx)v.T * v.D, ND = (vit_idx)v.N * v.D;
   const int ED = vit__extras(c) * v.D;
   float *dextra = vit__extra_tokens(&v.g);
+  vit__head_backward(&v);
   for (int l = c->depth - 1; l >= 0; l--) {
     vit__task *rows = c->norm == VIT_NORM_PRE ? vit__pre_norm_backward
                                               : vit__post_norm_backward;
     vit__view b[2];
+    if (l + 1 < v.s->freeze) return;
     vit__block_at(&v, l, b);
-    if (l == c->depth - 1) vit__classify_backward(&b[VIT__AFTER_HEADS]);
+    if (l == c->depth - 1) vit__pool_backward(&b[VIT__AFTER_HEADS]);
     memset(b->norm_sums, 0, (size_t)(4 * v.parts * v.D) * sizeof(float));
     vit__each(v.threads, v.parts, rows, &b[VIT__AFTER_HEADS]);
     if (b->class_only) vit__class_backward(b);
@@ -4869,6 +4912,7 @@ static void vit__backward(vit__view v) {
     vit__norm_gradients(b, 1, b->g.norm1_w, b->g.norm1_b);
     vit__norm_gradients(b, 2, b->g.norm2_w, b->g.norm2_b);
   }
+  if (v.s->freeze) return;
   if (c->pre_norm)
     vit__outer_norm_backward(v, v.placed, v.placed_mean, v.placed_rstd,
         v.w.norm_pre_w, v.g.norm_pre_w, v.g.norm_pre_b);
@@ -4939,9 +4983,24 @@ static void vit__add_parts(const void *whole, int i) {
   }
 }
 
+static vit_result vit__check_freeze(const vit_model *m, int freeze) {
+  const int most = m->config.depth + 1;
+  if (freeze >= 0 && freeze <= most) return VIT_OK;
+  return vit__fail(VIT_ERR_CONFIG,
+      "freeze is %d; the model has a stem, %d blocks and a head: it must be "
+      "from 0, all learn, to %d, the head alone learns",
+      freeze, most - 1, most);
+}
+
 static vit_result vit__check_backward(const vit_model *m, const vit_state *s) {
   vit_result r = vit__check_state(m, s);
   if (!r) r = vit__check_plain(m);
+  if (!r) r = vit__check_freeze(m, s->freeze);
+  if (!r && s->freeze && s->input_gradient)
+    r = vit__fail(VIT_ERR_STATE,
+        "the gradient by the images is wanted, but backward would stop before "
+        "them: the state's freeze is %d; set it to 0",
+        s->freeze);
   if (r || s->trains) return r;
   return vit__fail(VIT_ERR_STATE,
       "this state was created for inference; backward needs VIT_FOR_TRAINING");
@@ -4992,12 +5051,13 @@ VIT_DEF const float *vit_attention_gradient(
   if (vit__check_state(m, s) ||
       vit__check_place(s, &m->config, layer, image, head))
     return NULL;
-  if (s->dattn_kept && s->went_back)
+  if (s->dattn_kept && s->went_back && layer + 1 >= s->freeze)
     return s->dattn_kept + (size_t)layer * s->dattn_kept_stride +
            (image * H + head) * T * T;
   vit__fail(VIT_ERR_STATE,
-      s->dattn_kept ? "there was no backward after the last forward; call "
-                      "vit_backward or vit_backward_logits first"
+      s->dattn_kept ? "there was no backward as far as this layer after the "
+                      "last forward; call "
+                      "vit_backward or vit_backward_logits first, with freeze 0"
                     : "this state keeps no gradient of the attention; create "
                       "it with VIT_FOR_TRAINING and VIT_KEEP_ATTENTION");
   return NULL;
@@ -5234,6 +5294,7 @@ VIT_DEF vit_result vit_optimizer_create(
   o->config = all.optimizer;
   r = vit_fit_check(&all);
   if (!r) r = vit__check_model(m);
+  if (!r) r = vit__check_freeze(m, c->freeze);
   for (int walk = 0; !r && walk < 2; walk++) {
     vit__take_tensors(&o->m, &m->config, 0, &o->arena);
     if (o->config.algorithm != VIT_SGD)
@@ -5270,6 +5331,39 @@ VIT_DEF double vit_clip_gradients(
   return norm;
 }
 
+static vit_result vit__check_step(const vit_optimizer *o, const vit_model *m,
+    const vit_state *s, float rate) {
+  const vit_optimizer_config *c = &o->config;
+  vit_result r = vit__check_state(m, s);
+  if (!r) r = vit__check_plain(m);
+  if (!r)
+    r = vit__check_setting("the learning rate", (double)rate, 0,
+        (double)FLT_MAX, 0, "finite and at least 0");
+  if (r) return r;
+  if (!s->trains || s->grads.count != o->m.count ||
+      m->params.count != o->m.count)
+    return vit__fail(VIT_ERR_STATE,
+        "this optimiser was made for %.0f parameters, the model has %.0f, the "
+        "state %.0f gradients",
+        (double)o->m.count, (double)m->params.count, (double)s->grads.count);
+  if ((c->algorithm == VIT_SGD) != !o->v.block)
+    return vit__fail(VIT_ERR_STATE,
+        "this optimiser was made for %s; to change that, make another",
+        o->v.block ? "Adam or AdamW" : "SGD");
+  if (s->freeze == c->freeze) return VIT_OK;
+  return vit__fail(VIT_ERR_STATE,
+      "the optimiser's freeze is %d and the state's %d; set both the same",
+      c->freeze, s->freeze);
+}
+
+/* Which group of fine-tuning a tensor is in: 0 the stem, l + 1 block l, depth
+   + 1 the head; l is depth - 1 for the final norm, as timm has it. */
+static int vit__group(const vit__row *row, int l, int depth) {
+  if (row->init == VIT__INIT_HEAD || row->init == VIT__INIT_HEAD_BIAS)
+    return depth + 1;
+  return row->where == VIT__STEM ? 0 : l + 1;
+}
+
 VIT_DEF vit_result vit_optimizer_step(
     vit_optimizer *o, vit_model *m, vit_state *s, float rate) {
   const vit_optimizer_config *c = &o->config;
@@ -5284,22 +5378,8 @@ VIT_DEF vit_result vit_optimizer_step(
   float *w = m->params.block, *g = s->grads.block;
   float *mean = o->m.block, *square = o->v.block;
   vit__row rows[VIT__ROWS];
-  vit_result r = vit__check_state(m, s);
-  if (!r) r = vit__check_plain(m);
-  if (!r)
-    r = vit__check_setting("the learning rate", (double)rate, 0,
-        (double)FLT_MAX, 0, "finite and at least 0");
+  vit_result r = vit__check_step(o, m, s, rate);
   if (r) return r;
-  if (!s->trains || s->grads.count != o->m.count ||
-      m->params.count != o->m.count)
-    return vit__fail(VIT_ERR_STATE,
-        "this optimiser was made for %.0f parameters, the model has %.0f, the "
-        "state %.0f gradients",
-        (double)o->m.count, (double)m->params.count, (double)s->grads.count);
-  if (sgd != !square)
-    return vit__fail(VIT_ERR_STATE,
-        "this optimiser was made for %s; to change that, make another",
-        square ? "Adam or AdamW" : "SGD");
   o->norm = vit_clip_gradients(m, s, c->clip_norm > 0 ? c->clip_norm : FLT_MAX);
   if (!VIT__IS_WITHIN(o->norm, 0, (double)FLT_MAX)) /* the weights wait */
     return vit__fail(VIT_ERR_DIVERGED,
@@ -5319,8 +5399,13 @@ VIT_DEF vit_result vit_optimizer_step(
       a.decay = row->decay || c->decay_all ? c->weight_decay : 0;
       for (; n > 0 && l < end; l++) {
         const vit_idx at = tensor + first + l * stride;
+        const int group = vit__group(row, l, depth);
+        if (group < c->freeze) continue;
+        if (c->layer_decay > 0)
+          a.rate = rate * powf(c->layer_decay, (float)(depth + 1 - group));
         if (sgd)
-          k->sgd_step(w + at, mean + at, g + at, n, rate, c->momentum, a.decay);
+          k->sgd_step(
+              w + at, mean + at, g + at, n, a.rate, c->momentum, a.decay);
         else k->adam_step(w + at, mean + at, square + at, g + at, n, &a);
       }
       tensor += (vit_idx)row->count;
@@ -6291,13 +6376,17 @@ VIT_DEF void vit_loader_epoch(vit_loader *l, int epoch) {
   l->epoch = epoch;
 }
 
+static int vit__changes(const vit_augment *a) {
+#define VIT__FIELD(field, largest, meaning) || a->field > 0
+  return a->image != NULL VIT_AUGMENT_FIELDS(VIT__FIELD);
+#undef VIT__FIELD
+}
+
 VIT_DEF vit_result vit_loader_batch(vit_loader *l, int first, int n) {
   const int threads = l->threads;
   const vit_dataset *d = l->data;
   const vit_augment *a = &l->augment;
-#define VIT__FIELD(field, largest, meaning) || a->field > 0
-  const int changes = a->image != NULL VIT_AUGMENT_FIELDS(VIT__FIELD);
-#undef VIT__FIELD
+  const int changes = vit__changes(a);
   uint32_t place; /* of the first image in all epochs: its random numbers */
   if (!l->order)
     return vit__fail(VIT_ERR_STATE,
@@ -6372,11 +6461,32 @@ VIT_DEF double vit_top_accuracy(
 
 enum { VIT__JUDGE_BATCH = 128 };
 
-/* The next batch of d, in its order; `images` has room for one. A training
-   state judges without dropout, and as if it had not: no mask changes. */
+/* Forward of n images or, in a probe, of the head on their features, which are
+   those of order[0..n-1]. */
+static vit_result vit__forward_some(const vit_model *m, vit_state *s,
+    const float *images, const float *features, const int *order, int n) {
+  const vit_idx D = m->config.width, heads = 1 + m->config.dist_token;
+  const size_t bytes = (size_t)D * sizeof *features;
+  vit__view v;
+  if (!features) return vit_forward(m, s, images, n);
+  for (vit_idx b = 0; b < n; b++) {
+    const float *x = features + order[b] * heads * D;
+    memcpy(s->pooled + b * D, x, bytes);
+    if (s->pooled_dist) memcpy(s->pooled_dist + b * D, x + D, bytes);
+  }
+  s->batch = n, s->loss_known = 0;
+  v = vit__view_of(m, s, NULL, 0, n);
+  vit__head_forward(&v);
+  v.k->softmax_forward(v.probs, v.logits, n, v.K);
+  return VIT_OK;
+}
+
+/* The next batch of d, in its order; `images` has room for one, `features` are
+   a probe's, or NULL. A training state judges without dropout, and as if it had
+   not: no mask changes. */
 static vit_result vit__judge(vit_judged *j, const vit_model *m, vit_state *s,
-    float *images, const vit_dataset *d, int *classes, float *p,
-    float *logits) {
+    float *images, const vit_dataset *d, const float *features, int *classes,
+    float *p, float *logits) {
   const int K = m->config.classes, dropout = s->dropout, at = j->images;
   const int most = VIT__MIN(s->capacity, (int)VIT__JUDGE_BATCH);
   const int B = VIT__MIN(most, d->count - at);
@@ -6388,7 +6498,7 @@ static vit_result vit__judge(vit_judged *j, const vit_model *m, vit_state *s,
   for (int b = 0; b < B; b++) order[b] = at + b;
   vit_dataset_batch(d, order, B, images, labels);
   s->dropout = 0;
-  r = vit_forward(m, s, images, B);
+  r = vit__forward_some(m, s, images, features, order, B);
   if (!r) r = vit_loss(m, s, labels, 0, &mean);
   s->dropout = dropout;
   s->forwards = forwards;
@@ -6423,8 +6533,42 @@ VIT_DEF vit_result vit_evaluate(const vit_model *m, const vit_dataset *d,
       sizeof *images, "the images of a batch");
   if (!images) r = VIT_ERR_NO_MEMORY;
   while (!r && j.images < d->count)
-    r = vit__judge(&j, m, &s, images, d, classes, p, logits);
+    r = vit__judge(&j, m, &s, images, d, NULL, classes, p, logits);
   if (!r) *loss = j.loss / d->count, *accuracy = (double)j.right / d->count;
+  if (images) VIT_FREE(images);
+  vit_state_free(&s);
+  return r;
+}
+
+VIT_DEF vit_result vit_features(
+    const vit_model *m, const vit_dataset *d, float *features) {
+  const vit_idx D = m->config.width;
+  const size_t bytes = (size_t)D * sizeof *features;
+  const int batch = VIT__MIN((int)VIT__JUDGE_BATCH, d->count);
+  int order[VIT__JUDGE_BATCH];
+  vit_dataset all = *d;
+  vit_state s;
+  float *images;
+  vit_result r;
+  all.classes = 0; /* the head does not matter */
+  r = vit__check_dataset(m, &all, "given");
+  if (!r) r = vit_state_create(&s, m, batch, VIT_FOR_INFERENCE, 0);
+  if (r) return r;
+  images = (float *)vit__allocate((size_t)batch * vit__image_size(d),
+      sizeof *images, "the images of a batch");
+  if (!images) r = VIT_ERR_NO_MEMORY;
+  for (int at = 0, n; !r && at < d->count; at += n) {
+    n = VIT__MIN(batch, d->count - at);
+    for (int b = 0; b < n; b++) order[b] = at + b;
+    vit_dataset_batch(d, order, n, images, NULL);
+    r = vit_forward(m, &s, images, n);
+    for (int b = 0; !r && b < n; b++) {
+      memcpy(features, s.pooled + b * D, bytes);
+      features += D;
+      if (s.pooled_dist) memcpy(features, s.pooled_dist + b * D, bytes);
+      if (s.pooled_dist) features += D;
+    }
+  }
   if (images) VIT_FREE(images);
   vit_state_free(&s);
   return r;
@@ -6697,8 +6841,8 @@ static vit_result vit__check_recipe(
       snprintf(old, sizeof old, "config.%s", vit__renamed[k][0]);
       was = vit_safetensors_metadata(f, old);
     }
-    if (!was) /* a field of the config that is younger than the file was 0 */
-      was = strncmp(s->name, "config.", 7) ? "" : "0";
+    if (!was) /* a setting that is younger than the file was off: 0 */
+      was = strcmp(s->value, "0") ? "" : "0";
     if (!strcmp(was, s->value)) continue;
     for (int digits = 6; !strcmp(before, now) && digits < 10; digits++) {
       vit__show(before, was, digits);
@@ -6895,6 +7039,10 @@ VIT_DEF vit_result vit_fit_check(const vit_fit_config *c) {
         "the schedule lowers the rate every %d steps or after %d epochs; both "
         "must be at least 1",
         s->every, s->patience);
+  if (c->probe && vit__changes(&c->augment))
+    return vit__fail(VIT_ERR_CONFIG,
+        "a probe makes the features of each image once, so nothing can change "
+        "the images: set augment to zeros, or let freeze, not probe, be set");
   if (c->resume && !c->dir)
     return vit__fail(VIT_ERR_CONFIG,
         "resume is set, but not dir, the folder of the run to go on with");
@@ -6984,7 +7132,9 @@ static vit_result vit__train_step(vit_trainer *t) {
   if (t->loader.epoch != t->epoch) vit_loader_epoch(&t->loader, t->epoch);
   if (first == start) vit_zero_gradients(s);
   if (n > 0) r = vit_loader_batch(&t->loader, first + own, n);
-  if (!r && n > 0) r = vit_forward(m, s, t->loader.images, n);
+  if (!r && n > 0)
+    r = vit__forward_some(m, s, t->loader.images, t->features[0],
+        t->loader.order + first + own, n);
   if (n == 0) s->forwards++; /* the same dropout as in the other programs */
   if (!r && n > 0) r = vit_loss_targets(m, s, t->loader.targets, &t->loss);
   if (!r && c->losses) r = vit__share_losses(t, own, n, B);
@@ -7069,7 +7219,7 @@ VIT_DEF vit_result vit_trainer_step(vit_trainer *t) {
     r = vit__train_step(t);
   } else if (t->judged.images < val) {
     r = vit__judge(&t->judged, &t->averaged, &t->state, t->loader.images,
-        t->val, NULL, NULL, NULL);
+        t->val, t->features[1], NULL, NULL, NULL);
     loss = r ? (double)NAN : t->judged.loss / val;
   }
   if ((!r || r == VIT_ERR_DIVERGED) && !VIT__IS_WITHIN(loss, -1e30, 1e30))
@@ -7097,6 +7247,7 @@ static vit_result vit__plan_run(vit_trainer *t) {
   l->batch = s->capacity = c->batch;
   l->threads = vit__threads(vit__parts(t->model));
   s->config = *m, s->trains = s->dropout = 1;
+  s->freeze = c->optimizer.freeze, s->probe = c->probe;
   s->key = vit_rng_create(c->seed ^ VIT__SALT_DROPOUT, 0).key;
   t->optimizer.config = c->optimizer;
   for (int walk = 0; !r && walk < 2; walk++) {
@@ -7108,6 +7259,11 @@ static vit_result vit__plan_run(vit_trainer *t) {
     if (c->ema > 0) t->average = (float *)vit_arena_take(a, n, sizeof(float));
     if (c->keep_best) t->best = (float *)vit_arena_take(a, n, sizeof(float));
     t->table = (vit_epoch *)vit_arena_take(a, epochs, sizeof *t->table);
+    for (int k = 0; k < 2 && c->probe; k++)
+      t->features[k] = (float *)vit_arena_take(a,
+          (size_t)(k ? t->val ? t->val->count : 0 : t->train->count) *
+              (size_t)(m->width * (1 + m->dist_token)),
+          sizeof(float));
     if (!r && walk == 0) r = vit_arena_allocate(a, "training run");
   }
   if (!r && t->average)
@@ -7128,6 +7284,7 @@ VIT_DEF vit_result vit_trainer_create(vit_trainer *t, vit_model *m,
   if (!r) r = vit__check_dataset(m, train, "training");
   if (!r && val) r = vit__check_dataset(m, val, "validation");
   if (!r) r = vit__check_plain(m);
+  if (!r) r = vit__check_freeze(m, c->optimizer.freeze);
   if (!r && !val && (c->early_stop || c->keep_best))
     r = vit__fail(VIT_ERR_CONFIG,
         "early_stop is %d and keep_best %d, but there are no images that judge "
@@ -7137,6 +7294,7 @@ VIT_DEF vit_result vit_trainer_create(vit_trainer *t, vit_model *m,
   t->progress.model = t->model = m;
   t->progress.history = t->history = h;
   t->config = *c, t->train = train, t->val = val;
+  if (c->probe) t->config.optimizer.freeze = m->config.depth + 1;
   t->progress.epochs = c->epochs;
   t->progress.steps = (int)ceil((double)train->count / c->batch);
   steps = ceil((double)t->progress.steps / c->accumulate) * c->epochs;
@@ -7149,6 +7307,8 @@ VIT_DEF vit_result vit_trainer_create(vit_trainer *t, vit_model *m,
       m->kernels == &vit_naive ? "" : vit_simd_name());
   if (!r && c->dir) r = vit__open_run(t);
   t->start = vit_seconds();
+  if (!r && c->probe) r = vit_features(m, train, t->features[0]);
+  if (!r && c->probe && val) r = vit_features(m, val, t->features[1]);
   if (!r) return VIT_OK;
   t->average = t->best = NULL; /* the model stays as it was */
   vit_trainer_free(t);

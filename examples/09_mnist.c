@@ -72,6 +72,7 @@ int main(int argc, char **argv) {
     lab_compare(&l);
     return 0;
   }
+  lab_open_init(&l);
   lab_settle(&l);
   nb_cell("Data");
   nb_load(&train, VIT_TRAIN);

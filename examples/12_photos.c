@@ -259,6 +259,7 @@ int main(int argc, char **argv) {
   }
   if (filter && strcmp(filter, "bilinear") && strcmp(filter, "bicubic"))
     nb_stop("--filter must be bilinear or bicubic");
+  lab_open_init(&l);
   if (size) l.config.image_height = l.config.image_width = size;
   lab_settle(&l);
   load_data(&train, &test, &l, filter);

@@ -2,12 +2,14 @@
 //
 //     13_pretrained MODEL PICTURE...     what is on these pictures
 //     13_pretrained                      how such files and pictures become numbers
+//     13_pretrained --finetune           what a model that has learned something is worth with few labels
 //
 // Read beside it: chapter 13 of vit.h, and in 12 "a photo of a digit, as MNIST was made".
 #include "common.h"
+#include "finetune.h"
 
 /* What the flags set. */
-static int as_digit = 0, all_logits = 0, heads = 0, size = 0;
+static int as_digit = 0, all_logits = 0, finetune = 0, heads = 0, size = 0;
 static const char *preprocess = NULL;
 
 /* ---- a picture becomes what a model sees ---------------------------------- */
@@ -590,12 +592,13 @@ static void story(void) {
 }
 
 int main(int argc, char **argv) {
-  static const char *const switches[] = {"--digit", "--logits", "--help", "-h"};
+  static const char *const switches[] = {"--digit", "--logits", "--finetune", "--help", "-h"};
   const nb_flag flags[] = {
       {"--preprocess", "NAME", "how pictures are prepared: timm, deit, dino, dinov2, clip, siglip, torchvision, hf or plain "
        "(as the file says, or as is usual there)", NULL, NULL, &preprocess},
       {"--digit", "", "prepare each picture as a photo of a digit", &as_digit, NULL, NULL},
       {"--logits", "", "print all logits instead of the five best", &all_logits, NULL, NULL},
+      {"--finetune", "", "what it is worth to know other digits; four minutes", &finetune, NULL, NULL},
       {"--heads", "N", "heads of the model, where its file does not tell (0)", &heads, NULL, NULL},
       {"--size", "N", "use it at N x N pixels: positions are resampled (0: its own)", &size, NULL, NULL}};
   char **rest = (char **)calloc((size_t)argc + 1, sizeof *rest), **given = (char **)calloc((size_t)argc + 1, sizeof *given);
@@ -613,11 +616,12 @@ int main(int argc, char **argv) {
     if (!alone && i + 1 < argc) rest[flagged++] = argv[++i];
   }
   nb_start("13-pretrained", "MODEL PICTURE...: what a model from a file sees on pictures. Alone: how such files and "
-           "pictures become numbers.", flagged, rest, flags, 5);
+           "pictures become numbers.", flagged, rest, flags, 6);
   if (preprocess && !vit_preprocess_find(preprocess)) nb_stop(vit_error());
   if (size < 0 || size > 4096) nb_stop("--size must be from 1 to 4096, or 0 for the model's own");
   if (n == 1) nb_stop("13_pretrained wants MODEL PICTURE..., or nothing at all; see --help");
   if (n > 1) classify(given[0], given + 1, n - 1);
+  else if (finetune) finetune_demo("out/digits");
   else story();
   free(rest), free(given);
   return 0;
