@@ -58,7 +58,7 @@ static void show_augmentation(const lab *unused, const vit_model *m, const vit_d
       {"mixup", 1, "mixup=1"},          {"cutmix", 1, "cutmix=1"}};
   enum { KINDS = sizeof kind / sizeof *kind, TIMES = 5, ROWS = KINDS / 2, COLS = 2 * TIMES + 1 };
   const int size = train->height * train->width;
-  const int shown = first_of(train, 4), other = first_of(train, 3);
+  const int shown = first_of(train, 4), other = first_of(train, 0);
   const char *titles[ROWS * COLS], *field, *text;
   float *tiles = nb_floats(ROWS * COLS * size), *value;
   (void)unused;

@@ -315,7 +315,7 @@ static int try_layout(void) {
 /* ---- chapters 09 and 12: functions that are no kernels ---------------------------- */
 
 #ifdef OWN_average
-/* A run of 120 steps, each of which averages; the first weigh the new weights more. */
+/* A run of 120 steps, the first of which weigh the new weights more. */
 static int try_average(void) {
   enum { IMAGES = 24, SIZE = 32 * 32 };
   static uint8_t pixels[IMAGES * SIZE], labels[IMAGES];
@@ -333,7 +333,7 @@ static int try_average(void) {
   d.pixels = pixels, d.labels = labels, d.std[0] = d.std[1] = d.std[2] = 1;
   for (int i = 0; i < IMAGES * SIZE; i++) pixels[i] = (uint8_t)vit_random_below(&rng, 256);
   for (int i = 0; i < IMAGES; i++) labels[i] = (uint8_t)(i % 10);
-  f.batch = 8, f.epochs = 40, f.ema = 0.9f;
+  f.batch = 8, f.epochs = 40, f.ema = 0.5f;
   if (vit_model_create(&m, &c, 1) || vit_trainer_create(&t, &m, &f, &d, NULL, &h)) return printf("%s\n", vit_error()), 0;
   n = (int)m.params.count;
   while (ok && !t.done) {
@@ -347,8 +347,8 @@ static int try_average(void) {
       const double got = (double)mine[i], want = (double)t.average[i];
       ok = fabs(got - want) <= 1e-6 * (1 + fabs(want));
       if (!ok)
-        printf("number %d of average is %.4g, should be %.4g (my_average after step %d, decay %g, when it was %.4g and "
-               "the weight is %.4g; counted from 0)\n", i, got, want, step, (double)f.ema, (double)start[i],
+        printf("number %d of average is %.6g, should be %.6g (my_average after step %d, decay %g, when it was %.6g and "
+               "the weight is %.6g; counted from 0)\n", i, got, want, step, (double)f.ema, (double)start[i],
                (double)m.params.block[i]);
     }
   }
