@@ -361,18 +361,20 @@ static int try_average(void) {
 static int try_resize(void) {
   static const int sizes_of[][2] = {{1, 1}, {2, 2}, {4, 2}, {6, 3}, {12, 3}, {7, 3}, {10, 4}, {100, 32}, {3, 5}, {8, 1}};
   enum { SIZES = sizeof sizes_of / sizeof *sizes_of };
+  static char text[40];
   vit_rng rng = vit_rng_create(1, 0);
+  sizes = text;
   for (int k = 0; k < SIZES; k++) {
     const int n = sizes_of[k][0], to = sizes_of[k][1];
     uint8_t in[128], mine[128], want[128];
+    snprintf(text, sizeof text, "from %d to %d pixels", n, to);
     memset(mine, 0, sizeof mine);
     for (int i = 0; i < n; i++) in[i] = (uint8_t)vit_random_below(&rng, 256);
     if (vit_resize(want, in, 1, 1, n, 1, to, VIT_BILINEAR)) return printf("%s\n", vit_error()), 0;
     my_resize_row(mine, in, n, to);
     for (int i = 0; i < to; i++)
       if (abs(mine[i] - want[i]) > 1) {
-        printf("pixel %d of out is %d, should be %d (my_resize_row from %d to %d pixels; counted from 0)\n", i, mine[i],
-               want[i], n, to);
+        printf("pixel %d of out is %d, should be %d (my_resize_row %s; counted from 0)\n", i, mine[i], want[i], text);
         return 0;
       }
   }
@@ -399,7 +401,7 @@ int main(void) {
   return CHAPTER == 4 && try_layout() ? 0 : 1;
 #endif
 #ifdef OWN_average
-  current = "average";
+  current = "average", sizes = "the tutorial model";
   return try_average() ? 0 : 1;
 #endif
 #ifdef OWN_resize_row
