@@ -21,7 +21,7 @@ WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion $(if $(WERROR),-Werror
 COMPILE = $(CC) -std=c99 $(WARNINGS) $(CFLAGS) $(CPPFLAGS) $(STB_FLAGS)
 LINK = $(OPENMP_FLAGS) $(LDFLAGS) -lm
 
-EXAMPLES := $(patsubst examples/%.c,$(BUILD)/%,$(sort $(wildcard examples/[0-9][0-9]_*.c)))
+EXAMPLES := $(patsubst examples/%.c,$(BUILD)/%,$(filter-out %/14_cluster.c,$(sort $(wildcard examples/[0-9][0-9]_*.c))))
 TESTS := $(patsubst tests/%.c,$(BUILD)/%,$(sort $(wildcard tests/test_*.c)))
 SUBMAKE = $(MAKE) --no-print-directory
 # under this name, a dry run does not run the tests
@@ -67,6 +67,15 @@ figures: data examples ## run all examples but 12; pictures and text go below ou
 data: $(BUILD)/digits ## get MNIST, or draw digits where there is no network
 	@sh data/get.sh data $(BUILD)/digits
 
+# mpirun of Open MPI waits for root to say that he knows what he does.
+RANKS ?= 2
+MPIRUN = mpirun -q --oversubscribe $(if $(filter 0,$(shell id -u)),--allow-run-as-root)
+cluster: ## train on RANKS=2 programs by MPI, with the bits of one; see README
+	@[ '$(DEPS)' = 0 ] || sh .ci/deps.sh install mpi quiet
+	@+$(SUBMAKE) data
+	@+$(SUBMAKE) $(BUILD)/14_cluster
+	@$(MPIRUN) -n $(RANKS) $(BUILD)/14_cluster $(ARGS)
+
 book: book-pages ## make the book of tutorials/ as one page: out/book/index.html
 	@sh tutorials/loom/html.sh
 
@@ -77,7 +86,7 @@ check-%: ## try a kernel of your own on chapter NN, with OWN=my.c
 	@sh tutorials/loom/check.sh $* '$(OWN)'
 
 deps: ## install what is missing: compiler, stb_image, gnuplot, OpenMP, curl
-	@sh .ci/deps.sh install $(if $(TEST),test)
+	@sh .ci/deps.sh install $(if $(TEST),test) $(if $(MPI),mpi)
 
 test: ## every test, in every way that vit.h can be compiled
 	@[ '$(DEPS)' = 0 ] || sh .ci/deps.sh install test quiet
@@ -114,6 +123,13 @@ $(EXAMPLES) $(TESTS) $(BUILD)/digits:
 	@rm -f $@
 	@$(COMPILE) $< -o $@ $(LINK)
 
+# mpicc is a compiler that knows where MPI is; it is told to use this one.
+$(BUILD)/14_cluster: examples/14_cluster.c vit.h $(wildcard examples/*.h) $(BUILD)/.flags
+	@command -v mpicc >/dev/null || { echo 'There is no mpicc, so nothing can be built for a cluster: make deps MPI=1'; exit 1; }
+	@echo '  build   $@'
+	@rm -f $@
+	@OMPI_CC='$(CC)' MPICH_CC='$(CC)' mpicc $(patsubst $(CC)%,%,$(COMPILE)) $< -o $@ $(LINK)
+
 book-pages: $(BUILD)/digits
 
 # Changes when the command line does, so that `make CC=clang` builds anew.
@@ -128,5 +144,5 @@ $(BUILD)/.blas: FORCE
 	@[ -f $@ ] && [ "$$(cat $@)" = '$(BLAS_FLAGS)' ] || echo '$(BLAS_FLAGS)' >$@
 
 FORCE:
-.PHONY: help mnist mnist-best train-mnist examples figures data book book-write book-pages deps test asan bench clean tests programs FORCE
+.PHONY: help mnist mnist-best train-mnist examples figures data cluster book book-write book-pages deps test asan bench clean tests programs FORCE
 .DELETE_ON_ERROR:

@@ -80,7 +80,8 @@
    a dialect    one more block of words in "-- the SIMD vocabulary"
 
    Sizes have one letter each, everywhere:
-       B images in a batch   N patches     T tokens (N, +1 with a class token)
+       B images in a batch   N patches     R registers
+       T tokens: class token, N patches, E extras (distillation, registers)
        D model width         H heads       Dh width of one head   I = H * Dh
        M width of the MLP    K classes     L layers   C channels
        PH x PW patch         P = C * PH * PW   Q queries at a time
@@ -277,6 +278,8 @@ typedef struct {
   X(gelu_backward, (float *dx, const float *dy, const float *x, int n))        \
   X(gelu_tanh_forward, (float *y, const float *x, int n))                      \
   X(gelu_tanh_backward, (float *dx, const float *dy, const float *x, int n))   \
+  X(gelu_quick_forward, (float *y, const float *x, int n))                     \
+  X(gelu_quick_backward, (float *dx, const float *dy, const float *x, int n))  \
   X(uniform, (float *x, int n, uint32_t key, uint32_t stream, uint32_t first)) \
   X(dropout, (float *y, const float *x, int n, float rate, uint32_t key,       \
                  uint32_t stream, uint32_t first))                             \
@@ -347,7 +350,7 @@ typedef enum {
   VIT_POSITIONS_SINCOS2D
 } vit_positions;
 typedef enum { VIT_NORM_PRE, VIT_NORM_POST } vit_norm;
-typedef enum { VIT_GELU_ERF, VIT_GELU_TANH } vit_gelu;
+typedef enum { VIT_GELU_ERF, VIT_GELU_TANH, VIT_GELU_QUICK } vit_gelu;
 typedef enum { VIT_POOL_CLS, VIT_POOL_MEAN } vit_pool;
 typedef enum {
   VIT_INIT_VIT,   /* normal, std 0.02; biases 0 */
@@ -378,17 +381,25 @@ enum { VIT_SIZE = -1, VIT_ODD = -2, VIT_RATE = -3, VIT_EPSILON = -4 };
       "M: hidden width of the MLP; 0 = 4 * width")                             \
   X(int, class_token, 1, 1, 1,                                                 \
       "1 = a learned token is put before the patches")                         \
+  X(int, dist_token, 0, 1, 1,                                                  \
+      "1 = a distillation token, whose own head has half a say")               \
+  X(int, reg_tokens, 0, 64, 1,                                                 \
+      "R: registers, learned tokens that have no position")                    \
   X(vit_positions, positions, VIT_POSITIONS_SINUSOID, 3, 0,                    \
       "0 none, 1 sinusoid, 2 learned, 3 2-D sin-cos")                          \
   X(int, qkv_bias, 1, 1, 1, "1 = query, key and value have a bias")            \
   X(int, local_mask, 0, VIT_ODD, 0,                                            \
       "k, odd: a patch sees k x k neighbours; 0 = all")                        \
+  X(int, pre_norm, 0, 1, 1,                                                    \
+      "1 = a layer norm before block 0; patches without a bias")               \
   X(vit_norm, norm, VIT_NORM_PRE, 1, 1, "0 pre-norm, 1 post-norm")             \
   X(int, final_norm, 0, 1, 1, "1 = one more layer norm after the last block")  \
+  X(int, fc_norm, 0, 1, 1, "1 = a layer norm after the pooling")               \
   X(float, norm_eps, 1e-5f, VIT_EPSILON, 0, "epsilon of every layer norm")     \
-  X(vit_gelu, gelu, VIT_GELU_ERF, 1, 0, "0 exact (erf), 1 tanh form")          \
+  X(vit_gelu, gelu, VIT_GELU_ERF, 2, 0,                                        \
+      "0 exact (erf), 1 tanh form, 2 quick (logistic)")                        \
   X(int, mlp_last_gelu, 0, 1, 1, "1 = GELU after the second MLP layer too")    \
-  X(vit_pool, pool, VIT_POOL_CLS, 1, 0,                                        \
+  X(vit_pool, pool, VIT_POOL_CLS, 1, 1,                                        \
       "0 class token, 1 mean over the patches")                                \
   X(int, softmax_before_loss, 1, 1, 0,                                         \
       "1 = the loss takes probabilities for logits")                           \
@@ -453,10 +464,14 @@ VIT_DEF int vit_config_tokens(const vit_config *c);  /* T */
    called "blocks.{i}." + name. Decay: does AdamW's weight decay act on it? */
 #define VIT_TENSORS(X)                                                         \
   X(cls_token, "cls_token", STEM, c->class_token, 1, 1, D, 0, TOKEN, 0)        \
-  X(pos_embed, "pos_embed", STEM, c->positions == VIT_POSITIONS_LEARNED, 1, T, \
-      D, 0, POSITION, 0)                                                       \
+  X(dist_token, "dist_token", STEM, c->dist_token, 1, 1, D, 0, TOKEN, 0)       \
+  X(reg_token, "reg_token", STEM, c->reg_tokens, 1, R, D, 0, TOKEN, 0)         \
+  X(pos_embed, "pos_embed", STEM, c->positions == VIT_POSITIONS_LEARNED, 1,    \
+      T - E, D, 0, POSITION, 0)                                                \
   X(patch_w, "patch_embed.proj.weight", STEM, 1, D, C, PH, PW, WEIGHT, 1)      \
-  X(patch_b, "patch_embed.proj.bias", STEM, 1, D, 0, 0, 0, BIAS, 0)            \
+  X(patch_b, "patch_embed.proj.bias", STEM, !c->pre_norm, D, 0, 0, 0, BIAS, 0) \
+  X(norm_pre_w, "norm_pre.weight", STEM, c->pre_norm, D, 0, 0, 0, ONE, 0)      \
+  X(norm_pre_b, "norm_pre.bias", STEM, c->pre_norm, D, 0, 0, 0, ZERO, 0)       \
   X(norm1_w, "norm1.weight", BLOCK, 1, D, 0, 0, 0, ONE, 0)                     \
   X(norm1_b, "norm1.bias", BLOCK, 1, D, 0, 0, 0, ZERO, 0)                      \
   X(qkv_w, "attn.qkv.weight", BLOCK, 1, 3 * I, D, 0, 0, WEIGHT, 1)             \
@@ -471,8 +486,13 @@ VIT_DEF int vit_config_tokens(const vit_config *c);  /* T */
   X(fc2_b, "mlp.fc2.bias", BLOCK, 1, D, 0, 0, 0, BIAS, 0)                      \
   X(norm_w, "norm.weight", TAIL, c->final_norm, D, 0, 0, 0, ONE, 0)            \
   X(norm_b, "norm.bias", TAIL, c->final_norm, D, 0, 0, 0, ZERO, 0)             \
+  X(fc_norm_w, "fc_norm.weight", TAIL, c->fc_norm, D, 0, 0, 0, ONE, 0)         \
+  X(fc_norm_b, "fc_norm.bias", TAIL, c->fc_norm, D, 0, 0, 0, ZERO, 0)          \
   X(head_w, "head.weight", TAIL, 1, K, D, 0, 0, HEAD, 1)                       \
-  X(head_b, "head.bias", TAIL, 1, K, 0, 0, 0, HEAD_BIAS, 0)
+  X(head_b, "head.bias", TAIL, 1, K, 0, 0, 0, HEAD_BIAS, 0)                    \
+  X(head_dist_w, "head_dist.weight", TAIL, c->dist_token, K, D, 0, 0, HEAD, 1) \
+  X(head_dist_b, "head_dist.bias", TAIL, c->dist_token, K, 0, 0, 0, HEAD_BIAS, \
+      0)
 
 /* The same tensors as pointers into one block of floats. A BLOCK field points
    at block 0; vit_layer() gives the fields of block l. Parameters, gradients
@@ -526,7 +546,7 @@ typedef struct vit_model {
   int quantized; /* 1: after vit_model_quantize: no weight of a linear layer is
                     a float in params, and no vit_tensor's offset fits */
   vit_tensors params;
-  float *fixed_pos; /* [T,D] or NULL */
+  float *fixed_pos; /* [T-E,D] or NULL */
   float *mask;      /* [T,T] or NULL */
   vit_arena arena;
 } vit_model;
@@ -543,15 +563,18 @@ VIT_DEF int vit_model_threads(const vit_model *m);
    at a time, unless you ask to keep them. `grad` is 1 in training. The names
    are llm.c's and timm's.
 
-   Where the class token is pooled, the last block makes only what that token
-   needs: K and V of all tokens (its qkv is [B*T,2,H,Dh]), and after that a row
-   an image: what it and the final norm write from the heads on is [B,..]. */
-#define VIT__LAST (c->pool == VIT_POOL_CLS)
+   Where the class token alone is read, the last block makes only what it needs:
+   K and V of all tokens (its qkv is [B*T,2,H,Dh]), and after that a row an
+   image: what it and the final norm write from the heads on is [B,..]. */
+#define VIT__LAST (c->pool == VIT_POOL_CLS && !c->dist_token)
 #define VIT_ACTIVATIONS(X)                                                     \
-  X(patches, MODEL, PATCH, 1, P)     /* pixels of each patch */                \
-  X(patch_embed, MODEL, PATCH, 1, D) /* projected patches */                   \
-  X(tokens, MODEL, TOKEN, 1, D)      /* input of block 0 */                    \
-  X(norm1, BLOCK, TOKEN, 1, D)       /* layer norm 1 */                        \
+  X(patches, MODEL, PATCH, 1, P)          /* pixels of each patch */           \
+  X(patch_embed, MODEL, PATCH, 1, D)      /* projected patches */              \
+  X(placed, MODEL, TOKEN, c->pre_norm, D) /* tokens before norm_pre */         \
+  X(placed_mean, MODEL, TOKEN, c->pre_norm, 1)                                 \
+  X(placed_rstd, MODEL, TOKEN, c->pre_norm, 1)                                 \
+  X(tokens, MODEL, TOKEN, 1, D) /* input of block 0 */                         \
+  X(norm1, BLOCK, TOKEN, 1, D)  /* layer norm 1 */                             \
   X(norm1_mean, BLOCK, TOKEN, 1, 1)                                            \
   X(norm1_rstd, BLOCK, TOKEN, 1, 1)                                            \
   X(qkv, BLOCK, TOKEN, 1, 3 * I) /* Q, K, V, each head-major */                \
@@ -578,13 +601,21 @@ VIT_DEF int vit_model_threads(const vit_model *m);
   X(class_q, MODEL, IMAGE, VIT__LAST, I)   /* its query, */                    \
   X(class_attn, MODEL, HEAD, VIT__LAST, T) /* its probabilities */             \
   X(all_q, MODEL, TOKEN, VIT__LAST && s->keep_attn, I) /* all queries */       \
-  X(pooled, MODEL, IMAGE, 1, D) /* what the head sees */                       \
+  X(fc, MODEL, IMAGE, c->fc_norm, D) /* pooled, before fc_norm */              \
+  X(fc_mean, MODEL, IMAGE, c->fc_norm, 1)                                      \
+  X(fc_rstd, MODEL, IMAGE, c->fc_norm, 1)                                      \
+  X(pooled, MODEL, IMAGE, 1, D)                  /* what the head sees */      \
+  X(pooled_dist, MODEL, IMAGE, c->dist_token, D) /* what head_dist sees */     \
+  X(logits_dist, MODEL, IMAGE, c->dist_token, K) /* what it says */            \
   X(logits, MODEL, IMAGE, 1, K)                                                \
   X(probs, MODEL, IMAGE, 1, K)        /* softmax of the logits */              \
   X(loss_softmax, MODEL, IMAGE, 1, K) /* softmax inside the loss */            \
   X(targets, MODEL, IMAGE, 1, K)      /* what the loss wants */                \
   X(dlogits, MODEL, IMAGE, grad, K)                                            \
+  X(dhead, MODEL, IMAGE, grad && c->dist_token, K) /* by each head's logits */ \
   X(dpooled, MODEL, IMAGE, grad, D)                                            \
+  X(dpooled_dist, MODEL, IMAGE, grad && c->dist_token, D)                      \
+  X(dfc, MODEL, IMAGE, grad && c->fc_norm, D)                                  \
   X(dresidual, MODEL, TOKEN, grad, D) /* by the residual path */               \
   X(dfcproj, MODEL, TOKEN, grad, D)   /* by the MLP's branch */                \
   X(dattproj, MODEL, TOKEN, grad, D)  /* by the attention's branch */          \
@@ -614,6 +645,8 @@ typedef struct vit_state {
   int forward_dropout; /* 1: it was on in the last forward */
   uint32_t key, forwards; /* of the dropout masks: seed, forwards done */
   int batch;              /* of the last forward, 0 before the first */
+  int shared, first;      /* of a batch that several programs share: its images
+                             in all, and the place of the first one here; 0 */
   int loss_known;         /* of the last forward */
   double loss;            /* mean over the batch */
   double *losses;         /* [B] */
@@ -646,7 +679,7 @@ VIT_DEF vit_result vit_forward(
 VIT_DEF const float *vit_attention(
     const vit_model *m, const vit_state *s, int layer, int image, int head);
 /* What the class token looks at in the last block, [T]: in every state of a
-   model that pools it; else row 0 of vit_attention. */
+   model whose head reads it alone; else row 0 of vit_attention. */
 VIT_DEF const float *vit_class_attention(
     const vit_model *m, const vit_state *s, int image, int head);
 /* Most probable class of each image; p [B,K] may be NULL. VIT_ERR_DIVERGED
@@ -985,7 +1018,10 @@ typedef struct {
   /* The hook between gradients and optimiser: may change all count numbers of
      g, which lie in memory as the parameters do. An error ends the run. */
   vit_result (*gradients)(float *g, size_t count, void *user);
-  void *user; /* of both */
+  /* For a batch that is shared: the losses of its images, 0 for those of other
+     programs, whose losses are to be added. */
+  vit_result (*losses)(double *losses, int count, void *user);
+  void *user; /* of all three */
 } vit_fit_config;
 #undef VIT__MEMBER
 /* The tutorial's recipe: 5 epochs, batch 128, Adam, rate 0.005. Two numbers are
@@ -1033,10 +1069,13 @@ VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
 
    On a cluster all programs have the same seed, images and settings, but each
    its `part` of so many `parts` and a `dir` of its own: it computes its part of
-   the images of each batch, and the hook adds up g over all programs, such as
-   with MPI_Allreduce. So all have the same weights after each step. Mixup and
-   cutmix then make pairs within a part; the losses in training are those of the
-   part, so that VIT_PLATEAU needs `val`. */
+   the images of each batch, and the hooks add up g and the losses over all
+   programs, such as with MPI_Allreduce. So all have the same weights after each
+   step. They have the bits of one program alone if the model has at most 2^20
+   numbers, there are 2, 4, 8 or 16 parts, added as a binary tree, ((0 + 1) +
+   (2 + 3)) + ..., and accumulate is 1. Mixup and cutmix make pairs within a
+   part; without the hook `losses` the losses in training are those of the part,
+   so that VIT_PLATEAU needs `val`. */
 typedef struct {
   int images, right, top5; /* how many were judged, how many are right */
   double loss;             /* sum over them */
@@ -2556,7 +2595,8 @@ static uint32_t vit__stream(const vit__view *v, int site) {
    in place. */
 static void vit__drop_attn(
     const vit__view *b, float *used, const float *p, int n, vit_idx at) {
-  const vit_idx before = (vit_idx)b->row * b->H * b->T; /* rows: T a head */
+  const vit_idx row = b->row + (vit_idx)b->s->first * b->T;
+  const vit_idx before = row * b->H * b->T; /* rows: T a head */
   b->k->dropout(used, p, n, b->m->config.attn_drop, b->s->key,
       vit__stream(b, VIT__SITE_ATTN), (uint32_t)(before + at));
 }
@@ -2769,6 +2809,25 @@ static void vit_naive_gelu_tanh_backward(
   }
 }
 
+/* GELU, quick form (same paper, section 2): y = x s with the logistic function
+   s = 1 / (1 + exp(-1.702 x)). In place allowed. */
+#define VIT__GELU_QUICK 1.702
+static void vit_naive_gelu_quick_forward(float *y, const float *x, int n) {
+  for (vit_idx i = 0; i < n; i++) {
+    double v = (double)x[i];
+    y[i] = (float)(v / (1.0 + exp(-VIT__GELU_QUICK * v)));
+  }
+}
+
+/* dx = dy (s + 1.702 x s (1 - s)). In place allowed. */
+static void vit_naive_gelu_quick_backward(
+    float *dx, const float *dy, const float *x, int n) {
+  for (vit_idx i = 0; i < n; i++) {
+    double v = (double)x[i], s = 1.0 / (1.0 + exp(-VIT__GELU_QUICK * v));
+    dx[i] = (float)((double)dy[i] * (s + VIT__GELU_QUICK * v * s * (1.0 - s)));
+  }
+}
+
 #ifdef VIT__HAS_SIMD
 /* Phi(x) from erf by Abramowitz and Stegun 1964, formula 7.1.26, whose error is
    at most 1.5e-7: erf(z) = 1 - (a1 t + ... + a5 t^5) exp(-z^2), z >= 0, with
@@ -2808,14 +2867,14 @@ VIT__SIMD void vit_simd_gelu_backward(
   }
 }
 
-/* Past +-10 the tanh is +-1 to the last bit; a larger x^3 could overflow. */
-VIT__OP vit_vec vit__clamp10(vit_vec v) {
-  return vit_min(vit_set(10), vit_max(vit_set(-10), v));
+VIT__OP vit_vec vit__clamp(vit_vec v, float most) {
+  return vit_min(vit_set(most), vit_max(vit_set(-most), v));
 }
 
-/* (1 + tanh u) / 2 = 1 / (1 + exp(-2u)): the logistic function of 2u. */
+/* (1 + tanh u) / 2 = 1 / (1 + exp(-2u)): the logistic function of 2u. Past +-10
+   the tanh is +-1 to the last bit; a larger x^3 could overflow. */
 VIT__OP vit_vec vit__gelu_gate(vit_vec v) {
-  vit_vec c = vit__clamp10(v), c2 = vit_mul(c, c);
+  vit_vec c = vit__clamp(v, 10), c2 = vit_mul(c, c);
   vit_vec u = vit_mul(c, vit_set((float)(-2 * VIT__SQRT_2_PI)));
   u = vit_mul(u, vit_fma(c2, vit_set((float)VIT__GELU_CUBE), vit_set(1)));
   u = vit_div(vit_set(1), vit_add(vit_set(1), vit_exp(u)));
@@ -2834,12 +2893,37 @@ VIT__SIMD void vit_simd_gelu_tanh_backward(
     float *dx, const float *dy, const float *x, int n) {
   for (vit_idx i = 0; i < n; i += VIT_LANES) {
     vit_vec v = vit_load_n(x + i, n - i), s = vit__gelu_gate(v);
-    vit_vec c = vit__clamp10(v);
+    vit_vec c = vit__clamp(v, 10);
     vit_vec du = vit_fma(vit_mul(c, c),
         vit_set((float)(6 * VIT__SQRT_2_PI * VIT__GELU_CUBE)),
         vit_set((float)(2 * VIT__SQRT_2_PI)));
     vit_vec bend = vit_mul(vit_mul(s, vit_sub(vit_set(1), s)), du);
     vit_vec slope = vit_fma(c, bend, s);
+    vit_store_n(dx + i, vit_mul(vit_load_n(dy + i, n - i), slope), n - i);
+  }
+}
+
+/* s; below -50 it is less than 1e-36, and exp would soon overflow. */
+VIT__OP vit_vec vit__quick_gate(vit_vec v) {
+  vit_vec u = vit_mul(vit__clamp(v, 50), vit_set((float)-VIT__GELU_QUICK));
+  u = vit_div(vit_set(1), vit_add(vit_set(1), vit_exp(u)));
+  return vit_if_less(v, vit_set(-50), vit_set(0), u);
+}
+
+VIT__SIMD void vit_simd_gelu_quick_forward(float *y, const float *x, int n) {
+  for (vit_idx i = 0; i < n; i += VIT_LANES) {
+    vit_vec v = vit_load_n(x + i, n - i);
+    vit_store_n(y + i, vit_mul(v, vit__quick_gate(v)), n - i);
+  }
+}
+
+VIT__SIMD void vit_simd_gelu_quick_backward(
+    float *dx, const float *dy, const float *x, int n) {
+  for (vit_idx i = 0; i < n; i += VIT_LANES) {
+    vit_vec v = vit_load_n(x + i, n - i), s = vit__quick_gate(v);
+    vit_vec u = vit_mul(vit__clamp(v, 50), vit_set((float)VIT__GELU_QUICK));
+    vit_vec bend = vit_mul(u, vit_sub(vit_set(1), s));
+    vit_vec slope = vit_fma(s, bend, s);
     vit_store_n(dx + i, vit_mul(vit_load_n(dy + i, n - i), slope), n - i);
   }
 }
@@ -2984,7 +3068,7 @@ static void vit__drop(
     const vit__view *r, float *x, float rate, int site, int cols) {
   if (rate > 0)
     r->k->dropout(x, x, r->rows * cols, rate, r->s->key, vit__stream(r, site),
-        (uint32_t)((vit_idx)r->row * cols));
+        (uint32_t)((r->row + (vit_idx)r->s->first * r->T) * cols));
 }
 
 /* Stochastic depth: what an image's branch is multiplied with. The rate grows
@@ -3008,7 +3092,8 @@ static void vit__branch(
   const int paths = r->dropout && r->m->config.drop_path > 0;
   for (int done = 0, n; done < r->rows; done += n) {
     const int image = (r->row + done) / r->T, end = (image + 1) * r->T - r->row;
-    const float scale = paths ? vit__path_scale(r, site, image) : 1;
+    const float scale =
+        paths ? vit__path_scale(r, site, r->s->first + image) : 1;
     const vit_idx at = (vit_idx)done * r->D;
     n = (paths ? VIT__MIN(end, r->rows) : r->rows) - done;
     if (x) r->k->residual_forward(y + at, x + at, f + at, scale, n * r->D);
@@ -3022,7 +3107,9 @@ static void vit__mlp_forward(const vit__view *r, const float *x) {
   const int n = r->rows, D = r->D, M = r->M;
   float *y = c->mlp_last_gelu ? r->fcproj : r->branch;
   void (*gelu)(float *, const float *, int) =
-      c->gelu == VIT_GELU_ERF ? r->k->gelu_forward : r->k->gelu_tanh_forward;
+      c->gelu == VIT_GELU_ERF    ? r->k->gelu_forward
+      : c->gelu == VIT_GELU_TANH ? r->k->gelu_tanh_forward
+                                 : r->k->gelu_quick_forward;
   vit__linear(r, r->fch, x, r->w.fc1_w, r->w.fc1_b, n, D, M);
   gelu(r->fch_gelu, r->fch, n * M);
   if (r->dropout)
@@ -3038,7 +3125,9 @@ static void vit__mlp_backward(const vit__view *r) {
   const vit_config *c = &r->m->config;
   const int n = r->rows, D = r->D, M = r->M;
   void (*gelu)(float *, const float *, const float *, int) =
-      c->gelu == VIT_GELU_ERF ? r->k->gelu_backward : r->k->gelu_tanh_backward;
+      c->gelu == VIT_GELU_ERF    ? r->k->gelu_backward
+      : c->gelu == VIT_GELU_TANH ? r->k->gelu_tanh_backward
+                                 : r->k->gelu_quick_backward;
   vit__branch(r, VIT__SITE_PATH2, r->dfcproj, NULL, r->dresidual);
   if (r->dropout) vit__drop(r, r->dfcproj, c->mlp_drop, VIT__SITE_MLP, D);
   if (c->mlp_last_gelu) gelu(r->dfcproj, r->dfcproj, r->fcproj, n * D);
@@ -3083,12 +3172,12 @@ static void vit__norm_replace(
    that starts at row i T must go back to row i, by i (T - 1) rows. Elsewhere a
    view counts from its own first row, where no other thread is. */
 static void vit__block_at(const vit__view *v, int l, vit__view b[2]) {
+  const vit_config *c = &v->m->config;
   vit_idx back; /* by so many rows */
   VIT__NAMES(v);
   *b = *v;
   b->l = l;
-  b->class_only =
-      v->m->config.pool == VIT_POOL_CLS && l == v->m->config.depth - 1;
+  b->class_only = VIT__LAST && l == c->depth - 1;
   b->x = l ? v->out + (size_t)(l - 1) * s->out_stride : v->tokens;
 #define VIT__MOVE(field, where, unit, exists, floats)                          \
   if (VIT__##where == VIT__BLOCK && b->field)                                  \
@@ -3562,8 +3651,13 @@ VIT_DEF int vit_config_patches(const vit_config *c) {
          (c->image_width / c->patch_width);
 }
 
+/* E: tokens without a position, which stand behind the patches. */
+static int vit__extras(const vit_config *c) {
+  return c->dist_token + c->reg_tokens;
+}
+
 VIT_DEF int vit_config_tokens(const vit_config *c) {
-  return vit_config_patches(c) + (c->class_token ? 1 : 0);
+  return vit_config_patches(c) + (c->class_token ? 1 : 0) + vit__extras(c);
 }
 
 /* A size is a whole number from 1 to this. */
@@ -3612,6 +3706,16 @@ static vit_result vit__check_together(const vit_config *c) {
   if (c->pool == VIT_POOL_CLS && !c->class_token)
     return vit__fail(VIT_ERR_CONFIG,
         "pool is the class token, but class_token is 0; use mean pooling");
+  if (c->dist_token && (c->pool != VIT_POOL_CLS || c->fc_norm))
+    return vit__fail(VIT_ERR_CONFIG,
+        "the head of dist_token stands beside one that reads the class token: "
+        "dist_token needs pool 0 and fc_norm 0; they are %d and %d",
+        (int)c->pool, c->fc_norm);
+  if (c->local_mask && vit__extras(c))
+    return vit__fail(VIT_ERR_CONFIG,
+        "local_mask is %d, but knows patches and the class token alone; "
+        "set it, or dist_token (%d) and reg_tokens (%d), to 0",
+        c->local_mask, c->dist_token, c->reg_tokens);
   if (c->positions == VIT_POSITIONS_SINCOS2D && c->width % 4)
     return vit__fail(VIT_ERR_CONFIG,
         "2-D sin-cos positions need a width that is a multiple of 4; width is "
@@ -3660,7 +3764,7 @@ enum { /* initialisers of the table */
 /* The alphabet of sizes, as doubles: their products are exact up to 2^53, and
    a larger one is seen as too large instead of wrapping round. */
 typedef struct {
-  double B, N, T, D, H, I, M, K, L, P, C, PH, PW, Q;
+  double B, N, T, D, H, I, M, K, L, P, C, PH, PW, Q, R, E;
 } vit__sizes;
 
 static vit__sizes vit__sizes_of(const vit_config *c, int batch) {
@@ -3669,7 +3773,8 @@ static vit__sizes vit__sizes_of(const vit_config *c, int batch) {
   z.B = batch;
   z.N = (double)(c->image_height / c->patch_height) *
         (double)(c->image_width / c->patch_width);
-  z.T = z.N + c->class_token;
+  z.R = c->reg_tokens, z.E = vit__extras(c);
+  z.T = z.N + c->class_token + z.E;
   z.D = c->width, z.M = c->mlp_width, z.K = c->classes, z.L = c->depth;
   z.H = c->heads, z.I = (double)c->heads * c->head_dim;
   z.C = c->channels, z.PH = c->patch_height, z.PW = c->patch_width;
@@ -3687,9 +3792,9 @@ static vit__sizes vit__sizes_of(const vit_config *c, int batch) {
 #define VIT__SIZES(z)                                                          \
   const double B = (z).B, N = (z).N, T = (z).T, D = (z).D, H = (z).H,          \
                I = (z).I, M = (z).M, K = (z).K, P = (z).P, C = (z).C,          \
-               PH = (z).PH, PW = (z).PW, Q = (z).Q;                            \
+               PH = (z).PH, PW = (z).PW, Q = (z).Q, R = (z).R, E = (z).E;      \
   (void)B, (void)N, (void)T, (void)D, (void)H, (void)I, (void)M, (void)K;      \
-  (void)P, (void)C, (void)PH, (void)PW, (void)Q
+  (void)P, (void)C, (void)PH, (void)PW, (void)Q, (void)R, (void)E
 
 /* A row of the table with its sizes worked out; VIT__ROWS of them. */
 typedef struct {
@@ -3999,7 +4104,8 @@ static vit_result vit__allocate_model(
   vit__plan_model(m, &m->arena);
   rows = c.image_height / c.patch_height, cols = c.image_width / c.patch_width;
   if (c.positions == VIT_POSITIONS_SINUSOID)
-    vit_positions_sinusoid(m->fixed_pos, vit_config_tokens(&c), c.width);
+    vit_positions_sinusoid(
+        m->fixed_pos, vit_config_tokens(&c) - vit__extras(&c), c.width);
   if (c.positions == VIT_POSITIONS_SINCOS2D)
     vit_positions_sincos2d(m->fixed_pos, rows, cols, c.width, c.class_token);
   if (m->mask) vit_local_mask(m->mask, rows, cols, c.local_mask, c.class_token);
@@ -4104,8 +4210,8 @@ static vit__view vit__view_of(const vit_model *m, const vit_state *state,
   v.B = n, v.D = c->width, v.M = c->mlp_width, v.K = c->classes;
   v.H = c->heads, v.Dh = c->head_dim, v.I = c->heads * c->head_dim;
   v.P = c->channels * c->patch_height * c->patch_width;
-  v.N = c->image_height / c->patch_height * (c->image_width / c->patch_width);
-  v.T = v.N + c->class_token;
+  v.N = vit_config_patches(c);
+  v.T = vit_config_tokens(c);
   v.row = first * v.T;
   v.rows = n * v.T;
   v.images = images ? images + (vit_idx)first * v.N * v.P : NULL;
@@ -4132,9 +4238,15 @@ static vit__view vit__view_of(const vit_model *m, const vit_state *state,
   return v;
 }
 
+/* dist_token and reg_token, [E,D] in one piece, if there are any. */
+static float *vit__extra_tokens(const vit_tensors *t) {
+  return t->dist_token ? t->dist_token : t->reg_token;
+}
+
 /* Patches, projection and positions (ViT paper, eq. 1) in three stages: cut up
    image i; project part i of all patches; put class token and positions to
-   image i. */
+   image i, and behind them what has no position: attention does not ask for an
+   order (registers: Darcet et al. 2024). */
 static void vit__embed_forward(const void *view, int i) {
   const vit__view *v = (const vit__view *)view;
   const vit_config *c = &v->m->config;
@@ -4151,10 +4263,42 @@ static void vit__embed_forward(const void *view, int i) {
           v->patches + (vit_idx)first * v->P, v->w.patch_w, v->w.patch_b, n,
           v->P, v->D);
   } else {
-    v->k->tokens_forward(v->tokens + i * TD,
-        v->patch_embed + (vit_idx)i * v->N * v->D, v->w.cls_token,
-        v->w.pos_embed ? v->w.pos_embed : v->m->fixed_pos, v->N, v->D);
+    const vit_idx ED = (vit_idx)vit__extras(c) * v->D;
+    float *x = (c->pre_norm ? v->placed : v->tokens) + i * TD;
+    v->k->tokens_forward(x, v->patch_embed + (vit_idx)i * v->N * v->D,
+        v->w.cls_token, v->w.pos_embed ? v->w.pos_embed : v->m->fixed_pos, v->N,
+        v->D);
+    if (ED > 0)
+      memcpy(x + TD - ED, vit__extra_tokens(&v->w), (size_t)ED * sizeof *x);
   }
+}
+
+/* Pooling and the head of rows x. A distillation token has a head of its own:
+   the logits are the mean of both (Touvron et al. 2021, section 4). */
+static void vit__classify(const vit__view *v) {
+  const vit_config *c = &v->m->config;
+  const vit_idx D = v->D, skip = c->class_token * D;
+  float *pooled = c->fc_norm ? v->fc : v->pooled;
+  for (vit_idx i = 0; i < v->B; i++) {
+    const float *x = v->x + i * v->T * D;
+    if (c->pool == VIT_POOL_CLS)
+      memcpy(pooled + i * D, x, (size_t)D * sizeof *x);
+    else /* over the patches alone */
+      v->k->mean_forward(pooled + i * D, x + skip, v->N, v->D);
+    if (c->dist_token)
+      memcpy(
+          v->pooled_dist + i * D, x + skip + v->N * D, (size_t)D * sizeof *x);
+  }
+  if (c->fc_norm)
+    v->k->layernorm_forward(v->pooled, v->fc_mean, v->fc_rstd, v->fc,
+        v->w.fc_norm_w, v->w.fc_norm_b, v->B, v->D, c->norm_eps);
+  vit__linear(
+      v, v->logits, v->pooled, v->w.head_w, v->w.head_b, v->B, v->D, v->K);
+  if (!c->dist_token) return;
+  vit__linear(v, v->logits_dist, v->pooled_dist, v->w.head_dist_w,
+      v->w.head_dist_b, v->B, v->D, v->K);
+  v->k->residual_forward(v->logits, v->logits, v->logits_dist, 1, v->B * v->K);
+  v->k->scale(v->logits, v->logits, 0.5f, v->B * v->K);
 }
 
 /* The whole model, from pixels to probabilities (ViT paper, eq. 1 to 4). */
@@ -4164,7 +4308,12 @@ static void vit__forward(vit__view v) {
   for (v.stage = VIT__CUT; v.stage <= VIT__PLACE; v.stage++)
     vit__each(v.threads, v.stage == VIT__PROJECT ? v.threads : v.B,
         vit__embed_forward, &v);
-  if (v.dropout) vit__drop(&v, v.tokens, c->pos_drop, VIT__SITE_POS, v.D);
+  if (v.dropout)
+    vit__drop(
+        &v, c->pre_norm ? v.placed : v.tokens, c->pos_drop, VIT__SITE_POS, v.D);
+  if (c->pre_norm)
+    v.k->layernorm_forward(v.tokens, v.placed_mean, v.placed_rstd, v.placed,
+        v.w.norm_pre_w, v.w.norm_pre_b, v.rows, v.D, c->norm_eps);
   for (int l = 0; l < c->depth; l++) { /* three forks of the threads a block */
     vit__task *rows = c->norm == VIT_NORM_PRE ? vit__pre_norm_forward
                                               : vit__post_norm_forward;
@@ -4180,12 +4329,7 @@ static void vit__forward(vit__view v) {
         v.w.norm_w, v.w.norm_b, b[1].rows, v.D, c->norm_eps);
     b[1].x = b[1].norm;
   }
-  if (c->pool == VIT_POOL_CLS)
-    memcpy(v.pooled, b[1].x, (size_t)v.B * (size_t)v.D * sizeof *v.pooled);
-  for (vit_idx i = 0; i < v.B && c->pool == VIT_POOL_MEAN; i++)
-    v.k->mean_forward(v.pooled + i * v.D, /* over the patches alone */
-        b[1].x + (i * v.T + c->class_token) * v.D, v.N, v.D);
-  vit__linear(&v, v.logits, v.pooled, v.w.head_w, v.w.head_b, v.B, v.D, v.K);
+  vit__classify(&b[VIT__AFTER_HEADS]);
   v.k->softmax_forward(v.probs, v.logits, v.B, v.K);
 }
 
@@ -4272,7 +4416,7 @@ VIT_DEF const float *vit_attention(
                              "VIT_FOR_TRAINING or VIT_KEEP_ATTENTION");
     return NULL;
   }
-  if (!s->keep_attn && c->pool == VIT_POOL_CLS && layer == c->depth - 1) {
+  if (!s->keep_attn && VIT__LAST && layer == c->depth - 1) {
     vit__fail(VIT_ERR_STATE,
         "of the last block, layer %d, only the class token's attention was "
         "needed: see vit_class_attention, or create the state with "
@@ -4294,8 +4438,7 @@ VIT_DEF const float *vit_class_attention(
     vit__fail(VIT_ERR_STATE, "this model has no class token");
     return NULL;
   }
-  if (c->pool == VIT_POOL_MEAN)
-    return vit_attention(m, s, c->depth - 1, image, head);
+  if (!VIT__LAST) return vit_attention(m, s, c->depth - 1, image, head);
   if (vit__check_place(s, c, c->depth - 1, image, head)) return NULL;
   return s->class_attn +
          ((vit_idx)image * c->heads + head) * vit_config_tokens(c);
@@ -4469,41 +4612,63 @@ VIT_DEF void vit_zero_gradients(vit_state *s) {
 
 /* -- backward through the model ------------------------------------------ */
 
-static void vit__final_norm_backward(const void *rows, int i) {
+/* A layer norm of rows x outside the blocks works as norm 1 of one. */
+static void vit__outer_norm_rows(const void *rows, int i) {
   const vit__view *v = (const vit__view *)rows;
-  vit__view r = vit__rows(v, v->parts, i);
-  r.w.norm1_w = r.w.norm_w; /* it works as norm 1 of a block */
-  r.norm1_mean = r.norm_mean;
-  r.norm1_rstd = r.norm_rstd;
-  if (r.rows > 0) vit__norm_backward(&r, i, 1, r.dresidual, r.dnorm, r.x);
+  const vit__view r = vit__rows(v, v->parts, i);
+  if (r.rows > 0) vit__norm_replace(&r, i, 1, r.dresidual, r.x);
+}
+
+/* dresidual, the gradient by the norm's output, becomes that by x. */
+static void vit__outer_norm_backward(vit__view v, const float *x, float *mean,
+    float *rstd, float *w, float *dw, float *db) {
+  v.x = x, v.norm1_mean = mean, v.norm1_rstd = rstd, v.w.norm1_w = w;
+  memset(v.norm_sums, 0, (size_t)(4 * v.parts * v.D) * sizeof(float));
+  vit__each(v.threads, v.parts, vit__outer_norm_rows, &v);
+  vit__norm_gradients(&v, 1, dw, db);
 }
 
 /* Loss, head, pooling and final norm backward, into the rows that the last
    block put out: fills their dresidual. */
-static void vit__classify_backward(vit__view out) {
-  const vit__view *v = &out;
+static void vit__classify_backward(const vit__view *v) {
   const vit_config *c = &v->m->config;
-  const vit_idx TD = (vit_idx)v->T * v->D, skip = c->class_token ? v->D : 0;
-  const size_t bytes = (size_t)v->rows * (size_t)v->D * sizeof(float);
-  float *to = c->final_norm ? v->dnorm : v->dresidual;
+  const vit_idx D = v->D, skip = c->class_token * D;
+  const float *dlogits = v->dlogits;
   v->k->crossentropy_backward(v->dlogits, v->loss_softmax, v->targets,
-      v->factor / (float)v->s->batch, v->B, v->K);
+      v->factor / (float)(v->s->shared ? v->s->shared : v->s->batch), v->B,
+      v->K);
   if (c->softmax_before_loss)
     v->k->softmax_backward(v->dlogits, v->dlogits, v->probs, v->B, v->K);
+  if (c->dist_token) {
+    v->k->scale(v->dhead, v->dlogits, 0.5f, v->B * v->K);
+    dlogits = v->dhead;
+    v->k->linear_backward_weight(v->g.head_dist_w, v->g.head_dist_b, dlogits,
+        v->pooled_dist, v->B, v->D, v->K, v->K);
+    v->k->linear_backward_input(
+        v->dpooled_dist, dlogits, v->w.head_dist_w, v->B, v->D, v->K);
+  }
   v->k->linear_backward_weight(
-      v->g.head_w, v->g.head_b, v->dlogits, v->pooled, v->B, v->D, v->K, v->K);
+      v->g.head_w, v->g.head_b, dlogits, v->pooled, v->B, v->D, v->K, v->K);
   v->k->linear_backward_input(
-      v->dpooled, v->dlogits, v->w.head_w, v->B, v->D, v->K);
-  if (c->pool == VIT_POOL_CLS) memcpy(to, v->dpooled, bytes);
-  else memset(to, 0, bytes);
-  for (vit_idx i = 0; i < v->B && c->pool == VIT_POOL_MEAN; i++)
-    v->k->mean_backward(to + i * TD + skip, v->dpooled + i * v->D, v->N, v->D);
-  if (!c->final_norm) return;
-  out.x = out.out;
-  memset(v->dresidual, 0, bytes);
-  memset(v->norm_sums, 0, (size_t)(4 * v->parts * v->D) * sizeof(float));
-  vit__each(v->threads, v->parts, vit__final_norm_backward, v);
-  vit__norm_gradients(v, 1, v->g.norm_w, v->g.norm_b);
+      v->dpooled, dlogits, v->w.head_w, v->B, v->D, v->K);
+  if (c->fc_norm) {
+    memset(v->dfc, 0, (size_t)(v->B * D) * sizeof(float));
+    v->k->layernorm_backward(v->dfc, v->g.fc_norm_w, v->g.fc_norm_b, v->dpooled,
+        v->fc, v->w.fc_norm_w, v->fc_mean, v->fc_rstd, v->B, v->D);
+  }
+  memset(v->dresidual, 0, (size_t)(v->rows * D) * sizeof(float));
+  for (vit_idx i = 0; i < v->B; i++) {
+    const float *dpooled = (c->fc_norm ? v->dfc : v->dpooled) + i * D;
+    float *dx = v->dresidual + i * v->T * D;
+    if (c->pool == VIT_POOL_CLS) memcpy(dx, dpooled, (size_t)D * sizeof *dx);
+    else v->k->mean_backward(dx + skip, dpooled, v->N, v->D);
+    if (c->dist_token)
+      memcpy(dx + skip + v->N * D, v->dpooled_dist + i * D,
+          (size_t)D * sizeof *dx);
+  }
+  if (c->final_norm)
+    vit__outer_norm_backward(*v, v->out, v->norm_mean, v->norm_rstd,
+        v->w.norm_w, v->g.norm_w, v->g.norm_b);
 }
 
 /* Two stages: part i of the projection's weights; the gradient of image i. */
@@ -4530,12 +4695,14 @@ static void vit__embed_backward(const void *view, int i) {
 static void vit__backward(vit__view v) {
   const vit_config *c = &v.m->config;
   const vit_idx TD = (vit_idx)v.T * v.D, ND = (vit_idx)v.N * v.D;
+  const int ED = vit__extras(c) * v.D;
+  float *dextra = vit__extra_tokens(&v.g);
   for (int l = c->depth - 1; l >= 0; l--) {
     vit__task *rows = c->norm == VIT_NORM_PRE ? vit__pre_norm_backward
                                               : vit__post_norm_backward;
     vit__view b[2];
     vit__block_at(&v, l, b);
-    if (l == c->depth - 1) vit__classify_backward(b[VIT__AFTER_HEADS]);
+    if (l == c->depth - 1) vit__classify_backward(&b[VIT__AFTER_HEADS]);
     memset(b->norm_sums, 0, (size_t)(4 * v.parts * v.D) * sizeof(float));
     vit__each(v.threads, v.parts, rows, &b[VIT__AFTER_HEADS]);
     if (b->class_only) vit__class_backward(b);
@@ -4545,14 +4712,32 @@ static void vit__backward(vit__view v) {
     vit__norm_gradients(b, 1, b->g.norm1_w, b->g.norm1_b);
     vit__norm_gradients(b, 2, b->g.norm2_w, b->g.norm2_b);
   }
+  if (c->pre_norm)
+    vit__outer_norm_backward(v, v.placed, v.placed_mean, v.placed_rstd,
+        v.w.norm_pre_w, v.g.norm_pre_w, v.g.norm_pre_b);
   if (v.dropout) vit__drop(&v, v.dresidual, c->pos_drop, VIT__SITE_POS, v.D);
-  for (int b = 0; b < v.B; b++)
+  for (vit_idx b = 0; b < v.B; b++) {
     v.k->tokens_backward(v.dpatch_embed + b * ND, v.g.cls_token, v.g.pos_embed,
         v.dresidual + b * TD, v.N, v.D);
+    if (ED > 0)
+      v.k->residual_forward(
+          dextra, dextra, v.dresidual + (b + 1) * TD - ED, 1, ED);
+  }
   v.stage = 0;
   vit__each(v.threads, v.threads, vit__embed_backward, &v);
   v.stage = 1;
   if (v.s->input_gradient) vit__each(v.threads, v.B, vit__embed_backward, &v);
+}
+
+/* Part i of the images, as far as it is here: a batch that is shared has the
+   parts that it would have in one program. */
+static int vit__images_of_part(const vit__view *v, int i, int *first) {
+  const vit_state *s = v->s;
+  int n;
+  vit__part(s->shared ? s->shared : v->B, VIT__PARTS, i, 1, first, &n);
+  n = VIT__MIN(*first + n - s->first, v->B);
+  *first = *first > s->first ? *first - s->first : 0;
+  return n > *first ? n - *first : 0;
 }
 
 /* Small models: part i of the images adds up its own gradients, so one thread
@@ -4561,9 +4746,9 @@ static void vit__backward_part(const void *whole, int i) {
   const vit__view *all = (const vit__view *)whole;
   const size_t count = all->g.count;
   float *grads = all->s->part_grads + (size_t)i * count;
-  int first, n;
+  int first;
+  const int n = vit__images_of_part(all, i, &first);
   vit__view v;
-  vit__part(all->B, VIT__PARTS, i, 1, &first, &n);
   if (n == 0) return;
   memset(grads, 0, count * sizeof(float));
   v = vit__view_of(all->m, all->s, NULL, first, n);
@@ -4575,21 +4760,24 @@ static void vit__backward_part(const void *whole, int i) {
 }
 
 /* Part i of the parameters: add up the sixteen parts of the images as a binary
-   tree, ((0 + 1) + (2 + 3)) + ..., that machines which hold some of the parts
-   can climb in the same order. 1024 parameters at a time stay in the cache. */
+   tree, ((0 + 1) + (2 + 3)) + ... A program that has some of the parts climbs
+   its branch of the same tree. 1024 parameters at a time stay in the cache. */
 static void vit__add_parts(const void *whole, int i) {
   const vit__view *v = (const vit__view *)whole;
   const size_t count = v->g.count;
-  int first, n, unused, images;
+  int first, n, unused, begin = 0, end = VIT__PARTS; /* parts that are here */
   vit__part((int)count, v->threads, i, 64, &first, &n);
+  while (!vit__images_of_part(v, begin, &unused)) begin++;
+  while (!vit__images_of_part(v, end - 1, &unused)) end--;
   for (int at = first; at < first + n; at += 1024) {
     const int size = VIT__MIN(1024, first + n - at);
     float *parts = v->s->part_grads + at, *to = v->g.block + at;
     for (int step = 1; step < VIT__PARTS; step *= 2)
-      for (int part = 0; part < VIT__PARTS; part += 2 * step) {
+      for (int part = 0; part + step < end; part += 2 * step) {
         float *a = parts + (size_t)part * count, *b = a + (size_t)step * count;
-        vit__part(v->B, VIT__PARTS, part + step, 1, &unused, &images);
-        if (images > 0) v->k->residual_forward(a, a, b, 1, size);
+        if (part + step > begin) v->k->residual_forward(a, a, b, 1, size);
+        else if (part + 2 * step > begin)
+          memcpy(a, b, (size_t)size * sizeof *a);
       }
     v->k->residual_forward(to, to, parts, 1, size);
   }
@@ -6311,7 +6499,8 @@ static vit_result vit__check_recipe(
       snprintf(old, sizeof old, "config.%s", vit__renamed[k][0]);
       was = vit_safetensors_metadata(f, old);
     }
-    if (!was) was = "";
+    if (!was) /* a field of the config that is younger than the file was 0 */
+      was = strncmp(s->name, "config.", 7) ? "" : "0";
     if (!strcmp(was, s->value)) continue;
     for (int digits = 6; !strcmp(before, now) && digits < 10; digits++) {
       vit__show(before, was, digits);
@@ -6547,6 +6736,32 @@ static void vit__average(vit_trainer *t) {
     t->average[i] += rest * (w[i] - t->average[i]);
 }
 
+/* This program's part of a batch of B images: n from `first` on. Up to sixteen
+   programs share by the parts in which the gradients are added up. */
+static int vit__own_part(const vit_trainer *t, int B, int *first) {
+  const vit_fit_config *c = &t->config;
+  const int each = VIT__PARTS / c->parts;
+  int n, end;
+  vit__part(B, c->parts, c->part, 1, first, &n);
+  if (each * c->parts != VIT__PARTS) return n;
+  vit__part(B, VIT__PARTS, c->part * each, 1, first, &n);
+  vit__part(B, VIT__PARTS, (c->part + 1) * each - 1, 1, &end, &n);
+  return end + n - *first;
+}
+
+/* The mean loss of the whole batch. */
+static vit_result vit__share_losses(vit_trainer *t, int first, int n, int B) {
+  double *losses = t->state.losses, sum = 0;
+  vit_result r;
+  memmove(losses + first, losses, (size_t)n * sizeof *losses);
+  for (int i = 0; i < B; i++)
+    if (i < first || i >= first + n) losses[i] = 0;
+  r = t->config.losses(losses, B, t->config.user);
+  for (int i = 0; i < B; i++) sum += losses[i];
+  t->loss = sum / B;
+  return r;
+}
+
 /* One batch: forward, loss, backward. `accumulate` of them are the group of an
    optimiser's step, in which each image weighs the same; a run can stop between
    two groups only. Weights that are no numbers end it at once: they are neither
@@ -6564,21 +6779,25 @@ static vit_result vit__train_step(vit_trainer *t) {
   vit_model *m = t->model;
   vit_state *s = &t->state;
   double squares = 0;
-  int own, n; /* this program's part of the batch, if it shares */
+  int own; /* this program's part of the batch, if it shares */
+  const int n = vit__own_part(t, B, &own);
   vit_result r = VIT_OK;
-  vit__part(B, c->parts, c->part, 1, &own, &n);
+  if (c->parts > 1) s->shared = B, s->first = own;
   if (t->loader.epoch != t->epoch) vit_loader_epoch(&t->loader, t->epoch);
   if (first == start) vit_zero_gradients(s);
   if (n > 0) r = vit_loader_batch(&t->loader, first + own, n);
   if (!r && n > 0) r = vit_forward(m, s, t->loader.images, n);
+  if (n == 0) s->forwards++; /* the same dropout as in the other programs */
   if (!r && n > 0) r = vit_loss_targets(m, s, t->loader.targets, &t->loss);
+  if (!r && c->losses) r = vit__share_losses(t, own, n, B);
   if (!r && !VIT__IS_WITHIN(t->loss, -1e30, 1e30))
     r = vit__fail(VIT_ERR_DIVERGED,
         "the loss of step %.0f is %g: training diverged; a smaller learning "
         "rate may help",
         (double)t->epoch * t->progress.steps + t->batch + 1, fabs(t->loss));
   if (!r && n > 0)
-    r = vit_backward(m, s, (float)((double)n / (double)(end - start)));
+    r = vit_backward(m, s, (float)((double)B / (double)(end - start)));
+  s->shared = s->first = 0;
   if (!r && last && c->gradients)
     r = c->gradients(s->grads.block, s->grads.count, c->user);
   if (!r && last) r = vit_optimizer_step(&t->optimizer, m, s, rate);
@@ -9066,7 +9285,11 @@ static vit_result vit__read_config(
   c->mlp_width = vit__told(f, "blocks.0.mlp.fc1.weight", 0);
   c->class_token = vit__told(f, "cls_token", 0) > 0;
   c->qkv_bias = vit__told(f, "blocks.0.attn.qkv.bias", 0) > 0;
+  c->dist_token = vit__told(f, "dist_token", 0) > 0;
+  c->reg_tokens = vit__told(f, "reg_token", 1);
+  c->pre_norm = vit__told(f, "norm_pre.weight", 0) > 0;
   c->final_norm = vit__told(f, "norm.weight", 0) > 0;
+  c->fc_norm = vit__told(f, "fc_norm.weight", 0) > 0;
   if (vit__told(f, "pos_embed", 0)) c->positions = VIT_POSITIONS_LEARNED;
   if (!c->class_token) c->pool = VIT_POOL_MEAN;
   c->depth = -1;

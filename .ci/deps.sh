@@ -5,10 +5,11 @@
 #   deps.sh openmp           the flags that switch OpenMP on, or nothing
 #   deps.sh blas             the flags that bring OpenBLAS, or nothing
 #   deps.sh report FLAGS DIR what there is, for `make help`
-#   deps.sh install [test] [quiet]
+#   deps.sh install [test] [mpi] [quiet]
 #        one line for each part: found, installed or missing, and what works
 #        without it; `quiet` leaves out what was found, `test` adds what only
-#        the tests need. Fails only when there is no C compiler.
+#        the tests need, `mpi` what `make cluster` does. Fails only when there is
+#        no C compiler.
 #
 # From the environment: CC, and STB, the folder of stb_image.h (0: do not use).
 
@@ -163,6 +164,7 @@ has_qemu_s390x() { have qemu-s390x || have qemu-s390x-static; }
 has_fuzzer() { links '#include <stdint.h>\n#include <stddef.h>\nint LLVMFuzzerTestOneInput(const uint8_t *p, size_t n) { (void)p; return (int)(n & 0); }' clang -fsanitize=fuzzer; }
 # The run-time library of the clang that is installed, such as libclang-rt-14-dev.
 fuzzer_package() { clang -dumpversion 2>/dev/null | sed -n 's/^\([0-9]*\)\..*/libclang-rt-\1-dev/p'; }
+has_mpi() { have mpirun && have mpicc; }
 is_arm() { case $(uname -m) in aarch64 | arm64) true ;; *) false ;; esac; }
 
 install_parts() {
@@ -185,6 +187,8 @@ install_parts() {
     gzip gzip gzip gzip
   [ "$quiet" = 1 ] || part pandoc has_pandoc "make book makes no HTML; the pages are readable as they are" \
     pandoc pandoc pandoc-cli pandoc
+  [ "$for_tests$for_mpi" = 00 ] || part MPI has_mpi "make cluster cannot run" \
+    "openmpi-bin libopenmpi-dev" "openmpi openmpi-devel" openmpi open-mpi
   [ "$for_tests" = 1 ] || return 0
 
   part "C++ compiler" has_cxx "the tests of C++ are skipped" g++ gcc-c++ gcc ""
@@ -227,12 +231,12 @@ report)
     "stb_image" "${3:-no: no photos, no .gz files}" \
     "gnuplot" "$(gnuplot --version 2>/dev/null || echo 'no: figures stay scripts')" ;;
 install)
-  for_tests=0 quiet=0
+  for_tests=0 for_mpi=0 quiet=0
   for word in "$@"; do
-    case $word in test) for_tests=1 ;; quiet) quiet=1 ;; esac
+    case $word in test) for_tests=1 ;; mpi) for_mpi=1 ;; quiet) quiet=1 ;; esac
   done
   install_parts || true ;;
 *)
-  echo "usage: deps.sh stb | openmp | blas | report FLAGS DIR | install [test] [quiet]" >&2
+  echo "usage: deps.sh stb | openmp | blas | report FLAGS DIR | install [test] [mpi] [quiet]" >&2
   exit 1 ;;
 esac

@@ -1,41 +1,5 @@
-// The full MNIST training: augmentation, a held-back set, checkpoints, resume; three recipes.
-#include "lab.h"
-
-/* The three recipes. quick and best were chosen on held-back training images. */
-static lab recipe(const char *preset, int argc, char **argv) {
-  lab l = lab_begin(preset, argc, argv);
-  if (!strcmp(preset, "tutorial")) {
-    l.config = vit_config_tutorial();
-    return l;
-  }
-  if (strcmp(preset, "quick") && strcmp(preset, "best"))
-    nb_stop("--preset must be tutorial, quick or best");
-  l.config = vit_config_mnist();
-  l.normalize = 1;
-  l.config.init = VIT_INIT_TORCH; /* starts faster than 0.02 at so small a width */
-  l.fit.optimizer = vit_optimizer_defaults(VIT_ADAMW);
-  l.fit.optimizer.weight_decay = 0.05f;
-  l.fit.optimizer.clip_norm = 1;
-  l.fit.schedule = vit_schedule_constant(3e-3f);
-  l.fit.schedule.kind = VIT_COSINE;
-  l.warmup = 0.03f;
-  l.fit.ema = 0.999f;
-  l.fit.augment.rotate = l.fit.augment.shear = 8;
-  l.fit.augment.shift = 0.08f;
-  l.fit.augment.scale = 0.09f;
-  l.fit.augment.elastic = 0.8f;
-  l.fit.batch = 64;
-  l.config.patch_height = l.config.patch_width = 7; /* 2.7 times as fast as 4 x 4 */
-  l.fit.epochs = 80;
-  if (!strcmp(preset, "quick")) { /* less is learnt from harder images in six epochs */
-    l.fit.epochs = 6;
-    l.fit.augment.rotate = l.fit.augment.shear = 7;
-    l.fit.augment.shift = 0.06f;
-    l.fit.augment.scale = 0.07f;
-    l.fit.augment.elastic = 0.5f;
-  }
-  return l;
-}
+// The full MNIST training: augmentation, a held-back set, checkpoints, resume; five recipes.
+#include "mnist.h"
 
 /* The first image of a class; 0 if there is none. */
 static int first_of(const vit_dataset *d, int label) {
@@ -105,7 +69,7 @@ int main(int argc, char **argv) {
   const char *test_from = NULL;
   char name[60];
   nb_flag flags[LAB_FLAGS + 2] = {
-      {"--preset", "NAME", "tutorial, quick or best (quick)", NULL, NULL, &l.preset},
+      {"--preset", "NAME", "tutorial, quick, best; small local, post-norm (quick)", NULL, NULL, &l.preset},
       {"--test", "DIR", "take the test images from another folder", NULL, NULL, &test_from}};
   vit_dataset train, test;
   lab_flags(&l, flags + 2);

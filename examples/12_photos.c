@@ -31,6 +31,20 @@ static void recipe_cifar_mean(lab *l) {
   l->fit.augment.shift = 0.1f;
 }
 
+/* Models D and E as published: of the size of B/16, for photos of 224 x 224 (or
+   --size). D's source gives this optimiser, for weights that were trained before;
+   E's gives none. */
+static void recipe_b16(lab *l, vit_config published) {
+  l->config = published;
+  l->fit.epochs = 10;
+  l->fit.batch = 16;
+  l->fit.optimizer = vit_optimizer_defaults(VIT_ADAMW);
+  l->fit.schedule = vit_schedule_constant(3e-5f);
+  l->fit.schedule.kind = VIT_LINEAR;
+  l->warmup = 0.05f; /* 500 steps of 10,000 */
+  l->fit.augment.crop = 0.8f;
+}
+
 /* Our own: a wider and deeper model C with a mean over the patches, which knows
    from the start where they lie (2-D sines and cosines) and lets each see its
    neighbours only; trained for longer, at a low rate that falls to 0. */
@@ -68,7 +82,9 @@ static lab recipe(const char *preset, int argc, char **argv) {
   if (!strcmp(preset, "best")) recipe_best(&l);
   else if (!strcmp(preset, "cifar-cls")) recipe_cifar_cls(&l);
   else if (!strcmp(preset, "cifar-mean")) recipe_cifar_mean(&l);
-  else nb_stop("--preset must be best, cifar-cls or cifar-mean");
+  else if (!strcmp(preset, "local")) recipe_b16(&l, vit_config_local());
+  else if (!strcmp(preset, "post-norm")) recipe_b16(&l, vit_config_post_norm());
+  else nb_stop("--preset must be best, cifar-cls, cifar-mean, local or post-norm");
   return l;
 }
 
@@ -288,8 +304,8 @@ int main(int argc, char **argv) {
   char name[60];
   int size = 0;
   nb_flag flags[LAB_FLAGS + 3] = {
-      {"--preset", "NAME", "best, cifar-cls (model C) or cifar-mean (model B) (best)", NULL, NULL, &l.preset},
-      {"--size", "N", "resize the shorter side to N pixels, cut out N x N (32)", &size, NULL, NULL},
+      {"--preset", "NAME", "best; published: cifar-cls (C), cifar-mean (B), local (D), post-norm (E) (best)", NULL, NULL, &l.preset},
+      {"--size", "N", "resize the shorter side to N pixels, cut out N x N (preset's)", &size, NULL, NULL},
       {"--filter", "NAME", "for resizing: bilinear or bicubic (bilinear)", NULL, NULL, &filter}};
   vit_dataset train, test;
   lab_flags(&l, flags + 3);

@@ -30,6 +30,7 @@ typedef struct {
   int limit;                   /* use only so many training images; 0: all */
   int seed, threads, live;
   int int8;                    /* 1: the report tests the model as int8, too */
+  const int *stop;             /* not 0: all programs of a cluster stop; NULL: Ctrl-C alone */
   const char *model, *augment; /* lists from the flags, or NULL */
   const char *compare;         /* the first folder of --compare, or NULL */
   int argc;
@@ -154,7 +155,7 @@ static void lab_print_run(const char *name, const vit_history *h) {
 }
 
 /* Several finished runs, by their history.csv, in one figure and a table. */
-static void lab_compare(const lab *l) {
+NB_UNUSED static void lab_compare(const lab *l) {
   enum { MOST = 12 };
   static const char end[] = "/history.csv";
   char **folders;
@@ -325,6 +326,7 @@ typedef struct {
 typedef struct {
   lab_view view;
   double drawn, line; /* seconds: last live picture, last progress line */
+  const int *stop;
   int resumed, begun, judged;
   char before[600]; /* where the run went that was in --out, or "" */
 } lab_watch;
@@ -596,7 +598,7 @@ static int lab_callback(const vit_progress *p, void *user) {
   if (draw) lab_draw(&w->view, p);
   if (draw) w->drawn = p->seconds;
   if (!p->epoch_done) nb_step(p, &w->line);
-  return lab_interrupted;
+  return w->stop ? *w->stop : lab_interrupted;
 }
 
 /* A word for a shell, in quotes; those inside are made safe. */
@@ -651,6 +653,7 @@ static void lab_train(lab *l, vit_model *m, const vit_dataset *train, const vit_
   nb_cell("Training");
   memset(&watch, 0, sizeof watch);
   watch.judged = held != NULL;
+  watch.stop = l->stop;
   watch.resumed = l->fit.resume && lab_is_there("last.safetensors");
   if (l->fit.resume)
     printf(watch.resumed ? "  going on with the run in %s\n"
@@ -822,7 +825,7 @@ static void lab_report(const lab *l, const vit_model *m, const vit_dataset *test
 
 /* Hold images back, say what will run, train, report. `show` draws some training
    images first. Frees the datasets. */
-static void lab_run(lab *l, vit_dataset *train, vit_dataset *test,
+NB_UNUSED static void lab_run(lab *l, vit_dataset *train, vit_dataset *test,
                     void (*show)(const lab *, const vit_model *, const vit_dataset *)) {
   vit_dataset held;
   const vit_dataset *judge = lab_hold_back(l, train, &held);

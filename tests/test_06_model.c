@@ -100,8 +100,7 @@ static void check_table(const vit_config *c, const char *what) {
           (unsigned long)t.offset, (unsigned long)offset);
     CHECK(!vit_tensor_find(c, t.name, &same) && same.offset == t.offset,
           "%s: the name %s is not unique", what, t.name);
-    CHECK(t.decay == (t.dims >= 2 && strcmp(t.name, "cls_token") &&
-                      strcmp(t.name, "pos_embed")),
+    CHECK(t.decay == (t.dims == 2 || t.dims == 4), /* not tokens, positions */
           "%s: %s has decay %d", what, t.name, t.decay);
     if (!strncmp(t.name, "blocks.", 7)) layer = atoi(t.name + 7);
     CHECK(t.layer == (strncmp(t.name, "blocks.", 7) ? -1 : layer),
@@ -115,7 +114,7 @@ static void check_table(const vit_config *c, const char *what) {
 }
 
 static void test_tensor_table(void) {
-  vit_config c = small_config();
+  vit_config c = small_config(), d;
   vit_tensor t;
   for (int i = 0; vit_preset_at(i); i++) {
     vit_config p = vit_preset_at(i)->make();
@@ -124,6 +123,11 @@ static void test_tensor_table(void) {
   }
   vit_config_resolve(&c);
   check_table(&c, "small");
+  d = changed(c, "dist_token=1 reg_tokens=3 pre_norm=1");
+  check_table(&d, "distilled");
+  CHECK(!vit_tensor_find(&d, "reg_token", &t) && t.dims == 3 && t.shape[1] == 3 &&
+            !vit_tensor_find(&d, "pos_embed", &t) && t.shape[1] == 5,
+        "registers have positions");
   CHECK(!vit_tensor_find(&c, "blocks.2.attn.qkv.weight", &t) && t.dims == 2 &&
             t.shape[0] == 3 * 2 * 3 && t.shape[1] == 8,
         "shape [%d,%d]", t.shape[0], t.shape[1]);
@@ -148,6 +152,11 @@ static void test_tensor_order(void) {
       "mlp.fc1.weight",   "mlp.fc1.bias",   "mlp.fc2.weight",  "mlp.fc2.bias"};
   static const char *const tail[] = {"norm.weight", "norm.bias", "head.weight",
                                      "head.bias"};
+  static const char *const more[] = {"cls_token",       "dist_token",      "reg_token",
+                                     "pos_embed",       "patch_embed.proj.weight",
+                                     "norm_pre.weight", "norm_pre.bias"};
+  static const char *const end[] = {"norm.weight", "norm.bias",        "head.weight",
+                                    "head.bias",   "head_dist.weight", "head_dist.bias"};
   vit_config c = small_config();
   vit_tensor t;
   vit_config_resolve(&c);
@@ -164,6 +173,12 @@ static void test_tensor_order(void) {
           "tensor %d is %s, expected %s", i, t.name, name);
   }
   CHECK(!vit_tensor_at(&c, 44, &t), "more tensors");
+  c = changed(c, "dist_token=1 reg_tokens=2 pre_norm=1 depth=1");
+  for (int i = 0; i < 7 + 12 + 6; i++)
+    CHECK(vit_tensor_at(&c, i, &t) &&
+              (i < 7 ? !strcmp(t.name, more[i]) : i < 19 || !strcmp(t.name, end[i - 19])),
+          "tensor %d is %s", i, t.name);
+  CHECK(!vit_tensor_at(&c, 25, &t), "more tensors");
 }
 
 /* The struct's pointers are where the table says, in every layer. */
@@ -198,7 +213,9 @@ static void test_pointers(void) {
   check_pointers(&c);
   c = changed(c, "class_token=0 pool=1 positions=0 qkv_bias=0 final_norm=0");
   check_pointers(&c);
-  c = changed(c, "depth=1 final_norm=1");
+  c = changed(c, "depth=1 final_norm=1 fc_norm=1 reg_tokens=1");
+  check_pointers(&c);
+  c = changed(small_config(), "dist_token=1 reg_tokens=2 pre_norm=1");
   check_pointers(&c);
   heap_reset(0);
 }
@@ -218,7 +235,7 @@ static void test_config_fields(void) {
     CHECK(vit_config_field(&d, n, &name, &about, &other) && other == value,
           "%s is %g after it was set to %g", name, other, value);
   }
-  CHECK(n == 31, "%d fields", n);
+  CHECK(n == 35, "%d fields", n);
   CHECK(!memcmp(&c, &d, sizeof c), "the copy differs");
   CHECK(!vit_config_field(&c, -1, &name, &about, &value), "field -1");
   CHECK(vit_config_set(&c, "widht", "3") == VIT_ERR_CONFIG &&
@@ -295,7 +312,23 @@ static void test_config_errors(void) {
       {"qkv_bias=-1", "qkv_bias is -1; it must be from 0 to 1"},
       {"norm=2", "norm is 2; it must be from 0 to 1"},
       {"final_norm=3", "final_norm is 3; it must be from 0 to 1"},
-      {"gelu=2", "gelu is 2; it must be from 0 to 1"},
+      {"gelu=3", "gelu is 3; it must be from 0 to 2"},
+      {"reg_tokens=65", "reg_tokens is 65; it must be from 0 to 64"},
+      {"reg_tokens=-1", "reg_tokens is -1; it must be from 0 to 64"},
+      {"pre_norm=2", "pre_norm is 2; it must be from 0 to 1"},
+      {"fc_norm=-1", "fc_norm is -1; it must be from 0 to 1"},
+      {"dist_token=2", "dist_token is 2; it must be from 0 to 1"},
+      {"dist_token=1 pool=1", "the head of dist_token stands beside one that reads the "
+                              "class token: dist_token needs pool 0 and fc_norm 0; they "
+                              "are 1 and 0"},
+      {"dist_token=1 fc_norm=1", "the head of dist_token stands beside one that reads the "
+                                 "class token: dist_token needs pool 0 and fc_norm 0; they "
+                                 "are 0 and 1"},
+      {"dist_token=1 class_token=0", "pool is the class token, but class_token is 0; use "
+                                     "mean pooling"},
+      {"local_mask=3 reg_tokens=4", "local_mask is 3, but knows patches and the class token "
+                                    "alone; set it, or dist_token (0) and reg_tokens (4), to "
+                                    "0"},
       {"mlp_last_gelu=2", "mlp_last_gelu is 2; it must be from 0 to 1"},
       {"pool=2", "pool is 2; it must be from 0 to 1"},
       {"head=2", "softmax_before_loss is 2; it must be from 0 to 1"},
@@ -493,6 +526,8 @@ static void test_memory_plan(void) {
   check_plan(vit_config_cifar_mean(), 3, "cifar_mean");
   check_plan(vit_config_cifar_cls(), 1, "cifar_cls");
   check_plan(small_config(), 7, "small");
+  check_plan(changed(small_config(), "dist_token=1 reg_tokens=5 pre_norm=1"), 3, "distilled");
+  check_plan(changed(small_config(), "fc_norm=1 reg_tokens=5 positions=1"), 3, "registers");
   check_plan(changed(vit_config_local(), "image_height=32 image_width=48 width=24 "
                                          "depth=2 mlp_width=10 classes=3"),
              2, "local");
@@ -757,7 +792,7 @@ static void check_weight(const vit_model *m, const char *name, float limit,
 }
 
 static void test_initial_values(void) {
-  vit_config c = changed(vit_config_mnist(), "depth=2");
+  vit_config c = changed(vit_config_mnist(), "depth=2 dist_token=1 reg_tokens=9 pre_norm=1");
   vit_tensor t;
   vit_model m;
   float same = 0;
@@ -784,6 +819,8 @@ static void test_initial_values(void) {
       check_weight(&m, "blocks.1.mlp.fc2.bias", 1 / sqrtf(128), 0);
       check_weight(&m, "patch_embed.proj.weight", 1 / sqrtf(16), 0);
       check_weight(&m, "pos_embed", 1, 1);
+      check_weight(&m, "reg_token", 1, 1);
+      check_weight(&m, "head_dist.bias", 0.125f, 0);
     } else { /* sqrt(6 / (inputs + outputs)) */
       check_weight(&m, "blocks.0.mlp.fc1.weight", sqrtf(6.0f / 192), 0);
       check_weight(&m, "blocks.0.attn.qkv.weight", sqrtf(6.0f / 128), 0);
@@ -796,7 +833,8 @@ static void test_initial_values(void) {
   }
   c = changed(c, "init=1 zero_head=1");
   CHECK(!vit_model_create(&m, &c, 1), "%s", vit_error());
-  CHECK(largest(m.params.head_w, 640) == 0 && largest(m.params.head_b, 10) == 0,
+  CHECK(largest(m.params.head_w, 640) == 0 && largest(m.params.head_b, 10) == 0 &&
+            largest(m.params.head_dist_w, 640) == 0,
         "the head does not start at zero");
   vit_model_free(&m);
   heap_reset(0);
@@ -1038,9 +1076,47 @@ static void test_class_attention(void) {
   heap_reset(0);
 }
 
+/* Registers and a distillation token: T counts them, attention has rows for them.
+   Where two heads read two tokens, the last block makes all rows. */
+static void test_extra_tokens(void) {
+  static const char *const kinds[] = {"reg_tokens=3", "reg_tokens=2 dist_token=1"};
+  static float images[2 * 120];
+  heap_reset(0);
+  test_random(images, 2 * 120, 2, 12);
+  for (int kind = 0; kind < 2; kind++) {
+    vit_config c = changed(small_config(), kinds[kind]);
+    vit_model m;
+    vit_state train, infer;
+    const float *row, *all, *x;
+    double sum = 0;
+    if (!CHECK(!vit_model_create(&m, &c, 3) && vit_config_tokens(&m.config) == 8 &&
+                   !vit_state_create(&train, &m, 2, VIT_FOR_TRAINING, 1) &&
+                   !vit_state_create(&infer, &m, 2, VIT_FOR_INFERENCE, 1) &&
+                   !vit_forward(&m, &train, images, 2) && !vit_forward(&m, &infer, images, 2),
+               "%s", vit_error()))
+      return;
+    row = vit_class_attention(&m, &train, 1, 1);
+    all = vit_attention(&m, &train, c.depth - 1, 1, 1);
+    for (int t = 0; row && t < 8; t++) sum += (double)row[t];
+    CHECK(fabs(sum - 1) < 1e-5, "the class token's row sums up to %g", sum);
+    CHECK(kind ? row == all : !all, "%s: attention of the last block", kinds[kind]);
+    CHECK((vit_class_attention(&m, &infer, 1, 1) == NULL) == kind, "%s in inference", kinds[kind]);
+    x = train.tokens + 2 * 8 * c.width; /* the last tokens of image 1 */
+    CHECK_SAME_BITS("registers", x - m.config.reg_tokens * c.width, m.params.reg_token,
+                    m.config.reg_tokens * c.width);
+    if (kind) CHECK_SAME_BITS("distillation", x - 3 * c.width, m.params.dist_token, c.width);
+    vit_state_free(&train);
+    vit_state_free(&infer);
+    vit_model_free(&m);
+  }
+  heap_reset(0);
+}
+
 /* Its gradients would go to tensors that are not there, or to the wrong ones. */
 static void test_state_of_another_model(void) {
-  static const char *const other[] = {"qkv_bias=0", "positions=0", "depth=2", "head_dim=6"};
+  static const char *const other[] = {"qkv_bias=0", "positions=0", "depth=2", "head_dim=6",
+                                      "reg_tokens=1", "dist_token=1", "pre_norm=1", "fc_norm=1",
+                                      "pool=1"};
   static float images[2 * 120];
   vit_config c = small_config();
   vit_model m, n;
@@ -1254,6 +1330,7 @@ int main(void) {
   RUN(test_predict);
   RUN(test_attention);
   RUN(test_class_attention);
+  RUN(test_extra_tokens);
   RUN(test_state_of_another_model);
   RUN(test_packed);
   RUN(test_many_tokens);

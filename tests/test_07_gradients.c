@@ -72,7 +72,25 @@ static const struct { const char *preset, *pairs; } cases[] = {
                      "proj_drop=0.1 hidden_drop=0.2 mlp_drop=0.1 local_mask=3"},
     {"tutorial", ODD "width=1 heads=1 head_dim=1 mlp_width=1 final_norm=0 norm_eps=0.5"},
     {"tutorial", ODD "width=19 heads=2 head_dim=9 mlp_width=33 classes=13"},
-    {"tutorial", ODD "classes=1 head=1"}};
+    {"tutorial", ODD "classes=1 head=1"},
+    /* the options of published models, alone and together */
+    {"tutorial", ODD "gelu=2"},
+    {"tutorial", ODD "gelu=2 mlp_last_gelu=1 norm=1"},
+    {"tutorial", ODD "reg_tokens=3"},
+    {"tutorial", ODD "reg_tokens=2 pool=1 class_token=0 positions=3"},
+    {"tutorial", ODD "reg_tokens=1 norm=1 positions=1 final_norm=0"},
+    {"tutorial", ODD "pre_norm=1"},
+    {"tutorial", ODD "pre_norm=1 depth=1 gelu=2"},
+    {"tutorial", ODD "fc_norm=1"},
+    {"tutorial", ODD "fc_norm=1 final_norm=0 pool=1 reg_tokens=4"},
+    {"tutorial", ODD "dist_token=1"},
+    {"tutorial", ODD "dist_token=1 norm=1 head=1 positions=0 final_norm=0"},
+    {"tutorial", ODD "dist_token=1 reg_tokens=2 pre_norm=1 gelu=2"},
+    {"tutorial", ODD "pre_norm=1 reg_tokens=3 fc_norm=1 gelu=2 pool=1"},
+    {"tutorial", ODD "pre_norm=1 reg_tokens=3 fc_norm=1 block_drop=0.2 drop_path=0.5 "
+                     "pos_drop=0.2 attn_drop=0.2 proj_drop=0.1 hidden_drop=0.2 mlp_drop=0.1"},
+    {"tutorial", ODD "dist_token=1 reg_tokens=1 pre_norm=1 block_drop=0.2 drop_path=0.5 "
+                     "pos_drop=0.2 attn_drop=0.2 proj_drop=0.1 hidden_drop=0.2 mlp_drop=0.1"}};
 
 /* ---- the library's check ------------------------------------------------- */
 
@@ -221,9 +239,12 @@ static void test_another_check(void) {
   vit_config post =
       changed(vit_config_tutorial(),
               ODD "norm=1 head=1 pool=1 gelu=1 final_norm=0 depth=1 hidden_drop=0.2");
+  vit_config dist = changed(vit_config_tutorial(),
+                            ODD "dist_token=1 reg_tokens=2 pre_norm=1 gelu=2 depth=1");
   double worst = own_checks(&pre, &vit_naive, 1e-3);
   double other = own_checks(&post, &vit_naive, 1e-3);
   printf("  largest error of the other check: %.1e\n", worst > other ? worst : other);
+  own_checks(&dist, &vit_naive, 1e-3);
   if (vit_best_kernels() != &vit_naive) own_checks(&post, &vit_simd, 1e-2);
 }
 
@@ -235,7 +256,7 @@ static void test_another_check(void) {
 enum {
   NOTHING, LINEAR_DX, LINEAR_DW, LINEAR_DB, TOKENS_DPATCHES, TOKENS_DCLS,
   TOKENS_DPOS, SOFTMAX, SCORES_DQ, SCORES_DK, VALUES_DP, VALUES_DV, NORM_DX,
-  NORM_DW, NORM_DB, GELU, GELU_TANH, MEAN, CROSSENTROPY, DROPOUT, RESIDUAL,
+  NORM_DW, NORM_DB, GELU, GELU_TANH, GELU_QUICK, MEAN, CROSSENTROPY, DROPOUT, RESIDUAL,
   SCALE, PATCHIFY, NOT_A_NUMBER
 };
 static int wrong, backward;
@@ -322,6 +343,12 @@ static void bad_gelu_tanh_backward(float *dx, const float *dy, const float *x,
   if (wrong == GELU_TANH) turn(dx, 1, n, n);
 }
 
+static void bad_gelu_quick_backward(float *dx, const float *dy, const float *x,
+                                    int n) {
+  vit_naive.gelu_quick_backward(dx, dy, x, n);
+  if (wrong == GELU_QUICK) turn(dx, 1, n, n);
+}
+
 static void bad_mean_backward(float *dx, const float *dy, int N, int D) {
   vit_naive.mean_backward(dx, dy, N, D);
   if (wrong == MEAN) turn(dx, N, D, D);
@@ -374,6 +401,7 @@ static vit_kernels bad_kernels(void) {
   k.layernorm_backward = bad_layernorm_backward;
   k.gelu_backward = bad_gelu_backward;
   k.gelu_tanh_backward = bad_gelu_tanh_backward;
+  k.gelu_quick_backward = bad_gelu_quick_backward;
   k.mean_backward = bad_mean_backward;
   k.crossentropy_backward = bad_crossentropy_backward;
   k.dropout = bad_dropout;
@@ -402,6 +430,7 @@ static void test_wrong_kernels(void) {
       {NORM_DB, "layernorm_backward db", ""},
       {GELU, "gelu_backward", ""},
       {GELU_TANH, "gelu_tanh_backward", "gelu=1"},
+      {GELU_QUICK, "gelu_quick_backward", "gelu=2"},
       {MEAN, "mean_backward", "pool=1"},
       {CROSSENTROPY, "crossentropy_backward", ""},
       {DROPOUT, "dropout", "pos_drop=0.2"},
@@ -411,7 +440,11 @@ static void test_wrong_kernels(void) {
       {DROPOUT, "dropout", "mlp_drop=0.2"},
       {DROPOUT, "dropout", "block_drop=0.2"},
       {RESIDUAL, "residual_forward", "norm=1"},
-      {SCALE, "scale", "drop_path=0.3"}};
+      {SCALE, "scale", "drop_path=0.3"},
+      {SCALE, "scale", "dist_token=1"},
+      {RESIDUAL, "residual_forward", "reg_tokens=2"},
+      {NORM_DX, "layernorm_backward dx", "fc_norm=1 norm=1 final_norm=0"},
+      {NORM_DX, "layernorm_backward dx", "pre_norm=1"}};
   vit_kernels kernels = bad_kernels();
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     char pairs[500];
@@ -669,6 +702,69 @@ static void test_parts_are_a_tree(void) {
   vit_model_free(&m);
 }
 
+/* Programs that share a batch: each has its parts of the images, and adds up its
+   branch of the tree. Dropout knows the image by its place in the whole batch. */
+static void share_batch(const vit_model *m, vit_state *all, const float *images, const int *labels,
+                        int B, int programs) {
+  const size_t pixels = (size_t)(m->config.image_height * m->config.image_width * m->config.channels);
+  float *sums = (float *)calloc((size_t)programs * m->params.count, sizeof *sums);
+  const int each = 16 / programs;
+  const uint32_t forwards = all->forwards;
+  double loss;
+  if (!sums) return;
+  vit_zero_gradients(all);
+  CHECK(!vit_forward(m, all, images, B) && !vit_loss(m, all, labels, 0.1f, &loss) && !vit_backward(m, all, 1),
+        "%s", vit_error());
+  for (int program = 0; program < programs; program++) {
+    vit_state own;
+    int first, end, n;
+    vit__part(B, 16, program * each, 1, &first, &n);
+    vit__part(B, 16, (program + 1) * each - 1, 1, &end, &n);
+    n += end - first;
+    if (n == 0) continue;
+    CHECK(!vit_state_create(&own, m, n, VIT_FOR_TRAINING, 5), "%s", vit_error());
+    own.shared = B, own.first = first, own.forwards = forwards;
+    CHECK(!vit_forward(m, &own, images + (size_t)first * pixels, n) &&
+              !vit_loss(m, &own, labels + first, 0.1f, &loss) && !vit_backward(m, &own, 1),
+          "%s", vit_error());
+    CHECK_SAME_BITS("logits of a shared batch", own.logits, all->logits + first * m->config.classes,
+                    n * m->config.classes);
+    memcpy(sums + (size_t)program * m->params.count, own.grads.block, m->params.count * sizeof *sums);
+    vit_state_free(&own);
+  }
+  for (size_t step = 1; step < (size_t)programs; step *= 2)
+    for (size_t p = 0; p < (size_t)programs; p += 2 * step)
+      for (size_t i = 0; i < m->params.count; i++)
+        sums[p * m->params.count + i] += sums[(p + step) * m->params.count + i];
+  CHECK_SAME_BITS("gradients of a shared batch", all->grads.block, sums, (int)m->params.count);
+  free(sums);
+}
+
+static void test_shared_batch(void) {
+  static const int batches[] = {40, 16, 43, 10, 1};
+  enum { MOST = 43 };
+  vit_config c = changed(vit_config_tutorial(), ODD);
+  size_t pixels;
+  float *images;
+  int labels[MOST];
+  vit_model m;
+  vit_state all;
+  c.pos_drop = c.attn_drop = c.proj_drop = c.hidden_drop = c.mlp_drop = c.block_drop = c.drop_path = 0.2f;
+  CHECK(!vit_model_create(&m, &c, 1) && !vit_state_create(&all, &m, MOST, VIT_FOR_TRAINING, 5), "%s",
+        vit_error());
+  pixels = (size_t)(c.image_height * c.image_width * c.channels);
+  images = (float *)malloc(MOST * pixels * sizeof(float));
+  if (!images) return;
+  test_random(images, MOST * pixels, 1, 3);
+  for (int b = 0; b < MOST; b++) labels[b] = b % c.classes;
+  for (int i = 0; i < 5; i++)
+    for (int programs = 1; programs <= 16; programs *= 2)
+      share_batch(&m, &all, images, labels, batches[i], programs);
+  free(images);
+  vit_state_free(&all);
+  vit_model_free(&m);
+}
+
 int main(void) {
 #ifdef _OPENMP
   omp_set_num_threads(1); /* models this small only wait for other threads */
@@ -685,5 +781,6 @@ int main(void) {
   RUN(test_dropout_of_the_last_pass);
   RUN(test_order_errors);
   RUN(test_parts_are_a_tree);
+  RUN(test_shared_batch);
   return test_end("07_gradients");
 }

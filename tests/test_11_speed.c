@@ -296,8 +296,10 @@ static const struct { const char *name, *pairs; } kinds[] = {
     {"pre-norm", ""},
     {"post-norm", "norm=1 final_norm=0 mlp_width=33"},
     {"mean", "pool=1 class_token=0 gelu=1 positions=2 mlp_last_gelu=1 qkv_bias=0"},
-    {"mask", "local_mask=3 positions=3 width=32 heads=3 head_dim=7 classes=67"}};
-enum { KINDS = 4, MOST_LOGITS = IMAGES * 67 };
+    {"mask", "local_mask=3 positions=3 width=32 heads=3 head_dim=7 classes=67"},
+    {"registers", "reg_tokens=3 pre_norm=1 fc_norm=1 gelu=2"},
+    {"two heads", "dist_token=1 reg_tokens=2 classes=67"}};
+enum { KINDS = 6, MOST_LOGITS = IMAGES * 67 };
 
 static vit_config kind(int i) { return changed(small_model(), *kinds[i].pairs ? kinds[i].pairs : "depth=3"); }
 

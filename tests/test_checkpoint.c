@@ -699,7 +699,8 @@ static void test_old_model(void) {
 static void test_model_shapes(void) {
   static const char *const kinds[] = {
       "", "class_token=0 pool=1", "positions=2", "qkv_bias=0", "final_norm=1", "head_dim=5", "mlp_width=3",
-      "channels=3", "class_token=0 pool=1 positions=2 qkv_bias=0 final_norm=1 head_dim=2 depth=3"};
+      "channels=3", "reg_tokens=5 pre_norm=1 positions=2", "dist_token=1", "fc_norm=1 final_norm=1",
+      "class_token=0 pool=1 positions=2 qkv_bias=0 final_norm=1 head_dim=2 depth=3"};
   const char *whole = path_of("whole.safetensors"), *path = path_of("model.safetensors");
   for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
     vit_config c = changed(vit_config_tutorial(), "image_height=4 image_width=6 patch_height=2 patch_width=3 "

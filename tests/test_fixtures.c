@@ -20,6 +20,8 @@ static struct {
   unsigned char seen[MOST_TENSORS]; /* tensor i was compared */
   int batch, steps, *labels;
   float *images, smoothing;
+  int compared; /* tensors */
+  double worst; /* difference, as a part of the tensor's largest number */
 } fix;
 
 /* ---- reading ------------------------------------------------------------- */
@@ -64,10 +66,15 @@ static float *take(const char *name, size_t n) {
 
 static void compare(const char *name, const float *have, size_t n) {
   float *want = take(name, n);
+  double largest = 0;
   char text[160];
   if (!want) return;
   snprintf(text, sizeof text, "%s %s %s", fix.file, fix.kernels->name, name);
   CHECK_CLOSE(text, have, want, n, RTOL, ATOL);
+  for (size_t i = 0; i < n; i++) largest = fmax(largest, fabs((double)want[i]));
+  if (largest > 0)
+    fix.worst = fmax(fix.worst, vit_max_difference(have, want, n) / largest);
+  fix.compared++;
   free(want);
 }
 
@@ -270,6 +277,22 @@ static vit_schedule schedule_of(const char *pairs) {
   return s;
 }
 
+/* The logits in inference, more closely. */
+static void compare_logits(void) {
+  const size_t n = (size_t)fix.batch * (size_t)fix.config.classes;
+  float *want = take("stage/logits", n);
+  vit_model m;
+  vit_state s;
+  if (!want || !load(&m)) return;
+  CHECK(!vit_state_create(&s, &m, fix.batch, VIT_FOR_INFERENCE, 1) &&
+            !vit_forward(&m, &s, fix.images, fix.batch),
+        "%s", vit_error());
+  CHECK_CLOSE(fix.file, s.logits, want, n, 1e-5, 1e-6);
+  vit_state_free(&s);
+  vit_model_free(&m);
+  free(want);
+}
+
 /* Some steps of one optimiser on the one batch. */
 static void compare_training(const char *which, vit_algorithm algorithm) {
   const char *pairs = vit_safetensors_metadata(&fix.f, which);
@@ -390,12 +413,33 @@ static void check_file(const char *file) {
   for (int i = 0; i < 2; i++) {
     vit_safetensor t;
     fix.kernels = tables[i];
+    fix.compared = 0, fix.worst = 0;
     if (i && tables[i] == tables[0]) break;
     if (!open_fixture(file)) return;
     compare_pass();
     compare_training("sgd", VIT_SGD);
     compare_training("adam", VIT_ADAM);
     compare_training("adamw", VIT_ADAMW);
+    same_states();
+    for (int n = 0; vit_safetensors_at(&fix.f, n, &t) && n < MOST_TENSORS; n++)
+      CHECK(fix.seen[n], "%s: nothing was compared with %s", file, t.name);
+    close_fixture();
+    printf("%s, %s: %d tensors, largest difference %.1e of a tensor's largest "
+           "number\n", file, fix.kernels->name, fix.compared, fix.worst);
+  }
+}
+
+/* Models of timm with the options of published ones: one step, and every kind of
+   state. Their logits are as close as float can be expected to be. */
+static void check_options(const char *file) {
+  const vit_kernels *tables[2] = {&vit_naive, vit_best_kernels()};
+  for (int i = 0; i < 2; i++) {
+    vit_safetensor t;
+    fix.kernels = tables[i];
+    if (i && tables[i] == tables[0]) break;
+    if (!open_fixture(file)) return;
+    compare_pass();
+    compare_logits();
     same_states();
     for (int n = 0; vit_safetensors_at(&fix.f, n, &t) && n < MOST_TENSORS; n++)
       CHECK(fix.seen[n], "%s: nothing was compared with %s", file, t.name);
@@ -409,6 +453,11 @@ static void test_model_c(void) { check_file("model_c"); }
 static void test_model_d(void) { check_file("model_d"); }
 static void test_model_e(void) { check_file("model_e"); }
 static void test_model_odd(void) { check_file("model_odd"); }
+static void test_options_clip(void) { check_options("options_clip"); }
+static void test_options_registers(void) { check_options("options_registers"); }
+static void test_options_mean(void) { check_options("options_mean"); }
+static void test_options_all(void) { check_options("options_all"); }
+static void test_options_distilled(void) { check_options("options_distilled"); }
 
 int main(void) {
   RUN(test_model_a);
@@ -417,5 +466,10 @@ int main(void) {
   RUN(test_model_d);
   RUN(test_model_e);
   RUN(test_model_odd);
+  RUN(test_options_clip);
+  RUN(test_options_registers);
+  RUN(test_options_mean);
+  RUN(test_options_all);
+  RUN(test_options_distilled);
   return test_end("fixtures");
 }

@@ -130,6 +130,9 @@ CASE(gelu_backward, O("dx", 1, N); I("dy", 1, N); I("x", 1, N), NOTHING,
 CASE(gelu_tanh_forward, O("y", 1, N); I("x", 1, N), NOTHING, k->gelu_tanh_forward(a[0], a[1], N))
 CASE(gelu_tanh_backward, O("dx", 1, N); I("dy", 1, N); I("x", 1, N), NOTHING,
      k->gelu_tanh_backward(a[0], a[1], a[2], N))
+CASE(gelu_quick_forward, O("y", 1, N); I("x", 1, N), NOTHING, k->gelu_quick_forward(a[0], a[1], N))
+CASE(gelu_quick_backward, O("dx", 1, N); I("dy", 1, N); I("x", 1, N), NOTHING,
+     k->gelu_quick_backward(a[0], a[1], a[2], N))
 CASE(uniform, O("x", 1, N), NOTHING, k->uniform(a[0], N, 7, 3, (uint32_t)n[2]))
 CASE(dropout, O("y", 1, N); I("x", 1, N), NOTHING,
      k->dropout(a[0], a[1], N, 0.25f, 7, 3, (uint32_t)n[2]))
@@ -185,6 +188,8 @@ static const struct {
     {5, "gelu_backward", {ROWS}, case_gelu_backward},
     {5, "gelu_tanh_forward", {ROWS}, case_gelu_tanh_forward},
     {5, "gelu_tanh_backward", {ROWS}, case_gelu_tanh_backward},
+    {5, "gelu_quick_forward", {ROWS}, case_gelu_quick_forward},
+    {5, "gelu_quick_backward", {ROWS}, case_gelu_quick_backward},
     {5, "dropout", {ROWS}, case_dropout},
     {6, "mean_forward", {"N", "D", NULL, NULL}, case_mean_forward},
     {6, "mean_backward", {"N", "D", NULL, NULL}, case_mean_backward},
