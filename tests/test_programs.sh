@@ -59,7 +59,7 @@ train="build/08_training --out $dir/08"
 
 $train --epochs 1 >$dir/log 2>&1 && tail -n 1 $dir/log | grep -Eq '^test accuracy [0-9]+\.[0-9][0-9] %$'
 tell $? "the last line of 08: $(tail -n 1 $dir/log)"
-left 08 resize optimisers schedules curves attention confusion mistakes
+left 08 resize optimisers schedules curves attention confusion mistakes held
 [ "$(grep -c '64 of 64 numbers are those of Pillow' $dir/log)" = 2 ]
 tell $? "08 does not resize as Pillow: $(grep Pillow $dir/log)"
 

@@ -4,7 +4,8 @@
    holds `#define OWN(X) X(softmax_forward)`: the kernels that my.c defines as
    my_softmax_forward and so on. Each gets random numbers in arrays that end
    where the memory ends, beside vit_naive's; the first wrong number is named.
-   Then the tutorial model runs on a copy of the naive table with them in it. */
+   Then the tutorial model runs, or trains, on a copy of the naive table with them
+   in it. */
 #ifdef WITH_VECTORS /* it uses the words of chapter 00, which the implementation has */
 #define VIT_STATIC
 #define VIT_IMPLEMENTATION
@@ -155,6 +156,19 @@ CASE(crossentropy_backward, O("dlogits", n[0], n[1]); I("p", n[0], n[1]); I("tar
 CASE(sum_squares, O("sum", 1, 1); I("x", 1, N), NOTHING, double sum = NAN; k->sum_squares(&sum, a[1], N);
      a[0][0] = (float)sum)
 
+/* 08: n numbers, in place; momentum, weight decay and step by the other sizes. A
+   running average of squares is never below 0. */
+#define W(name, rows) add(name, CHANGE, 1, rows, 0)
+#define ADAM(apart)                                                             \
+  vit_adam_constants all = {0.25f, 0.75f, 0.875f, 0.01f, (float)n[2] / 8,       \
+      (float)(1 - pow(0.75, n[3])), (float)(1 - pow(0.875, n[3])), apart};      \
+  k->adam_step(a[0], a[1], a[2], a[3], N, &all)
+#define SQUARES for (int i = 0; i < N; i++) a[2][i] = fabsf(a[2][i])
+CASE(sgd_step, W("w", N); W("m", N); I("g", 1, N), NOTHING,
+     k->sgd_step(a[0], a[1], a[2], N, 0.25f, (float)n[2] / 4, (float)n[3] / 8))
+CASE(adam_step, W("w (Adam)", N); W("m (Adam)", N); W("v (Adam)", N); I("g", 1, N), SQUARES, ADAM(0))
+CASE(adamw_step, W("w (AdamW)", N); W("m (AdamW)", N); W("v (AdamW)", N); I("g", 1, N), SQUARES, ADAM(1))
+
 /* Which chapter's check covers what, and what the sizes are called. */
 #define GRID "rows of patches", "columns of patches", "C", "PH"
 #define ROWS "rows", "columns", NULL, NULL
@@ -195,6 +209,10 @@ static const struct {
     {6, "mean_backward", {"N", "D", NULL, NULL}, case_mean_backward},
     {7, "crossentropy_forward", {"rows", "K", NULL, NULL}, case_crossentropy_forward},
     {7, "crossentropy_backward", {"rows", "K", NULL, NULL}, case_crossentropy_backward},
+    {8, "sgd_step", {"rows", "columns", "4 momentum", "8 decay"}, case_sgd_step},
+    {8, "adam_step", {"rows", "columns", "8 decay", "step"}, case_adam_step},
+    {8, "adam_step", {"rows", "columns", "8 decay", "step"}, case_adamw_step},
+    {8, "sum_squares", {ROWS}, case_sum_squares},
 };
 enum { CASES = sizeof cases / sizeof *cases };
 
@@ -317,6 +335,55 @@ static int try_layout(void) {
 }
 #endif
 
+/* ---- chapter 08: the kernels train ---------------------------------------------- */
+
+/* The loss of 16 random images after 20 steps of training on them. */
+static double trained(const vit_kernels *k, vit_algorithm algorithm) {
+  enum { B = 16, STEPS = 20 };
+  vit_config config = vit_config_tutorial();
+  vit_optimizer_config o = vit_optimizer_defaults(algorithm);
+  static float images[B * 32 * 32];
+  int labels[B];
+  double loss = 0;
+  vit_model m;
+  vit_state s;
+  vit_optimizer optimizer;
+  config.softmax_before_loss = 0;
+  o.weight_decay = 0.01f, o.clip_norm = 1;
+  test_random(images, B * 32 * 32, 1, 1);
+  for (int i = 0; i < B; i++) labels[i] = i % 10;
+  if (vit_model_create(&m, &config, 1) || vit_state_create(&s, &m, B, VIT_FOR_TRAINING, 1) ||
+      vit_optimizer_create(&optimizer, &m, &o)) {
+    printf("%s\n", vit_error());
+    exit(1);
+  }
+  m.kernels = k, m.threads = 1;
+  for (int step = 0; step <= STEPS; step++) {
+    vit_zero_gradients(&s);
+    if (vit_forward(&m, &s, images, B) || vit_loss(&m, &s, labels, 0, &loss)) return NAN;
+    if (step == STEPS) break;
+    if (vit_backward(&m, &s, 1) || vit_optimizer_step(&optimizer, &m, &s, algorithm == VIT_SGD ? 0.1f : 0.01f))
+      return NAN;
+  }
+  vit_optimizer_free(&optimizer);
+  vit_state_free(&s);
+  vit_model_free(&m);
+  return loss;
+}
+
+static int try_training(const vit_kernels *own) {
+  static const char *const names[] = {"SGD", "Adam", "AdamW"};
+  int ok = 1;
+  for (int i = 0; i < 3; i++) {
+    const double want = trained(&vit_naive, (vit_algorithm)i), got = trained(own, (vit_algorithm)i);
+    const int right = fabs(got - want) < 0.01;
+    printf("  %s  20 steps of %s on the tutorial model: loss %.4f, should be %.4f\n", right ? "right" : "wrong",
+           names[i], got, want);
+    ok &= right;
+  }
+  return ok;
+}
+
 /* ---- chapters 09 and 12: functions that are no kernels ---------------------------- */
 
 #ifdef OWN_average
@@ -421,12 +488,13 @@ int main(void) {
     current = cases[i].kernel;
     for (int j = 0; j < SHAPES; j++)
       if (!try_shape(i, shapes[j], &own)) return 1;
-    printf("  right  my_%s%s, for %d sizes\n", current, arrays[0].role == CHANGE ? " in place" : "", SHAPES);
+    printf("  right  my_%s%s, for %d sizes\n", current, strstr(arrays[0].name, "in place") ? " in place" : "", SHAPES);
     found++;
   }
   if (!found) return 2;
-  c.softmax_before_loss = 0;
   sizes = "the tutorial model";
+  if (CHAPTER == 8) return try_training(&own) ? 0 : 1;
+  c.softmax_before_loss = 0;
   if (vit_gradient_check(&c, &own, 2, 1, &report)) return printf("%s\n", vit_error()), 1;
   printf("  %s  the gradients of the tutorial model with it: error %.4f, below 0.01 is right\n",
          report.worst < 0.01 ? "right" : "wrong", report.worst);
