@@ -122,6 +122,12 @@ edit 's/is 0.251/is 0.254/' "$copy/outputs/03.txt"
 ! (cd "$copy" && LOOM_EXACT=0 LOOM_OUTPUTS=outputs sh tutorials/loom/loom.sh check) >$dir/log 2>&1
 tell $? "four units of the last digit are no mistake on another machine"
 
+fresh
+printf '# epoch loss seconds\n1 0.5 2.25\n' >"$copy/outputs/03/one.dat"
+sum=$({ cat "$copy/outputs/03/one.gp" && printf '# epoch loss seconds\n1 0.5\n'; } | cksum | sed 's/ .*//')
+edit "s/fill one.*/plot 03 one $sum/" "$copy/tutorials/figures/figures.txt" && small
+tell $? "seconds in the data of a figure are taken for a change: $(cat $dir/log)"
+
 wrong() { # wrong WORDS WHAT EDIT FILE
   fresh
   edit "$3" "$copy/$4"
