@@ -7552,7 +7552,8 @@ VIT__SIMD void vit_simd_linear_backward_weight(float *dw, float *db,
    the sum of products fits in 32 bits, that of q in a float, and a row in
    vit__packed_b.
 
-   In memory a row is s and z as floats and its bytes, filled up with zeros.
+   In memory a row is s and z as floats and its bytes, filled up with z, which
+   stands for 0 (the weights there are 0 anyway).
    Weights are panels of VIT__PANEL outputs: their t, their sums of q, then
    bytes [in / 4, VIT__PANEL, 4]. Both take as many floats for each output or
    row, vit__int8_floats. */

@@ -169,6 +169,29 @@ CASE(sgd_step, W("w", N); W("m", N); I("g", 1, N), NOTHING,
 CASE(adam_step, W("w (Adam)", N); W("m (Adam)", N); W("v (Adam)", N); I("g", 1, N), SQUARES, ADAM(0))
 CASE(adamw_step, W("w (AdamW)", N); W("m (AdamW)", N); W("v (AdamW)", N); I("g", 1, N), SQUARES, ADAM(1))
 
+/* 11: in, rows; `out` is in panels, or any, from first = n[3] on. A row of bytes has
+   floats in front, and is as many floats as ROW_FLOATS; its numbers are compared one by one. */
+#define ROW_FLOATS ((int)(vit_int8_size(1, n[1]) / sizeof(float)))
+#define ALL_OUT (n[0] + n[3])
+#define OUT_ROWS ((ALL_OUT + vit_panel() - 1) / vit_panel() * vit_panel())
+static void numbers_of_rows(float *to, const float *row, int rows, int in, int floats) {
+  for (int r = 0; r < rows; r++, row += floats) {
+    *to++ = row[0], *to++ = row[1];
+    for (int i = 0; i < in; i++) *to++ = ((const uint8_t *)(row + 2))[i];
+  }
+}
+CASE(linear_packed_forward, O("y", n[0], n[2] * vit_panel()); I("x", n[0], n[1]);
+     I("packed", n[2] * n[1], vit_panel()); I("b", 1, n[2] * vit_panel());
+     add("w", SCRATCH, n[2] * vit_panel(), n[1], 0), vit_pack_linear(a[2], a[4], n[1], n[2] * vit_panel()),
+     k->linear_packed_forward(a[0], a[1], a[2], n[3] % 2 ? a[3] : NULL, n[0], n[1], n[2] * vit_panel()))
+CASE(quantize_rows, O("s, z and the bytes", n[0], n[1] + 2); I("x", n[0], n[1]); add("q", SCRATCH, n[0], ROW_FLOATS, 0),
+     for (int i = 0; n[3] > 1 && i < n[0] * n[1]; i++) a[1][i] = (n[3] == 2 ? 1 : -1) * (0.5f + fabsf(a[1][i])),
+     k->quantize_rows(a[2], a[1], n[0], n[1]); numbers_of_rows(a[0], a[2], n[0], n[1], ROW_FLOATS))
+CASE(linear_int8_forward, O("y", n[2], n[0]); add("x", IN, n[2], ROW_FLOATS, 0); add("w", IN, OUT_ROWS, ROW_FLOATS, 0);
+     I("b", 1, ALL_OUT); add("x in floats", SCRATCH, n[2], n[1], 0); add("w in floats", SCRATCH, ALL_OUT, n[1], 0),
+     vit_naive.quantize_rows(a[1], a[4], n[2], n[1]); vit_quantize_linear(a[2], a[5], n[1], ALL_OUT),
+     k->linear_int8_forward(a[0], a[1], a[2], n[2] % 2 ? a[3] : NULL, n[2], n[1], n[3], n[0]))
+
 /* Which chapter's check covers what, and what the sizes are called. */
 #define GRID "rows of patches", "columns of patches", "C", "PH"
 #define ROWS "rows", "columns", NULL, NULL
@@ -213,6 +236,9 @@ static const struct {
     {8, "adam_step", {"rows", "columns", "8 decay", "step"}, case_adam_step},
     {8, "adam_step", {"rows", "columns", "8 decay", "step"}, case_adamw_step},
     {8, "sum_squares", {ROWS}, case_sum_squares},
+    {11, "linear_packed_forward", {"rows", "in", "panels of outputs", NULL}, case_linear_packed_forward},
+    {11, "quantize_rows", {"rows", "in", NULL, NULL}, case_quantize_rows},
+    {11, "linear_int8_forward", {"out", "in", "rows", "first"}, case_linear_int8_forward},
 };
 enum { CASES = sizeof cases / sizeof *cases };
 
@@ -384,6 +410,40 @@ static int try_training(const vit_kernels *own) {
   return ok;
 }
 
+/* ---- chapter 11: a packed and a quantized model ---------------------------------- */
+
+/* The gradients need none of its kernels; a model that answers does. */
+static int try_inference(const vit_kernels *own) {
+  enum { PIXELS = 28 * 28, K = 10 };
+  static float image[PIXELS], logits[2][K];
+  vit_config c = vit_config_mnist();
+  double apart[2], top = 0;
+  c.patch_height = c.patch_width = 7;
+  test_random(image, PIXELS, 1, 5);
+  for (int bytes = 0; bytes < 2; bytes++) {
+    for (int table = NAIVE; table <= MINE; table++) {
+      vit_model m;
+      vit_state s;
+      int best;
+      if (vit_model_create(&m, &c, 1) || (bytes ? vit_model_quantize(&m) : vit_model_pack(&m)) ||
+          vit_state_create(&s, &m, 1, VIT_FOR_INFERENCE, 1))
+        return printf("%s\n", vit_error()), 0;
+      m.threads = 1;
+      m.kernels = table == MINE ? own : &vit_naive;
+      if (vit_predict(&m, &s, image, 1, &best, NULL)) return printf("%s\n", vit_error()), 0;
+      memcpy(logits[table], s.logits, sizeof logits[table]);
+      vit_state_free(&s);
+      vit_model_free(&m);
+    }
+    for (int i = 0; i < K; i++) top = fmax(top, fabs((double)logits[NAIVE][i]));
+    apart[bytes] = vit_max_difference(logits[NAIVE], logits[MINE], K);
+  }
+  const int ok = apart[0] <= 1e-3 * top && apart[1] <= 1e-2 * top;
+  printf("  %s  the MNIST model with it: its logits are %.1g apart packed, and %.1g as bytes\n",
+         ok ? "right" : "wrong", apart[0], apart[1]);
+  return ok;
+}
+
 /* ---- chapters 09 and 12: functions that are no kernels ---------------------------- */
 
 #ifdef OWN_average
@@ -492,6 +552,8 @@ int main(void) {
     found++;
   }
   if (!found) return 2;
+  sizes = "the MNIST model";
+  if (CHAPTER == 11) return try_inference(&own) ? 0 : 1;
   sizes = "the tutorial model";
   if (CHAPTER == 8) return try_training(&own) ? 0 : 1;
   c.softmax_before_loss = 0;
