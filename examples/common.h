@@ -527,14 +527,15 @@ NB_UNUSED static void nb_look(float *weights, const vit_model *m, const vit_stat
                               int head) {
   const vit_config *c = &m->config;
   const int N = vit_config_patches(c), T = vit_config_tokens(c), cls = c->pool == VIT_POOL_CLS;
-  const int first = cls ? 0 : T - N, last = cls ? 1 : T, heads = head < 0 ? c->heads : 1;
+  const int patches = c->class_token, heads = head < 0 ? c->heads : 1; /* patches come behind the class token */
+  const int first = cls ? 0 : patches, last = cls ? 1 : patches + N;
   memset(weights, 0, (size_t)N * sizeof *weights);
   for (int h = 0; h < heads; h++) {
     const float *p = cls ? vit_class_attention(m, s, image, head < 0 ? h : head)
                          : vit_attention(m, s, c->depth - 1, image, head < 0 ? h : head);
     if (!p) nb_stop(vit_error());
     for (int r = first; r < last; r++)
-      for (int i = 0; i < N; i++) weights[i] += p[r * T + T - N + i] / (float)(heads * (last - first));
+      for (int i = 0; i < N; i++) weights[i] += p[r * T + patches + i] / (float)(heads * (last - first));
   }
 }
 
