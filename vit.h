@@ -45,9 +45,9 @@
 
    The file is a book in three parts; search for the lines that are named here.
 
-       PART ONE     declarations: the table of contents     about 1080 lines
-       PART TWO     the model, 00 to 07: read it in a row   about 3450 lines
-       PART THREE   the lab, 08 to 13: when it is needed    about 4450 lines
+       PART ONE     declarations: the table of contents     about 1250 lines
+       PART TWO     the model, 00 to 07: read it in a row   about 3690 lines
+       PART THREE   the lab, 08 to 13: when it is needed    about 4830 lines
 
        >>00 foundations   errors, memory, random numbers, threads, SIMD, kernels
        >>01 patches       image -> patches -> linear projection
@@ -59,7 +59,8 @@
        >>07 gradients     the loss, backward through the model, gradient check
        >>08 training      optimisers and schedules
        >>09 mnist         data, augmentation, the loop, "-- checkpoints"
-       >>10 inside        pictures: plots through gnuplot
+       >>10 inside        what a model looks at, and which method to believe;
+                          "-- plots" through gnuplot
        >>11 speed         the matrix product, from registers to caches; int8
        >>12 photos        resizing, CIFAR-10, pictures and folders of them
        >>13 pretrained    safetensors; models of timm, Hugging Face, torchvision
@@ -624,6 +625,7 @@ VIT_DEF int vit_model_threads(const vit_model *m);
   X(datty, MODEL, TOKEN, grad, I)                                              \
   X(dqkv, MODEL, TOKEN, grad, 3 * I)                                           \
   X(dattn, MODEL, HEAD, grad, T *T)                                            \
+  X(dattn_kept, BLOCK, HEAD, grad && s->keep_attn, T * T) /* by attn */        \
   X(dclass_x, MODEL, IMAGE, grad &&VIT__LAST, D)                               \
   X(dclass_q, MODEL, IMAGE, grad &&VIT__LAST, I)                               \
   X(dpatch_embed, MODEL, PATCH, grad, D)                                       \
@@ -642,12 +644,15 @@ typedef struct vit_state {
   int input_gradient;  /* 1: backward also fills dimages */
   int keep_attn;       /* keep every layer's attention, all its rows */
   int dropout;         /* 1: dropout is on (training only); set 0 to evaluate */
+  int freeze;          /* backward stops there: see VIT_OPTIMIZER_FIELDS */
+  int probe;           /* 1: room for the head alone: see VIT_FIT_FIELDS */
   int forward_dropout; /* 1: it was on in the last forward */
   uint32_t key, forwards; /* of the dropout masks: seed, forwards done */
   int batch;              /* of the last forward, 0 before the first */
   int shared, first;      /* of a batch that several programs share: its images
                              in all, and the place of the first one here; 0 */
   int loss_known;         /* of the last forward */
+  int went_back;          /* 1: there was a backward after the last forward */
   double loss;            /* mean over the batch */
   double *losses;         /* [B] */
   vit_tensors grads;      /* same layout as the parameters; training only */
@@ -682,8 +687,8 @@ VIT_DEF const float *vit_attention(
    model whose head reads it alone; else row 0 of vit_attention. */
 VIT_DEF const float *vit_class_attention(
     const vit_model *m, const vit_state *s, int image, int head);
-/* Most probable class of each image; p [B,K] may be NULL. VIT_ERR_DIVERGED
-   where a logit is not a finite number. */
+/* A forward without dropout: the most probable class of each image; classes
+   and p [B,K] may be NULL. VIT_ERR_DIVERGED where a logit is not finite. */
 VIT_DEF vit_result vit_predict(const vit_model *m, vit_state *s,
     const float *images, int B, int *classes, float *p);
 
@@ -700,6 +705,17 @@ VIT_DEF vit_result vit_loss_targets(
 VIT_DEF void vit_zero_gradients(vit_state *s);
 /* grads += factor * d loss / d parameters. factor 1/n when n batches add up. */
 VIT_DEF vit_result vit_backward(const vit_model *m, vit_state *s, float factor);
+/* The same without a loss, from any gradient of the logits, dlogits [B,K]:
+   grads += factor * d (sum of dlogits * logits) / d parameters. A 1 at class k
+   asks what makes the logit of k larger. A softmax_before_loss is left out. */
+VIT_DEF vit_result vit_backward_logits(
+    const vit_model *m, vit_state *s, const float *dlogits, float factor);
+/* After either: the gradient by the attention probabilities of one head [T,T],
+   in a state made with VIT_FOR_TRAINING and VIT_KEEP_ATTENTION; else NULL, with
+   a sentence. Where the class token is pooled, only row 0 of the last block
+   reaches the logits: the others are 0. */
+VIT_DEF const float *vit_attention_gradient(
+    const vit_model *m, const vit_state *s, int layer, int image, int head);
 
 /* Analytic against numeric gradient, tensor by tensor, on random images.
    error = |analytic - numeric| / (largest |analytic| of the tensor + 0.001).
@@ -724,7 +740,9 @@ typedef enum { VIT_SGD, VIT_ADAM, VIT_ADAMW } vit_algorithm;
 /* The settings of an optimiser, once: type, field, default (of algorithm a),
    the name under which a resume compares it, smallest and largest value, this
    range in words (NULL: "from .. to .."). SGD has the momentum; Adam and AdamW
-   have beta1, beta2 and eps; clip_norm 0 means no clipping. */
+   have beta1, beta2 and eps; clip_norm 0 means no clipping. There are depth + 2
+   groups, as in timm: the stem, each block (the final norm goes with the last),
+   the head. In a loop of your own set the state's freeze, too. */
 #define VIT_OPTIMIZER_FIELDS(X)                                                \
   X(vit_algorithm, algorithm, a, "optimizer", 0, VIT_ADAMW,                    \
       "VIT_SGD, VIT_ADAM or VIT_ADAMW")                                        \
@@ -737,7 +755,13 @@ typedef enum { VIT_SGD, VIT_ADAM, VIT_ADAMW } vit_algorithm;
   /* 1: decay every tensor, as AdamW(parameters()) */                          \
   X(int, decay_all, 0, "decay_all", 0, 1, NULL)                                \
   X(float, clip_norm, 0, "clip_norm", 0, VIT__BELOW(1e30),                     \
-      "at least 0 and below 1e+30")
+      "at least 0 and below 1e+30")                                            \
+  /* fine-tuning: each group learns at this times the rate of the group */     \
+  /* behind it (Bao et al. 2022); 0: all at the same */                        \
+  X(float, layer_decay, 0, "layer_decay", 0, 1, NULL)                          \
+  /* so many groups from the front stay as they are: all but the head at */    \
+  /* depth + 1 */                                                              \
+  X(int, freeze, 0, "freeze", 0, VIT__MOST, NULL)
 
 #define VIT__MEMBER(type, field, ...) type field;
 typedef struct {
@@ -930,6 +954,10 @@ VIT_DEF void vit_loader_free(vit_loader *l);
    logits [count,K] may be NULL. VIT_ERR_DIVERGED: a logit is not finite. */
 VIT_DEF vit_result vit_evaluate(const vit_model *m, const vit_dataset *d,
     double *loss, double *accuracy, int *classes, float *p, float *logits);
+/* What the head sees of each image, its labels unread: features [count,D], and
+   with dist_token [count,2,D], for each of both heads. */
+VIT_DEF vit_result vit_features(
+    const vit_model *m, const vit_dataset *d, float *features);
 /* counts [K,K] += 1 at row true class, column predicted class; both are below
    K, the classes of the model. */
 VIT_DEF void vit_confusion(
@@ -1000,6 +1028,9 @@ typedef struct {
   /* end after so many epochs without a better one */                          \
   X(int, early_stop, 0, "", 0, INT_MAX, "early_stop",                          \
       "0, never, or the epochs to wait for a better one")                      \
+  /* 1: a linear probe: the head alone learns, from vit_features of each */    \
+  /* image, made once when it begins; nothing can change images then */        \
+  X(int, probe, 0, "probe", 0, 1, "probe", NULL)                               \
   /* of the shuffling, the dropout, the augmentation */                        \
   X(uint64_t, seed, 1, "", 0, 2e19, "seed", NULL)                              \
   /* a cluster shares out each batch: this program computes part `part` */     \
@@ -1099,6 +1130,7 @@ typedef struct {
   vit_plateau plateau;
   vit_loader loader;
   float *average, *best; /* weights, or NULL: averaged; of the best epoch */
+  float *features[2];    /* of a probe: of train and of val */
   vit_model averaged;    /* the model as it is judged, with these weights */
   vit_epoch *table;      /* the history as it stands in a checkpoint */
   vit_arena arena;       /* the memory of all these */
@@ -1112,7 +1144,65 @@ VIT_DEF vit_result vit_trainer_step(vit_trainer *t);
    settings say so. */
 VIT_DEF void vit_trainer_free(vit_trainer *t);
 
-/* ---- 10 inside: plots -------------------------------------------------- */
+/* ---- 10 inside --------------------------------------------------------- */
+
+/* What does a model look at? Chapter 10 has formulas and sources. In a map over
+   the tokens, [T], the class token is number 0, patch n number class_token + n.
+   Whose map it is: that of a token, or, VIT_POOLED, of what the head reads: the
+   class token, or the mean of the maps of pooled patches, or of class and
+   distillation token. The first five read the last forward of a state, which
+   most of them want with VIT_FOR_TRAINING and VIT_KEEP_ATTENTION. */
+enum { VIT_POOLED = -1, VIT_ALL_HEADS = -1 };
+/* A row of a head's attention, or of the mean of VIT_ALL_HEADS: sums to 1. */
+VIT_DEF vit_result vit_attention_row(const vit_model *m, const vit_state *s,
+    int layer, int image, int head, int token, float *map);
+/* The rows of all layers multiplied, residual paths included: sums to 1. */
+VIT_DEF vit_result vit_attention_rollout(
+    const vit_model *m, const vit_state *s, int image, int token, float *map);
+/* Which tokens make that larger whose gradient went back last. For class k call
+   vit_backward_logits with 1 at k first. The token itself has 1 and more. */
+VIT_DEF vit_result vit_attention_relevance(
+    const vit_model *m, const vit_state *s, int image, int token, float *map);
+/* How far the patches of the last batch look in one head, mean in pixels. */
+VIT_DEF vit_result vit_attention_distance(const vit_model *m,
+    const vit_state *s, int layer, int head, double *pixels);
+/* What the head would say if block `layer` were the last: logits [B,K]. */
+VIT_DEF vit_result vit_logit_lens(
+    const vit_model *m, const vit_state *s, int layer, float *logits);
+
+/* Two looks at the parameters. The filters of the patch projection that differ
+   most: filters [count,C,PH,PW], principal components of length 1, and what
+   part of the variance each explains, parts [count]; count <= D and <= P. */
+VIT_DEF vit_result vit_patch_filters(
+    const vit_model *m, float *filters, float *parts, int count);
+/* Cosine of the positions of any two patches, likeness [N,N]. */
+VIT_DEF vit_result vit_position_likeness(const vit_model *m, float *likeness);
+
+/* Why class k? Asked by images that are changed: a patch that is taken away
+   gets the pixels of `baseline`, an image with nothing to see, such as a black
+   one. They run forwards of their own, up to the state's capacity at a time. */
+typedef struct {
+  const vit_model *m;
+  vit_state *s;
+  const float *image, *baseline; /* [C,height,width] as for vit_forward */
+  int k;
+} vit_question;
+/* How far the logit of k falls when patch n alone is taken away: map [N]. */
+VIT_DEF vit_result vit_occlusion(const vit_question *q, float *map);
+/* The gradient by the pixels, from baseline to image in so many steps, summed
+   over each patch: map [N]. Its sum should be by how much the logit differs:
+   *error is how far off it is, as a part of that. The state was made with
+   VIT_FOR_TRAINING and VIT_INPUT_GRADIENT; its grads are 0 afterwards. */
+VIT_DEF vit_result vit_integrated_gradients(
+    const vit_question *q, int steps, float *map, double *error);
+/* To judge a map [N]: the probability of k when 0, 1, ..., N patches are taken
+   away, or with `insert` put into the baseline, the highest of the map first:
+   curve [N+1], and the area below it, 0 to 1. A good map has a small area when
+   patches are taken away and a large one when they are put in. */
+VIT_DEF vit_result vit_deletion_curve(const vit_question *q, const float *map,
+    int insert, float *curve, double *area);
+
+/* -- plots --------------------------------------------------------------- */
 
 /* A figure is a gnuplot script beside its data: DIR/NAME.gp, DIR/NAME.dat and
    the picture DIR/NAME.png. Write both files, then call vit_plot_end. gnuplot
@@ -2611,7 +2701,6 @@ typedef struct {
   int dropout;    /* 1: on */
   int l, stage;   /* which block, and which step of the task at hand */
   int class_only; /* 1: of this block only the class token is read */
-  float factor;   /* of the loss */
   const float *images;
   const float *x;   /* what block l reads */
   vit_tensors w, g; /* parameters and gradients */
@@ -2704,6 +2793,8 @@ static void vit__heads_backward(const void *block, int head) {
   b->k->attention_values_backward(dp, dv, b->datty + row * I + column,
       drops ? b->attn_used + at : p, v, T, T, Dh, 3 * I, I);
   if (drops) vit__drop_attn(b, dp, dp, T * T, at);
+  if (b->dattn_kept) /* the scores write over dp */
+    memcpy(b->dattn_kept + at, dp, (size_t)T * (size_t)T * sizeof *dp);
   b->k->attention_scores_backward(dq, dk, dp, p, q, k, T, T, Dh, 3 * I);
 }
 
@@ -3492,6 +3583,10 @@ static void vit__class_backward(const vit__view *b) {
         b[VIT__AFTER_HEADS].datty + query, drops ? b->attn_used + at : p, k + I,
         1, T, Dh, 2 * I, I);
     if (drops) vit__drop_attn(b, dp, dp, T, at);
+    if (b->dattn_kept) { /* no other row reaches the logits: 0 */
+      memset(b->dattn_kept + at, 0, (size_t)T * (size_t)T * sizeof *dp);
+      memcpy(b->dattn_kept + at, dp, (size_t)T * sizeof *dp);
+    }
     b->k->attention_scores_backward(
         b->dclass_q + query, dk, dp, p, b->class_q + query, k, 1, T, Dh, 2 * I);
   }
@@ -4075,7 +4170,8 @@ static vit_result vit__plan_state(
   {                                                                            \
     const int each = VIT__##where == VIT__BLOCK &&                             \
                      (grad || (s->keep_attn && VIT__##unit == VIT__HEAD));     \
-    double size = (exists) ? count[VIT__##unit] * (double)(floats) : 0;        \
+    const int kept = (exists) && (!s->probe || VIT__##unit <= VIT__IMAGE);     \
+    double size = kept ? count[VIT__##unit] * (double)(floats) : 0;            \
     if (size > (double)INT_MAX)                                                \
       return vit__check_int("activation " #field, size);                       \
     s->field##_stride = each ? (size_t)size : 0;                               \
@@ -4279,7 +4375,6 @@ static vit__view vit__view_of(const vit_model *m, const vit_state *state,
   VIT_CONFIG_FIELDS(VIT__DROPS)
 #undef VIT__DROPS
   v.l = v.stage = v.class_only = 0;
-  v.factor = 1;
   {
     const vit_idx each[] = {
         0, 1, v.N, v.T, v.H}; /* VIT__ALL, VIT__IMAGE, ... */
@@ -4329,14 +4424,31 @@ static void vit__embed_forward(const void *view, int i) {
   }
 }
 
-/* Pooling and the head of rows x. A distillation token has a head of its own:
-   the logits are the mean of both (Touvron et al. 2021, section 4). */
-static void vit__classify(const vit__view *v) {
+/* The head: pooled -> logits. A distillation token has one of its own: the
+   logits are the mean of both (Touvron et al. 2021, section 4). */
+static void vit__head_forward(const vit__view *v) {
+  const int n = v->B * v->K;
+  vit__linear(
+      v, v->logits, v->pooled, v->w.head_w, v->w.head_b, v->B, v->D, v->K);
+  if (!v->m->config.dist_token) return;
+  vit__linear(v, v->logits_dist, v->pooled_dist, v->w.head_dist_w,
+      v->w.head_dist_b, v->B, v->D, v->K);
+  v->k->residual_forward(v->logits, v->logits, v->logits_dist, 1, n);
+  v->k->scale(v->logits, v->logits, 0.5f, n);
+}
+
+/* Final norm, pooling and head (ViT paper, eq. 4), from the rows x that a block
+   put out. */
+static void vit__classify_forward(const vit__view *v, const float *x) {
   const vit_config *c = &v->m->config;
   const vit_idx D = v->D, skip = c->class_token * D;
   float *pooled = c->fc_norm ? v->fc : v->pooled;
-  for (vit_idx i = 0; i < v->B; i++) {
-    const float *x = v->x + i * v->T * D;
+  if (c->final_norm) {
+    v->k->layernorm_forward(v->norm, v->norm_mean, v->norm_rstd, x, v->w.norm_w,
+        v->w.norm_b, v->rows, v->D, c->norm_eps);
+    x = v->norm;
+  }
+  for (vit_idx i = 0; i < v->B; i++, x += v->T * D) {
     if (c->pool == VIT_POOL_CLS)
       memcpy(pooled + i * D, x, (size_t)D * sizeof *x);
     else /* over the patches alone */
@@ -4348,13 +4460,7 @@ static void vit__classify(const vit__view *v) {
   if (c->fc_norm)
     v->k->layernorm_forward(v->pooled, v->fc_mean, v->fc_rstd, v->fc,
         v->w.fc_norm_w, v->w.fc_norm_b, v->B, v->D, c->norm_eps);
-  vit__linear(
-      v, v->logits, v->pooled, v->w.head_w, v->w.head_b, v->B, v->D, v->K);
-  if (!c->dist_token) return;
-  vit__linear(v, v->logits_dist, v->pooled_dist, v->w.head_dist_w,
-      v->w.head_dist_b, v->B, v->D, v->K);
-  v->k->residual_forward(v->logits, v->logits, v->logits_dist, 1, v->B * v->K);
-  v->k->scale(v->logits, v->logits, 0.5f, v->B * v->K);
+  vit__head_forward(v);
 }
 
 /* The whole model, from pixels to probabilities (ViT paper, eq. 1 to 4). */
@@ -4379,13 +4485,7 @@ static void vit__forward(vit__view v) {
     else vit__each(v.threads, v.threads, vit__heads_forward, b);
     vit__each(v.threads, v.threads, rows, &b[VIT__AFTER_HEADS]);
   }
-  b[1].x = b[1].out;
-  if (c->final_norm) {
-    v.k->layernorm_forward(b[1].norm, b[1].norm_mean, b[1].norm_rstd, b[1].x,
-        v.w.norm_w, v.w.norm_b, b[1].rows, v.D, c->norm_eps);
-    b[1].x = b[1].norm;
-  }
-  vit__classify(&b[VIT__AFTER_HEADS]);
+  vit__classify_forward(&b[VIT__AFTER_HEADS], b[1].out);
   v.k->softmax_forward(v.probs, v.logits, v.B, v.K);
 }
 
@@ -4432,10 +4532,19 @@ static vit_result vit__check_state(const vit_model *m, const vit_state *s) {
   return VIT_OK;
 }
 
+/* A probe's state (chapter 09) has the head alone. */
+static vit_result vit__check_whole(const vit_state *s) {
+  if (!s->probe) return VIT_OK;
+  return vit__fail(VIT_ERR_STATE,
+      "this is the state of a linear probe, which runs the head alone; create "
+      "another one for the whole model");
+}
+
 VIT_DEF vit_result vit_forward(
     const vit_model *m, vit_state *s, const float *images, int B) {
   vit__view v;
   vit_result r = vit__check_state(m, s);
+  if (!r) r = vit__check_whole(s);
   if (r) return r;
   if (B < 1 || B > s->capacity)
     return vit__fail(VIT_ERR_CONFIG,
@@ -4443,7 +4552,7 @@ VIT_DEF vit_result vit_forward(
         s->capacity);
   s->forwards++;
   s->forward_dropout = s->dropout;
-  s->batch = B, s->loss_known = 0;
+  s->batch = B, s->loss_known = s->went_back = 0;
   v = vit__view_of(m, s, images, 0, B);
   if (B >= v.threads) /* whole images per thread; else rows and heads */
     vit__each(v.threads, v.threads, vit__forward_images, &v);
@@ -4453,6 +4562,7 @@ VIT_DEF vit_result vit_forward(
 
 static vit_result vit__check_place(
     const vit_state *s, const vit_config *c, int layer, int image, int head) {
+  if (s->probe) return vit__check_whole(s);
   if (layer >= 0 && layer < c->depth && image >= 0 && image < s->batch &&
       head >= 0 && head < c->heads)
     return VIT_OK;
@@ -4519,8 +4629,9 @@ VIT_DEF vit_result vit_predict(const vit_model *m, vit_state *s,
   r = vit_forward(m, s, images, B);
   s->dropout = dropout;
   for (vit_idx b = 0; !r && b < B; b++) {
-    classes[b] = vit__class_of(s->logits + b * K, K);
-    if (classes[b] < 0)
+    const int best = vit__class_of(s->logits + b * K, K);
+    if (classes) classes[b] = best;
+    if (best < 0)
       r = vit__fail(VIT_ERR_DIVERGED,
           "a logit of image %d is not a finite number: are all pixels and all "
           "weights finite?",
@@ -4684,17 +4795,10 @@ static void vit__outer_norm_backward(vit__view v, const float *x, float *mean,
   vit__norm_gradients(&v, 1, dw, db);
 }
 
-/* Loss, head, pooling and final norm backward, into the rows that the last
-   block put out: fills their dresidual. */
-static void vit__classify_backward(const vit__view *v) {
+/* Head backward, from dlogits: fills dpooled, and dpooled_dist. */
+static void vit__head_backward(const vit__view *v) {
   const vit_config *c = &v->m->config;
-  const vit_idx D = v->D, skip = c->class_token * D;
   const float *dlogits = v->dlogits;
-  v->k->crossentropy_backward(v->dlogits, v->loss_softmax, v->targets,
-      v->factor / (float)(v->s->shared ? v->s->shared : v->s->batch), v->B,
-      v->K);
-  if (c->softmax_before_loss)
-    v->k->softmax_backward(v->dlogits, v->dlogits, v->probs, v->B, v->K);
   if (c->dist_token) {
     v->k->scale(v->dhead, v->dlogits, 0.5f, v->B * v->K);
     dlogits = v->dhead;
@@ -4707,6 +4811,13 @@ static void vit__classify_backward(const vit__view *v) {
       v->g.head_w, v->g.head_b, dlogits, v->pooled, v->B, v->D, v->K, v->K);
   v->k->linear_backward_input(
       v->dpooled, dlogits, v->w.head_w, v->B, v->D, v->K);
+}
+
+/* Pooling and final norm backward, into the rows that the last block put out:
+   fills their dresidual. */
+static void vit__pool_backward(const vit__view *v) {
+  const vit_config *c = &v->m->config;
+  const vit_idx D = v->D, skip = c->class_token * D;
   if (c->fc_norm) {
     memset(v->dfc, 0, (size_t)(v->B * D) * sizeof(float));
     v->k->layernorm_backward(v->dfc, v->g.fc_norm_w, v->g.fc_norm_b, v->dpooled,
@@ -4746,19 +4857,22 @@ static void vit__embed_backward(const void *view, int i) {
       c->image_height, c->image_width, c->patch_height, c->patch_width);
 }
 
-/* The whole model, from the loss to the first weights: head, blocks from the
-   last to the first, then positions, class token, projection (and images). */
+/* The whole model, from the logits to the first weights: head, blocks from the
+   last to the first, then positions, class token, projection (and images). It
+   ends before what is frozen. */
 static void vit__backward(vit__view v) {
   const vit_config *c = &v.m->config;
   const vit_idx TD = (vit_idx)v.T * v.D, ND = (vit_idx)v.N * v.D;
   const int ED = vit__extras(c) * v.D;
   float *dextra = vit__extra_tokens(&v.g);
+  vit__head_backward(&v);
   for (int l = c->depth - 1; l >= 0; l--) {
     vit__task *rows = c->norm == VIT_NORM_PRE ? vit__pre_norm_backward
                                               : vit__post_norm_backward;
     vit__view b[2];
+    if (l + 1 < v.s->freeze) return;
     vit__block_at(&v, l, b);
-    if (l == c->depth - 1) vit__classify_backward(&b[VIT__AFTER_HEADS]);
+    if (l == c->depth - 1) vit__pool_backward(&b[VIT__AFTER_HEADS]);
     memset(b->norm_sums, 0, (size_t)(4 * v.parts * v.D) * sizeof(float));
     vit__each(v.threads, v.parts, rows, &b[VIT__AFTER_HEADS]);
     if (b->class_only) vit__class_backward(b);
@@ -4768,6 +4882,7 @@ static void vit__backward(vit__view v) {
     vit__norm_gradients(b, 1, b->g.norm1_w, b->g.norm1_b);
     vit__norm_gradients(b, 2, b->g.norm2_w, b->g.norm2_b);
   }
+  if (v.s->freeze) return;
   if (c->pre_norm)
     vit__outer_norm_backward(v, v.placed, v.placed_mean, v.placed_rstd,
         v.w.norm_pre_w, v.g.norm_pre_w, v.g.norm_pre_b);
@@ -4810,7 +4925,6 @@ static void vit__backward_part(const void *whole, int i) {
   v = vit__view_of(all->m, all->s, NULL, first, n);
   v.g = vit__tensors_at(&all->g, grads);
   v.norm_sums += (vit_idx)i * 4 * v.D;
-  v.factor = all->factor;
   v.threads = v.parts = 1;
   vit__backward(v);
 }
@@ -4839,29 +4953,84 @@ static void vit__add_parts(const void *whole, int i) {
   }
 }
 
-VIT_DEF vit_result vit_backward(
-    const vit_model *m, vit_state *s, float factor) {
-  vit__view v;
+static vit_result vit__check_freeze(const vit_model *m, int freeze) {
+  const int most = m->config.depth + 1;
+  if (freeze >= 0 && freeze <= most) return VIT_OK;
+  return vit__fail(VIT_ERR_CONFIG,
+      "freeze is %d; the model has a stem, %d blocks and a head: it must be "
+      "from 0, all learn, to %d, the head alone learns",
+      freeze, most - 1, most);
+}
+
+static vit_result vit__check_backward(const vit_model *m, const vit_state *s) {
   vit_result r = vit__check_state(m, s);
   if (!r) r = vit__check_plain(m);
+  if (!r) r = vit__check_freeze(m, s->freeze);
+  if (!r && s->freeze && s->input_gradient)
+    r = vit__fail(VIT_ERR_STATE,
+        "the gradient by the images is wanted, but backward would stop before "
+        "them: the state's freeze is %d; set it to 0",
+        s->freeze);
+  if (r || s->trains) return r;
+  return vit__fail(VIT_ERR_STATE,
+      "this state was created for inference; backward needs VIT_FOR_TRAINING");
+}
+
+/* From s->dlogits on. */
+static vit_result vit__backward_all(const vit_model *m, vit_state *s) {
+  vit__view v = vit__view_of(m, s, NULL, 0, s->batch);
+  s->went_back = 1;
+  if (s->part_grads) {
+    vit__each(v.threads, VIT__PARTS, vit__backward_part, &v);
+    vit__each(v.threads, v.threads, vit__add_parts, &v);
+  } else vit__backward(v);
+  return VIT_OK;
+}
+
+VIT_DEF vit_result vit_backward(
+    const vit_model *m, vit_state *s, float factor) {
+  const int B = s->batch, K = m->config.classes;
+  const int images = s->shared ? s->shared : B; /* the loss is their mean */
+  vit_result r = vit__check_backward(m, s);
   if (r) return r;
-  if (!s->trains)
-    return vit__fail(VIT_ERR_STATE,
-        "this state was created for inference; backward needs "
-        "VIT_FOR_TRAINING");
   if (!s->loss_known)
     return vit__fail(VIT_ERR_STATE,
         "there is no loss to differentiate; call vit_forward and vit_loss "
         "first");
-  v = vit__view_of(m, s, NULL, 0, s->batch);
-  v.factor = factor;
-  if (!s->part_grads) {
-    vit__backward(v);
-    return VIT_OK;
-  }
-  vit__each(v.threads, VIT__PARTS, vit__backward_part, &v);
-  vit__each(v.threads, v.threads, vit__add_parts, &v);
-  return VIT_OK;
+  m->kernels->crossentropy_backward(
+      s->dlogits, s->loss_softmax, s->targets, factor / (float)images, B, K);
+  if (m->config.softmax_before_loss)
+    m->kernels->softmax_backward(s->dlogits, s->dlogits, s->probs, B, K);
+  return vit__backward_all(m, s);
+}
+
+VIT_DEF vit_result vit_backward_logits(
+    const vit_model *m, vit_state *s, const float *dlogits, float factor) {
+  vit_result r = vit__check_backward(m, s);
+  if (r) return r;
+  if (s->batch < 1)
+    return vit__fail(VIT_ERR_STATE,
+        "there are no logits to go back from; call vit_forward first");
+  m->kernels->scale(s->dlogits, dlogits, factor, s->batch * m->config.classes);
+  return vit__backward_all(m, s);
+}
+
+VIT_DEF const float *vit_attention_gradient(
+    const vit_model *m, const vit_state *s, int layer, int image, int head) {
+  const vit_idx T = vit_config_tokens(&m->config), H = m->config.heads;
+  if (vit__check_state(m, s) ||
+      vit__check_place(s, &m->config, layer, image, head))
+    return NULL;
+  if (s->dattn_kept && s->went_back && layer + 1 >= s->freeze)
+    return s->dattn_kept + (size_t)layer * s->dattn_kept_stride +
+           (image * H + head) * T * T;
+  vit__fail(VIT_ERR_STATE,
+      s->dattn_kept ? "there was no backward as far as this layer after the "
+                      "last forward; call "
+                      "vit_backward or vit_backward_logits first, with freeze 0"
+                    : "this state keeps no gradient of the attention; create "
+                      "it with VIT_FOR_TRAINING and VIT_KEEP_ATTENTION");
+  return NULL;
 }
 
 /* -- gradient check ------------------------------------------------------ */
@@ -5095,6 +5264,7 @@ VIT_DEF vit_result vit_optimizer_create(
   o->config = all.optimizer;
   r = vit_fit_check(&all);
   if (!r) r = vit__check_model(m);
+  if (!r) r = vit__check_freeze(m, c->freeze);
   for (int walk = 0; !r && walk < 2; walk++) {
     vit__take_tensors(&o->m, &m->config, 0, &o->arena);
     if (o->config.algorithm != VIT_SGD)
@@ -5131,6 +5301,39 @@ VIT_DEF double vit_clip_gradients(
   return norm;
 }
 
+static vit_result vit__check_step(const vit_optimizer *o, const vit_model *m,
+    const vit_state *s, float rate) {
+  const vit_optimizer_config *c = &o->config;
+  vit_result r = vit__check_state(m, s);
+  if (!r) r = vit__check_plain(m);
+  if (!r)
+    r = vit__check_setting("the learning rate", (double)rate, 0,
+        (double)FLT_MAX, 0, "finite and at least 0");
+  if (r) return r;
+  if (!s->trains || s->grads.count != o->m.count ||
+      m->params.count != o->m.count)
+    return vit__fail(VIT_ERR_STATE,
+        "this optimiser was made for %.0f parameters, the model has %.0f, the "
+        "state %.0f gradients",
+        (double)o->m.count, (double)m->params.count, (double)s->grads.count);
+  if ((c->algorithm == VIT_SGD) != !o->v.block)
+    return vit__fail(VIT_ERR_STATE,
+        "this optimiser was made for %s; to change that, make another",
+        o->v.block ? "Adam or AdamW" : "SGD");
+  if (s->freeze == c->freeze) return VIT_OK;
+  return vit__fail(VIT_ERR_STATE,
+      "the optimiser's freeze is %d and the state's %d; set both the same",
+      c->freeze, s->freeze);
+}
+
+/* Which group of fine-tuning a tensor is in: 0 the stem, l + 1 block l, depth
+   + 1 the head; l is depth - 1 for the final norm, as timm has it. */
+static int vit__group(const vit__row *row, int l, int depth) {
+  if (row->init == VIT__INIT_HEAD || row->init == VIT__INIT_HEAD_BIAS)
+    return depth + 1;
+  return row->where == VIT__STEM ? 0 : l + 1;
+}
+
 VIT_DEF vit_result vit_optimizer_step(
     vit_optimizer *o, vit_model *m, vit_state *s, float rate) {
   const vit_optimizer_config *c = &o->config;
@@ -5145,22 +5348,8 @@ VIT_DEF vit_result vit_optimizer_step(
   float *w = m->params.block, *g = s->grads.block;
   float *mean = o->m.block, *square = o->v.block;
   vit__row rows[VIT__ROWS];
-  vit_result r = vit__check_state(m, s);
-  if (!r) r = vit__check_plain(m);
-  if (!r)
-    r = vit__check_setting("the learning rate", (double)rate, 0,
-        (double)FLT_MAX, 0, "finite and at least 0");
+  vit_result r = vit__check_step(o, m, s, rate);
   if (r) return r;
-  if (!s->trains || s->grads.count != o->m.count ||
-      m->params.count != o->m.count)
-    return vit__fail(VIT_ERR_STATE,
-        "this optimiser was made for %.0f parameters, the model has %.0f, the "
-        "state %.0f gradients",
-        (double)o->m.count, (double)m->params.count, (double)s->grads.count);
-  if (sgd != !square)
-    return vit__fail(VIT_ERR_STATE,
-        "this optimiser was made for %s; to change that, make another",
-        square ? "Adam or AdamW" : "SGD");
   o->norm = vit_clip_gradients(m, s, c->clip_norm > 0 ? c->clip_norm : FLT_MAX);
   if (!VIT__IS_WITHIN(o->norm, 0, (double)FLT_MAX)) /* the weights wait */
     return vit__fail(VIT_ERR_DIVERGED,
@@ -5180,8 +5369,13 @@ VIT_DEF vit_result vit_optimizer_step(
       a.decay = row->decay || c->decay_all ? c->weight_decay : 0;
       for (; n > 0 && l < end; l++) {
         const vit_idx at = tensor + first + l * stride;
+        const int group = vit__group(row, l, depth);
+        if (group < c->freeze) continue;
+        if (c->layer_decay > 0)
+          a.rate = rate * powf(c->layer_decay, (float)(depth + 1 - group));
         if (sgd)
-          k->sgd_step(w + at, mean + at, g + at, n, rate, c->momentum, a.decay);
+          k->sgd_step(
+              w + at, mean + at, g + at, n, a.rate, c->momentum, a.decay);
         else k->adam_step(w + at, mean + at, square + at, g + at, n, &a);
       }
       tensor += (vit_idx)row->count;
@@ -6152,13 +6346,17 @@ VIT_DEF void vit_loader_epoch(vit_loader *l, int epoch) {
   l->epoch = epoch;
 }
 
+static int vit__changes(const vit_augment *a) {
+#define VIT__FIELD(field, largest, meaning) || a->field > 0
+  return a->image != NULL VIT_AUGMENT_FIELDS(VIT__FIELD);
+#undef VIT__FIELD
+}
+
 VIT_DEF vit_result vit_loader_batch(vit_loader *l, int first, int n) {
   const int threads = l->threads;
   const vit_dataset *d = l->data;
   const vit_augment *a = &l->augment;
-#define VIT__FIELD(field, largest, meaning) || a->field > 0
-  const int changes = a->image != NULL VIT_AUGMENT_FIELDS(VIT__FIELD);
-#undef VIT__FIELD
+  const int changes = vit__changes(a);
   uint32_t place; /* of the first image in all epochs: its random numbers */
   if (!l->order)
     return vit__fail(VIT_ERR_STATE,
@@ -6233,11 +6431,32 @@ VIT_DEF double vit_top_accuracy(
 
 enum { VIT__JUDGE_BATCH = 128 };
 
-/* The next batch of d, in its order; `images` has room for one. A training
-   state judges without dropout, and as if it had not: no mask changes. */
+/* Forward of n images or, in a probe, of the head on their features, which are
+   those of order[0..n-1]. */
+static vit_result vit__forward_some(const vit_model *m, vit_state *s,
+    const float *images, const float *features, const int *order, int n) {
+  const vit_idx D = m->config.width, heads = 1 + m->config.dist_token;
+  const size_t bytes = (size_t)D * sizeof *features;
+  vit__view v;
+  if (!features) return vit_forward(m, s, images, n);
+  for (vit_idx b = 0; b < n; b++) {
+    const float *x = features + order[b] * heads * D;
+    memcpy(s->pooled + b * D, x, bytes);
+    if (s->pooled_dist) memcpy(s->pooled_dist + b * D, x + D, bytes);
+  }
+  s->batch = n, s->loss_known = 0;
+  v = vit__view_of(m, s, NULL, 0, n);
+  vit__head_forward(&v);
+  v.k->softmax_forward(v.probs, v.logits, n, v.K);
+  return VIT_OK;
+}
+
+/* The next batch of d, in its order; `images` has room for one, `features` are
+   a probe's, or NULL. A training state judges without dropout, and as if it had
+   not: no mask changes. */
 static vit_result vit__judge(vit_judged *j, const vit_model *m, vit_state *s,
-    float *images, const vit_dataset *d, int *classes, float *p,
-    float *logits) {
+    float *images, const vit_dataset *d, const float *features, int *classes,
+    float *p, float *logits) {
   const int K = m->config.classes, dropout = s->dropout, at = j->images;
   const int most = VIT__MIN(s->capacity, (int)VIT__JUDGE_BATCH);
   const int B = VIT__MIN(most, d->count - at);
@@ -6249,7 +6468,7 @@ static vit_result vit__judge(vit_judged *j, const vit_model *m, vit_state *s,
   for (int b = 0; b < B; b++) order[b] = at + b;
   vit_dataset_batch(d, order, B, images, labels);
   s->dropout = 0;
-  r = vit_forward(m, s, images, B);
+  r = vit__forward_some(m, s, images, features, order, B);
   if (!r) r = vit_loss(m, s, labels, 0, &mean);
   s->dropout = dropout;
   s->forwards = forwards;
@@ -6284,8 +6503,42 @@ VIT_DEF vit_result vit_evaluate(const vit_model *m, const vit_dataset *d,
       sizeof *images, "the images of a batch");
   if (!images) r = VIT_ERR_NO_MEMORY;
   while (!r && j.images < d->count)
-    r = vit__judge(&j, m, &s, images, d, classes, p, logits);
+    r = vit__judge(&j, m, &s, images, d, NULL, classes, p, logits);
   if (!r) *loss = j.loss / d->count, *accuracy = (double)j.right / d->count;
+  if (images) VIT_FREE(images);
+  vit_state_free(&s);
+  return r;
+}
+
+VIT_DEF vit_result vit_features(
+    const vit_model *m, const vit_dataset *d, float *features) {
+  const vit_idx D = m->config.width;
+  const size_t bytes = (size_t)D * sizeof *features;
+  const int batch = VIT__MIN((int)VIT__JUDGE_BATCH, d->count);
+  int order[VIT__JUDGE_BATCH];
+  vit_dataset all = *d;
+  vit_state s;
+  float *images;
+  vit_result r;
+  all.classes = 0; /* the head does not matter */
+  r = vit__check_dataset(m, &all, "given");
+  if (!r) r = vit_state_create(&s, m, batch, VIT_FOR_INFERENCE, 0);
+  if (r) return r;
+  images = (float *)vit__allocate((size_t)batch * vit__image_size(d),
+      sizeof *images, "the images of a batch");
+  if (!images) r = VIT_ERR_NO_MEMORY;
+  for (int at = 0, n; !r && at < d->count; at += n) {
+    n = VIT__MIN(batch, d->count - at);
+    for (int b = 0; b < n; b++) order[b] = at + b;
+    vit_dataset_batch(d, order, n, images, NULL);
+    r = vit_forward(m, &s, images, n);
+    for (int b = 0; !r && b < n; b++) {
+      memcpy(features, s.pooled + b * D, bytes);
+      features += D;
+      if (s.pooled_dist) memcpy(features, s.pooled_dist + b * D, bytes);
+      if (s.pooled_dist) features += D;
+    }
+  }
   if (images) VIT_FREE(images);
   vit_state_free(&s);
   return r;
@@ -6558,8 +6811,8 @@ static vit_result vit__check_recipe(
       snprintf(old, sizeof old, "config.%s", vit__renamed[k][0]);
       was = vit_safetensors_metadata(f, old);
     }
-    if (!was) /* a field of the config that is younger than the file was 0 */
-      was = strncmp(s->name, "config.", 7) ? "" : "0";
+    if (!was) /* a setting that is younger than the file was off: 0 */
+      was = strcmp(s->value, "0") ? "" : "0";
     if (!strcmp(was, s->value)) continue;
     for (int digits = 6; !strcmp(before, now) && digits < 10; digits++) {
       vit__show(before, was, digits);
@@ -6756,6 +7009,10 @@ VIT_DEF vit_result vit_fit_check(const vit_fit_config *c) {
         "the schedule lowers the rate every %d steps or after %d epochs; both "
         "must be at least 1",
         s->every, s->patience);
+  if (c->probe && vit__changes(&c->augment))
+    return vit__fail(VIT_ERR_CONFIG,
+        "a probe makes the features of each image once, so nothing can change "
+        "the images: set augment to zeros, or let freeze, not probe, be set");
   if (c->resume && !c->dir)
     return vit__fail(VIT_ERR_CONFIG,
         "resume is set, but not dir, the folder of the run to go on with");
@@ -6845,7 +7102,9 @@ static vit_result vit__train_step(vit_trainer *t) {
   if (t->loader.epoch != t->epoch) vit_loader_epoch(&t->loader, t->epoch);
   if (first == start) vit_zero_gradients(s);
   if (n > 0) r = vit_loader_batch(&t->loader, first + own, n);
-  if (!r && n > 0) r = vit_forward(m, s, t->loader.images, n);
+  if (!r && n > 0)
+    r = vit__forward_some(m, s, t->loader.images, t->features[0],
+        t->loader.order + first + own, n);
   if (n == 0) s->forwards++; /* the same dropout as in the other programs */
   if (!r && n > 0) r = vit_loss_targets(m, s, t->loader.targets, &t->loss);
   if (!r && c->losses) r = vit__share_losses(t, own, n, B);
@@ -6930,7 +7189,7 @@ VIT_DEF vit_result vit_trainer_step(vit_trainer *t) {
     r = vit__train_step(t);
   } else if (t->judged.images < val) {
     r = vit__judge(&t->judged, &t->averaged, &t->state, t->loader.images,
-        t->val, NULL, NULL, NULL);
+        t->val, t->features[1], NULL, NULL, NULL);
     loss = r ? (double)NAN : t->judged.loss / val;
   }
   if ((!r || r == VIT_ERR_DIVERGED) && !VIT__IS_WITHIN(loss, -1e30, 1e30))
@@ -6958,6 +7217,7 @@ static vit_result vit__plan_run(vit_trainer *t) {
   l->batch = s->capacity = c->batch;
   l->threads = vit__threads(vit__parts(t->model));
   s->config = *m, s->trains = s->dropout = 1;
+  s->freeze = c->optimizer.freeze, s->probe = c->probe;
   s->key = vit_rng_create(c->seed ^ VIT__SALT_DROPOUT, 0).key;
   t->optimizer.config = c->optimizer;
   for (int walk = 0; !r && walk < 2; walk++) {
@@ -6969,6 +7229,11 @@ static vit_result vit__plan_run(vit_trainer *t) {
     if (c->ema > 0) t->average = (float *)vit_arena_take(a, n, sizeof(float));
     if (c->keep_best) t->best = (float *)vit_arena_take(a, n, sizeof(float));
     t->table = (vit_epoch *)vit_arena_take(a, epochs, sizeof *t->table);
+    for (int k = 0; k < 2 && c->probe; k++)
+      t->features[k] = (float *)vit_arena_take(a,
+          (size_t)(k ? t->val ? t->val->count : 0 : t->train->count) *
+              (size_t)(m->width * (1 + m->dist_token)),
+          sizeof(float));
     if (!r && walk == 0) r = vit_arena_allocate(a, "training run");
   }
   if (!r && t->average)
@@ -6989,6 +7254,7 @@ VIT_DEF vit_result vit_trainer_create(vit_trainer *t, vit_model *m,
   if (!r) r = vit__check_dataset(m, train, "training");
   if (!r && val) r = vit__check_dataset(m, val, "validation");
   if (!r) r = vit__check_plain(m);
+  if (!r) r = vit__check_freeze(m, c->optimizer.freeze);
   if (!r && !val && (c->early_stop || c->keep_best))
     r = vit__fail(VIT_ERR_CONFIG,
         "early_stop is %d and keep_best %d, but there are no images that judge "
@@ -6998,6 +7264,7 @@ VIT_DEF vit_result vit_trainer_create(vit_trainer *t, vit_model *m,
   t->progress.model = t->model = m;
   t->progress.history = t->history = h;
   t->config = *c, t->train = train, t->val = val;
+  if (c->probe) t->config.optimizer.freeze = m->config.depth + 1;
   t->progress.epochs = c->epochs;
   t->progress.steps = (int)ceil((double)train->count / c->batch);
   steps = ceil((double)t->progress.steps / c->accumulate) * c->epochs;
@@ -7010,6 +7277,8 @@ VIT_DEF vit_result vit_trainer_create(vit_trainer *t, vit_model *m,
       m->kernels == &vit_naive ? "" : vit_simd_name());
   if (!r && c->dir) r = vit__open_run(t);
   t->start = vit_seconds();
+  if (!r && c->probe) r = vit_features(m, train, t->features[0]);
+  if (!r && c->probe && val) r = vit_features(m, val, t->features[1]);
   if (!r) return VIT_OK;
   t->average = t->best = NULL; /* the model stays as it was */
   vit_trainer_free(t);
@@ -7037,6 +7306,412 @@ VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
 /* ------------------------------------------------------------------------ */
 /*  >>10 inside                                                             */
 /* ------------------------------------------------------------------------ */
+
+/* What a model looks at can be read off (attention, lens), gone back through
+   (rollout, relevance, gradients) or tried (occlusion). The answers differ, and
+   none is the truth: vit_deletion_curve judges them.
+
+   Three of them are rows of matrices over the tokens. With A_l the mean over
+   the heads of layer l's attention [T,T]:
+     attention   of one layer: A_l, or one head of it
+     rollout     (I + A_L) / 2 ... (I + A_1) / 2: of what a block puts out, half
+                 comes through the residual path (Abnar and Zuidema 2020). A row
+                 of A sums to 1, so does a row of the product: there is nothing
+                 to normalise.
+     relevance   (I + R_L) ... (I + R_1) with R_l the mean over the heads of the
+                 positive part of gradient times attention, both of layer l
+                 (Chefer et al. 2021, "Generic attention-model explainability",
+                 eq. 5 and 6). Rows do not sum to 1.
+   One row is all that is asked for, so the product is taken from the left, a
+   row times a matrix: L T^2 steps instead of L T^3. Where patches are pooled it
+   is the mean of their rows, which begins with 1/N at each patch. */
+enum { VIT__ROW, VIT__ROLLOUT, VIT__RELEVANCE };
+
+/* The row that the product begins with: the token's row of I, or the mean of
+   those that heads read. r [T] */
+static vit_result vit__first_row(const vit_model *m, int token, double *r) {
+  const vit_config *c = &m->config;
+  const int T = vit_config_tokens(c), N = vit_config_patches(c);
+  const int mean = c->pool == VIT_POOL_MEAN, n = token < 0 && mean ? N : 1;
+  const int first = token >= 0 ? token : mean ? c->class_token : 0;
+  if (token < VIT_POOLED || token >= T)
+    return vit__fail(VIT_ERR_CONFIG,
+        "there is no token %d: this model has tokens 0 to %d, and VIT_POOLED",
+        token, T - 1);
+  memset(r, 0, (size_t)T * sizeof *r);
+  for (int t = first; t < first + n; t++) r[t] = 1.0 / n;
+  if (token < 0 && c->dist_token) r[0] = r[c->class_token + N] = 0.5;
+  return VIT_OK;
+}
+
+/* next = the row r times the matrix of a layer, of n heads from `first` on. */
+static vit_result vit__through_layer(const vit_model *m, const vit_state *s,
+    int kind, int layer, int image, int first, int n, const double *r,
+    double *next) {
+  const vit_idx T = vit_config_tokens(&m->config);
+  const double path = kind == VIT__ROW ? 0 : kind == VIT__ROLLOUT ? 0.5 : 1;
+  const double part = (kind == VIT__ROLLOUT ? 0.5 : 1) / n;
+  for (vit_idx j = 0; j < T; j++) next[j] = path * r[j];
+  for (int h = first; h < first + n; h++) {
+    const float *p = vit_attention(m, s, layer, image, h), *g = p;
+    if (p && kind == VIT__RELEVANCE)
+      g = vit_attention_gradient(m, s, layer, image, h);
+    if (!g) return VIT_ERR_STATE;
+    for (vit_idx i = 0; i < T; i++)
+      for (vit_idx j = 0; r[i] != 0 && j < T; j++) {
+        const double a = (double)p[i * T + j], d = (double)g[i * T + j];
+        next[j] += part * r[i] * (kind == VIT__RELEVANCE ? fmax(a * d, 0) : a);
+      }
+  }
+  return VIT_OK;
+}
+
+/* The row of a product over n layers from `layer` on. */
+static vit_result vit__rows_product(const vit_model *m, const vit_state *s,
+    int kind, int layer, int n, int image, int head, int token, float *map) {
+  const int all = head == VIT_ALL_HEADS, T = vit_config_tokens(&m->config);
+  vit_result r = vit__check_state(m, s);
+  double *row, *next;
+  if (!r) r = vit__check_place(s, &m->config, layer, image, all ? 0 : head);
+  if (r) return r;
+  row = (double *)vit__allocate(2 * (size_t)T, sizeof *row, "row of a map");
+  if (!row) return VIT_ERR_NO_MEMORY;
+  next = row + T;
+  r = vit__first_row(m, token, row);
+  for (int l = layer + n - 1; !r && l >= layer; l--) {
+    r = vit__through_layer(m, s, kind, l, image, all ? 0 : head,
+        all ? m->config.heads : 1, row, next);
+    memcpy(row, next, (size_t)T * sizeof *row);
+  }
+  for (int t = 0; !r && t < T; t++) map[t] = (float)row[t];
+  VIT_FREE(row);
+  return r;
+}
+
+VIT_DEF vit_result vit_attention_row(const vit_model *m, const vit_state *s,
+    int layer, int image, int head, int token, float *map) {
+  return vit__rows_product(m, s, VIT__ROW, layer, 1, image, head, token, map);
+}
+
+VIT_DEF vit_result vit_attention_rollout(
+    const vit_model *m, const vit_state *s, int image, int token, float *map) {
+  return vit__rows_product(
+      m, s, VIT__ROLLOUT, 0, m->config.depth, image, VIT_ALL_HEADS, token, map);
+}
+
+VIT_DEF vit_result vit_attention_relevance(
+    const vit_model *m, const vit_state *s, int image, int token, float *map) {
+  return vit__rows_product(m, s, VIT__RELEVANCE, 0, m->config.depth, image,
+      VIT_ALL_HEADS, token, map);
+}
+
+/* Attention distance (ViT paper, figure 11): mean over the patches i of
+     sum over j of p_ij |i - j| / sum over j of p_ij
+   with |i - j| between the middles of two patches. Only patches have a place:
+   what goes to other tokens is left out, and the rest of a row normalised. */
+VIT_DEF vit_result vit_attention_distance(const vit_model *m,
+    const vit_state *s, int layer, int head, double *pixels) {
+  const vit_config *c = &m->config;
+  const vit_idx T = vit_config_tokens(c), N = vit_config_patches(c);
+  const vit_idx cols = c->image_width / c->patch_width;
+  double mean = 0;
+  for (int image = 0; image < s->batch || image == 0; image++) {
+    const float *p = vit_attention(m, s, layer, image, head);
+    if (!p) return VIT_ERR_STATE;
+    p += c->class_token * (T + 1);
+    for (vit_idx i = 0; i < N; i++, p += T) {
+      double sum = 0, far = 0;
+      for (vit_idx j = 0; j < N; j++) {
+        const double y = (double)((i / cols - j / cols) * c->patch_height);
+        const double x = (double)((i % cols - j % cols) * c->patch_width);
+        sum += (double)p[j];
+        far += (double)p[j] * sqrt(x * x + y * y);
+      }
+      mean += sum > 0 ? far / sum : 0;
+    }
+  }
+  *pixels = mean / (double)(s->batch * N);
+  return VIT_OK;
+}
+
+/* Logit lens (nostalgebraist 2020, for language models): each block only adds
+   to the residual path, so the final norm and the head can read it after any
+   block. After the last one they say what the model says, to the bit. */
+VIT_DEF vit_result vit_logit_lens(
+    const vit_model *m, const vit_state *s, int layer, float *logits) {
+  vit_result r = vit__check_state(m, s);
+  vit_state room; /* for the rest of a forward: s stays as it is */
+  vit__view b[2], v;
+  if (!r) r = vit__check_place(s, &m->config, layer, 0, 0);
+  if (!r && !s->trains)
+    r = vit__fail(VIT_ERR_STATE, "this state keeps no outputs of blocks; "
+                                 "create it with VIT_FOR_TRAINING");
+  if (!r) r = vit_state_create(&room, m, s->batch, VIT_FOR_INFERENCE, 0);
+  if (r) return r;
+  v = vit__view_of(m, s, NULL, 0, s->batch);
+  vit__block_at(&v, layer, b);
+  v = vit__view_of(m, &room, NULL, 0, s->batch);
+  v.T = b[VIT__AFTER_HEADS].T, v.rows = b[VIT__AFTER_HEADS].rows;
+  vit__classify_forward(&v, b[VIT__AFTER_HEADS].out);
+  memcpy(logits, room.logits, (size_t)(v.B * v.K) * sizeof *logits);
+  vit_state_free(&room);
+  return VIT_OK;
+}
+
+/* -- two looks at the parameters ----------------------------------------- */
+
+/* Take away from v [n] what it has in common with `count` orthonormal rows, and
+   make its length 1; returns the length before that. */
+static double vit__orthonormal(
+    float *v, const float *rows, vit_idx count, vit_idx n) {
+  double length = 0;
+  for (vit_idx r = 0; r < count; r++) {
+    double dot = 0;
+    for (vit_idx i = 0; i < n; i++)
+      dot += (double)v[i] * (double)rows[r * n + i];
+    for (vit_idx i = 0; i < n; i++) v[i] -= (float)dot * rows[r * n + i];
+  }
+  for (vit_idx i = 0; i < n; i++) length += (double)v[i] * (double)v[i];
+  length = sqrt(length);
+  for (vit_idx i = 0; i < n && length > 0; i++)
+    v[i] = (float)((double)v[i] / length);
+  return length;
+}
+
+/* Principal components of the D filters (ViT paper, figure 7): with W [D,P] the
+   filters less their mean, the eigenvectors of W^T W with the largest values.
+   Orthogonal iteration: rows V [count,P] become V W^T W, are made orthonormal,
+   and again until they stay. Both products are kernels of a linear layer. */
+VIT_DEF vit_result vit_patch_filters(
+    const vit_model *m, float *filters, float *parts, int count) {
+  const vit_config *c = &m->config;
+  const int D = c->width, P = c->channels * c->patch_height * c->patch_width;
+  const size_t size = (size_t)D * (size_t)P, rows = (size_t)VIT__MIN(D, P);
+  vit_rng rng = vit_rng_create(1, 0);
+  float *w, *x, *y, moved = 1;
+  double all = 0;
+  vit_result r = vit__check_model(m);
+  if (!r) r = vit__check_plain(m);
+  if (!r && (count < 1 || count > (int)rows))
+    r = vit__fail(VIT_ERR_CONFIG,
+        "%d filters were asked for; a projection of %d pixels to %d numbers "
+        "has 1 to %d",
+        count, P, D, (int)rows);
+  if (r) return r;
+  w = (float *)vit__allocate(
+      size + rows * (size_t)(D + P), sizeof *w, "principal components");
+  if (!w) return VIT_ERR_NO_MEMORY;
+  x = w + size, y = x + rows * (size_t)D;
+  for (vit_idx p = 0; p < P; p++) {
+    double mean = 0;
+    for (vit_idx d = 0; d < D; d++)
+      mean += (double)m->params.patch_w[d * P + p] / D;
+    for (vit_idx d = 0; d < D; d++) {
+      w[d * P + p] = m->params.patch_w[d * P + p] - (float)mean;
+      all += (double)w[d * P + p] * (double)w[d * P + p];
+    }
+  }
+  vit__fill_normal(y, (size_t)count * (size_t)P, 1, &rng);
+  for (int step = 0; step < 1000 && moved > 3e-7f; step++) {
+    for (vit_idx k = 0; k < count; k++)
+      parts[k] =
+          (float)(vit__orthonormal(y + k * P, y, k, P) / fmax(all, DBL_MIN));
+    moved = (float)vit_max_difference(y, filters, (size_t)(count * P));
+    if (step == 0) moved = 1;
+    memcpy(filters, y, (size_t)count * (size_t)P * sizeof *y);
+    m->kernels->linear_forward(x, filters, w, NULL, count, P, D);
+    m->kernels->linear_backward_input(y, x, w, count, P, D);
+  }
+  VIT_FREE(w);
+  for (vit_idx k = 0; k < count; k++, filters += P) {
+    float top = filters[0]; /* of two signs that which makes it positive */
+    for (vit_idx p = 1; p < P; p++)
+      if (fabsf(filters[p]) > fabsf(top)) top = filters[p];
+    for (vit_idx p = 0; top < 0 && p < P; p++) filters[p] = -filters[p];
+  }
+  return VIT_OK;
+}
+
+VIT_DEF vit_result vit_position_likeness(const vit_model *m, float *likeness) {
+  const vit_idx N = vit_config_patches(&m->config), D = m->config.width;
+  const float *pos = m->params.pos_embed ? m->params.pos_embed : m->fixed_pos;
+  vit_result r = vit__check_model(m);
+  if (!r && !pos)
+    r = vit__fail(VIT_ERR_STATE, "this model has no positions to compare");
+  if (r) return r;
+  pos += m->config.class_token * D;
+  for (vit_idx i = 0; i < N; i++)
+    for (vit_idx j = 0; j < N; j++) {
+      double ab = 0, aa = 0, bb = 0;
+      for (vit_idx d = 0; d < D; d++) {
+        const double a = (double)pos[i * D + d], b = (double)pos[j * D + d];
+        ab += a * b, aa += a * a, bb += b * b;
+      }
+      likeness[i * N + j] = (float)(ab / fmax(sqrt(aa * bb), DBL_MIN));
+    }
+  return VIT_OK;
+}
+
+/* -- by images that are changed ------------------------------------------ */
+
+/* Is there such a class, and room for n images, with n * K numbers more? */
+static float *vit__question_room(
+    const vit_question *q, int n, vit_idx *pixels, vit_result *r) {
+  const vit_config *c = &q->m->config;
+  float *room;
+  *r = vit__check_state(q->m, q->s);
+  if (!*r && (q->k < 0 || q->k >= c->classes))
+    *r = vit__fail(VIT_ERR_CONFIG,
+        "there is no class %d: this model has classes 0 to %d", q->k,
+        c->classes - 1);
+  if (*r) return NULL;
+  *pixels = (vit_idx)c->channels * c->image_height * c->image_width;
+  room = (float *)vit__allocate((size_t)n * (size_t)(*pixels + c->classes),
+      sizeof *room, "changed images");
+  if (!room) *r = VIT_ERR_NO_MEMORY;
+  return room;
+}
+
+/* Row y of the C * PH rows of patch n: where it begins in an image. */
+static vit_idx vit__patch_row(const vit_config *c, vit_idx n, vit_idx y) {
+  const vit_idx PH = c->patch_height, cols = c->image_width / c->patch_width;
+  const vit_idx row = y / PH * c->image_height + n / cols * PH + y % PH;
+  return row * c->image_width + n % cols * c->patch_width;
+}
+
+/* out [N+1] of class k: in image i patch i - 1 is taken away, in image 0 none,
+   and out is the logit; or, with ranks, all patches with a rank below i, or
+   with `insert` all others, and out is the probability. */
+static vit_result vit__take_away(
+    const vit_question *q, const int *rank, int insert, float *out) {
+  const vit_config *c = &q->m->config;
+  const int N = vit_config_patches(c), most = VIT__MIN(q->s->capacity, N + 1);
+  const vit_idx rows = (vit_idx)c->channels * c->patch_height;
+  const size_t bytes = (size_t)c->patch_width * sizeof(float);
+  vit_idx pixels;
+  vit_result r;
+  float *images = vit__question_room(q, most, &pixels, &r);
+  if (!images) return r;
+  for (int first = 0, n; !r && first <= N; first += n) {
+    n = VIT__MIN(most, N + 1 - first);
+    for (int i = first; i < first + n; i++) {
+      float *image = images + (i - first) * pixels;
+      memcpy(image, q->image, (size_t)pixels * sizeof *image);
+      for (int j = 0; j < N; j++) {
+        if (rank ? (rank[j] < i) == insert : j != i - 1) continue;
+        for (vit_idx y = 0; y < rows; y++) {
+          const vit_idx at = vit__patch_row(c, j, y);
+          memcpy(image + at, q->baseline + at, bytes);
+        }
+      }
+    }
+    r = vit_predict(q->m, q->s, images, n, NULL, NULL);
+    for (vit_idx i = 0; !r && i < n; i++)
+      out[first + i] =
+          (rank ? q->s->probs : q->s->logits)[i * c->classes + q->k];
+  }
+  VIT_FREE(images);
+  return r;
+}
+
+/* Occlusion (Zeiler and Fergus 2014, section 4.2). */
+VIT_DEF vit_result vit_occlusion(const vit_question *q, float *map) {
+  const int N = vit_config_patches(&q->m->config);
+  float *logit = (float *)vit__allocate((size_t)N + 1, sizeof *logit, "logits");
+  vit_result r = logit ? vit__take_away(q, NULL, 0, logit) : VIT_ERR_NO_MEMORY;
+  for (int n = 0; !r && n < N; n++) map[n] = logit[0] - logit[n + 1];
+  if (logit) VIT_FREE(logit);
+  return r;
+}
+
+/* Integrated gradients (Sundararajan et al. 2017): pixel i of the image x, with
+   the baseline x', has
+     (x_i - x'_i) times the mean of df/dx_i along the way from x' to x,
+   here in the middle of each of `steps` parts of it. Over all pixels that sums
+   up to f(x) - f(x'), with enough steps: their completeness. The last two of
+   steps + 2 images are x and x' themselves, whose gradient is not asked for. */
+VIT_DEF vit_result vit_integrated_gradients(
+    const vit_question *q, int steps, float *map, double *error) {
+  const vit_config *c = &q->m->config;
+  const vit_idx K = c->classes, N = vit_config_patches(c);
+  const vit_idx rows = (vit_idx)c->channels * c->patch_height;
+  vit_idx pixels;
+  double rise = 0, sum = 0;
+  int all, most;
+  float *images, *ask;
+  vit_result r;
+  if (steps < 1 || steps > VIT__MOST)
+    return vit__fail(VIT_ERR_CONFIG,
+        "integrated gradients in %d steps; they must be from 1 to %d", steps,
+        VIT__MOST);
+  if (!q->s->input_gradient || !q->s->trains)
+    return vit__fail(VIT_ERR_STATE,
+        "this state has no gradient by the pixels; create it with "
+        "VIT_FOR_TRAINING and VIT_INPUT_GRADIENT");
+  all = steps + 2, most = VIT__MIN(q->s->capacity, all);
+  images = vit__question_room(q, most, &pixels, &r);
+  if (!images) return r;
+  ask = images + most * pixels;
+  for (vit_idx n = 0; n < N; n++) map[n] = 0;
+  for (int first = 0, n; !r && first < all; first += n) {
+    n = VIT__MIN(most, all - first);
+    memset(ask, 0, (size_t)(n * K) * sizeof *ask);
+    for (int i = 0; i < n; i++) {
+      const int step = first + i;
+      const float on = step < steps ? ((float)step + 0.5f) / (float)steps
+                                    : (float)(step == steps);
+      float *image = images + i * pixels;
+      for (vit_idx p = 0; p < pixels; p++)
+        image[p] = q->baseline[p] + on * (q->image[p] - q->baseline[p]);
+      if (step < steps) ask[i * K + q->k] = 1 / (float)steps;
+    }
+    r = vit_predict(q->m, q->s, images, n, NULL, NULL);
+    if (!r) r = vit_backward_logits(q->m, q->s, ask, 1);
+    for (vit_idx i = 0; !r && i < n; i++) {
+      const float *dimage = q->s->dimages + i * pixels;
+      const double f = (double)q->s->logits[i * K + q->k];
+      rise += first + i < steps ? 0 : first + i == steps ? f : -f;
+      for (vit_idx j = 0; j < N; j++) {
+        double part = 0;
+        for (vit_idx y = 0; y < rows; y++)
+          for (vit_idx x = 0; x < c->patch_width; x++) {
+            const vit_idx at = vit__patch_row(c, j, y) + x;
+            part += ((double)q->image[at] - (double)q->baseline[at]) *
+                    (double)dimage[at];
+          }
+        map[j] += (float)part, sum += part;
+      }
+    }
+  }
+  VIT_FREE(images);
+  if (!r) *error = fabs(sum - rise) / fabs(rise);
+  vit_zero_gradients(q->s);
+  return r;
+}
+
+/* Deletion and insertion (Petsiuk et al. 2018, "RISE", section 4.3). */
+VIT_DEF vit_result vit_deletion_curve(const vit_question *q, const float *map,
+    int insert, float *curve, double *area) {
+  const int N = vit_config_patches(&q->m->config);
+  int *rank = (int *)vit__allocate((size_t)N, sizeof *rank, "ranks of patches");
+  vit_result r = rank ? VIT_OK : VIT_ERR_NO_MEMORY;
+  for (int n = 0; !r && n < N; n++) {
+    rank[n] = 0; /* how many patches come before; of equals the first */
+    for (int j = 0; j < N; j++)
+      rank[n] += map[j] > map[n] || (map[j] == map[n] && j < n);
+    if (!VIT__IS_FINITE(map[n]))
+      r = vit__fail(VIT_ERR_DIVERGED,
+          "the map to be judged is not a finite number at patch %d", n);
+  }
+  if (!r) r = vit__take_away(q, rank, insert != 0, curve);
+  *area = 0;
+  for (int n = 0; !r && n < N; n++)
+    *area += ((double)curve[n] + (double)curve[n + 1]) / (2.0 * N);
+  if (rank) VIT_FREE(rank);
+  return r;
+}
+
+/* -- plots --------------------------------------------------------------- */
 
 VIT_DEF vit_result vit_plot_begin(
     vit_plot *p, const char *dir, const char *name, int width, int height) {

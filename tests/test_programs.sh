@@ -117,6 +117,22 @@ tell $? "11, a model as int8: $(grep '^  float\|^  int8' $dir/log)"
 tell $? "11, errors by layer: $(sed -n '/^  patches /,/^  head /p' $dir/log) $(grep itself $dir/log)"
 left 11 ladder roofline int8
 
+# 10 trains a model, or looks into one of 08; its methods are judged against a random order.
+inside="build/10_inside --out $dir/10 --images 5"
+$inside >$dir/log 2>&1 && grep -q 'trained here on 4000 images' $dir/log
+tell $? "10: $(tail -n 1 $dir/log)"
+awk '/^  off by/ { good += $3 < 3 }
+  /^  random order/ { random = $3; put_in = $4 } /^  occlusion/ { good += $2 < random && $3 > put_in }
+  /^  it says so/ { good += $NF == "1.00" } END { exit good != 3 }' $dir/log
+tell $? "10, the methods judged: $(grep 'off by\|random\|occlusion  \|says so' $dir/log)"
+left 10 heads methods judged lens distance filters positions
+cp $dir/log $dir/first10
+$inside --model $dir/08/model.safetensors --image 7 --layer 0 --head 1 --class 3 >$dir/log 2>&1 &&
+  grep -q 'block 1, head 1' $dir/log && grep -q 'image 7 is' $dir/log
+tell $? "10 with a model of 08: $(tail -n 1 $dir/log)"
+(cat $dir/log $dir/first10 && build/10_inside --help) | awk 'length > 80 { bad = 1 } END { exit bad }'
+tell $? "10 prints lines of more than 80 columns"
+
 # What the notebooks print fits into 80 columns; each leaves its figures.
 for name in 00_foundations:speed 01_patches:patches 02_tokens:shuffle,positions,without \
   03_attention:mask,scale,attention 04_heads:heads 05_encoder:layernorm,norm,gelu \
@@ -160,6 +176,13 @@ refuses 'OUT_DIR\|cannot\|No such' build/digits $dir/no/such/folder
 refuses 'rows must be' build/11_speed --rows 0
 refuses 'no/such.safetensors' build/11_speed --model no/such.safetensors
 refuses 'found no' build/11_speed --data $dir/nowhere
+refuses 'layer is 3; of this model it must be from 0 to 2' $inside --model $dir/08/model.safetensors --layer 3
+refuses 'head is -2; of' $inside --model $dir/08/model.safetensors --head -2
+refuses 'class is 10; of' $inside --model $dir/08/model.safetensors --class 10
+refuses 'there are not so many test images' $inside --model $dir/08/model.safetensors --image 500
+refuses 'images must be from 1' $inside --model $dir/08/model.safetensors --images 0
+refuses 'no/such.safetensors' $inside --model no/such.safetensors
+refuses 'README.md' $inside --model $dir/08/model.safetensors --image README.md
 refuses 'repeats must be' build/11_speed --repeats 100
 refuses 'must not be above' build/11_speed --rows 20000 --inputs 20000 --outputs 20000
 mkdir -p $dir/cut
