@@ -201,7 +201,7 @@ tr -s ' \n' ' ' <$dir/log | grep -q 'rate 0.001 falling in a line to 0.0005,'
 tell $? "--lr and the floor: $(grep -A1 recipe $dir/log)"
 refuses 'NAME\|there is no squeeze' $quick --augment squeeze=1
 refuses 'rotate is 400' $quick --augment rotate=400
-refuses 'tutorial, quick or best' $quick --preset slow
+refuses 'tutorial, quick, best, local or post-norm' $quick --preset slow
 refuses 'wants name=value' $quick --model depth
 refuses 'early_stop is -1' $quick --early-stop -1
 refuses 'learning rate is -1' build/09_mnist --data $dir/nowhere --lr -1 # before data are read
