@@ -45,9 +45,9 @@
 
    The file is a book in three parts; search for the lines that are named here.
 
-       PART ONE     declarations: the table of contents     about 1250 lines
+       PART ONE     declarations: the table of contents     about 1330 lines
        PART TWO     the model, 00 to 07: read it in a row   about 3690 lines
-       PART THREE   the lab, 08 to 13: when it is needed    about 4830 lines
+       PART THREE   the lab, 08 to 13: when it is needed    about 6120 lines
 
        >>00 foundations   errors, memory, random numbers, threads, SIMD, kernels
        >>01 patches       image -> patches -> linear projection
