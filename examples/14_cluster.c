@@ -309,6 +309,7 @@ int main(int argc, char **argv) {
   }
   if (mpi.patience < 1) nb_stop("--patience must be at least 1 second");
   if (l.compare || l.live) nb_stop("--compare and --live are 09's: this program only trains");
+  lab_open_init(&l);
   lab_settle(&l);
   nb_cell("Data");
   nb_load(&train, VIT_TRAIN);
@@ -316,11 +317,13 @@ int main(int argc, char **argv) {
   nb_try(vit_dataset_resize(&train, l.config.image_height, l.config.image_width));
   nb_try(vit_dataset_resize(&test, l.config.image_height, l.config.image_width));
   if (l.normalize) nb_try(vit_dataset_normalize(&train, &train));
+  lab_take_over(&l, &train);
   memcpy(test.mean, train.mean, sizeof test.mean);
   memcpy(test.std, train.std, sizeof test.std);
   judge = lab_hold_back(&l, &train, &held);
   nb_try(vit_model_create(&m, &l.config, l.fit.seed));
   m.threads = l.threads;
+  lab_begin_with(&l, &m, &train);
   if (!mpi.rank) MPI_Barrier(MPI_COMM_WORLD);
   follow(&l);
   share(&l, &m);

@@ -444,6 +444,77 @@ static int try_inference(const vit_kernels *own) {
   return ok;
 }
 
+/* ---- chapters 09 and 12: functions that are no kernels ---------------------------- */
+
+#ifdef OWN_average
+/* A run of 120 steps, the first of which weigh the new weights more. */
+static int try_average(void) {
+  enum { IMAGES = 24, SIZE = 32 * 32 };
+  static uint8_t pixels[IMAGES * SIZE], labels[IMAGES];
+  static float mine[10000], start[10000];
+  vit_dataset d;
+  vit_config c = vit_config_tutorial();
+  vit_fit_config f = vit_fit_defaults();
+  vit_history h;
+  vit_model m;
+  vit_trainer t;
+  vit_rng rng = vit_rng_create(1, 0);
+  int n, step = 0, ok = 1;
+  memset(&d, 0, sizeof d);
+  d.channels = 1, d.height = d.width = 32, d.classes = 10, d.count = IMAGES;
+  d.pixels = pixels, d.labels = labels, d.std[0] = d.std[1] = d.std[2] = 1;
+  for (int i = 0; i < IMAGES * SIZE; i++) pixels[i] = (uint8_t)vit_random_below(&rng, 256);
+  for (int i = 0; i < IMAGES; i++) labels[i] = (uint8_t)(i % 10);
+  f.batch = 8, f.epochs = 40, f.ema = 0.5f;
+  if (vit_model_create(&m, &c, 1) || vit_trainer_create(&t, &m, &f, &d, NULL, &h)) return printf("%s\n", vit_error()), 0;
+  n = (int)m.params.count;
+  while (ok && !t.done) {
+    memcpy(start, t.average, (size_t)n * sizeof *start);
+    if (vit_trainer_step(&t)) return printf("%s\n", vit_error()), 0;
+    if (t.optimizer.step == step) continue;
+    step = t.optimizer.step;
+    memcpy(mine, start, sizeof mine);
+    my_average(mine, m.params.block, n, step, f.ema);
+    for (int i = 0; ok && i < n; i++) {
+      const double got = (double)mine[i], want = (double)t.average[i];
+      ok = fabs(got - want) <= 1e-6 * (1 + fabs(want));
+      if (!ok)
+        printf("number %d of average is %.6g, should be %.6g (my_average after step %d, decay %g, when it was %.6g and "
+               "the weight is %.6g; counted from 0)\n", i, got, want, step, (double)f.ema, (double)start[i],
+               (double)m.params.block[i]);
+    }
+  }
+  if (ok) printf("  right  my_average, for %d steps of a training\n", step);
+  return ok;
+}
+#endif
+
+#ifdef OWN_resize_row
+static int try_resize(void) {
+  static const int sizes_of[][2] = {{1, 1}, {2, 2}, {4, 2}, {6, 3}, {12, 3}, {7, 3}, {10, 4}, {100, 32}, {3, 5}, {8, 1}};
+  enum { SIZES = sizeof sizes_of / sizeof *sizes_of };
+  static char text[40];
+  vit_rng rng = vit_rng_create(1, 0);
+  sizes = text;
+  for (int k = 0; k < SIZES; k++) {
+    const int n = sizes_of[k][0], to = sizes_of[k][1];
+    uint8_t in[128], mine[128], want[128];
+    snprintf(text, sizeof text, "from %d to %d pixels", n, to);
+    memset(mine, 0, sizeof mine);
+    for (int i = 0; i < n; i++) in[i] = (uint8_t)vit_random_below(&rng, 256);
+    if (vit_resize(want, in, 1, 1, n, 1, to, VIT_BILINEAR)) return printf("%s\n", vit_error()), 0;
+    my_resize_row(mine, in, n, to);
+    for (int i = 0; i < to; i++)
+      if (abs(mine[i] - want[i]) > 1) {
+        printf("pixel %d of out is %d, should be %d (my_resize_row %s; counted from 0)\n", i, mine[i], want[i], text);
+        return 0;
+      }
+  }
+  printf("  right  my_resize_row, for %d sizes, to one grey level\n", SIZES);
+  return 1;
+}
+#endif
+
 /* ---- chapter 10: methods, on small models with wild weights ------------------------ */
 
 #if CHAPTER == 10
@@ -560,6 +631,14 @@ int main(void) {
 #ifdef OWN_qkv_at
   current = "qkv_at";
   return CHAPTER == 4 && try_layout() ? 0 : 1;
+#endif
+#ifdef OWN_average
+  current = "average", sizes = "the tutorial model";
+  return try_average() ? 0 : 1;
+#endif
+#ifdef OWN_resize_row
+  current = "resize_row";
+  return try_resize() ? 0 : 1;
 #endif
 #if CHAPTER == 10
   return try_methods() ? 0 : 1;

@@ -11,17 +11,25 @@ stop() { echo "$*"; exit 1; }
 
 kernels=$(awk '/^#define VIT_KERNELS/ { on = 1 } on && match($0, /X\([a-z0-9_]+,/) {
   print substr($0, RSTART + 2, RLENGTH - 3) } on && !/\\$/ { exit }' vit.h)
+special() { # the functions that are no kernels, with their arguments
+  case $1 in
+  04) echo "int my_qkv_at(int t, int which, int h, int d, int H, int Dh)" ;;
+  09) echo "void my_average(float *average, const float *w, int n, int step, float decay)" ;;
+  10) for method in rollout relevance; do
+    echo "vit_result my_attention_$method(const vit_model *m, const vit_state *s, int image, int token, float *map)"
+  done
+  echo "double my_linear_cka(const float *x, const float *y, int rows, int a, int b)" ;;
+  12) echo "void my_resize_row(unsigned char *out, const unsigned char *in, int n_in, int n_out)" ;;
+  esac
+}
 of() { sed -n "s/^ *{${1#0}, \"\([a-z0-9_]*\)\".*/\1/p" tutorials/loom/check.c | uniq; }
 
 case $chapter in
-0[0-8] | 1[01]) ;;
-*) stop "make check-NN OWN=my.c: NN is a chapter from 00 to 08, 10 or 11" ;;
+0[0-9] | 1[0-2]) ;;
+*) stop "make check-NN OWN=my.c: NN is a chapter from 00 to 12" ;;
 esac
-wanted=$(case $chapter in
-  04) echo qkv_at ;;
-  10) printf '%s\n' attention_rollout attention_relevance linear_cka ;;
-  *) of "$chapter" ;;
-  esac)
+wanted=$(special "$chapter" | sed 's/.* my_//; s/(.*//')
+wanted=${wanted:-$(of "$chapter")}
 list=$(for kernel in $wanted; do printf ' my_%s' "$kernel"; done)
 [ -n "$own" ] || stop "Which file? make check-$chapter OWN=my.c, where my.c defines one of:$list"
 [ -f "$own" ] || stop "There is no file $own."
@@ -59,12 +67,8 @@ if ! $cc -O1 -Wall -Wno-unused-function -Werror=incompatible-pointer-types -Werr
   -DCHAPTER="${chapter#0}" -DOWN_FILE="\"$path\"" tutorials/loom/check.c $with -o $dir/check-"$chapter" -lm >$dir/log 2>&1; then
   echo "$own does not compile: $({ grep 'error:' $dir/log || cat $dir/log; } | sed "s|^$PWD/||; s|^$own:||" | head -n 1)"
   for name in $known; do
-    if [ "$name" = qkv_at ]; then
-      echo "wanted: int my_qkv_at(int t, int which, int h, int d, int H, int Dh)"
-    elif [ "$name" = linear_cka ]; then
-      echo "wanted: double my_linear_cka(const float *x, const float *y, int rows, int a, int b)"
-    elif [ "$chapter" = 10 ]; then
-      echo "wanted: vit_result my_$name(const vit_model *m, const vit_state *s, int image, int token, float *map)"
+    if [ -n "$(special "$chapter")" ]; then
+      echo "wanted: $(special "$chapter" | grep "my_$name(")"
     else
       awk -v name="$name" '/^#define VIT_KERNELS/ { on = 1 }
         on && index($0, "X(" name ",") { text = ""; take = 1 }

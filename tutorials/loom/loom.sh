@@ -26,7 +26,7 @@ pages=
 for chapter in $chapters; do
   pages="$pages $(ls tutorials/"$chapter"-*.md tutorials/answers/"$chapter".md 2>/dev/null)"
 done
-if [ $# = 0 ]; then pages="$pages $(ls tutorials/[A-Za-z]*.md | grep -v results.md)"; fi
+if [ $# = 0 ]; then pages="$pages $(ls tutorials/[A-Za-z]*.md | grep -v -e results.md -e reference.md)"; fi
 
 # On x86-64 Linux the numbers are the very same, elsewhere nearly.
 case $(uname -sm) in 'Linux x86_64') exact=1 ;; *) exact=0 ;; esac
@@ -38,8 +38,11 @@ exact=${LOOM_EXACT:-$exact}
 flags() { # what an example needs beside its defaults
   case $1 in
   08) echo --epochs 10 ;;
+  09) echo --preset tutorial --limit 500 --epochs 60 --model softmax_before_loss=0 ;;
   10) echo --model tutorials/models/inside.safetensors --images 10 ;; # training one takes a minute
   11) echo --repeats 1 ;;
+  12) echo --data $tmp/photos --epochs 30 --batch 16 \
+    --model depth=2,width=24,heads=3,mlp_width=48,patch_height=8,patch_width=8 ;;
   esac
 }
 
@@ -47,13 +50,17 @@ run() { # run NN: $outputs/NN.txt, figures in $outputs/NN
   source=$(ls examples/"$1"_*.c 2>/dev/null)
   if [ -z "$source" ]; then return; fi
   program=build/$(basename "$source" .c)
-  if [ -z "$(find "$program" -newer vit.h -newer "$source" -newer examples/common.h 2>/dev/null)" ]; then
+  if [ -z "$(find "$program" -newer vit.h -newer "$source" -newer examples/common.h -newer examples/lab.h 2>/dev/null)" ]; then
     ${MAKE:-make} -s "$program" >&2 || return
   fi
   if [ ! -s $tmp/data/digits/t10k-labels-idx1-ubyte ]; then
     if [ ! -x build/digits ]; then ${MAKE:-make} -s build/digits >&2; fi
     mkdir -p $tmp/data/digits
     build/digits $tmp/data/digits --train 6000 --test 1000 >$tmp/digits.log || return
+  fi
+  if [ "$1" = 12 ] && [ ! -d $tmp/photos/triangle ]; then
+    for class in cross disc ring square triangle; do mkdir -p $tmp/photos/$class; done
+    LC_ALL=C awk -v dir=$tmp/photos -v each=80 -f tutorials/loom/shapes.awk
   fi
   if [ "$outputs/$1.txt" -nt "$program" ]; then return; fi
   rm -rf "${outputs:?}/$1"
@@ -82,7 +89,8 @@ wrong() { echo "$list: $1; $2" >&2; bad=1; }
 # NAME plot NN FIGURE CHECKSUM: what gnuplot draws of the example's figure
 plot() {
   from=$outputs/$2/$3
-  sum=$(cat "$from.gp" "$from.dat" 2>/dev/null | cksum | sed 's/ .*//')
+  # a last column of seconds is another each time
+  sum=$(cat "$from.gp" "$from.dat" 2>/dev/null | LC_ALL=C sed '/^# .* seconds$/,$s/ [0-9.]*$//' | cksum | sed 's/ .*//')
   if [ ! -s "$from.dat" ]; then wrong "$1 needs the figure $3, which example $2 does not draw" "name one of its figures"; fi
   if [ "$4" = "$sum" ] || { [ "$4" = volatile ] && [ -s "tutorials/figures/$1" ]; }; then return; fi
   if [ $mode = check ]; then
