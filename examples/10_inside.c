@@ -111,6 +111,7 @@ static void begin(void) {
   int many;
   nb_cell("A model, and images that it has not seen");
   memset(&about, 0, sizeof about);
+  if (file && keep) nb_stop("--keep is for a model that is trained here, without --model");
   if (file) {
     nb_try(vit_model_open(&m, file, &about));
     if (wanted && !strcmp(wanted, "naive")) m.kernels = &vit_naive;
