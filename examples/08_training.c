@@ -758,6 +758,7 @@ int main(int argc, char **argv) {
   by_heart(&train, &test, &c);
   choose_by_luck();
   by_vectors();
+  nb_next("model.safetensors");
   printf("\ntest accuracy %.2f %%\n", 100 * accuracy);
   free(guess);
   free(p);

@@ -556,6 +556,14 @@ NB_UNUSED static void nb_look(float *weights, const vit_model *m, const vit_stat
   }
 }
 
+/* The last cell of a training: what to do with the model now. */
+NB_UNUSED static void nb_next(const char *file) {
+  char command[700];
+  nb_cell("Now with a picture of your own");
+  snprintf(command, sizeof command, "build/13_pretrained %.500s/%s PICTURE...", nb_out, file);
+  nb_code(command);
+}
+
 /* The images whose true class got the smallest probability. */
 NB_UNUSED static void nb_show_mistakes(const vit_dataset *test, const int *guess, const float *p) {
   enum { ROWS = 4, COLS = 5, MANY = ROWS * COLS };

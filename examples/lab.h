@@ -881,6 +881,7 @@ static void lab_report(const lab *l, const vit_model *m, const vit_dataset *test
            100 * vit_top_accuracy(p, test->labels, test->count, m->config.classes, 5));
   printf("  training     %s, peak memory %.0f MB\n",
          nb_time(time, h->epochs ? h->epoch[h->epochs - 1].seconds : 0), memory);
+  nb_next(lab_is_there("best.safetensors") ? "best.safetensors" : "model.safetensors");
   printf("\ntest accuracy %.2f %%\n", 100 * accuracy);
   free(guess);
   free(p);

@@ -145,6 +145,32 @@ for name in 00_foundations:speed 01_patches:patches 02_tokens:shuffle,positions,
   tell $? "$program prints lines of more than 80 columns: $(awk 'length > 80' $dir/$program.txt)"
   left $program $(echo ${name#*:} | tr , ' ')
 done
+# 13: its story, and a picture for the model of 08. A bar of ink is a 1; a grey picture is nothing.
+build/13_pretrained --out $dir/13 >$dir/13.txt 2>&1
+tell $? "13_pretrained: $(tail -n 1 $dir/13.txt)"
+left 13 bytes logits preprocess photos
+awk '/photos are read/ { read[++n] = $(NF - 5) } END { exit !(n == 2 && read[2] > 30 && read[2] > 2 * read[1]) }' $dir/13.txt
+tell $? "13, photos: $(grep 'photos are read' $dir/13.txt)"
+[ "$(sed -n '/same answers/,/same logits/p' $dir/13.txt | grep -c 'patch.* 0$')" = 3 ]
+tell $? "13, written and opened: $(sed -n '/same answers/,/same logits/p' $dir/13.txt)"
+{ printf 'P5\n120 90\n255\n'; awk 'BEGIN { for (y = 0; y < 90; y++) for (x = 0; x < 120; x++)
+  printf "%c", (x > 80 && x < 88 && y > 20 && y < 70 ? "(" : "z") }'; } >$dir/one.pgm
+{ printf 'P5\n120 90\n255\n'; awk 'BEGIN { for (i = 0; i < 10800; i++) printf "z" }'; } >$dir/nothing.pgm
+grep -q 'build/13_pretrained .*/08/model.safetensors' $dir/first
+tell $? "08 does not say what to do with its model"
+build/13_pretrained $dir/08/model.safetensors $dir/one.pgm --out $dir/13 >$dir/log13 2>&1 &&
+  grep -q 'prepared as MNIST was' $dir/log13 && [ "$(grep -c ' % *[#.]*  [0-9]$' $dir/log13)" = 5 ]
+tell $? "13 with a picture: $(tail -n 1 $dir/log13)"
+left 13 answers
+[ "$(build/13_pretrained tests/fixtures/pretrained/hf_vit $dir/one.pgm --logits --out $dir/13 | grep -c '^  logit ')" = 5 ]
+tell $? "13 --logits"
+refuses 'found no digit in a picture of 90 x 120' build/13_pretrained $dir/08/model.safetensors $dir/nothing.pgm
+refuses 'no way to prepare pictures is called resnet' build/13_pretrained a b --preprocess resnet
+refuses 'wants MODEL PICTURE' build/13_pretrained $dir/08/model.safetensors
+refuses 'wants colours' build/13_pretrained tests/fixtures/pretrained/hf_vit $dir/one.pgm --digit
+build/13_pretrained --help >>$dir/log13
+[ -z "$(cat $dir/13.txt $dir/log13 | awk 'length > 80')" ]
+tell $? "13 prints lines of more than 80 columns: $(cat $dir/13.txt $dir/log13 | awk 'length > 80')"
 cp $dir/log $dir/first11
 build/11_speed --out $dir/11 --rows 1 --inputs 1 --outputs 1 --repeats 1 --model $dir/08/model.safetensors \
   >$dir/log 2>&1 && ! grep -q 'trained here' $dir/log && grep -q 'figure .*int8.png\|gnuplot is missing' $dir/log

@@ -26,7 +26,7 @@ pages=
 for chapter in $chapters; do
   pages="$pages $(ls tutorials/"$chapter"-*.md tutorials/answers/"$chapter".md 2>/dev/null)"
 done
-if [ $# = 0 ]; then pages="$pages $(ls tutorials/[A-Za-z]*.md | grep -v results.md)"; fi
+if [ $# = 0 ]; then pages="$pages $(ls tutorials/[A-Za-z]*.md | grep -v -e results.md -e reference.md)"; fi
 
 # On x86-64 Linux the numbers are the very same, elsewhere nearly.
 case $(uname -sm) in 'Linux x86_64') exact=1 ;; *) exact=0 ;; esac
