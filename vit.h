@@ -45,9 +45,9 @@
 
    The file is a book in three parts; search for the lines that are named here.
 
-       PART ONE     declarations: the table of contents     about 1080 lines
+       PART ONE     declarations: the table of contents     about 1180 lines
        PART TWO     the model, 00 to 07: read it in a row   about 3450 lines
-       PART THREE   the lab, 08 to 13: when it is needed    about 4450 lines
+       PART THREE   the lab, 08 to 13: when it is needed    about 4830 lines
 
        >>00 foundations   errors, memory, random numbers, threads, SIMD, kernels
        >>01 patches       image -> patches -> linear projection
@@ -59,7 +59,8 @@
        >>07 gradients     the loss, backward through the model, gradient check
        >>08 training      optimisers and schedules
        >>09 mnist         data, augmentation, the loop, "-- checkpoints"
-       >>10 inside        pictures: plots through gnuplot
+       >>10 inside        what a model looks at, and which method to believe;
+                          "-- plots" through gnuplot
        >>11 speed         the matrix product, from registers to caches; int8
        >>12 photos        resizing, CIFAR-10, pictures and folders of them
        >>13 pretrained    reading and writing safetensors files
@@ -624,6 +625,7 @@ VIT_DEF int vit_model_threads(const vit_model *m);
   X(datty, MODEL, TOKEN, grad, I)                                              \
   X(dqkv, MODEL, TOKEN, grad, 3 * I)                                           \
   X(dattn, MODEL, HEAD, grad, T *T)                                            \
+  X(dattn_kept, BLOCK, HEAD, grad && s->keep_attn, T * T) /* by attn */        \
   X(dclass_x, MODEL, IMAGE, grad &&VIT__LAST, D)                               \
   X(dclass_q, MODEL, IMAGE, grad &&VIT__LAST, I)                               \
   X(dpatch_embed, MODEL, PATCH, grad, D)                                       \
@@ -648,6 +650,7 @@ typedef struct vit_state {
   int shared, first;      /* of a batch that several programs share: its images
                              in all, and the place of the first one here; 0 */
   int loss_known;         /* of the last forward */
+  int went_back;          /* 1: there was a backward after the last forward */
   double loss;            /* mean over the batch */
   double *losses;         /* [B] */
   vit_tensors grads;      /* same layout as the parameters; training only */
@@ -682,8 +685,8 @@ VIT_DEF const float *vit_attention(
    model whose head reads it alone; else row 0 of vit_attention. */
 VIT_DEF const float *vit_class_attention(
     const vit_model *m, const vit_state *s, int image, int head);
-/* Most probable class of each image; p [B,K] may be NULL. VIT_ERR_DIVERGED
-   where a logit is not a finite number. */
+/* A forward without dropout: the most probable class of each image; classes
+   and p [B,K] may be NULL. VIT_ERR_DIVERGED where a logit is not finite. */
 VIT_DEF vit_result vit_predict(const vit_model *m, vit_state *s,
     const float *images, int B, int *classes, float *p);
 
@@ -700,6 +703,17 @@ VIT_DEF vit_result vit_loss_targets(
 VIT_DEF void vit_zero_gradients(vit_state *s);
 /* grads += factor * d loss / d parameters. factor 1/n when n batches add up. */
 VIT_DEF vit_result vit_backward(const vit_model *m, vit_state *s, float factor);
+/* The same without a loss, from any gradient of the logits, dlogits [B,K]:
+   grads += factor * d (sum of dlogits * logits) / d parameters. A 1 at class k
+   asks what makes the logit of k larger. A softmax_before_loss is left out. */
+VIT_DEF vit_result vit_backward_logits(
+    const vit_model *m, vit_state *s, const float *dlogits, float factor);
+/* After either: the gradient by the attention probabilities of one head [T,T],
+   in a state made with VIT_FOR_TRAINING and VIT_KEEP_ATTENTION; else NULL, with
+   a sentence. Where the class token is pooled, only row 0 of the last block
+   reaches the logits: the others are 0. */
+VIT_DEF const float *vit_attention_gradient(
+    const vit_model *m, const vit_state *s, int layer, int image, int head);
 
 /* Analytic against numeric gradient, tensor by tensor, on random images.
    error = |analytic - numeric| / (largest |analytic| of the tensor + 0.001).
@@ -1112,7 +1126,65 @@ VIT_DEF vit_result vit_trainer_step(vit_trainer *t);
    settings say so. */
 VIT_DEF void vit_trainer_free(vit_trainer *t);
 
-/* ---- 10 inside: plots -------------------------------------------------- */
+/* ---- 10 inside --------------------------------------------------------- */
+
+/* What does a model look at? Chapter 10 has formulas and sources. In a map over
+   the tokens, [T], the class token is number 0, patch n number class_token + n.
+   Whose map it is: that of a token, or, VIT_POOLED, of what the head reads: the
+   class token, or the mean of the maps of pooled patches, or of class and
+   distillation token. The first five read the last forward of a state, which
+   most of them want with VIT_FOR_TRAINING and VIT_KEEP_ATTENTION. */
+enum { VIT_POOLED = -1, VIT_ALL_HEADS = -1 };
+/* A row of a head's attention, or of the mean of VIT_ALL_HEADS: sums to 1. */
+VIT_DEF vit_result vit_attention_row(const vit_model *m, const vit_state *s,
+    int layer, int image, int head, int token, float *map);
+/* The rows of all layers multiplied, residual paths included: sums to 1. */
+VIT_DEF vit_result vit_attention_rollout(
+    const vit_model *m, const vit_state *s, int image, int token, float *map);
+/* Which tokens make that larger whose gradient went back last. For class k call
+   vit_backward_logits with 1 at k first. The token itself has 1 and more. */
+VIT_DEF vit_result vit_attention_relevance(
+    const vit_model *m, const vit_state *s, int image, int token, float *map);
+/* How far the patches of the last batch look in one head, mean in pixels. */
+VIT_DEF vit_result vit_attention_distance(const vit_model *m,
+    const vit_state *s, int layer, int head, double *pixels);
+/* What the head would say if block `layer` were the last: logits [B,K]. */
+VIT_DEF vit_result vit_logit_lens(
+    const vit_model *m, const vit_state *s, int layer, float *logits);
+
+/* Two looks at the parameters. The filters of the patch projection that differ
+   most: filters [count,C,PH,PW], principal components of length 1, and what
+   part of the variance each explains, parts [count]; count <= D and <= P. */
+VIT_DEF vit_result vit_patch_filters(
+    const vit_model *m, float *filters, float *parts, int count);
+/* Cosine of the positions of any two patches, likeness [N,N]. */
+VIT_DEF vit_result vit_position_likeness(const vit_model *m, float *likeness);
+
+/* Why class k? Asked by images that are changed: a patch that is taken away
+   gets the pixels of `baseline`, an image with nothing to see, such as a black
+   one. They run forwards of their own, up to the state's capacity at a time. */
+typedef struct {
+  const vit_model *m;
+  vit_state *s;
+  const float *image, *baseline; /* [C,height,width] as for vit_forward */
+  int k;
+} vit_question;
+/* How far the logit of k falls when patch n alone is taken away: map [N]. */
+VIT_DEF vit_result vit_occlusion(const vit_question *q, float *map);
+/* The gradient by the pixels, from baseline to image in so many steps, summed
+   over each patch: map [N]. Its sum should be by how much the logit differs:
+   *error is how far off it is, as a part of that. The state was made with
+   VIT_FOR_TRAINING and VIT_INPUT_GRADIENT; its grads are 0 afterwards. */
+VIT_DEF vit_result vit_integrated_gradients(
+    const vit_question *q, int steps, float *map, double *error);
+/* To judge a map [N]: the probability of k when 0, 1, ..., N patches are taken
+   away, or with `insert` put into the baseline, the highest of the map first:
+   curve [N+1], and the area below it, 0 to 1. A good map has a small area when
+   patches are taken away and a large one when they are put in. */
+VIT_DEF vit_result vit_deletion_curve(const vit_question *q, const float *map,
+    int insert, float *curve, double *area);
+
+/* -- plots --------------------------------------------------------------- */
 
 /* A figure is a gnuplot script beside its data: DIR/NAME.gp, DIR/NAME.dat and
    the picture DIR/NAME.png. Write both files, then call vit_plot_end. gnuplot
@@ -2555,7 +2627,6 @@ typedef struct {
   int dropout;    /* 1: on */
   int l, stage;   /* which block, and which step of the task at hand */
   int class_only; /* 1: of this block only the class token is read */
-  float factor;   /* of the loss */
   const float *images;
   const float *x;   /* what block l reads */
   vit_tensors w, g; /* parameters and gradients */
@@ -2648,6 +2719,8 @@ static void vit__heads_backward(const void *block, int head) {
   b->k->attention_values_backward(dp, dv, b->datty + row * I + column,
       drops ? b->attn_used + at : p, v, T, T, Dh, 3 * I, I);
   if (drops) vit__drop_attn(b, dp, dp, T * T, at);
+  if (b->dattn_kept) /* the scores write over dp */
+    memcpy(b->dattn_kept + at, dp, (size_t)T * (size_t)T * sizeof *dp);
   b->k->attention_scores_backward(dq, dk, dp, p, q, k, T, T, Dh, 3 * I);
 }
 
@@ -3436,6 +3509,10 @@ static void vit__class_backward(const vit__view *b) {
         b[VIT__AFTER_HEADS].datty + query, drops ? b->attn_used + at : p, k + I,
         1, T, Dh, 2 * I, I);
     if (drops) vit__drop_attn(b, dp, dp, T, at);
+    if (b->dattn_kept) { /* no other row reaches the logits: 0 */
+      memset(b->dattn_kept + at, 0, (size_t)T * (size_t)T * sizeof *dp);
+      memcpy(b->dattn_kept + at, dp, (size_t)T * sizeof *dp);
+    }
     b->k->attention_scores_backward(
         b->dclass_q + query, dk, dp, p, b->class_q + query, k, 1, T, Dh, 2 * I);
   }
@@ -4223,7 +4300,6 @@ static vit__view vit__view_of(const vit_model *m, const vit_state *state,
   VIT_CONFIG_FIELDS(VIT__DROPS)
 #undef VIT__DROPS
   v.l = v.stage = v.class_only = 0;
-  v.factor = 1;
   {
     const vit_idx each[] = {
         0, 1, v.N, v.T, v.H}; /* VIT__ALL, VIT__IMAGE, ... */
@@ -4273,14 +4349,19 @@ static void vit__embed_forward(const void *view, int i) {
   }
 }
 
-/* Pooling and the head of rows x. A distillation token has a head of its own:
-   the logits are the mean of both (Touvron et al. 2021, section 4). */
-static void vit__classify(const vit__view *v) {
+/* Final norm, pooling and head (ViT paper, eq. 4), from the rows x that a block
+   put out. A distillation token has a head of its own: the logits are the mean
+   of both (Touvron et al. 2021, section 4). */
+static void vit__classify_forward(const vit__view *v, const float *x) {
   const vit_config *c = &v->m->config;
   const vit_idx D = v->D, skip = c->class_token * D;
   float *pooled = c->fc_norm ? v->fc : v->pooled;
-  for (vit_idx i = 0; i < v->B; i++) {
-    const float *x = v->x + i * v->T * D;
+  if (c->final_norm) {
+    v->k->layernorm_forward(v->norm, v->norm_mean, v->norm_rstd, x, v->w.norm_w,
+        v->w.norm_b, v->rows, v->D, c->norm_eps);
+    x = v->norm;
+  }
+  for (vit_idx i = 0; i < v->B; i++, x += v->T * D) {
     if (c->pool == VIT_POOL_CLS)
       memcpy(pooled + i * D, x, (size_t)D * sizeof *x);
     else /* over the patches alone */
@@ -4323,13 +4404,7 @@ static void vit__forward(vit__view v) {
     else vit__each(v.threads, v.threads, vit__heads_forward, b);
     vit__each(v.threads, v.threads, rows, &b[VIT__AFTER_HEADS]);
   }
-  b[1].x = b[1].out;
-  if (c->final_norm) {
-    v.k->layernorm_forward(b[1].norm, b[1].norm_mean, b[1].norm_rstd, b[1].x,
-        v.w.norm_w, v.w.norm_b, b[1].rows, v.D, c->norm_eps);
-    b[1].x = b[1].norm;
-  }
-  vit__classify(&b[VIT__AFTER_HEADS]);
+  vit__classify_forward(&b[VIT__AFTER_HEADS], b[1].out);
   v.k->softmax_forward(v.probs, v.logits, v.B, v.K);
 }
 
@@ -4387,7 +4462,7 @@ VIT_DEF vit_result vit_forward(
         s->capacity);
   s->forwards++;
   s->forward_dropout = s->dropout;
-  s->batch = B, s->loss_known = 0;
+  s->batch = B, s->loss_known = s->went_back = 0;
   v = vit__view_of(m, s, images, 0, B);
   if (B >= v.threads) /* whole images per thread; else rows and heads */
     vit__each(v.threads, v.threads, vit__forward_images, &v);
@@ -4463,8 +4538,9 @@ VIT_DEF vit_result vit_predict(const vit_model *m, vit_state *s,
   r = vit_forward(m, s, images, B);
   s->dropout = dropout;
   for (vit_idx b = 0; !r && b < B; b++) {
-    classes[b] = vit__class_of(s->logits + b * K, K);
-    if (classes[b] < 0)
+    const int best = vit__class_of(s->logits + b * K, K);
+    if (classes) classes[b] = best;
+    if (best < 0)
       r = vit__fail(VIT_ERR_DIVERGED,
           "a logit of image %d is not a finite number: are all pixels and all "
           "weights finite?",
@@ -4628,17 +4704,12 @@ static void vit__outer_norm_backward(vit__view v, const float *x, float *mean,
   vit__norm_gradients(&v, 1, dw, db);
 }
 
-/* Loss, head, pooling and final norm backward, into the rows that the last
-   block put out: fills their dresidual. */
+/* Head, pooling and final norm backward, from dlogits into the rows that the
+   last block put out: fills their dresidual. */
 static void vit__classify_backward(const vit__view *v) {
   const vit_config *c = &v->m->config;
   const vit_idx D = v->D, skip = c->class_token * D;
   const float *dlogits = v->dlogits;
-  v->k->crossentropy_backward(v->dlogits, v->loss_softmax, v->targets,
-      v->factor / (float)(v->s->shared ? v->s->shared : v->s->batch), v->B,
-      v->K);
-  if (c->softmax_before_loss)
-    v->k->softmax_backward(v->dlogits, v->dlogits, v->probs, v->B, v->K);
   if (c->dist_token) {
     v->k->scale(v->dhead, v->dlogits, 0.5f, v->B * v->K);
     dlogits = v->dhead;
@@ -4690,7 +4761,7 @@ static void vit__embed_backward(const void *view, int i) {
       c->image_height, c->image_width, c->patch_height, c->patch_width);
 }
 
-/* The whole model, from the loss to the first weights: head, blocks from the
+/* The whole model, from the logits to the first weights: head, blocks from the
    last to the first, then positions, class token, projection (and images). */
 static void vit__backward(vit__view v) {
   const vit_config *c = &v.m->config;
@@ -4754,7 +4825,6 @@ static void vit__backward_part(const void *whole, int i) {
   v = vit__view_of(all->m, all->s, NULL, first, n);
   v.g = vit__tensors_at(&all->g, grads);
   v.norm_sums += (vit_idx)i * 4 * v.D;
-  v.factor = all->factor;
   v.threads = v.parts = 1;
   vit__backward(v);
 }
@@ -4783,29 +4853,67 @@ static void vit__add_parts(const void *whole, int i) {
   }
 }
 
-VIT_DEF vit_result vit_backward(
-    const vit_model *m, vit_state *s, float factor) {
-  vit__view v;
+static vit_result vit__check_backward(const vit_model *m, const vit_state *s) {
   vit_result r = vit__check_state(m, s);
   if (!r) r = vit__check_plain(m);
+  if (r || s->trains) return r;
+  return vit__fail(VIT_ERR_STATE,
+      "this state was created for inference; backward needs VIT_FOR_TRAINING");
+}
+
+/* From s->dlogits on. */
+static vit_result vit__backward_all(const vit_model *m, vit_state *s) {
+  vit__view v = vit__view_of(m, s, NULL, 0, s->batch);
+  s->went_back = 1;
+  if (s->part_grads) {
+    vit__each(v.threads, VIT__PARTS, vit__backward_part, &v);
+    vit__each(v.threads, v.threads, vit__add_parts, &v);
+  } else vit__backward(v);
+  return VIT_OK;
+}
+
+VIT_DEF vit_result vit_backward(
+    const vit_model *m, vit_state *s, float factor) {
+  const int B = s->batch, K = m->config.classes;
+  vit_result r = vit__check_backward(m, s);
   if (r) return r;
-  if (!s->trains)
-    return vit__fail(VIT_ERR_STATE,
-        "this state was created for inference; backward needs "
-        "VIT_FOR_TRAINING");
   if (!s->loss_known)
     return vit__fail(VIT_ERR_STATE,
         "there is no loss to differentiate; call vit_forward and vit_loss "
         "first");
-  v = vit__view_of(m, s, NULL, 0, s->batch);
-  v.factor = factor;
-  if (!s->part_grads) {
-    vit__backward(v);
-    return VIT_OK;
-  }
-  vit__each(v.threads, VIT__PARTS, vit__backward_part, &v);
-  vit__each(v.threads, v.threads, vit__add_parts, &v);
-  return VIT_OK;
+  m->kernels->crossentropy_backward(s->dlogits, s->loss_softmax, s->targets,
+      factor / (float)(s->shared ? s->shared : B), B, K);
+  if (m->config.softmax_before_loss)
+    m->kernels->softmax_backward(s->dlogits, s->dlogits, s->probs, B, K);
+  return vit__backward_all(m, s);
+}
+
+VIT_DEF vit_result vit_backward_logits(
+    const vit_model *m, vit_state *s, const float *dlogits, float factor) {
+  vit_result r = vit__check_backward(m, s);
+  if (r) return r;
+  if (s->batch < 1)
+    return vit__fail(VIT_ERR_STATE,
+        "there are no logits to go back from; call vit_forward first");
+  m->kernels->scale(s->dlogits, dlogits, factor, s->batch * m->config.classes);
+  return vit__backward_all(m, s);
+}
+
+VIT_DEF const float *vit_attention_gradient(
+    const vit_model *m, const vit_state *s, int layer, int image, int head) {
+  const vit_idx T = vit_config_tokens(&m->config), H = m->config.heads;
+  if (vit__check_state(m, s) ||
+      vit__check_place(s, &m->config, layer, image, head))
+    return NULL;
+  if (s->dattn_kept && s->went_back)
+    return s->dattn_kept + (size_t)layer * s->dattn_kept_stride +
+           (image * H + head) * T * T;
+  vit__fail(VIT_ERR_STATE,
+      s->dattn_kept ? "there was no backward after the last forward; call "
+                      "vit_backward or vit_backward_logits first"
+                    : "this state keeps no gradient of the attention; create "
+                      "it with VIT_FOR_TRAINING and VIT_KEEP_ATTENTION");
+  return NULL;
 }
 
 /* -- gradient check ------------------------------------------------------ */
@@ -6978,6 +7086,412 @@ VIT_DEF vit_result vit_fit(vit_model *m, const vit_fit_config *c,
 /* ------------------------------------------------------------------------ */
 /*  >>10 inside                                                             */
 /* ------------------------------------------------------------------------ */
+
+/* What a model looks at can be read off (attention, lens), gone back through
+   (rollout, relevance, gradients) or tried (occlusion). The answers differ, and
+   none is the truth: vit_deletion_curve judges them.
+
+   Three of them are rows of matrices over the tokens. With A_l the mean over
+   the heads of layer l's attention [T,T]:
+     attention   of one layer: A_l, or one head of it
+     rollout     (I + A_L) / 2 ... (I + A_1) / 2: of what a block puts out, half
+                 comes through the residual path (Abnar and Zuidema 2020). A row
+                 of A sums to 1, so does a row of the product: there is nothing
+                 to normalise.
+     relevance   (I + R_L) ... (I + R_1) with R_l the mean over the heads of the
+                 positive part of gradient times attention, both of layer l
+                 (Chefer et al. 2021, "Generic attention-model explainability",
+                 eq. 5 and 6). Rows do not sum to 1.
+   One row is all that is asked for, so the product is taken from the left, a
+   row times a matrix: L T^2 steps instead of L T^3. Where patches are pooled it
+   is the mean of their rows, which begins with 1/N at each patch. */
+enum { VIT__ROW, VIT__ROLLOUT, VIT__RELEVANCE };
+
+/* The row that the product begins with: the token's row of I, or the mean of
+   those that heads read. r [T] */
+static vit_result vit__first_row(const vit_model *m, int token, double *r) {
+  const vit_config *c = &m->config;
+  const int T = vit_config_tokens(c), N = vit_config_patches(c);
+  const int mean = c->pool == VIT_POOL_MEAN, n = token < 0 && mean ? N : 1;
+  const int first = token >= 0 ? token : mean ? c->class_token : 0;
+  if (token < VIT_POOLED || token >= T)
+    return vit__fail(VIT_ERR_CONFIG,
+        "there is no token %d: this model has tokens 0 to %d, and VIT_POOLED",
+        token, T - 1);
+  memset(r, 0, (size_t)T * sizeof *r);
+  for (int t = first; t < first + n; t++) r[t] = 1.0 / n;
+  if (token < 0 && c->dist_token) r[0] = r[c->class_token + N] = 0.5;
+  return VIT_OK;
+}
+
+/* next = the row r times the matrix of a layer, of n heads from `first` on. */
+static vit_result vit__through_layer(const vit_model *m, const vit_state *s,
+    int kind, int layer, int image, int first, int n, const double *r,
+    double *next) {
+  const vit_idx T = vit_config_tokens(&m->config);
+  const double path = kind == VIT__ROW ? 0 : kind == VIT__ROLLOUT ? 0.5 : 1;
+  const double part = (kind == VIT__ROLLOUT ? 0.5 : 1) / n;
+  for (vit_idx j = 0; j < T; j++) next[j] = path * r[j];
+  for (int h = first; h < first + n; h++) {
+    const float *p = vit_attention(m, s, layer, image, h), *g = p;
+    if (p && kind == VIT__RELEVANCE)
+      g = vit_attention_gradient(m, s, layer, image, h);
+    if (!g) return VIT_ERR_STATE;
+    for (vit_idx i = 0; i < T; i++)
+      for (vit_idx j = 0; r[i] != 0 && j < T; j++) {
+        const double a = (double)p[i * T + j], d = (double)g[i * T + j];
+        next[j] += part * r[i] * (kind == VIT__RELEVANCE ? fmax(a * d, 0) : a);
+      }
+  }
+  return VIT_OK;
+}
+
+/* The row of a product over n layers from `layer` on. */
+static vit_result vit__rows_product(const vit_model *m, const vit_state *s,
+    int kind, int layer, int n, int image, int head, int token, float *map) {
+  const int all = head == VIT_ALL_HEADS, T = vit_config_tokens(&m->config);
+  vit_result r = vit__check_state(m, s);
+  double *row, *next;
+  if (!r) r = vit__check_place(s, &m->config, layer, image, all ? 0 : head);
+  if (r) return r;
+  row = (double *)vit__allocate(2 * (size_t)T, sizeof *row, "row of a map");
+  if (!row) return VIT_ERR_NO_MEMORY;
+  next = row + T;
+  r = vit__first_row(m, token, row);
+  for (int l = layer + n - 1; !r && l >= layer; l--) {
+    r = vit__through_layer(m, s, kind, l, image, all ? 0 : head,
+        all ? m->config.heads : 1, row, next);
+    memcpy(row, next, (size_t)T * sizeof *row);
+  }
+  for (int t = 0; !r && t < T; t++) map[t] = (float)row[t];
+  VIT_FREE(row);
+  return r;
+}
+
+VIT_DEF vit_result vit_attention_row(const vit_model *m, const vit_state *s,
+    int layer, int image, int head, int token, float *map) {
+  return vit__rows_product(m, s, VIT__ROW, layer, 1, image, head, token, map);
+}
+
+VIT_DEF vit_result vit_attention_rollout(
+    const vit_model *m, const vit_state *s, int image, int token, float *map) {
+  return vit__rows_product(
+      m, s, VIT__ROLLOUT, 0, m->config.depth, image, VIT_ALL_HEADS, token, map);
+}
+
+VIT_DEF vit_result vit_attention_relevance(
+    const vit_model *m, const vit_state *s, int image, int token, float *map) {
+  return vit__rows_product(m, s, VIT__RELEVANCE, 0, m->config.depth, image,
+      VIT_ALL_HEADS, token, map);
+}
+
+/* Attention distance (ViT paper, figure 11): mean over the patches i of
+     sum over j of p_ij |i - j| / sum over j of p_ij
+   with |i - j| between the middles of two patches. Only patches have a place:
+   what goes to other tokens is left out, and the rest of a row normalised. */
+VIT_DEF vit_result vit_attention_distance(const vit_model *m,
+    const vit_state *s, int layer, int head, double *pixels) {
+  const vit_config *c = &m->config;
+  const vit_idx T = vit_config_tokens(c), N = vit_config_patches(c);
+  const vit_idx cols = c->image_width / c->patch_width;
+  double mean = 0;
+  for (int image = 0; image < s->batch || image == 0; image++) {
+    const float *p = vit_attention(m, s, layer, image, head);
+    if (!p) return VIT_ERR_STATE;
+    p += c->class_token * (T + 1);
+    for (vit_idx i = 0; i < N; i++, p += T) {
+      double sum = 0, far = 0;
+      for (vit_idx j = 0; j < N; j++) {
+        const double y = (double)((i / cols - j / cols) * c->patch_height);
+        const double x = (double)((i % cols - j % cols) * c->patch_width);
+        sum += (double)p[j];
+        far += (double)p[j] * sqrt(x * x + y * y);
+      }
+      mean += sum > 0 ? far / sum : 0;
+    }
+  }
+  *pixels = mean / (double)(s->batch * N);
+  return VIT_OK;
+}
+
+/* Logit lens (nostalgebraist 2020, for language models): each block only adds
+   to the residual path, so the final norm and the head can read it after any
+   block. After the last one they say what the model says, to the bit. */
+VIT_DEF vit_result vit_logit_lens(
+    const vit_model *m, const vit_state *s, int layer, float *logits) {
+  vit_result r = vit__check_state(m, s);
+  vit_state room; /* for the rest of a forward: s stays as it is */
+  vit__view b[2], v;
+  if (!r) r = vit__check_place(s, &m->config, layer, 0, 0);
+  if (!r && !s->trains)
+    r = vit__fail(VIT_ERR_STATE, "this state keeps no outputs of blocks; "
+                                 "create it with VIT_FOR_TRAINING");
+  if (!r) r = vit_state_create(&room, m, s->batch, VIT_FOR_INFERENCE, 0);
+  if (r) return r;
+  v = vit__view_of(m, s, NULL, 0, s->batch);
+  vit__block_at(&v, layer, b);
+  v = vit__view_of(m, &room, NULL, 0, s->batch);
+  v.T = b[VIT__AFTER_HEADS].T, v.rows = b[VIT__AFTER_HEADS].rows;
+  vit__classify_forward(&v, b[VIT__AFTER_HEADS].out);
+  memcpy(logits, room.logits, (size_t)(v.B * v.K) * sizeof *logits);
+  vit_state_free(&room);
+  return VIT_OK;
+}
+
+/* -- two looks at the parameters ----------------------------------------- */
+
+/* Take away from v [n] what it has in common with `count` orthonormal rows, and
+   make its length 1; returns the length before that. */
+static double vit__orthonormal(
+    float *v, const float *rows, vit_idx count, vit_idx n) {
+  double length = 0;
+  for (vit_idx r = 0; r < count; r++) {
+    double dot = 0;
+    for (vit_idx i = 0; i < n; i++)
+      dot += (double)v[i] * (double)rows[r * n + i];
+    for (vit_idx i = 0; i < n; i++) v[i] -= (float)dot * rows[r * n + i];
+  }
+  for (vit_idx i = 0; i < n; i++) length += (double)v[i] * (double)v[i];
+  length = sqrt(length);
+  for (vit_idx i = 0; i < n && length > 0; i++)
+    v[i] = (float)((double)v[i] / length);
+  return length;
+}
+
+/* Principal components of the D filters (ViT paper, figure 7): with W [D,P] the
+   filters less their mean, the eigenvectors of W^T W with the largest values.
+   Orthogonal iteration: rows V [count,P] become V W^T W, are made orthonormal,
+   and again until they stay. Both products are kernels of a linear layer. */
+VIT_DEF vit_result vit_patch_filters(
+    const vit_model *m, float *filters, float *parts, int count) {
+  const vit_config *c = &m->config;
+  const int D = c->width, P = c->channels * c->patch_height * c->patch_width;
+  const size_t size = (size_t)D * (size_t)P, rows = (size_t)VIT__MIN(D, P);
+  vit_rng rng = vit_rng_create(1, 0);
+  float *w, *x, *y, moved = 1;
+  double all = 0;
+  vit_result r = vit__check_model(m);
+  if (!r) r = vit__check_plain(m);
+  if (!r && (count < 1 || count > (int)rows))
+    r = vit__fail(VIT_ERR_CONFIG,
+        "%d filters were asked for; a projection of %d pixels to %d numbers "
+        "has 1 to %d",
+        count, P, D, (int)rows);
+  if (r) return r;
+  w = (float *)vit__allocate(
+      size + rows * (size_t)(D + P), sizeof *w, "principal components");
+  if (!w) return VIT_ERR_NO_MEMORY;
+  x = w + size, y = x + rows * (size_t)D;
+  for (vit_idx p = 0; p < P; p++) {
+    double mean = 0;
+    for (vit_idx d = 0; d < D; d++)
+      mean += (double)m->params.patch_w[d * P + p] / D;
+    for (vit_idx d = 0; d < D; d++) {
+      w[d * P + p] = m->params.patch_w[d * P + p] - (float)mean;
+      all += (double)w[d * P + p] * (double)w[d * P + p];
+    }
+  }
+  vit__fill_normal(y, (size_t)count * (size_t)P, 1, &rng);
+  for (int step = 0; step < 1000 && moved > 3e-7f; step++) {
+    for (vit_idx k = 0; k < count; k++)
+      parts[k] =
+          (float)(vit__orthonormal(y + k * P, y, k, P) / fmax(all, DBL_MIN));
+    moved = (float)vit_max_difference(y, filters, (size_t)(count * P));
+    if (step == 0) moved = 1;
+    memcpy(filters, y, (size_t)count * (size_t)P * sizeof *y);
+    m->kernels->linear_forward(x, filters, w, NULL, count, P, D);
+    m->kernels->linear_backward_input(y, x, w, count, P, D);
+  }
+  VIT_FREE(w);
+  for (vit_idx k = 0; k < count; k++, filters += P) {
+    float top = filters[0]; /* of two signs that which makes it positive */
+    for (vit_idx p = 1; p < P; p++)
+      if (fabsf(filters[p]) > fabsf(top)) top = filters[p];
+    for (vit_idx p = 0; top < 0 && p < P; p++) filters[p] = -filters[p];
+  }
+  return VIT_OK;
+}
+
+VIT_DEF vit_result vit_position_likeness(const vit_model *m, float *likeness) {
+  const vit_idx N = vit_config_patches(&m->config), D = m->config.width;
+  const float *pos = m->params.pos_embed ? m->params.pos_embed : m->fixed_pos;
+  vit_result r = vit__check_model(m);
+  if (!r && !pos)
+    r = vit__fail(VIT_ERR_STATE, "this model has no positions to compare");
+  if (r) return r;
+  pos += m->config.class_token * D;
+  for (vit_idx i = 0; i < N; i++)
+    for (vit_idx j = 0; j < N; j++) {
+      double ab = 0, aa = 0, bb = 0;
+      for (vit_idx d = 0; d < D; d++) {
+        const double a = (double)pos[i * D + d], b = (double)pos[j * D + d];
+        ab += a * b, aa += a * a, bb += b * b;
+      }
+      likeness[i * N + j] = (float)(ab / fmax(sqrt(aa * bb), DBL_MIN));
+    }
+  return VIT_OK;
+}
+
+/* -- by images that are changed ------------------------------------------ */
+
+/* Is there such a class, and room for n images, with n * K numbers more? */
+static float *vit__question_room(
+    const vit_question *q, int n, vit_idx *pixels, vit_result *r) {
+  const vit_config *c = &q->m->config;
+  float *room;
+  *r = vit__check_state(q->m, q->s);
+  if (!*r && (q->k < 0 || q->k >= c->classes))
+    *r = vit__fail(VIT_ERR_CONFIG,
+        "there is no class %d: this model has classes 0 to %d", q->k,
+        c->classes - 1);
+  if (*r) return NULL;
+  *pixels = (vit_idx)c->channels * c->image_height * c->image_width;
+  room = (float *)vit__allocate((size_t)n * (size_t)(*pixels + c->classes),
+      sizeof *room, "changed images");
+  if (!room) *r = VIT_ERR_NO_MEMORY;
+  return room;
+}
+
+/* Row y of the C * PH rows of patch n: where it begins in an image. */
+static vit_idx vit__patch_row(const vit_config *c, vit_idx n, vit_idx y) {
+  const vit_idx PH = c->patch_height, cols = c->image_width / c->patch_width;
+  const vit_idx row = y / PH * c->image_height + n / cols * PH + y % PH;
+  return row * c->image_width + n % cols * c->patch_width;
+}
+
+/* out [N+1] of class k: in image i patch i - 1 is taken away, in image 0 none,
+   and out is the logit; or, with ranks, all patches with a rank below i, or
+   with `insert` all others, and out is the probability. */
+static vit_result vit__take_away(
+    const vit_question *q, const int *rank, int insert, float *out) {
+  const vit_config *c = &q->m->config;
+  const int N = vit_config_patches(c), most = VIT__MIN(q->s->capacity, N + 1);
+  const vit_idx rows = (vit_idx)c->channels * c->patch_height;
+  const size_t bytes = (size_t)c->patch_width * sizeof(float);
+  vit_idx pixels;
+  vit_result r;
+  float *images = vit__question_room(q, most, &pixels, &r);
+  if (!images) return r;
+  for (int first = 0, n; !r && first <= N; first += n) {
+    n = VIT__MIN(most, N + 1 - first);
+    for (int i = first; i < first + n; i++) {
+      float *image = images + (i - first) * pixels;
+      memcpy(image, q->image, (size_t)pixels * sizeof *image);
+      for (int j = 0; j < N; j++) {
+        if (rank ? (rank[j] < i) == insert : j != i - 1) continue;
+        for (vit_idx y = 0; y < rows; y++) {
+          const vit_idx at = vit__patch_row(c, j, y);
+          memcpy(image + at, q->baseline + at, bytes);
+        }
+      }
+    }
+    r = vit_predict(q->m, q->s, images, n, NULL, NULL);
+    for (vit_idx i = 0; !r && i < n; i++)
+      out[first + i] =
+          (rank ? q->s->probs : q->s->logits)[i * c->classes + q->k];
+  }
+  VIT_FREE(images);
+  return r;
+}
+
+/* Occlusion (Zeiler and Fergus 2014, section 4.2). */
+VIT_DEF vit_result vit_occlusion(const vit_question *q, float *map) {
+  const int N = vit_config_patches(&q->m->config);
+  float *logit = (float *)vit__allocate((size_t)N + 1, sizeof *logit, "logits");
+  vit_result r = logit ? vit__take_away(q, NULL, 0, logit) : VIT_ERR_NO_MEMORY;
+  for (int n = 0; !r && n < N; n++) map[n] = logit[0] - logit[n + 1];
+  if (logit) VIT_FREE(logit);
+  return r;
+}
+
+/* Integrated gradients (Sundararajan et al. 2017): pixel i of the image x, with
+   the baseline x', has
+     (x_i - x'_i) times the mean of df/dx_i along the way from x' to x,
+   here in the middle of each of `steps` parts of it. Over all pixels that sums
+   up to f(x) - f(x'), with enough steps: their completeness. The last two of
+   steps + 2 images are x and x' themselves, whose gradient is not asked for. */
+VIT_DEF vit_result vit_integrated_gradients(
+    const vit_question *q, int steps, float *map, double *error) {
+  const vit_config *c = &q->m->config;
+  const vit_idx K = c->classes, N = vit_config_patches(c);
+  const vit_idx rows = (vit_idx)c->channels * c->patch_height;
+  vit_idx pixels;
+  double rise = 0, sum = 0;
+  int all, most;
+  float *images, *ask;
+  vit_result r;
+  if (steps < 1 || steps > VIT__MOST)
+    return vit__fail(VIT_ERR_CONFIG,
+        "integrated gradients in %d steps; they must be from 1 to %d", steps,
+        VIT__MOST);
+  if (!q->s->input_gradient || !q->s->trains)
+    return vit__fail(VIT_ERR_STATE,
+        "this state has no gradient by the pixels; create it with "
+        "VIT_FOR_TRAINING and VIT_INPUT_GRADIENT");
+  all = steps + 2, most = VIT__MIN(q->s->capacity, all);
+  images = vit__question_room(q, most, &pixels, &r);
+  if (!images) return r;
+  ask = images + most * pixels;
+  for (vit_idx n = 0; n < N; n++) map[n] = 0;
+  for (int first = 0, n; !r && first < all; first += n) {
+    n = VIT__MIN(most, all - first);
+    memset(ask, 0, (size_t)(n * K) * sizeof *ask);
+    for (int i = 0; i < n; i++) {
+      const int step = first + i;
+      const float on = step < steps ? ((float)step + 0.5f) / (float)steps
+                                    : (float)(step == steps);
+      float *image = images + i * pixels;
+      for (vit_idx p = 0; p < pixels; p++)
+        image[p] = q->baseline[p] + on * (q->image[p] - q->baseline[p]);
+      if (step < steps) ask[i * K + q->k] = 1 / (float)steps;
+    }
+    r = vit_predict(q->m, q->s, images, n, NULL, NULL);
+    if (!r) r = vit_backward_logits(q->m, q->s, ask, 1);
+    for (vit_idx i = 0; !r && i < n; i++) {
+      const float *dimage = q->s->dimages + i * pixels;
+      const double f = (double)q->s->logits[i * K + q->k];
+      rise += first + i < steps ? 0 : first + i == steps ? f : -f;
+      for (vit_idx j = 0; j < N; j++) {
+        double part = 0;
+        for (vit_idx y = 0; y < rows; y++)
+          for (vit_idx x = 0; x < c->patch_width; x++) {
+            const vit_idx at = vit__patch_row(c, j, y) + x;
+            part += ((double)q->image[at] - (double)q->baseline[at]) *
+                    (double)dimage[at];
+          }
+        map[j] += (float)part, sum += part;
+      }
+    }
+  }
+  VIT_FREE(images);
+  if (!r) *error = fabs(sum - rise) / fabs(rise);
+  vit_zero_gradients(q->s);
+  return r;
+}
+
+/* Deletion and insertion (Petsiuk et al. 2018, "RISE", section 4.3). */
+VIT_DEF vit_result vit_deletion_curve(const vit_question *q, const float *map,
+    int insert, float *curve, double *area) {
+  const int N = vit_config_patches(&q->m->config);
+  int *rank = (int *)vit__allocate((size_t)N, sizeof *rank, "ranks of patches");
+  vit_result r = rank ? VIT_OK : VIT_ERR_NO_MEMORY;
+  for (int n = 0; !r && n < N; n++) {
+    rank[n] = 0; /* how many patches come before; of equals the first */
+    for (int j = 0; j < N; j++)
+      rank[n] += map[j] > map[n] || (map[j] == map[n] && j < n);
+    if (!VIT__IS_FINITE(map[n]))
+      r = vit__fail(VIT_ERR_DIVERGED,
+          "the map to be judged is not a finite number at patch %d", n);
+  }
+  if (!r) r = vit__take_away(q, rank, insert != 0, curve);
+  *area = 0;
+  for (int n = 0; !r && n < N; n++)
+    *area += ((double)curve[n] + (double)curve[n + 1]) / (2.0 * N);
+  if (rank) VIT_FREE(rank);
+  return r;
+}
+
+/* -- plots --------------------------------------------------------------- */
 
 VIT_DEF vit_result vit_plot_begin(
     vit_plot *p, const char *dir, const char *name, int width, int height) {
