@@ -1276,13 +1276,20 @@ VIT_DEF vit_result vit_dataset_cifar10(
 /* A picture (JPEG, PNG, GIF, BMP, PGM, ..., whatever its name) through
    stb_image: pixels [C,H,W] with channels C = 1 or 3, to be freed by
    vit_image_free. Colours become grey, and grey becomes colour, as in Pillow's
-   convert("L") and convert("RGB"); alpha is dropped, of 16 bits the upper 8 are
-   kept, of a GIF the first image, and a JPEG is turned as its Exif orientation
+   convert("L") and convert("RGB"); alpha is dropped, or with C = 2 or 4 it is
+   the last plane (255: nothing shines through). Of 16 bits the upper 8 are kept, of a GIF the first image, and a JPEG is turned as its Exif orientation
    says. Sides up to 32768, 134 million pixels. A file that is cut off, whose
    checksum is wrong, or that stb_image would read wrongly is refused. */
 VIT_DEF vit_result vit_image_load(
     const char *path, int channels, uint8_t **pixels, int *height, int *width);
 VIT_DEF void vit_image_free(uint8_t *pixels);
+/* A photo of one digit as MNIST was made: grey [height,width], dark on light or
+   light on dark -> out [28,28], light ink on black. The ink's box is fitted into
+   20 x 20 pixels, its centre of mass put into the middle. A slope of the light
+   is taken away before; sides from 1 to 32768. VIT_ERR_FORMAT: there is no
+   digit. Compose a transparent picture over white first, see vit_image_load. */
+VIT_DEF vit_result vit_digit_prepare(
+    uint8_t *out, const uint8_t *grey, int height, int width);
 /* What becomes of each picture of a folder: its shorter side is resized to
    `resize` pixels, and height x width are cut out of the middle, as torchvision
    does with Resize(resize) and CenterCrop. */
@@ -1370,6 +1377,24 @@ VIT_DEF vit_result vit_model_save(
    names, mean, std, source. Free both. */
 VIT_DEF vit_result vit_model_open(
     vit_model *m, const char *path, vit_dataset *about);
+
+/* How those who published a model prepare a picture. Its shorter side is resized
+   so that what is cut out of the middle covers `part` of it, as torchvision's
+   Resize and CenterCrop do: 248 pixels for 224 with part 0.9. With part 0 the
+   whole picture is squashed. Then (pixel / 255 - mean) / std of each channel. */
+typedef struct {
+  const char *name, *from; /* who prepares pictures so */
+  vit_filter filter;
+  double part;
+  float mean[3], std[3];
+} vit_preprocess;
+/* Number i of those that are known; NULL past the end. */
+VIT_DEF const vit_preprocess *vit_preprocess_at(int i);
+/* By its name; NULL, and a sentence that lists all, where there is none. */
+VIT_DEF const vit_preprocess *vit_preprocess_find(const char *name);
+/* pixels [channels,h,w], 1 to 3 channels -> out [channels,height,width] */
+VIT_DEF vit_result vit_preprocess_image(float *out, const uint8_t *pixels,
+    int channels, int h, int w, const vit_preprocess *p, int height, int width);
 
 #endif /* VIT_H */
 
@@ -8452,6 +8477,27 @@ static vit_result vit__resize(uint8_t *out, const uint8_t *in, vit_idx planes,
   return r;
 }
 
+/* As torchvision's Resize and CenterCrop: the shorter side becomes `side`, or,
+   with 0, the smallest for which it and the longer one cover what is cut out,
+   over `part`. The longer one is rounded down, halves to the even number.
+   Returns whether the picture grows. */
+static int vit__plan_crop(vit__axis axis[2], int64_t side, double part) {
+  vit__axis *shorter = axis, *longer = axis + 1;
+  if (longer->in <= shorter->in) shorter++, longer--;
+  if (!side) {
+    side = ((int64_t)longer->out * shorter->in + longer->in - 1) / longer->in;
+    if (side < shorter->out) side = shorter->out;
+    side = (int64_t)((double)side / part);
+  }
+  shorter->full = (int)side;
+  longer->full = (int)(side * longer->in / shorter->in);
+  for (int i = 0; i < 2; i++) {
+    const int rest = axis[i].full - axis[i].out;
+    axis[i].at = rest / 2 + (rest & rest / 2 & 1);
+  }
+  return side > shorter->in;
+}
+
 VIT_DEF vit_result vit_resize(uint8_t *out, const uint8_t *in, vit_idx planes,
     int height, int width, int out_height, int out_width, vit_filter filter) {
   vit__axis axis[2] = {{height, out_height, 0, out_height, 0, NULL},
@@ -8773,15 +8819,16 @@ static void vit__bytes_skip(void *b, int n) { vit__bytes_read(b, NULL, n); }
 static int vit__bytes_end(void *b) { return ((vit__bytes *)b)->left == 0; }
 
 /* image [h,w,parts] (1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha) ->
-   planes [channels,h,w], or [channels,w,h] where the orientation is on its
-   side. Orientations (Exif 2.3, section 4.6.4): 1 upright, 2 mirrored, 3 half a
+   planes [channels,h,w] of the same parts, or [channels,w,h] where the
+   orientation is on its side. Orientations (Exif 2.3, section 4.6.4): 1 upright, 2 mirrored, 3 half a
    turn, 4 = 3 mirrored, 5 transposed, 6 to be turned right, 7 = 5 by half a
    turn, 8 to be turned left. */
 static void vit__planes(uint8_t *planes, const uint8_t *image, int h, int w,
     int parts, int channels, int orientation) {
   const int up = strchr("\3\4\6\7", orientation) != NULL; /* last row first */
   const int back = strchr("\2\3\7\b", orientation) != NULL;
-  const int side = orientation >= 5; /* rows become columns */
+  const int side = orientation >= 5;        /* rows become columns */
+  const int colours = channels > 2 ? 3 : 1; /* the rest is alpha */
   const vit_idx plane = (vit_idx)h * w, down = up ? -w : w, on = back ? -1 : 1;
   const vit_idx dy = side ? on : down, dx = side ? down : on;
   image += parts * ((up ? plane - w : 0) + (back ? w - 1 : 0));
@@ -8791,8 +8838,10 @@ static void vit__planes(uint8_t *planes, const uint8_t *image, int h, int w,
       uint32_t grey = p[0];
       if (parts > 2)
         grey = (19595u * p[0] + 38470u * p[1] + 7471u * p[2] + 0x8000u) >> 16;
-      for (int c = 0; c < channels; c++)
-        planes[c * plane] = parts < 3 || channels == 1 ? (uint8_t)grey : p[c];
+      for (int c = 0; c < colours; c++)
+        planes[c * plane] = parts < 3 || colours < 3 ? (uint8_t)grey : p[c];
+      if (colours < channels)
+        planes[colours * plane] = parts % 2 ? 255 : p[parts - 1];
     }
 }
 
@@ -8851,9 +8900,10 @@ static vit_result vit__decode(const char *path, const unsigned char *bytes,
 VIT_DEF vit_result vit_image_load(
     const char *path, int channels, uint8_t **pixels, int *height, int *width) {
   *pixels = NULL, *height = *width = 0;
-  if (channels != 1 && channels != 3)
+  if (channels < 1 || channels > 4)
     return vit__fail(VIT_ERR_CONFIG,
-        "channels is %d; a picture has 1 (grey) or 3 (RGB)", channels);
+        "channels is %d; a picture has 1 (grey) or 3 (RGB), 2 or 4 with alpha",
+        channels);
 #ifdef STBI_INCLUDE_STB_IMAGE_H
   unsigned char *bytes = NULL;
   size_t size = 0;
@@ -8871,6 +8921,146 @@ VIT_DEF vit_result vit_image_load(
 
 VIT_DEF void vit_image_free(uint8_t *pixels) {
   if (pixels) VIT_FREE(pixels);
+}
+
+/* -- a photo of a digit, as MNIST was made ------------------------------- */
+
+/* The light on paper often falls off to one side. Its slope is the plane that
+   comes closest to all pixels; with x and y from the middle each number of it
+   is found alone: down = sum v y / sum y^2, sum y^2 = n (rows^2 - 1) / 12. */
+static void vit__level_light(uint8_t *p, int rows, int cols) {
+  const double my = (rows - 1) / 2.0, mx = (cols - 1) / 2.0;
+  const double n = (double)rows * cols / 12;
+  double down = 0, across = 0;
+  for (int i = 0; i < rows * cols; i++) {
+    down += p[i] * (i / cols - my);
+    across += p[i] * (i % cols - mx);
+  }
+  if (rows > 1) down /= n * ((double)rows * rows - 1);
+  if (cols > 1) across /= n * ((double)cols * cols - 1);
+  for (int i = 0; i < rows * cols; i++) {
+    const double level = down * (i / cols - my) + across * (i % cols - mx);
+    p[i] = (uint8_t)fmax(0, fmin(p[i] - level + 0.5, 255));
+  }
+}
+
+/* Otsu (1979): of two classes, the levels below a threshold t and the others,
+   the means differ most where n0 n1 (mean1 - mean0)^2 is largest. Returns t, or
+   0 where there are no two classes: the means have to be 20 levels apart, and 4
+   times what the pixels deviate from theirs (for noise that is 2.7 times, for
+   levels that are all as frequent 3.5 times). */
+static int vit__otsu(const uint8_t *p, int n, double mean[2]) {
+  double count[256] = {0}, sum = 0, squares = 0, n0 = 0, sum0 = 0, best = 0;
+  int at = 0;
+  for (int i = 0; i < n; i++) {
+    count[p[i]]++;
+    sum += p[i], squares += (double)p[i] * p[i];
+  }
+  for (int t = 1; t < 256; t++) {
+    double m0, m1, between;
+    n0 += count[t - 1], sum0 += count[t - 1] * (t - 1);
+    if (n0 < 1 || n0 > n - 1) continue;
+    m0 = sum0 / n0, m1 = (sum - sum0) / (n - n0);
+    between = n0 * (n - n0) * (m1 - m0) * (m1 - m0);
+    if (between > best) best = between, at = t, mean[0] = m0, mean[1] = m1;
+  }
+  if (at) { /* what is not variance between the classes is inside them */
+    const double inside = squares / n - sum / n * sum / n - best / n / n;
+    const double apart = mean[1] - mean[0];
+    if (apart < 20 || apart * apart < 16 * inside) at = 0;
+  }
+  return at;
+}
+
+/* Paper becomes 0 and ink 255, with a ramp at the threshold that keeps the soft
+   edge of a stroke. Paper is what most of the rim shows. Returns 0 where there
+   is no ink. */
+static int vit__ink(uint8_t *p, int rows, int cols) {
+  double mean[2] = {0, 0}, ink;
+  const int at = vit__otsu(p, rows * cols, mean);
+  int light = 0; /* pixels of the rim, less dark ones */
+  for (int i = 0; i < rows * cols; i++) {
+    const int y = i / cols, x = i % cols;
+    if (y == 0 || y == rows - 1 || x == 0 || x == cols - 1)
+      light += p[i] < at ? -1 : 1;
+  }
+  ink = mean[light < 0] - (at - 0.5); /* from the threshold to the ink's mean */
+  for (int i = 0; at && i < rows * cols; i++) {
+    const double v = 0.5 + (p[i] - (at - 0.5)) / ink / 2;
+    p[i] = (uint8_t)(255 * fmax(0, fmin(v, 1)) + 0.5);
+  }
+  return at;
+}
+
+/* From which line to which there is ink, rows or columns, less those at either
+   end that hold 1/200 of it, which is dirt. */
+static void vit__ink_range(int range[2], const uint8_t *p, int lines, int down,
+    int length, int along) {
+  double all = 0, seen = 0;
+  for (int i = 0; i < lines * length; i++) all += p[i] > 127;
+  for (int i = 0; i < lines; i++) {
+    if (seen <= all / 200) range[0] = i;
+    if (seen < all - all / 200) range[1] = i;
+    for (int j = 0; j < length; j++) seen += p[i * down + j * along] > 127;
+  }
+}
+
+enum { VIT__DIGIT = 28, VIT__DIGIT_BOX = 20, VIT__DIGIT_PHOTO = 512 };
+
+/* The ink's box, its longer side 20 pixels, into out, its centre of mass in the
+   middle of pixel 14, 14. */
+static vit_result vit__fit_ink(uint8_t *out, uint8_t *p, int rows, int cols) {
+  uint8_t box[VIT__DIGIT_BOX * VIT__DIGIT_BOX];
+  int y[2] = {0, 0}, x[2] = {0, 0}, h, w, longer, top, left, brightest = 1;
+  double mass = 0, my = 0, mx = 0;
+  vit_result r;
+  vit__ink_range(y, p, rows, cols, cols, 1);
+  vit__ink_range(x, p, cols, 1, rows, cols);
+  rows = y[1] - y[0] + 1, w = x[1] - x[0] + 1;
+  for (int i = 0; i < rows; i++) /* the box alone, one row after the other */
+    memmove(p + i * w, p + (y[0] + i) * cols + x[0], (size_t)w);
+  cols = w, longer = rows > cols ? rows : cols;
+  h = (2 * rows * VIT__DIGIT_BOX + longer) / (2 * longer);
+  w = (2 * cols * VIT__DIGIT_BOX + longer) / (2 * longer);
+  h += h == 0, w += w == 0;
+  r = vit_resize(box, p, 1, rows, cols, h, w, VIT_BILINEAR);
+  for (int i = 0; !r && i < h * w; i++) {
+    mass += box[i], my += box[i] * (i / w), mx += box[i] * (i % w);
+    if (box[i] > brightest) brightest = box[i];
+  }
+  top = (int)(14.5 - my / fmax(mass, 1)),
+  left = (int)(14.5 - mx / fmax(mass, 1));
+  top = VIT__MIN(top, VIT__DIGIT - h), left = VIT__MIN(left, VIT__DIGIT - w);
+  memset(out, 0, VIT__DIGIT * VIT__DIGIT);
+  for (int i = 0; !r && i < h * w; i++) /* a thin line, too, becomes white */
+    out[(top + i / w) * VIT__DIGIT + left + i % w] =
+        (uint8_t)(box[i] * 255 / brightest);
+  return r;
+}
+
+VIT_DEF vit_result vit_digit_prepare(
+    uint8_t *out, const uint8_t *grey, int height, int width) {
+  const int64_t longer = height > width ? height : width;
+  const int64_t side = VIT__MIN(longer, VIT__DIGIT_PHOTO);
+  int rows, cols;
+  uint8_t *p;
+  vit_result r = vit_resize(NULL, NULL, 0, height, width, 1, 1, VIT_BILINEAR);
+  if (r) return r; /* its sentence says which sizes there may be */
+  rows = (int)((height * side + longer - 1) / longer);
+  cols = (int)((width * side + longer - 1) / longer);
+  p = (uint8_t *)vit__allocate((size_t)rows, (size_t)cols, "a photo");
+  if (!p) return VIT_ERR_NO_MEMORY;
+  r = vit_resize(p, grey, 1, height, width, rows, cols, VIT_BILINEAR);
+  if (!r) vit__level_light(p, rows, cols);
+  if (!r && !vit__ink(p, rows, cols))
+    r = vit__fail(VIT_ERR_FORMAT,
+        "found no digit in a picture of %d x %d pixels: its grey levels are "
+        "not those of ink and paper; take a photo of one dark digit on light "
+        "paper, or a light one on dark, with nothing else on it",
+        height, width);
+  if (!r) r = vit__fit_ink(out, p, rows, cols);
+  VIT_FREE(p);
+  return r;
 }
 
 /* -- a folder per class -------------------------------------------------- */
@@ -9005,36 +9195,22 @@ static vit_result vit__sort_tree(vit__tree *t, vit_dataset *d) {
   return r;
 }
 
-/* A file as an image. Returns 0, -1 if it had to grow, or why it failed. As in
-   torchvision's Resize and CenterCrop, the shorter side becomes `side` (resize
-   0: the smallest for which side * long / short covers what is cut out), the
-   longer one is rounded down; halves are rounded to the even number. */
+/* A file as an image. Returns 0, -1 if it had to grow, or why it failed. */
 static int vit__read_photo(uint8_t *out, const char *dir, const char *file,
     const vit_folder_config *c) {
   vit__axis axis[2] = {
       {0, 0, 0, c->height, 0, NULL}, {0, 0, 0, c->width, 0, NULL}};
-  vit__axis *shorter = axis, *longer = axis + 1;
-  int64_t side = c->resize;
   char path[VIT__MOST_PATH];
   uint8_t *pixels;
+  int grows;
   vit_result r;
   snprintf(path, sizeof path, "%s/%s", dir, file);
   r = vit_image_load(path, c->channels, &pixels, &axis[0].in, &axis[1].in);
   if (r) return (int)r;
-  if (longer->in <= shorter->in) shorter++, longer--;
-  if (!side) {
-    side = ((int64_t)longer->out * shorter->in + longer->in - 1) / longer->in;
-    if (side < shorter->out) side = shorter->out;
-  }
-  shorter->full = (int)side;
-  longer->full = (int)(side * longer->in / shorter->in);
-  for (int i = 0; i < 2; i++) {
-    const int rest = axis[i].full - axis[i].out;
-    axis[i].at = rest / 2 + (rest & rest / 2 & 1);
-  }
+  grows = vit__plan_crop(axis, c->resize, 1);
   r = vit__resize(out, pixels, c->channels, axis, c->filter, 1);
   vit_image_free(pixels);
-  return r ? (int)r : -(side > shorter->in);
+  return r ? (int)r : -grows;
 }
 
 /* Decode in parallel, each file to where it will stay if all can be read; then,
@@ -9874,6 +10050,73 @@ VIT_DEF vit_result vit_model_open(
   if (r) vit_model_free(m);
   if (r && about) vit_dataset_free(about);
   vit_safetensors_close(&f);
+  return r;
+}
+
+/* -- pictures as published models have seen them ------------------------- */
+
+#define VIT__HALF                                                              \
+  {0.5f, 0.5f, 0.5f}, { 0.5f, 0.5f, 0.5f }
+#define VIT__IMAGENET                                                          \
+  {0.485f, 0.456f, 0.406f}, { 0.229f, 0.224f, 0.225f }
+static const vit_preprocess vit__preprocess[] = {
+    {"timm", "timm's ViT (augreg)", VIT_BICUBIC, 0.9, VIT__HALF},
+    {"deit", "timm's DeiT, DINO, MAE", VIT_BICUBIC, 0.9, VIT__IMAGENET},
+    {"dino", "DINO's and DeiT's authors; DINOv2 at Hugging Face", VIT_BICUBIC,
+        0.875, VIT__IMAGENET},
+    {"dinov2", "timm's DINOv2, at 518", VIT_BICUBIC, 1, VIT__IMAGENET},
+    {"clip", "CLIP's authors", VIT_BICUBIC, 1,
+        {0.48145466f, 0.4578275f, 0.40821073f},
+        {0.26862954f, 0.26130258f, 0.27577711f}},
+    {"siglip", "SigLIP", VIT_BICUBIC, 0, VIT__HALF},
+    {"torchvision", "torchvision", VIT_BILINEAR, 0.875, VIT__IMAGENET},
+    {"hf", "ViT at Hugging Face", VIT_BILINEAR, 0, VIT__HALF},
+    {"plain", "a folder of photos here: vit_dataset_folder", VIT_BILINEAR, 1,
+        {0, 0, 0}, {1, 1, 1}}};
+#undef VIT__HALF
+#undef VIT__IMAGENET
+
+VIT_DEF const vit_preprocess *vit_preprocess_at(int i) {
+  const int count = (int)(sizeof vit__preprocess / sizeof *vit__preprocess);
+  return i >= 0 && i < count ? vit__preprocess + i : NULL;
+}
+
+VIT_DEF const vit_preprocess *vit_preprocess_find(const char *name) {
+  const vit_preprocess *p;
+  char known[200] = "";
+  for (int i = 0; (p = vit_preprocess_at(i)) != NULL; i++) {
+    const size_t used = strlen(known);
+    if (!strcmp(name, p->name)) return p;
+    snprintf(known + used, sizeof known - used, i ? ", %s" : "%s", p->name);
+  }
+  vit__fail(VIT_ERR_CONFIG,
+      "no way to prepare pictures is called %.60s; there are %s", name, known);
+  return NULL;
+}
+
+VIT_DEF vit_result vit_preprocess_image(float *out, const uint8_t *pixels,
+    int channels, int h, int w, const vit_preprocess *p, int height,
+    int width) {
+  vit__axis axis[2] = {
+      {h, height, 0, height, 0, NULL}, {w, width, 0, width, 0, NULL}};
+  const vit_idx plane = (vit_idx)height * width;
+  uint8_t *bytes;
+  /* of no picture: are the sizes and the filter known? */
+  vit_result r = vit_resize(NULL, NULL, 0, h, w, height, width, p->filter);
+  if (r) return r;
+  if (channels < 1 || channels > 3 || !(p->part >= 0 && p->part <= 1))
+    return vit__fail(VIT_ERR_CONFIG,
+        "%d channels and part %g: a picture has 1 to 3 channels, and 0 to 1 of "
+        "its shorter side is kept",
+        channels, p->part);
+  bytes =
+      (uint8_t *)vit__allocate((size_t)plane, (size_t)channels, "a picture");
+  if (!bytes) return VIT_ERR_NO_MEMORY;
+  if (p->part > 0) vit__plan_crop(axis, 0, p->part);
+  r = vit__resize(bytes, pixels, channels, axis, p->filter, 1);
+  for (vit_idx i = 0; !r && i < channels * plane; i++)
+    out[i] = ((float)bytes[i] / 255 - p->mean[i / plane]) / p->std[i / plane];
+  VIT_FREE(bytes);
   return r;
 }
 
