@@ -19,7 +19,7 @@ newer() { # newer FILE SOURCE...: is FILE there, and newer than all of them?
 # -O2 for the C alone: emcc's own step at -O2 wants a package of node's (acorn).
 settings='-s MODULARIZE=1 -s EXPORT_NAME=createVit -s ENVIRONMENT=web --no-entry
   -s FORCE_FILESYSTEM=1 -s ALLOW_MEMORY_GROWTH=1 -s TOTAL_STACK=1048576
-  -s EXPORTED_RUNTIME_METHODS=FS,cwrap -s EXPORTED_FUNCTIONS=_malloc,_free'
+  -s EXPORTED_RUNTIME_METHODS=FS,cwrap,ccall -s EXPORTED_FUNCTIONS=_malloc,_free'
 compile() { # compile NAME FLAGS
   newer "$work/$1.wasm" vit.h data/digits.c $here/glue.c $here/build.sh && return
   echo "  build   $work/$1.wasm"
@@ -29,7 +29,7 @@ compile() { # compile NAME FLAGS
 compile simd -msimd128
 compile plain -DVIT_NO_SIMD
 
-if ! newer "$work/start.safetensors" vit.h data/digits.c $here/build.sh; then
+if ! newer "$work/start.safetensors" vit.h data/digits.c; then
   echo "  train   $work/start.safetensors"
   mkdir -p "$work/digits"
   "$BUILD/digits" "$work/digits" --train 12000 --test 2000

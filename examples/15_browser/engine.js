@@ -66,24 +66,33 @@ engine.sizes = () => {
 };
 
 // Files go through emscripten's memory file system.
-engine.openBytes = (bytes) => {
-  engine.vit.FS.writeFile('/in.safetensors', bytes);
-  engine.try('open', '/in.safetensors');
+engine.openBytes = (bytes, name) => {
+  const path = name.replace(/[^\w.-]/g, '_').slice(-60);
+  engine.vit.FS.writeFile(path, bytes);
+  try { engine.try('open', path); } finally { engine.vit.FS.unlink(path); }
 };
 engine.saveBytes = () => {
   engine.try('save', '/out.safetensors');
   return engine.vit.FS.readFile('/out.safetensors');
 };
 
-// Work in slices, so that the page never freezes: `work` returns false when it
-// is done. The longest slice is kept for who wants to know.
-engine.longest = 0;
+// Work is done in slices of time, so that the page never freezes. How long they
+// were is kept for who wants to know.
+engine.spans = [];
+engine.timed = (work) => {
+  const start = performance.now();
+  work();
+  engine.spans.push(performance.now() - start);
+  if (engine.spans.length > 5000) engine.spans.splice(0, 2500);
+};
+// `work` returns false when nothing is left to do.
 engine.slices = (work, budget = 20) => {
   const slice = () => {
-    const start = performance.now();
     let more = true;
-    while (more && performance.now() - start < budget) more = work();
-    engine.longest = Math.max(engine.longest, performance.now() - start);
+    engine.timed(() => {
+      const end = performance.now() + budget;
+      while (more && performance.now() < end) more = work();
+    });
     if (more) setTimeout(slice, 0);
   };
   setTimeout(slice, 0);

@@ -11,10 +11,10 @@ files.showModel = (sentence) => {
 
 files.use = (bytes, name) => {
   try {
-    engine.openBytes(bytes);
+    engine.openBytes(bytes, name);
   } catch (e) {
     files.failed = e.message;
-    files.showModel(t('not_opened', { name, why: e.message.replace(/\/?in\.safetensors/g, name) }));
+    files.showModel(t('not_opened', { name, why: e.message }));
     return false;
   }
   train.running = false, train.watching = false;

@@ -105,7 +105,7 @@ class Grid {
       }
       if (this.text) {
         g.fillStyle = part > 0.55 ? paint.onStrong : paint.ink;
-        g.font = `${Math.min(12, cell * 0.42)}px system-ui, sans-serif`;
+        g.font = `${Math.min(13, Math.max(10, cell * 0.42))}px system-ui, sans-serif`;
         g.textAlign = 'center', g.textBaseline = 'middle';
         g.fillText(this.text(r, c), x + cell / 2, y + cell / 2);
       }
@@ -115,8 +115,9 @@ class Grid {
     for (const [place, colour, dash] of [[this.mark, paint.mark, []], [this.cursor, paint.cursor, []]]) {
       if (!place) continue;
       const [r, c, h = 1, w = 1] = place;
-      g.setLineDash(dash), g.strokeStyle = colour, g.lineWidth = 2;
-      g.strokeRect(c * cell + 1, r * cell + 1, w * cell - 2, h * cell - 2);
+      g.setLineDash(dash), g.strokeStyle = colour, g.lineWidth = cell < 8 ? 1 : 2;
+      const inset = cell < 8 ? -0.5 : 1; // around a small square, inside a large one
+      g.strokeRect(c * cell + inset, r * cell + inset, w * cell - 2 * inset, h * cell - 2 * inset);
     }
   }
 
@@ -127,7 +128,7 @@ class Grid {
     for (let y = 0; y < height; y++) for (let x = 0; x < width; x++) {
       const v = pixels[y * width + x];
       if (v < 60) continue;
-      g.globalAlpha = 0.45 * v / 255;
+      g.globalAlpha = 0.35 * v / 255;
       g.fillRect(x * w, y * h, w, h);
     }
     g.globalAlpha = 1;

@@ -31,9 +31,8 @@ page.start = async () => {
     page.theme(matchMedia('(prefers-color-scheme: dark)').matches);
     if (navigator.language.startsWith('zh')) language.now = 1;
     pad.start(), views.start(), formula.start(), train.start(), files.start(), tour.start();
-    engine.openBytes(engine.bytesOf(START_MODEL));
+    engine.openBytes(engine.bytesOf(START_MODEL), 'start.safetensors');
     views.sizes = engine.sizes();
-    pad.example = null;
     page.labels();
     pad.take(7);
     by('language').onclick = () => { language.now = 1 - language.now; page.labels(); };

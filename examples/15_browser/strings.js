@@ -13,7 +13,10 @@ const STRINGS = {
   engine_plain: ['This browser has no SIMD128: the plain loops of vit.h run, a few times slower.', '此浏览器不支持SIMD128：使用vit.h的普通循环，速度会慢几倍。'],
   cannot_start: ['The page cannot start:', '本页无法启动：'],
   chapter: ['chapter {number}, {name}', '第{number}章 {name}'],
-  close: ['close', '关闭'],
+  close: ['close', '关闭'], contents: ['contents', '目录'],
+  nav_patches: ['patches', '图像块'], nav_attention: ['attention', '自注意力'], nav_methods: ['why this answer', '为什么'], nav_lens: ['logit lens', 'logit透镜'],
+  nav_tokens: ['tokens', '词元'], nav_train: ['train', '训练'], nav_files: ['open and save', '打开与保存'],
+  projected_patch: ['the same as {D} numbers: a matrix makes them', '变成{D}个数：由一个矩阵算出'],
 
   draw: ['Draw a digit', '画一个数字'],
   draw_how: ['With mouse, finger or pen. By keys: focus the paper, press 0 to 9, move by arrow keys.', '用鼠标、手指或触控笔画。用键盘：选中画纸，按0到9取一个数字，按方向键移动。'],
@@ -44,7 +47,7 @@ const STRINGS = {
   looks_at: ['whom it looks at', '它看谁'], looked_at: ['who looks at it', '谁看它'], ask_class: ['Ask the class token', '查看分类词元'],
   looks_from: ['Whom {token} looks at (a row of attention: it sums to 100 %)', '{token}看谁（注意力矩阵的一行，和为100 %）'],
   looks_to: ['Who looks at {token} (a column of attention: it need not sum to 100 %)', '谁看{token}（注意力矩阵的一列，和不一定是100 %）'],
-  block_n: ['block {n}', '第{n}块'], head_n: ['head {n}, up to {p}', '头{n}，最大{p}'],
+  block_n: ['block {n}', '第{n}块'], head_n: ['head {n}', '头{n}'], up_to: ['to {p}', '最大{p}'],
   head_map: ['attention, block {layer}, head {head}, of {token}; arrow keys move, Enter shows the formula', '注意力，第{layer}块，头{head}，{token}；方向键移动，回车显示公式'],
 
   methods: ['Why this answer? Three methods, side by side', '为什么这样回答？三种方法并排比较'],

@@ -14,11 +14,6 @@ const LESSON = ['small', 'rate', 'depth', 'heads', 'positions', 'softmax', 'mist
 const NUMBERS = ['done', 'epoch', 'batch', 'loss', 'step', 'rate', 'epochs', 'train_loss', 'val_loss', 'val_accuracy'];
 
 const task = () => new Promise((done) => setTimeout(done, 0));
-const timed = (work) => { // a slice of time, measured
-  const start = performance.now();
-  work();
-  engine.longest = Math.max(engine.longest, performance.now() - start);
-};
 
 train.numbers = () => {
   const values = engine.doubles(engine.train_numbers(), NUMBERS.length);
@@ -52,12 +47,12 @@ train.begin = async () => {
   engine.try('train_begin', engine.scratch);
   const all = lesson.images + lesson.judges;
   for (let left = all; left > 0;) {
-    timed(() => { const end = performance.now() + 20; while (left > 0 && performance.now() < end) left = engine.train_draw(4); });
+    engine.timed(() => { const end = performance.now() + 20; while (left > 0 && performance.now() < end) left = engine.train_draw(4); });
     train.showState(t('drawing', { n: all - left, all }));
     await task();
     if (train.lesson !== lesson) return false;
   }
-  timed(() => engine.try('train_ready'));
+  engine.timed(() => engine.try('train_ready'));
   train.begun = true;
   train.steps = Math.ceil(lesson.images / lesson.batch);
   train.watch();
@@ -108,13 +103,13 @@ train.run = async (only) => {
     if (!train.watching) train.watch();
     let n, shown = 0, start = performance.now(), images = 0;
     do {
-      timed(() => {
+      engine.timed(() => {
         const end = performance.now() + 16;
         do { n = train.one(); images += train.lesson.batch; } while (!only && !n.done && performance.now() < end);
       });
       if (only || n.done || performance.now() - shown > 250) {
         await task();
-        timed(() => {
+        engine.timed(() => {
           train.at = train.past.length - 1;
           if (n.step !== train.past[train.at].step) train.remember();
           train.put(train.past[train.at].parameters);
@@ -143,7 +138,7 @@ train.showProgress = (n) => {
   const judged = n.epochs > 0;
   by('progress').replaceChildren(t('progress', { epoch: n.epoch + (n.done ? 0 : 1), epochs: train.lesson.epochs, step: n.step, loss: say(train.smooth) }), ' ',
     ...(judged ? [t('on_others') + ' ', number(say(n.val_loss), 'loss'), ', ', t('accuracy') + ' ', number(percent(n.val_accuracy), 'accuracy'), '. '] : []),
-    t('speed', { n: Math.round(train.speed || 0), ms: Math.round(engine.longest) }));
+    t('speed', { n: Math.round(train.speed || 0), ms: Math.round(Math.max(...engine.spans.slice(-500))) }));
 };
 
 // Two figures: the loss, with the loss on digits it has not seen, and the accuracy.

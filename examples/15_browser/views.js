@@ -40,11 +40,18 @@ views.build = () => {
     tip: (r, c) => t('pixel_is', { row: r + 1, col: c + 1, v: say(views.patchValues[r * s.PW + c], 0) }),
     click: (r, c) => { const [y, x] = views.patchPlace(); formula.pixel(y + r, x + c); } });
 
+  const wide = s.D % 8 ? (s.D % 3 ? s.D : 3) : 8;
+  views.projected = new Grid(by('projected'), { rows: Math.ceil(s.D / wide), cols: wide, cell: Math.floor(140 / wide),
+    name: () => t('projected_patch', { D: s.D }),
+    tip: (r, c) => t('number_is', { token: views.token(views.focus), d: r * wide + c + 1, v: say(views.projected.values[r * wide + c]) }),
+    click: (r, c) => formula.projected(Math.max(0, views.focus - s.cls), r * wide + c) });
+  by('projected-name').textContent = t('projected_patch', { D: s.D });
+
   by('heads').replaceChildren();
   views.heads = [];
-  const across = Math.max(40, Math.min(112, 112)), cell = Math.floor(across / s.cols);
+  const cell = Math.floor(112 / s.cols);
   for (let l = 0; l < s.L; l++) {
-    const row = el('div', { className: 'row' });
+    const row = el('div', { className: 'row maps', style: `--maps:${Math.min(4, s.H)}` });
     by('heads').append(el('div', { className: 'block' }, el('p', {}, t('block_n', { n: l + 1 })), row));
     for (let h = 0; h < s.H; h++) {
       const host = el('div'), note = el('figcaption'), rest = el('div', { className: 'extras' });
@@ -66,15 +73,17 @@ views.build = () => {
   views.relevance = map(by('relevance'), size, () => t('relevance'), (n) => say(views.relevanceValues[s.cls + n]), (n) => formula.relevance(s.cls + n));
   views.occlusion = map(by('occlusion'), size, () => t('occlusion'), (n) => say(views.occlusionValues[n]), (n) => formula.occlusion(n));
 
-  views.lens = new Grid(by('lens-table'), { rows: s.L, cols: s.K, cell: 44, name: () => t('lens'),
+  const lensCell = innerWidth < 500 ? 24 : 44;
+  views.lens = new Grid(by('lens-table'), { rows: s.L, cols: s.K, cell: lensCell, name: () => t('lens'),
     text: (r, c) => (100 * views.lensValues[r * s.K + c]).toFixed(0),
     tip: (r, c) => t('lens_is', { n: r + 1, name: engine.class(c), p: percent(views.lensValues[r * s.K + c]) }),
     click: (r, c) => formula.lens(r, c) });
-  by('lens-table').prepend(el('div', { className: 'lens-head', style: `display:grid;grid-template-columns:repeat(${s.K},44px);text-align:center` },
-    ...Array.from({ length: s.K }, (_, k) => el('b', {}, engine.class(k)))));
+  by('lens-head').style.gridTemplateColumns = `repeat(${s.K}, ${lensCell}px)`;
+  by('lens-head').replaceChildren(...Array.from({ length: s.K }, (_, k) => el('b', {}, engine.class(k))));
+  by('lens-side').replaceChildren(...Array.from({ length: s.L }, (_, l) => el('span', {}, t('after_block', { n: l + 1 }))));
 
   by('stages').replaceChildren();
-  const square = Math.max(3, Math.min(14, Math.floor(132 / s.D)));
+  const square = Math.max(2, Math.min(14, Math.floor(165 / s.D)));
   views.stages = views.stageList().map((stage) => {
     const host = el('div');
     by('stages').append(el('figure', {}, el('figcaption', {}, stage.title), host));
@@ -153,7 +162,7 @@ const softmax = (logits) => {
 views.showAnswer = () => {
   views.bars.forEach(({ bar, fill, p, l }, k) => {
     bar.classList.toggle('best', k === views.best && !pad.empty);
-    fill.style.width = percent(views.probs[k]);
+    fill.style.width = 100 * views.probs[k] + '%';
     p.textContent = percent(views.probs[k]), l.textContent = say(views.logits[k], 2);
     p.setAttribute('aria-label', t('probability_of', { name: engine.class(k), p: percent(views.probs[k]) }));
     l.setAttribute('aria-label', t('logit_of', { name: engine.class(k), v: say(views.logits[k], 2) }));
@@ -188,13 +197,16 @@ views.showFocus = () => {
   for (let k = 0; k < s.PH * s.PW; k++)
     views.patchValues[k] = views.pixels[(y + Math.floor(k / s.PW)) * s.width + x + k % s.PW];
   views.patch.show(views.patchValues, 255);
+  const projected = engine.activation('patch_embed', 0, s.N * s.D);
+  views.projected.show(projected.slice(Math.max(0, n) * s.D, (Math.max(0, n) + 1) * s.D), Math.max(...projected.map(Math.abs)));
+  for (const e of document.querySelectorAll('.of-patch')) e.style.visibility = onPatch ? '' : 'hidden';
   const place = onPatch ? [Math.floor(n / s.cols), n % s.cols] : null;
   for (const head of views.heads) {
     const all = Float32Array.from({ length: s.T }, (_, j) =>
       (views.direction === 'from' ? views.attentionAt(head.l, head.h, i, j) : views.attentionAt(head.l, head.h, j, i)));
     head.grid.mark = place;
     head.grid.show(all.slice(s.cls, s.cls + s.N));
-    head.note.textContent = t('head_n', { n: head.h + 1, p: percent(Math.max(...all.slice(s.cls, s.cls + s.N))) });
+    head.note.replaceChildren(el('b', {}, t('head_n', { n: head.h + 1 })), ' ' + t('up_to', { p: percent(Math.max(...all.slice(s.cls, s.cls + s.N))) }));
     head.rest.replaceChildren();
     for (let j = 0; j < s.T; j++) {
       if (j >= s.cls && j < s.cls + s.N) continue;
@@ -207,7 +219,7 @@ views.showFocus = () => {
   for (const map of [views.rollout, views.relevance, views.occlusion]) map.mark = place, map.draw();
   for (const stage of views.stages) {
     const r = i - stage.first;
-    stage.grid.mark = r >= 0 && r < stage.rows ? [r, 0, 1, s.D] : null;
+    stage.grid.mark = r >= 0 && r < stage.rows && stage.rows > 1 ? [r, 0, 1, s.D] : null;
     stage.grid.draw();
   }
 };
