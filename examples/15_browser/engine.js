@@ -67,6 +67,7 @@ engine.sizes = () => {
 
 // Files go through emscripten's memory file system.
 engine.openBytes = (bytes, name) => {
+  if (!bytes.length) throw new Error(t('empty_file', { name }));
   const path = name.replace(/[^\w.-]/g, '_').slice(-60);
   engine.vit.FS.writeFile(path, bytes);
   try { engine.try('open', path); } finally { engine.vit.FS.unlink(path); }

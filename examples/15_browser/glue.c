@@ -99,18 +99,18 @@ static int sight_replace(sight *s) {
   return 0;
 }
 
-/* A safetensors file that lies at `path`: from the start, or from the user. */
-PAGE int page_open(const char *path) {
+/* A safetensors file: the page's first model, or one of the user's. */
+PAGE int page_open(const char *file) {
   sight s;
   memset(&s, 0, sizeof s);
-  if (page_result(vit_model_open(&s.model, path, &s.about))) return 1;
+  if (page_result(vit_model_open(&s.model, file, &s.about))) return 1;
   if (s.model.quantized) {
     vit_model_free(&s.model), vit_dataset_free(&s.about);
     return page_fail("this model is quantized: gradients need its weights as floats, open the one it was made of");
   }
   return sight_replace(&s);
 }
-PAGE int page_save(const char *path) { return page_result(vit_model_save(&seen.model, &seen.about, path)); }
+PAGE int page_save(const char *file) { return page_result(vit_model_save(&seen.model, &seen.about, file)); }
 
 /* The picture through the model. */
 PAGE int page_look(void) {
@@ -245,7 +245,7 @@ static vit_kernels kernels_with(int mistake) {
 typedef struct {
   double small;     /* 0: the tutorial's model, 1: a small one for MNIST's size */
   double rate, depth, heads, positions, softmax, mistake;
-  double images, judges, epochs, batch;
+  double images, judges, epochs, batch, accumulate;
 } lesson;
 
 static struct {
@@ -276,8 +276,9 @@ PAGE void page_train_end(void) {
 }
 
 static int dataset_begin(vit_dataset *d, int count) {
-  d->count = count, d->channels = 1, d->height = d->width = DIGIT, d->classes = 10, d->std[0] = 1;
-  d->pixels = (uint8_t *)malloc((size_t)count * DIGIT * DIGIT);
+  const vit_config *c = &pupil.config;
+  d->count = count, d->channels = 1, d->height = c->image_height, d->width = c->image_width, d->classes = 10, d->std[0] = d->std[1] = d->std[2] = 1;
+  d->pixels = (uint8_t *)malloc((size_t)count * (size_t)(d->height * d->width));
   d->labels = (uint8_t *)malloc((size_t)count);
   snprintf(d->source, sizeof d->source, "digits drawn in the page by data/digits.c");
   return d->pixels && d->labels ? 0 : page_fail("there is no memory for so many digits");
@@ -290,7 +291,7 @@ PAGE int page_train_begin(const lesson *l) {
   pupil.config = lesson_config(l);
   pupil.kernels = kernels_with((int)l->mistake);
   pupil.fit = vit_fit_defaults();
-  pupil.fit.epochs = (int)l->epochs, pupil.fit.batch = (int)l->batch;
+  pupil.fit.epochs = (int)l->epochs, pupil.fit.batch = (int)l->batch, pupil.fit.accumulate = (int)l->accumulate;
   pupil.fit.schedule.rate = (float)l->rate, pupil.fit.schedule.floor = 0.5f * (float)l->rate;
   if (l->small) {
     pupil.fit.optimizer = vit_optimizer_defaults(VIT_ADAMW);
@@ -305,26 +306,25 @@ PAGE int page_train_begin(const lesson *l) {
   return 0;
 }
 
-/* Draw up to n digits more; how many are still to be drawn. */
+/* Draw up to n digits more, in the model's size; how many are still to be drawn. */
 PAGE int page_train_draw(int n) {
   const int all = pupil.train.count + pupil.judge.count;
   for (; n > 0 && pupil.drawn < all; n--, pupil.drawn++) {
     const int judges = pupil.drawn >= pupil.train.count, i = pupil.drawn - judges * pupil.train.count;
     vit_dataset *d = judges ? &pupil.judge : &pupil.train;
+    uint8_t *to = d->pixels + (size_t)i * (size_t)(d->height * d->width), drawn[DIGIT * DIGIT];
     pcg32 g = pcg32_start(1, ((uint64_t)i + 1) * 4 + (uint64_t)judges);
     d->labels[i] = (uint8_t)(i % 10);
-    digit_draw(d->pixels + (size_t)i * DIGIT * DIGIT, i % 10, &g);
+    digit_draw(drawn, i % 10, &g);
+    if (vit_resize(to, drawn, 1, DIGIT, DIGIT, d->height, d->width, VIT_BILINEAR)) return page_fail(vit_error()), -1;
   }
   return all - pupil.drawn;
 }
 
 PAGE int page_train_ready(void) {
-  const vit_config *c = &pupil.model.config;
   if (pupil.ready) return 0;
   if (pupil.drawn < pupil.train.count + pupil.judge.count) return page_fail("the digits are not drawn yet");
-  if (page_result(vit_dataset_resize(&pupil.train, c->image_height, c->image_width)) ||
-      page_result(vit_dataset_resize(&pupil.judge, c->image_height, c->image_width)) ||
-      page_result(vit_dataset_normalize(&pupil.judge, &pupil.train)) ||
+  if (page_result(vit_dataset_normalize(&pupil.judge, &pupil.train)) ||
       page_result(vit_dataset_normalize(&pupil.train, &pupil.train)))
     return 1;
   if (page_result(vit_trainer_create(
@@ -360,7 +360,7 @@ PAGE int page_train_watch(void) {
   memset(&s, 0, sizeof s);
   if (page_result(vit_model_create(&s.model, &pupil.config, 1))) return 1;
   s.about.channels = 1, s.about.height = pupil.config.image_height, s.about.width = pupil.config.image_width;
-  s.about.classes = 10, s.about.std[0] = 1;
+  s.about.classes = 10, s.about.std[0] = s.about.std[1] = s.about.std[2] = 1;
   if (pupil.ready) s.about.mean[0] = pupil.train.mean[0], s.about.std[0] = pupil.train.std[0];
   snprintf(s.about.source, sizeof s.about.source, "trained in the page on drawn digits");
   return sight_replace(&s);

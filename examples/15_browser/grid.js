@@ -110,7 +110,7 @@ class Grid {
         g.fillText(this.text(r, c), x + cell / 2, y + cell / 2);
       }
     }
-    if (this.over) this.overlay(g);
+    if (this.over) this.overlay(g, paint);
     if (this.lines) this.rule(g, paint);
     for (const [place, colour, dash] of [[this.mark, paint.mark, []], [this.cursor, paint.cursor, []]]) {
       if (!place) continue;
@@ -122,9 +122,9 @@ class Grid {
   }
 
   // The digit, faintly, over a map of its patches.
-  overlay(g) {
+  overlay(g, paint) {
     const { height, width, pixels } = this.over(), w = this.cols * this.cell / width, h = this.rows * this.cell / height;
-    g.fillStyle = css('--digit');
+    g.fillStyle = paint.digit;
     for (let y = 0; y < height; y++) for (let x = 0; x < width; x++) {
       const v = pixels[y * width + x];
       if (v < 60) continue;
@@ -152,5 +152,5 @@ Grid.colours = () => {
   const mix = (to) => (p) => `rgb(${ground.map((a, i) => Math.round(a + (to[i] - a) * p))})`;
   return Grid.cache = { theme: document.documentElement.dataset.theme, plus: mix(plus), minus: mix(minus),
     grey: (p) => `rgb(${[0, 0, 0].map(() => Math.round(255 * p))})`, none: css('--line'), stroke: css('--ground'),
-    ink: css('--ink'), onStrong: css('--on-strong'), rule: css('--rule'), cursor: css('--cursor'), mark: css('--mark') };
+    ink: css('--ink'), digit: css('--digit'), onStrong: css('--on-strong'), rule: css('--rule'), cursor: css('--cursor'), mark: css('--mark') };
 };

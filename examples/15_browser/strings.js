@@ -78,6 +78,7 @@ const STRINGS = {
   mistake_norm: ['layer norm: mean and deviation as constants', '层规范化：把均值和标准差当常数'], mistake_keys: ['keys: wrong sign', '键：符号错误'],
   mistake_overwrite: ['layer norm: = where += is meant', '层规范化：应为 += 却写成 ='],
   go: ['Train', '训练'], pause: ['Pause', '暂停'], step: ['One step', '走一步'], reset: ['Begin anew', '重新开始'],
+  slowly: ['slowly, to watch it', '慢速，便于观察'],
   ready_to_train: ['Nothing is trained yet.', '尚未训练。'],
   drawing: ['Drawing digits: {n} of {all}', '正在生成数字：{n}/{all}'],
   progress: ['Epoch {epoch} of {epochs}, step {step}, loss in training {loss}.', '第{epoch}轮（共{epochs}轮），第{step}步，训练损失{loss}。'],
@@ -93,6 +94,7 @@ const STRINGS = {
   open: ['Open a model …', '打开模型……'], save: ['Save this model', '保存此模型'], start_model: ['Back to the first model', '回到最初的模型'],
   model_is: ['Looking at: {size} pixels in {N} patches of {patch}, width {D}, {L} blocks, {H} heads, {n} parameters; {source}.', '当前模型：{size}像素，{N}个{patch}的图像块，宽度{D}，{L}块，{H}个头，{n}个参数；{source}。'],
   not_opened: ['{name} was not opened: {why}. The model is the same as before.', '未能打开{name}：{why}。模型保持不变。'],
+  empty_file: ['{name} is empty: it has 0 bytes', '{name}是空文件：0字节'],
   too_large: ['{name} has {n} MB: the page takes models up to 100 MB.', '{name}有{n} MB：本页最多接受100 MB的模型。'],
 
   grey: ['grey', '灰度'], mean: ['mean', '均值'], deviation: ['deviation', '标准差'], pixel: ['pixel', '像素'], position: ['position', '位置编码'],

@@ -5,12 +5,12 @@
 const train = { lesson: null, running: false, begun: false, past: [], at: 0, every: 1, losses: [], judged: [], watching: false, smooth: 0 };
 
 const MODELS = [ // the controls' ranges and the rest of the recipe
-  { heads: [1, 3, 9], rate: 0.005, images: 3000, judges: 500, epochs: 40, batch: 32 },
-  { heads: [2, 4, 8], rate: 0.003, images: 3000, judges: 500, epochs: 30, batch: 32 }];
+  { heads: [1, 3, 9], rate: 0.005, images: 3000, judges: 500, epochs: 40, batch: 32, accumulate: 1 },
+  { heads: [2, 4, 8], rate: 0.003, images: 3000, judges: 500, epochs: 30, batch: 8, accumulate: 4 }]; // smaller slices
 const MISTAKES = ['none', 'scale', 'gelu', 'norm', 'keys', 'overwrite'];
 
 // In the order of glue.c's struct, and of its numbers.
-const LESSON = ['small', 'rate', 'depth', 'heads', 'positions', 'softmax', 'mistake', 'images', 'judges', 'epochs', 'batch'];
+const LESSON = ['small', 'rate', 'depth', 'heads', 'positions', 'softmax', 'mistake', 'images', 'judges', 'epochs', 'batch', 'accumulate'];
 const NUMBERS = ['done', 'epoch', 'batch', 'loss', 'step', 'rate', 'epochs', 'train_loss', 'val_loss', 'val_accuracy'];
 
 const task = () => new Promise((done) => setTimeout(done, 0));
@@ -24,7 +24,7 @@ train.fromControls = () => {
   const kind = +by('kind').value, model = MODELS[kind];
   return { small: kind, rate: 10 ** by('rate').value, depth: +by('depth').value, heads: model.heads[by('head-count').value],
     positions: +by('positions').checked, softmax: +by('softmax').checked, mistake: +by('mistake').value,
-    images: model.images, judges: model.judges, epochs: model.epochs, batch: model.batch };
+    images: model.images, judges: model.judges, epochs: model.epochs, batch: model.batch, accumulate: model.accumulate };
 };
 train.showControls = () => {
   const l = train.fromControls();
@@ -47,14 +47,15 @@ train.begin = async () => {
   engine.try('train_begin', engine.scratch);
   const all = lesson.images + lesson.judges;
   for (let left = all; left > 0;) {
-    engine.timed(() => { const end = performance.now() + 20; while (left > 0 && performance.now() < end) left = engine.train_draw(4); });
+    engine.timed(() => { const end = performance.now() + 16; while (left > 0 && performance.now() < end) left = engine.train_draw(2); });
+    if (left < 0) throw new Error(engine.error());
     train.showState(t('drawing', { n: all - left, all }));
     await task();
     if (train.lesson !== lesson) return false;
   }
   engine.timed(() => engine.try('train_ready'));
   train.begun = true;
-  train.steps = Math.ceil(lesson.images / lesson.batch);
+  train.steps = Math.ceil(lesson.images / lesson.batch / lesson.accumulate);
   train.watch();
   train.remember();
   return true;
@@ -84,8 +85,8 @@ train.one = () => {
   const before = train.numbers();
   engine.try('train_step');
   const n = train.numbers();
+  if (n.batch !== before.batch) train.smooth = train.smooth ? 0.9 * train.smooth + 0.1 * n.loss : n.loss;
   if (n.step > before.step) {
-    train.smooth = train.losses.length ? 0.9 * train.smooth + 0.1 * n.loss : n.loss;
     train.losses.push(train.smooth);
     if (n.step % train.every === 0) train.remember();
   }
@@ -103,11 +104,14 @@ train.run = async (only) => {
     if (!train.watching) train.watch();
     let n, shown = 0, start = performance.now(), images = 0;
     do {
+      const slowly = only || by('slowly').checked;
       engine.timed(() => {
         const end = performance.now() + 16;
-        do { n = train.one(); images += train.lesson.batch; } while (!only && !n.done && performance.now() < end);
+        const { step } = train.numbers();
+        do { n = train.one(); images += train.lesson.batch; }
+        while (!n.done && (slowly ? n.step === step : performance.now() < end));
       });
-      if (only || n.done || performance.now() - shown > 250) {
+      if (slowly || n.done || performance.now() - shown > 250) {
         await task();
         engine.timed(() => {
           train.at = train.past.length - 1;
@@ -119,7 +123,7 @@ train.run = async (only) => {
         train.showCurves();
         shown = performance.now();
       }
-      await task();
+      await (by('slowly').checked ? new Promise((done) => setTimeout(done, 150)) : task());
     } while (train.running && !n.done && turn === train.turn);
     if (n.done) train.showState(t('lesson_done'), true);
   } catch (e) {
