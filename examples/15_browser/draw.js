@@ -104,8 +104,6 @@ pad.changed = () => {
   pad.waiting = true;
   requestAnimationFrame(() => {
     pad.waiting = false;
-    pad.paint();
-    pad.give();
-    views.refresh();
+    engine.timed(() => { pad.paint(), pad.give(), views.refresh(); });
   });
 };

@@ -14,7 +14,7 @@ const FUNCTIONS = [
   ['error', 'string'], ['simd', 'string'], ['picture', 'number'],
   ['draw_digit', null, 'number', 'number', 'number'], ['prepare', 'number', 'number', 'number', 'number'],
   ['open', 'number', 'string'], ['save', 'number', 'string'], ['look', 'number'],
-  ['pixels', 'number'], ['image', 'number'], ['mean', 'number'], ['std', 'number'],
+  ['pixels', 'number'], ['at_once', 'number'], ['image', 'number'], ['mean', 'number'], ['std', 'number'],
   ['class', 'string', 'number'], ['source', 'string'], ['config', 'number', 'string'],
   ['attention', 'number', 'number', 'number'], ['map', 'number'], ['logits', 'number'],
   ['rollout', 'number'], ['relevance', 'number', 'number'], ['lens', 'number', 'number'],

@@ -18,7 +18,7 @@
 #define PAGE
 #endif
 
-enum { DIGIT = 28, GROUP = 8 }; /* GROUP: images that occlusion asks about at once */
+enum { DIGIT = 28, GROUP = 8 }; /* GROUP: most images at once */
 
 static char sentence[400];
 static int page_fail(const char *text) {
@@ -51,6 +51,7 @@ typedef struct {
   vit_model model;
   vit_state state, group; /* one image with all there is to see; some without */
   vit_dataset about;      /* mean, std and the names of the classes */
+  int at_once;            /* images that occlusion asks about in one slice */
   uint8_t *pixels;        /* [height,width]: the picture in the model's size */
   float *image, *baseline, *changed; /* [height,width] twice, GROUP of them */
   float *map, *logits;    /* for the methods: [T], [K] */
@@ -68,15 +69,21 @@ static void sight_free(sight *s) {
 static int sight_create(sight *s) {
   const vit_config *c = &s->model.config;
   const size_t size = (size_t)(c->image_height * c->image_width), T = (size_t)vit_config_tokens(c);
+  const double work = (double)s->model.params.count * (double)T; /* of a forward, about */
+  char text[200];
   int wrong = 0;
   if (c->channels != 1)
     wrong = page_fail("this model wants coloured pictures, and here grey digits are drawn: open one with 1 channel");
-  else if (T > 260 || c->classes > 20 || s->model.params.count > 20000000)
-    wrong = page_fail("this model is too large for the page: it takes up to 260 tokens, 20 classes and "
-                      "20 million parameters");
+  else if (work > 1e8 || T > 260 || c->classes > 20) {
+    snprintf(text, sizeof text, "this model has %d tokens, %d classes and %.0f parameters; the page, which answers while "
+             "you draw, takes 260, 20, and 100 million divided by the tokens", (int)T, c->classes,
+             (double)s->model.params.count);
+    wrong = page_fail(text);
+  }
+  s->at_once = work > 2e7 ? 1 : GROUP;
   if (!wrong)
     wrong = page_result(vit_state_create(&s->state, &s->model, 1, VIT_FOR_TRAINING | VIT_KEEP_ATTENTION, 1)) ||
-            page_result(vit_state_create(&s->group, &s->model, GROUP, VIT_FOR_INFERENCE, 1));
+            page_result(vit_state_create(&s->group, &s->model, s->at_once, VIT_FOR_INFERENCE, 1));
   if (!wrong) {
     s->pixels = (uint8_t *)malloc(size);
     s->image = (float *)malloc(((2 + GROUP) * size + T + (size_t)c->classes) * sizeof *s->image);
@@ -128,6 +135,7 @@ PAGE int page_look(void) {
 }
 
 PAGE uint8_t *page_pixels(void) { return seen.pixels; }
+PAGE int page_at_once(void) { return seen.at_once; }
 PAGE float *page_image(void) { return seen.image; }
 PAGE double page_mean(void) { return seen.about.mean[0]; }
 PAGE double page_std(void) { return seen.about.std[0]; }
@@ -179,12 +187,12 @@ PAGE int page_relevance(int k) {
 }
 PAGE int page_lens(int layer) { return page_result(vit_logit_lens(&seen.model, &seen.state, layer, seen.logits)); }
 
-/* Occlusion in slices: the map of patches first .. first + GROUP - 1 alone. One
+/* Occlusion in slices: the map of patches first .. first + at_once - 1. One
    call of vit_occlusion would keep the page from answering for too long. */
 PAGE int page_occlusion(int k, int first) {
   const vit_config *c = &seen.model.config;
   const int W = c->image_width, size = c->image_height * W, N = vit_config_patches(c);
-  const int n = N - first < GROUP ? N - first : GROUP, columns = W / c->patch_width;
+  const int n = N - first < seen.at_once ? N - first : seen.at_once, columns = W / c->patch_width;
   for (int i = 0; i < n; i++) {
     float *to = seen.changed + i * size;
     const int top = (first + i) / columns * c->patch_height, left = (first + i) % columns * c->patch_width;

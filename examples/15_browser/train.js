@@ -120,6 +120,7 @@ train.run = async (only) => {
         });
         train.speed = images / ((performance.now() - start) / 1000);
         train.showProgress(n);
+        train.showRunning(n);
         train.showCurves();
         shown = performance.now();
       }
@@ -130,6 +131,7 @@ train.run = async (only) => {
     train.showState(e.message);
     train.failed = e.message;
   }
+  by('running').hidden = true;
   if (turn === train.turn) train.running = false, by('go').textContent = t('go');
 };
 
@@ -143,6 +145,13 @@ train.showProgress = (n) => {
   by('progress').replaceChildren(t('progress', { epoch: n.epoch + (n.done ? 0 : 1), epochs: train.lesson.epochs, step: n.step, loss: say(train.smooth) }), ' ',
     ...(judged ? [t('on_others') + ' ', number(say(n.val_loss), 'loss'), ', ', t('accuracy') + ' ', number(percent(n.val_accuracy), 'accuracy'), '. '] : []),
     t('speed', { n: Math.round(train.speed || 0), ms: Math.round(Math.max(...engine.spans.slice(-500))) }));
+};
+
+// Away from the controls, a small box says that it goes on, and stops it.
+train.showRunning = (n) => {
+  const { top, bottom } = by('train').getBoundingClientRect();
+  by('running').hidden = !train.running || (bottom > 0 && top < innerHeight);
+  by('running-is').textContent = t('running', { epoch: n.epoch + 1 }) + (n.epochs ? `, ${percent(n.val_accuracy)}` : '');
 };
 
 // Two figures: the loss, with the loss on digits it has not seen, and the accuracy.
@@ -197,6 +206,7 @@ train.labels = () => {
 
 train.start = () => {
   by('go').onclick = () => (train.running ? (train.running = false, train.turn++, by('go').textContent = t('go')) : train.run(false));
+  by('running-pause').onclick = () => { by('go').click(); by('running').hidden = true; };
   by('step').onclick = () => { if (!train.running) train.run(true); };
   by('reset').onclick = train.reset;
   by('kind').onchange = () => { by('rate').value = Math.log10(MODELS[by('kind').value].rate).toFixed(1); train.reset(); };

@@ -29,6 +29,7 @@ views.build = () => {
     tip: (r, c) => `${views.token(s.cls + r * s.cols + c)}: ${value(r * s.cols + c)}`,
     point: (r, c) => views.ask(s.cls + r * s.cols + c), click: (r, c) => click(r * s.cols + c) });
   if (views.focus >= s.T || !views.shown) views.focus = 0;
+  if (!(views.patchNumber < s.N)) views.patchNumber = Math.floor(s.rows / 2) * s.cols + Math.floor(s.cols / 2);
 
   views.seen = new Grid(by('seen'), { rows: s.height, cols: s.width, cell: Math.floor(280 / s.width), grey: true,
     lines: [s.PH, s.PW], name: () => t('seen'),
@@ -43,8 +44,8 @@ views.build = () => {
   const wide = s.D % 8 ? (s.D % 3 ? s.D : 3) : 8;
   views.projected = new Grid(by('projected'), { rows: Math.ceil(s.D / wide), cols: wide, cell: Math.floor(140 / wide),
     name: () => t('projected_patch', { D: s.D }),
-    tip: (r, c) => t('number_is', { token: views.token(views.focus), d: r * wide + c + 1, v: say(views.projected.values[r * wide + c]) }),
-    click: (r, c) => formula.projected(Math.max(0, views.focus - s.cls), r * wide + c) });
+    tip: (r, c) => t('number_is', { token: views.token(s.cls + views.patchNumber), d: r * wide + c + 1, v: say(views.projected.values[r * wide + c]) }),
+    click: (r, c) => formula.projected(views.patchNumber, r * wide + c) });
   by('projected-name').textContent = t('projected_patch', { D: s.D });
 
   by('heads').replaceChildren();
@@ -73,14 +74,14 @@ views.build = () => {
   views.relevance = map(by('relevance'), size, () => t('relevance'), (n) => say(views.relevanceValues[s.cls + n]), (n) => formula.relevance(s.cls + n));
   views.occlusion = map(by('occlusion'), size, () => t('occlusion'), (n) => say(views.occlusionValues[n]), (n) => formula.occlusion(n));
 
-  const lensCell = innerWidth < 500 ? 24 : 44;
+  const lensCell = Math.max(22, Math.min(44, Math.floor((by('lens').clientWidth - 96) / s.K)));
   views.lens = new Grid(by('lens-table'), { rows: s.L, cols: s.K, cell: lensCell, name: () => t('lens'),
     text: (r, c) => (100 * views.lensValues[r * s.K + c]).toFixed(0),
     tip: (r, c) => t('lens_is', { n: r + 1, name: engine.class(c), p: percent(views.lensValues[r * s.K + c]) }),
     click: (r, c) => formula.lens(r, c) });
   by('lens-head').style.gridTemplateColumns = `repeat(${s.K}, ${lensCell}px)`;
   by('lens-head').replaceChildren(...Array.from({ length: s.K }, (_, k) => el('b', {}, engine.class(k))));
-  by('lens-side').replaceChildren(...Array.from({ length: s.L }, (_, l) => el('span', {}, t('after_block', { n: l + 1 }))));
+  by('lens-side').replaceChildren(...Array.from({ length: s.L }, (_, l) => el('span', {}, t('block_n', { n: l + 1 }))));
 
   by('stages').replaceChildren();
   const square = Math.max(2, Math.min(14, Math.floor(165 / s.D)));
@@ -120,7 +121,7 @@ views.stageList = () => {
 };
 
 views.patchPlace = () => {
-  const s = views.sizes, n = Math.max(0, Math.min(s.N - 1, views.focus - s.cls));
+  const s = views.sizes, n = views.patchNumber;
   return [Math.floor(n / s.cols) * s.PH, n % s.cols * s.PW];
 };
 views.attentionAt = (l, h, i, j) => views.maps[l * views.sizes.H + h][i * views.sizes.T + j];
@@ -187,10 +188,11 @@ views.ask = (i) => {
 
 views.showFocus = () => {
   const s = views.sizes, i = views.focus, n = i - s.cls, onPatch = n >= 0 && n < s.N;
+  if (onPatch) views.patchNumber = n; // the last patch stays enlarged
   const [y, x] = views.patchPlace();
   by('attention-of').textContent = t(views.direction === 'from' ? 'looks_from' : 'looks_to', { token: views.token(i) });
   by('token-of').textContent = t('token_row', { token: views.token(i) });
-  by('patch-name').textContent = onPatch ? views.token(i) : t('pick_patch');
+  by('patch-name').textContent = t('patch_enlarged', { patch: views.token(s.cls + views.patchNumber) });
   views.seen.mark = onPatch ? [y, x, s.PH, s.PW] : null;
   views.seen.draw();
   views.patchValues = new Float32Array(s.PH * s.PW);
@@ -198,8 +200,7 @@ views.showFocus = () => {
     views.patchValues[k] = views.pixels[(y + Math.floor(k / s.PW)) * s.width + x + k % s.PW];
   views.patch.show(views.patchValues, 255);
   const projected = engine.activation('patch_embed', 0, s.N * s.D);
-  views.projected.show(projected.slice(Math.max(0, n) * s.D, (Math.max(0, n) + 1) * s.D), Math.max(...projected.map(Math.abs)));
-  for (const e of document.querySelectorAll('.of-patch')) e.style.visibility = onPatch ? '' : 'hidden';
+  views.projected.show(projected.slice(views.patchNumber * s.D, (views.patchNumber + 1) * s.D), Math.max(...projected.map(Math.abs)));
   const place = onPatch ? [Math.floor(n / s.cols), n % s.cols] : null;
   for (const head of views.heads) {
     const all = Float32Array.from({ length: s.T }, (_, j) =>
@@ -211,7 +212,8 @@ views.showFocus = () => {
     for (let j = 0; j < s.T; j++) {
       if (j >= s.cls && j < s.cls + s.N) continue;
       const pair = views.direction === 'from' ? [i, j] : [j, i];
-      const b = el('button', { className: 'number', style: 'text-align:left;font-size:.85rem' }, `${views.token(j)} ${percent(all[j])}`);
+      const b = el('button', { className: 'number', style: 'text-align:left;font-size:.85rem', title: views.token(j) }, `${j < s.cls ? '‹cls›' : views.token(j)} ${percent(all[j])}`);
+      b.setAttribute('aria-label', `${views.token(j)} ${percent(all[j])}`);
       b.onclick = () => formula.attention(head.l, head.h, ...pair);
       head.rest.append(b);
     }
@@ -238,7 +240,7 @@ views.askWhy = () => {
   engine.slices(() => {
     if (turn !== views.turn) return false; // the picture has changed meanwhile
     engine.try('occlusion', k, first);
-    const n = Math.min(8, s.N - first);
+    const n = Math.min(engine.at_once(), s.N - first);
     values.set(engine.floats(engine.map(), s.T).subarray(first, first + n), first);
     first += n;
     if (first < s.N) return true;
