@@ -22,35 +22,30 @@ formula.show = ({ title, maths, filled, computed, value, chapter, terms, heads, 
   formula.computed = computed, formula.shown = value;
   const box = by('formula-text'), link = el('a', { className: 'chapter' });
   chapterLink(link, chapter);
-  box.replaceChildren(el('p', {}, el('b', {}, title), ' ', link),
+  const words = el('div', {}, el('p', {}, el('b', {}, title), ' ', link),
     el('p', { className: 'maths', innerHTML: maths }), el('p', { className: 'maths', innerHTML: filled }));
+  box.replaceChildren(words);
   if (terms) {
     const most = [...terms].sort((a, b) => Math.abs(b.at(-1)) - Math.abs(a.at(-1))).slice(0, 6);
     const rest = terms.length - most.length;
     const table = el('table', {}, el('tr', {}, ...heads.map((h) => el('th', { innerHTML: h }))));
     for (const row of most) table.append(el('tr', {}, ...row.map((v) => el('td', {}, typeof v === 'number' ? say(v) : v))));
-    box.append(table);
+    const side = el('div', {}, table);
+    box.append(side);
     if (rest > 0) {
       const left = terms.reduce((a, row) => a + row.at(-1), 0) - most.reduce((a, row) => a + row.at(-1), 0);
-      box.append(el('p', { className: 'quiet' }, t('other_terms', { n: rest, v: say(left) })));
+      side.append(el('p', { className: 'quiet' }, t('other_terms', { n: rest, v: say(left) })));
     }
   }
-  if (note) box.append(el('p', { className: 'quiet' }, note));
-  const panel = by('formula');
-  const { top, bottom } = panel.getBoundingClientRect();
-  if (bottom < 0 || top > innerHeight) formula.float(true);
+  if (note) words.append(el('p', { className: 'quiet' }, note));
+  by('formula').hidden = false;
 };
 
-// Out of sight, the panel comes to the lower edge of the window until it is closed.
-formula.float = (on) => by('formula').classList.toggle('floating', on);
-
+formula.close = () => { by('formula').hidden = true; };
 formula.start = () => {
-  const close = el('button', { className: 'close', type: 'button' }, '×');
-  close.setAttribute('aria-label', t('close'));
-  close.onclick = () => formula.float(false);
-  by('formula').prepend(close);
+  by('formula-close').onclick = formula.close;
+  addEventListener('keydown', (e) => { if (e.key === 'Escape') formula.close(); });
 };
-formula.empty = () => by('formula-text').replaceChildren(el('p', { className: 'quiet' }, t('formula_how')));
 
 formula.pixel = (y, x) => {
   const s = views.sizes, v = views.pixels[y * s.width + x], mean = engine.mean(), std = engine.std();

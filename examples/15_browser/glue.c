@@ -75,9 +75,10 @@ static int sight_create(sight *s) {
   if (c->channels != 1)
     wrong = page_fail("this model wants coloured pictures, and here grey digits are drawn: open one with 1 channel");
   else if (work > 1e8 || T > 260 || c->classes > 20) {
-    snprintf(text, sizeof text, "this model has %d tokens, %d classes and %.0f parameters; the page, which answers while "
-             "you draw, takes 260, 20, and 100 million divided by the tokens", (int)T, c->classes,
-             (double)s->model.params.count);
+    snprintf(text, sizeof text,
+             "this model has %d tokens, %d classes and %.0f parameters; the page, which answers while you draw, takes "
+             "260, 20, and 100 million divided by the tokens",
+             (int)T, c->classes, (double)s->model.params.count);
     wrong = page_fail(text);
   }
   s->at_once = work > 2e7 ? 1 : GROUP;
@@ -157,7 +158,8 @@ PAGE double page_config(const char *name) {
 /* The numbers of block `layer` of an activation or a parameter, by its name. */
 PAGE float *page_activation(const char *name, int layer) {
 #define FIND(field, where, unit, exists, floats)                                                                   \
-  if (!strcmp(name, #field)) return seen.state.field ? seen.state.field + (size_t)layer * seen.state.field##_stride : NULL;
+  if (!strcmp(name, #field))                                                                                       \
+    return seen.state.field ? seen.state.field + (size_t)layer * seen.state.field##_stride : NULL;
   VIT_ACTIVATIONS(FIND)
 #undef FIND
   return NULL;
@@ -285,7 +287,8 @@ PAGE void page_train_end(void) {
 
 static int dataset_begin(vit_dataset *d, int count) {
   const vit_config *c = &pupil.config;
-  d->count = count, d->channels = 1, d->height = c->image_height, d->width = c->image_width, d->classes = 10, d->std[0] = d->std[1] = d->std[2] = 1;
+  d->count = count, d->channels = 1, d->height = c->image_height, d->width = c->image_width;
+  d->classes = 10, d->std[0] = d->std[1] = d->std[2] = 1;
   d->pixels = (uint8_t *)malloc((size_t)count * (size_t)(d->height * d->width));
   d->labels = (uint8_t *)malloc((size_t)count);
   snprintf(d->source, sizeof d->source, "digits drawn in the page by data/digits.c");

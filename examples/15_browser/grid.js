@@ -7,7 +7,7 @@ const css = (name) => getComputedStyle(document.documentElement).getPropertyValu
 // "0.123", "12.3 %": a number for people.
 const say = (x, digits = 3) => !Number.isFinite(x) ? String(x)
   : Math.abs(x) >= 1e4 || (x !== 0 && Math.abs(x) < 1e-3) ? x.toExponential(1) : x.toFixed(digits);
-const percent = (p) => (100 * p).toFixed(1) + ' %';
+const percent = (p) => (100 * p).toFixed(1) + '\u202f%'; // a thin space that does not break
 
 const live = { text: '' };
 live.say = (text) => { document.getElementById('say').textContent = live.text = text; };

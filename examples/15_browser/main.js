@@ -13,7 +13,7 @@ page.labels = () => {
   by('theme').textContent = t(document.documentElement.dataset.theme === 'dark' ? 'theme_light' : 'theme_dark');
   const simd = engine.simd();
   by('engine').textContent = simd === 'none' ? t('engine_plain') : t('engine_simd', { simd });
-  formula.empty();
+  formula.close();
   train.labels();
   if (views.sizes) { views.build(); views.refresh(); files.showModel(); }
   if (tour.step >= 0) tour.text();

@@ -19,11 +19,11 @@ const STRINGS = {
   projected_patch: ['the same as {D} numbers: a matrix makes them', '变成{D}个数：由一个矩阵算出'],
 
   draw: ['Draw a digit', '画一个数字'],
-  draw_how: ['With mouse, finger or pen. By keys: focus the paper, press 0 to 9, move by arrow keys.', '用鼠标、手指或触控笔画。用键盘：选中画纸，按0到9取一个数字，按方向键移动。'],
+  draw_how: ['By mouse, finger or pen; or by keys: 0 to 9, and arrows to move it.', '用鼠标、手指或触控笔；或用键盘：0到9，方向键移动。'],
   pad_label: ['Paper to draw on. Keys 0 to 9 put an example there, arrow keys move it, Delete clears.', '画纸。按0到9放上一个例子，方向键移动，Delete清空。'],
   clear: ['Clear', '清空'], another: ['Another handwriting', '换一种笔迹'],
-  examples: ['Or take one of these:', '或者取一个：'],
-  prepared: ['Prepare it as MNIST’s: fit the ink into 20×20, centre it', '按MNIST的方式处理：笔迹缩放到20×20并居中'],
+  examples: ['or take an example', '或者取一个例子'],
+  prepared: ['Prepare it as MNIST’s: fit and centre the ink', '按MNIST的方式处理：缩放并居中'],
   answer: ['What the model says', '模型的回答'],
   it_is: ['It is a', '这是'], nothing_drawn: ['Nothing is drawn yet: this is what the model says of black.', '还没有画：以下是模型对全黑图像的回答。'],
   probability: ['probability', '概率'], logit: ['logit', 'logit'],
@@ -31,7 +31,7 @@ const STRINGS = {
   logit_of: ['logit of {name}: {v}, show the formula', '{name}的logit：{v}，显示公式'],
 
   formula: ['The number you clicked', '你点击的数'],
-  formula_how: ['Click any number or square, or press Enter on it: here is its formula, with its values, and the chapter that explains it.', '点击任意一个数或方格（或选中后按回车）：这里会显示它的公式、代入的数值和讲解它的章节。'],
+  formula_how: ['Click any number or square, or press Enter on it: its formula comes up, with its values, and the chapter that explains it.', '点击任意一个数或方格（或选中后按回车）：会显示它的公式、代入的数值和讲解它的章节。'],
   other_terms: ['and {n} smaller terms, together {v}', '另有{n}个较小的项，合计{v}'],
 
   patches: ['The picture becomes patches', '图像变成图像块'],
@@ -42,7 +42,7 @@ const STRINGS = {
   class_token: ['class token', '分类词元'], patch_at: ['patch {row},{col}', '图像块 {row},{col}'], extra_token: ['extra token {n}', '附加词元{n}'],
 
   attention: ['Attention: every block, every head', '自注意力：每个块，每个头'],
-  attention_how: ['Each map belongs to one head of one block. The darker a square, the more attention; each map has its own scale, its largest value stands above it, the class token’s share (‹cls›) below.', '每张图属于一个块的一个头。方格颜色越强，注意力越大；每张图有自己的标度，最大值写在上方，分类词元（‹cls›）的份额在下方。'],
+  attention_how: ['Each map belongs to one head of one block. The stronger the colour of a square, the more attention; each map has its own scale, its largest value stands above it, the class token’s share (‹cls›) below.', '每张图属于一个块的一个头。方格颜色越强，注意力越大；每张图有自己的标度，最大值写在上方，分类词元（‹cls›）的份额在下方。'],
   direction: ['direction of attention', '注意力的方向'],
   looks_at: ['whom it looks at', '它看谁'], looked_at: ['who looks at it', '谁看它'], ask_class: ['Ask the class token', '查看分类词元'],
   looks_from: ['Whom {token} looks at (a row of attention: it sums to 100 %)', '{token}看谁（注意力矩阵的一行，和为100 %）'],

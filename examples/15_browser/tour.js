@@ -83,6 +83,7 @@ tour.go = (i) => {
   if (tour.step >= 0 && STEPS[tour.step].leave && tour.picked !== null) STEPS[tour.step].leave();
   if (i >= STEPS.length) return tour.end(t('tour_over'));
   tour.step = i, tour.picked = null;
+  formula.close();
   if (i === 0 && views.sizes.N < 16) files.use(engine.bytesOf(START_MODEL), 'start.safetensors');
   by('tour').hidden = false;
   for (const lit of document.querySelectorAll('section.lit')) lit.classList.remove('lit');
