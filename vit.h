@@ -45,8 +45,8 @@
 
    The file is a book in three parts; search for the lines that are named here.
 
-       PART ONE     declarations: the table of contents     about 1180 lines
-       PART TWO     the model, 00 to 07: read it in a row   about 3450 lines
+       PART ONE     declarations: the table of contents     about 1250 lines
+       PART TWO     the model, 00 to 07: read it in a row   about 3690 lines
        PART THREE   the lab, 08 to 13: when it is needed    about 4830 lines
 
        >>00 foundations   errors, memory, random numbers, threads, SIMD, kernels
@@ -63,7 +63,7 @@
                           "-- plots" through gnuplot
        >>11 speed         the matrix product, from registers to caches; int8
        >>12 photos        resizing, CIFAR-10, pictures and folders of them
-       >>13 pretrained    reading and writing safetensors files
+       >>13 pretrained    safetensors; models of timm, Hugging Face, torchvision
 
    Each kernel is written twice, one under the other. vit_naive_NAME is plain
    loops that look like the formula above it: it is the definition.
@@ -644,6 +644,8 @@ typedef struct vit_state {
   int input_gradient;  /* 1: backward also fills dimages */
   int keep_attn;       /* keep every layer's attention, all its rows */
   int dropout;         /* 1: dropout is on (training only); set 0 to evaluate */
+  int freeze;          /* backward stops there: see VIT_OPTIMIZER_FIELDS */
+  int probe;           /* 1: room for the head alone: see VIT_FIT_FIELDS */
   int forward_dropout; /* 1: it was on in the last forward */
   uint32_t key, forwards; /* of the dropout masks: seed, forwards done */
   int batch;              /* of the last forward, 0 before the first */
@@ -738,7 +740,9 @@ typedef enum { VIT_SGD, VIT_ADAM, VIT_ADAMW } vit_algorithm;
 /* The settings of an optimiser, once: type, field, default (of algorithm a),
    the name under which a resume compares it, smallest and largest value, this
    range in words (NULL: "from .. to .."). SGD has the momentum; Adam and AdamW
-   have beta1, beta2 and eps; clip_norm 0 means no clipping. */
+   have beta1, beta2 and eps; clip_norm 0 means no clipping. There are depth + 2
+   groups, as in timm: the stem, each block (the final norm goes with the last),
+   the head. In a loop of your own set the state's freeze, too. */
 #define VIT_OPTIMIZER_FIELDS(X)                                                \
   X(vit_algorithm, algorithm, a, "optimizer", 0, VIT_ADAMW,                    \
       "VIT_SGD, VIT_ADAM or VIT_ADAMW")                                        \
@@ -751,7 +755,13 @@ typedef enum { VIT_SGD, VIT_ADAM, VIT_ADAMW } vit_algorithm;
   /* 1: decay every tensor, as AdamW(parameters()) */                          \
   X(int, decay_all, 0, "decay_all", 0, 1, NULL)                                \
   X(float, clip_norm, 0, "clip_norm", 0, VIT__BELOW(1e30),                     \
-      "at least 0 and below 1e+30")
+      "at least 0 and below 1e+30")                                            \
+  /* fine-tuning: each group learns at this times the rate of the group */     \
+  /* behind it (Bao et al. 2022); 0: all at the same */                        \
+  X(float, layer_decay, 0, "layer_decay", 0, 1, NULL)                          \
+  /* so many groups from the front stay as they are: all but the head at */    \
+  /* depth + 1 */                                                              \
+  X(int, freeze, 0, "freeze", 0, VIT__MOST, NULL)
 
 #define VIT__MEMBER(type, field, ...) type field;
 typedef struct {
@@ -944,6 +954,10 @@ VIT_DEF void vit_loader_free(vit_loader *l);
    logits [count,K] may be NULL. VIT_ERR_DIVERGED: a logit is not finite. */
 VIT_DEF vit_result vit_evaluate(const vit_model *m, const vit_dataset *d,
     double *loss, double *accuracy, int *classes, float *p, float *logits);
+/* What the head sees of each image, its labels unread: features [count,D], and
+   with dist_token [count,2,D], for each of both heads. */
+VIT_DEF vit_result vit_features(
+    const vit_model *m, const vit_dataset *d, float *features);
 /* counts [K,K] += 1 at row true class, column predicted class; both are below
    K, the classes of the model. */
 VIT_DEF void vit_confusion(
@@ -1014,6 +1028,9 @@ typedef struct {
   /* end after so many epochs without a better one */                          \
   X(int, early_stop, 0, "", 0, INT_MAX, "early_stop",                          \
       "0, never, or the epochs to wait for a better one")                      \
+  /* 1: a linear probe: the head alone learns, from vit_features of each */    \
+  /* image, made once when it begins; nothing can change images then */        \
+  X(int, probe, 0, "probe", 0, 1, "probe", NULL)                               \
   /* of the shuffling, the dropout, the augmentation */                        \
   X(uint64_t, seed, 1, "", 0, 2e19, "seed", NULL)                              \
   /* a cluster shares out each batch: this program computes part `part` */     \
@@ -1113,6 +1130,7 @@ typedef struct {
   vit_plateau plateau;
   vit_loader loader;
   float *average, *best; /* weights, or NULL: averaged; of the best epoch */
+  float *features[2];    /* of a probe: of train and of val */
   vit_model averaged;    /* the model as it is judged, with these weights */
   vit_epoch *table;      /* the history as it stands in a checkpoint */
   vit_arena arena;       /* the memory of all these */
@@ -1277,17 +1295,18 @@ VIT_DEF vit_result vit_dataset_cifar10(
    stb_image: pixels [C,H,W] with channels C = 1 or 3, to be freed by
    vit_image_free. Colours become grey, and grey becomes colour, as in Pillow's
    convert("L") and convert("RGB"); alpha is dropped, or with C = 2 or 4 it is
-   the last plane (255: nothing shines through). Of 16 bits the upper 8 are kept, of a GIF the first image, and a JPEG is turned as its Exif orientation
-   says. Sides up to 32768, 134 million pixels. A file that is cut off, whose
-   checksum is wrong, or that stb_image would read wrongly is refused. */
+   the last plane (0: not seen). Of 16 bits the upper 8 are kept, of a GIF the
+   first image, and a JPEG is turned as its Exif orientation says. Sides up to
+   32768, 134 million pixels. A file that is cut off, whose checksum is wrong,
+   or that stb_image would read wrongly is refused. */
 VIT_DEF vit_result vit_image_load(
     const char *path, int channels, uint8_t **pixels, int *height, int *width);
 VIT_DEF void vit_image_free(uint8_t *pixels);
-/* A photo of one digit as MNIST was made: grey [height,width], dark on light or
-   light on dark -> out [28,28], light ink on black. The ink's box is fitted into
-   20 x 20 pixels, its centre of mass put into the middle. A slope of the light
-   is taken away before; sides from 1 to 32768. VIT_ERR_FORMAT: there is no
-   digit. Compose a transparent picture over white first, see vit_image_load. */
+/* A photo of one digit, prepared as MNIST was: grey [height,width], dark on
+   light or light on dark -> out [28,28], white ink on black. The ink's box is
+   fitted into 20 x 20 pixels, its centre of mass put into the middle. A slope
+   of the light does no harm; sides from 1 to 32768. VIT_ERR_FORMAT: there is no
+   digit. Lay a transparent picture over white first: see vit_image_load. */
 VIT_DEF vit_result vit_digit_prepare(
     uint8_t *out, const uint8_t *grey, int height, int width);
 /* What becomes of each picture of a folder: its shorter side is resized to
@@ -1378,10 +1397,70 @@ VIT_DEF vit_result vit_model_save(
 VIT_DEF vit_result vit_model_open(
     vit_model *m, const char *path, vit_dataset *about);
 
-/* How those who published a model prepare a picture. Its shorter side is resized
-   so that what is cut out of the middle covers `part` of it, as torchvision's
-   Resize and CenterCrop do: 248 pixels for 224 with part 0.9. With part 0 the
-   whole picture is squashed. Then (pixel / 255 - mean) / std of each channel. */
+/* -- models of other libraries ------------------------------------------- */
+
+/* What a file of another library does not tell, or what you want otherwise. */
+typedef struct {
+  int image_height, image_width; /* 0: of its positions; else resampled */
+  int rows, cols; /* grid of its positions, if that is no square */
+  int heads;      /* 0: config.json, or width / 64 where that is safe */
+  int channels;   /* 0: as it has; 1: its filters are summed, for grey images */
+  int classes;    /* above 0: a new head, at random, of so many */
+  uint64_t seed;  /* of the new head */
+} vit_pretrained_config;
+VIT_DEF vit_pretrained_config vit_pretrained_defaults(void);
+
+typedef enum { VIT_HEAD_READ, VIT_HEAD_NEW, VIT_HEAD_NONE } vit_pretrained_head;
+typedef struct {
+  const char *dialect; /* whose names: "timm", "Hugging Face ViT", ... */
+  char prefix[64];     /* in front of them */
+  int used, left;      /* tensors read; tensors that do no harm, left out */
+  int folded;          /* layer scales: they are in the layers before them */
+  int rows, cols;      /* of its positions */
+  int resampled;       /* 1: they were */
+  int normalized;      /* 1: mean and std of its pixels were told */
+  vit_pretrained_head head; /* none: the logits are the features, K = D */
+  char text[320];           /* all of this in one line */
+} vit_pretrained_report;
+
+/* Make the model that a file of timm, Hugging Face (ViT, DeiT, MAE, DINOv2,
+   CLIP and SigLIP "gap", the image tower) or torchvision holds:
+   FILE.safetensors, FILE.safetensors.index.json with its shards, or a folder of
+   one of these; config.json and preprocessor_config.json beside it are read.
+   F16, BF16 and F64 become F32. What vit.h has not is refused by name, a tensor
+   may not be left over, and a new head must be asked for. `about` is as
+   vit_model_open makes it, its mean and std are 0 and 1 where no file tells
+   them; c, about and report may be NULL. vit.h's own files open, too. What
+   changes no shape may be set in m->config afterwards: norm_eps; gelu, which
+   timm's CLIP without a config.json does not tell (OpenAI's is
+   VIT_GELU_QUICK). */
+VIT_DEF vit_result vit_pretrained_open(vit_model *m, const char *path,
+    const vit_pretrained_config *c, vit_dataset *about,
+    vit_pretrained_report *report);
+
+/* Write a model so that timm's load_state_dict(strict=True) takes it, or, as
+   DIR/model.safetensors with DIR/config.json, which is written beside it, the
+   from_pretrained of ViTForImageClassification. What they cannot express is
+   refused by name. For timm vit_model_save does as well, where there are no
+   registers, no distillation token and no fixed positions. vit_model_open
+   opens both. */
+typedef enum { VIT_NAMES_TIMM, VIT_NAMES_HF } vit_names;
+VIT_DEF vit_result vit_pretrained_save(const vit_model *m, const vit_dataset *d,
+    const char *path, vit_names names);
+
+/* Positions from [from_rows*from_cols,D] to [rows*cols,D] by timm's rule:
+   bicubic (Keys 1981, a = -0.5), wider when shrinking. */
+VIT_DEF vit_result vit_resample_positions(float *to, int rows, int cols,
+    const float *from, int from_rows, int from_cols, int D);
+
+/* -- pictures as they have seen them */
+
+/* How those who published a model prepare a picture. It is resized so that what
+   is cut out of its middle is `part` of the shorter side, as by torchvision's
+   Resize and CenterCrop: for 224 pixels and part 0.9 to 248. With part 0 all of
+   it is squashed. Then (pixel / 255 - mean) / std of each channel. The bytes
+   are those of Pillow; what resizes tensors instead is up to 3 levels off, and
+   Hugging Face's CenterCrop rounds down: it may be a pixel to the left. */
 typedef struct {
   const char *name, *from; /* who prepares pictures so */
   vit_filter filter;
@@ -4121,7 +4200,8 @@ static vit_result vit__plan_state(
   {                                                                            \
     const int each = VIT__##where == VIT__BLOCK &&                             \
                      (grad || (s->keep_attn && VIT__##unit == VIT__HEAD));     \
-    double size = (exists) ? count[VIT__##unit] * (double)(floats) : 0;        \
+    const int kept = (exists) && (!s->probe || VIT__##unit <= VIT__IMAGE);     \
+    double size = kept ? count[VIT__##unit] * (double)(floats) : 0;            \
     if (size > (double)INT_MAX)                                                \
       return vit__check_int("activation " #field, size);                       \
     s->field##_stride = each ? (size_t)size : 0;                               \
@@ -4374,9 +4454,21 @@ static void vit__embed_forward(const void *view, int i) {
   }
 }
 
+/* The head: pooled -> logits. A distillation token has one of its own: the
+   logits are the mean of both (Touvron et al. 2021, section 4). */
+static void vit__head_forward(const vit__view *v) {
+  const int n = v->B * v->K;
+  vit__linear(
+      v, v->logits, v->pooled, v->w.head_w, v->w.head_b, v->B, v->D, v->K);
+  if (!v->m->config.dist_token) return;
+  vit__linear(v, v->logits_dist, v->pooled_dist, v->w.head_dist_w,
+      v->w.head_dist_b, v->B, v->D, v->K);
+  v->k->residual_forward(v->logits, v->logits, v->logits_dist, 1, n);
+  v->k->scale(v->logits, v->logits, 0.5f, n);
+}
+
 /* Final norm, pooling and head (ViT paper, eq. 4), from the rows x that a block
-   put out. A distillation token has a head of its own: the logits are the mean
-   of both (Touvron et al. 2021, section 4). */
+   put out. */
 static void vit__classify_forward(const vit__view *v, const float *x) {
   const vit_config *c = &v->m->config;
   const vit_idx D = v->D, skip = c->class_token * D;
@@ -4398,13 +4490,7 @@ static void vit__classify_forward(const vit__view *v, const float *x) {
   if (c->fc_norm)
     v->k->layernorm_forward(v->pooled, v->fc_mean, v->fc_rstd, v->fc,
         v->w.fc_norm_w, v->w.fc_norm_b, v->B, v->D, c->norm_eps);
-  vit__linear(
-      v, v->logits, v->pooled, v->w.head_w, v->w.head_b, v->B, v->D, v->K);
-  if (!c->dist_token) return;
-  vit__linear(v, v->logits_dist, v->pooled_dist, v->w.head_dist_w,
-      v->w.head_dist_b, v->B, v->D, v->K);
-  v->k->residual_forward(v->logits, v->logits, v->logits_dist, 1, v->B * v->K);
-  v->k->scale(v->logits, v->logits, 0.5f, v->B * v->K);
+  vit__head_forward(v);
 }
 
 /* The whole model, from pixels to probabilities (ViT paper, eq. 1 to 4). */
@@ -4476,10 +4562,19 @@ static vit_result vit__check_state(const vit_model *m, const vit_state *s) {
   return VIT_OK;
 }
 
+/* A probe's state (chapter 09) has the head alone. */
+static vit_result vit__check_whole(const vit_state *s) {
+  if (!s->probe) return VIT_OK;
+  return vit__fail(VIT_ERR_STATE,
+      "this is the state of a linear probe, which runs the head alone; create "
+      "another one for the whole model");
+}
+
 VIT_DEF vit_result vit_forward(
     const vit_model *m, vit_state *s, const float *images, int B) {
   vit__view v;
   vit_result r = vit__check_state(m, s);
+  if (!r) r = vit__check_whole(s);
   if (r) return r;
   if (B < 1 || B > s->capacity)
     return vit__fail(VIT_ERR_CONFIG,
@@ -4497,6 +4592,7 @@ VIT_DEF vit_result vit_forward(
 
 static vit_result vit__check_place(
     const vit_state *s, const vit_config *c, int layer, int image, int head) {
+  if (s->probe) return vit__check_whole(s);
   if (layer >= 0 && layer < c->depth && image >= 0 && image < s->batch &&
       head >= 0 && head < c->heads)
     return VIT_OK;
@@ -4729,11 +4825,9 @@ static void vit__outer_norm_backward(vit__view v, const float *x, float *mean,
   vit__norm_gradients(&v, 1, dw, db);
 }
 
-/* Head, pooling and final norm backward, from dlogits into the rows that the
-   last block put out: fills their dresidual. */
-static void vit__classify_backward(const vit__view *v) {
+/* Head backward, from dlogits: fills dpooled, and dpooled_dist. */
+static void vit__head_backward(const vit__view *v) {
   const vit_config *c = &v->m->config;
-  const vit_idx D = v->D, skip = c->class_token * D;
   const float *dlogits = v->dlogits;
   if (c->dist_token) {
     v->k->scale(v->dhead, v->dlogits, 0.5f, v->B * v->K);
@@ -4747,6 +4841,13 @@ static void vit__classify_backward(const vit__view *v) {
       v->g.head_w, v->g.head_b, dlogits, v->pooled, v->B, v->D, v->K, v->K);
   v->k->linear_backward_input(
       v->dpooled, dlogits, v->w.head_w, v->B, v->D, v->K);
+}
+
+/* Pooling and final norm backward, into the rows that the last block put out:
+   fills their dresidual. */
+static void vit__pool_backward(const vit__view *v) {
+  const vit_config *c = &v->m->config;
+  const vit_idx D = v->D, skip = c->class_token * D;
   if (c->fc_norm) {
     memset(v->dfc, 0, (size_t)(v->B * D) * sizeof(float));
     v->k->layernorm_backward(v->dfc, v->g.fc_norm_w, v->g.fc_norm_b, v->dpooled,
@@ -4787,18 +4888,21 @@ static void vit__embed_backward(const void *view, int i) {
 }
 
 /* The whole model, from the logits to the first weights: head, blocks from the
-   last to the first, then positions, class token, projection (and images). */
+   last to the first, then positions, class token, projection (and images). It
+   ends before what is frozen. */
 static void vit__backward(vit__view v) {
   const vit_config *c = &v.m->config;
   const vit_idx TD = (vit_idx)v.T * v.D, ND = (vit_idx)v.N * v.D;
   const int ED = vit__extras(c) * v.D;
   float *dextra = vit__extra_tokens(&v.g);
+  vit__head_backward(&v);
   for (int l = c->depth - 1; l >= 0; l--) {
     vit__task *rows = c->norm == VIT_NORM_PRE ? vit__pre_norm_backward
                                               : vit__post_norm_backward;
     vit__view b[2];
+    if (l + 1 < v.s->freeze) return;
     vit__block_at(&v, l, b);
-    if (l == c->depth - 1) vit__classify_backward(&b[VIT__AFTER_HEADS]);
+    if (l == c->depth - 1) vit__pool_backward(&b[VIT__AFTER_HEADS]);
     memset(b->norm_sums, 0, (size_t)(4 * v.parts * v.D) * sizeof(float));
     vit__each(v.threads, v.parts, rows, &b[VIT__AFTER_HEADS]);
     if (b->class_only) vit__class_backward(b);
@@ -4808,6 +4912,7 @@ static void vit__backward(vit__view v) {
     vit__norm_gradients(b, 1, b->g.norm1_w, b->g.norm1_b);
     vit__norm_gradients(b, 2, b->g.norm2_w, b->g.norm2_b);
   }
+  if (v.s->freeze) return;
   if (c->pre_norm)
     vit__outer_norm_backward(v, v.placed, v.placed_mean, v.placed_rstd,
         v.w.norm_pre_w, v.g.norm_pre_w, v.g.norm_pre_b);
@@ -4878,9 +4983,24 @@ static void vit__add_parts(const void *whole, int i) {
   }
 }
 
+static vit_result vit__check_freeze(const vit_model *m, int freeze) {
+  const int most = m->config.depth + 1;
+  if (freeze >= 0 && freeze <= most) return VIT_OK;
+  return vit__fail(VIT_ERR_CONFIG,
+      "freeze is %d; the model has a stem, %d blocks and a head: it must be "
+      "from 0, all learn, to %d, the head alone learns",
+      freeze, most - 1, most);
+}
+
 static vit_result vit__check_backward(const vit_model *m, const vit_state *s) {
   vit_result r = vit__check_state(m, s);
   if (!r) r = vit__check_plain(m);
+  if (!r) r = vit__check_freeze(m, s->freeze);
+  if (!r && s->freeze && s->input_gradient)
+    r = vit__fail(VIT_ERR_STATE,
+        "the gradient by the images is wanted, but backward would stop before "
+        "them: the state's freeze is %d; set it to 0",
+        s->freeze);
   if (r || s->trains) return r;
   return vit__fail(VIT_ERR_STATE,
       "this state was created for inference; backward needs VIT_FOR_TRAINING");
@@ -4900,14 +5020,15 @@ static vit_result vit__backward_all(const vit_model *m, vit_state *s) {
 VIT_DEF vit_result vit_backward(
     const vit_model *m, vit_state *s, float factor) {
   const int B = s->batch, K = m->config.classes;
+  const int images = s->shared ? s->shared : B; /* the loss is their mean */
   vit_result r = vit__check_backward(m, s);
   if (r) return r;
   if (!s->loss_known)
     return vit__fail(VIT_ERR_STATE,
         "there is no loss to differentiate; call vit_forward and vit_loss "
         "first");
-  m->kernels->crossentropy_backward(s->dlogits, s->loss_softmax, s->targets,
-      factor / (float)(s->shared ? s->shared : B), B, K);
+  m->kernels->crossentropy_backward(
+      s->dlogits, s->loss_softmax, s->targets, factor / (float)images, B, K);
   if (m->config.softmax_before_loss)
     m->kernels->softmax_backward(s->dlogits, s->dlogits, s->probs, B, K);
   return vit__backward_all(m, s);
@@ -4930,12 +5051,13 @@ VIT_DEF const float *vit_attention_gradient(
   if (vit__check_state(m, s) ||
       vit__check_place(s, &m->config, layer, image, head))
     return NULL;
-  if (s->dattn_kept && s->went_back)
+  if (s->dattn_kept && s->went_back && layer + 1 >= s->freeze)
     return s->dattn_kept + (size_t)layer * s->dattn_kept_stride +
            (image * H + head) * T * T;
   vit__fail(VIT_ERR_STATE,
-      s->dattn_kept ? "there was no backward after the last forward; call "
-                      "vit_backward or vit_backward_logits first"
+      s->dattn_kept ? "there was no backward as far as this layer after the "
+                      "last forward; call "
+                      "vit_backward or vit_backward_logits first, with freeze 0"
                     : "this state keeps no gradient of the attention; create "
                       "it with VIT_FOR_TRAINING and VIT_KEEP_ATTENTION");
   return NULL;
@@ -5172,6 +5294,7 @@ VIT_DEF vit_result vit_optimizer_create(
   o->config = all.optimizer;
   r = vit_fit_check(&all);
   if (!r) r = vit__check_model(m);
+  if (!r) r = vit__check_freeze(m, c->freeze);
   for (int walk = 0; !r && walk < 2; walk++) {
     vit__take_tensors(&o->m, &m->config, 0, &o->arena);
     if (o->config.algorithm != VIT_SGD)
@@ -5208,6 +5331,39 @@ VIT_DEF double vit_clip_gradients(
   return norm;
 }
 
+static vit_result vit__check_step(const vit_optimizer *o, const vit_model *m,
+    const vit_state *s, float rate) {
+  const vit_optimizer_config *c = &o->config;
+  vit_result r = vit__check_state(m, s);
+  if (!r) r = vit__check_plain(m);
+  if (!r)
+    r = vit__check_setting("the learning rate", (double)rate, 0,
+        (double)FLT_MAX, 0, "finite and at least 0");
+  if (r) return r;
+  if (!s->trains || s->grads.count != o->m.count ||
+      m->params.count != o->m.count)
+    return vit__fail(VIT_ERR_STATE,
+        "this optimiser was made for %.0f parameters, the model has %.0f, the "
+        "state %.0f gradients",
+        (double)o->m.count, (double)m->params.count, (double)s->grads.count);
+  if ((c->algorithm == VIT_SGD) != !o->v.block)
+    return vit__fail(VIT_ERR_STATE,
+        "this optimiser was made for %s; to change that, make another",
+        o->v.block ? "Adam or AdamW" : "SGD");
+  if (s->freeze == c->freeze) return VIT_OK;
+  return vit__fail(VIT_ERR_STATE,
+      "the optimiser's freeze is %d and the state's %d; set both the same",
+      c->freeze, s->freeze);
+}
+
+/* Which group of fine-tuning a tensor is in: 0 the stem, l + 1 block l, depth
+   + 1 the head; l is depth - 1 for the final norm, as timm has it. */
+static int vit__group(const vit__row *row, int l, int depth) {
+  if (row->init == VIT__INIT_HEAD || row->init == VIT__INIT_HEAD_BIAS)
+    return depth + 1;
+  return row->where == VIT__STEM ? 0 : l + 1;
+}
+
 VIT_DEF vit_result vit_optimizer_step(
     vit_optimizer *o, vit_model *m, vit_state *s, float rate) {
   const vit_optimizer_config *c = &o->config;
@@ -5222,22 +5378,8 @@ VIT_DEF vit_result vit_optimizer_step(
   float *w = m->params.block, *g = s->grads.block;
   float *mean = o->m.block, *square = o->v.block;
   vit__row rows[VIT__ROWS];
-  vit_result r = vit__check_state(m, s);
-  if (!r) r = vit__check_plain(m);
-  if (!r)
-    r = vit__check_setting("the learning rate", (double)rate, 0,
-        (double)FLT_MAX, 0, "finite and at least 0");
+  vit_result r = vit__check_step(o, m, s, rate);
   if (r) return r;
-  if (!s->trains || s->grads.count != o->m.count ||
-      m->params.count != o->m.count)
-    return vit__fail(VIT_ERR_STATE,
-        "this optimiser was made for %.0f parameters, the model has %.0f, the "
-        "state %.0f gradients",
-        (double)o->m.count, (double)m->params.count, (double)s->grads.count);
-  if (sgd != !square)
-    return vit__fail(VIT_ERR_STATE,
-        "this optimiser was made for %s; to change that, make another",
-        square ? "Adam or AdamW" : "SGD");
   o->norm = vit_clip_gradients(m, s, c->clip_norm > 0 ? c->clip_norm : FLT_MAX);
   if (!VIT__IS_WITHIN(o->norm, 0, (double)FLT_MAX)) /* the weights wait */
     return vit__fail(VIT_ERR_DIVERGED,
@@ -5257,8 +5399,13 @@ VIT_DEF vit_result vit_optimizer_step(
       a.decay = row->decay || c->decay_all ? c->weight_decay : 0;
       for (; n > 0 && l < end; l++) {
         const vit_idx at = tensor + first + l * stride;
+        const int group = vit__group(row, l, depth);
+        if (group < c->freeze) continue;
+        if (c->layer_decay > 0)
+          a.rate = rate * powf(c->layer_decay, (float)(depth + 1 - group));
         if (sgd)
-          k->sgd_step(w + at, mean + at, g + at, n, rate, c->momentum, a.decay);
+          k->sgd_step(
+              w + at, mean + at, g + at, n, a.rate, c->momentum, a.decay);
         else k->adam_step(w + at, mean + at, square + at, g + at, n, &a);
       }
       tensor += (vit_idx)row->count;
@@ -6229,13 +6376,17 @@ VIT_DEF void vit_loader_epoch(vit_loader *l, int epoch) {
   l->epoch = epoch;
 }
 
+static int vit__changes(const vit_augment *a) {
+#define VIT__FIELD(field, largest, meaning) || a->field > 0
+  return a->image != NULL VIT_AUGMENT_FIELDS(VIT__FIELD);
+#undef VIT__FIELD
+}
+
 VIT_DEF vit_result vit_loader_batch(vit_loader *l, int first, int n) {
   const int threads = l->threads;
   const vit_dataset *d = l->data;
   const vit_augment *a = &l->augment;
-#define VIT__FIELD(field, largest, meaning) || a->field > 0
-  const int changes = a->image != NULL VIT_AUGMENT_FIELDS(VIT__FIELD);
-#undef VIT__FIELD
+  const int changes = vit__changes(a);
   uint32_t place; /* of the first image in all epochs: its random numbers */
   if (!l->order)
     return vit__fail(VIT_ERR_STATE,
@@ -6310,11 +6461,32 @@ VIT_DEF double vit_top_accuracy(
 
 enum { VIT__JUDGE_BATCH = 128 };
 
-/* The next batch of d, in its order; `images` has room for one. A training
-   state judges without dropout, and as if it had not: no mask changes. */
+/* Forward of n images or, in a probe, of the head on their features, which are
+   those of order[0..n-1]. */
+static vit_result vit__forward_some(const vit_model *m, vit_state *s,
+    const float *images, const float *features, const int *order, int n) {
+  const vit_idx D = m->config.width, heads = 1 + m->config.dist_token;
+  const size_t bytes = (size_t)D * sizeof *features;
+  vit__view v;
+  if (!features) return vit_forward(m, s, images, n);
+  for (vit_idx b = 0; b < n; b++) {
+    const float *x = features + order[b] * heads * D;
+    memcpy(s->pooled + b * D, x, bytes);
+    if (s->pooled_dist) memcpy(s->pooled_dist + b * D, x + D, bytes);
+  }
+  s->batch = n, s->loss_known = 0;
+  v = vit__view_of(m, s, NULL, 0, n);
+  vit__head_forward(&v);
+  v.k->softmax_forward(v.probs, v.logits, n, v.K);
+  return VIT_OK;
+}
+
+/* The next batch of d, in its order; `images` has room for one, `features` are
+   a probe's, or NULL. A training state judges without dropout, and as if it had
+   not: no mask changes. */
 static vit_result vit__judge(vit_judged *j, const vit_model *m, vit_state *s,
-    float *images, const vit_dataset *d, int *classes, float *p,
-    float *logits) {
+    float *images, const vit_dataset *d, const float *features, int *classes,
+    float *p, float *logits) {
   const int K = m->config.classes, dropout = s->dropout, at = j->images;
   const int most = VIT__MIN(s->capacity, (int)VIT__JUDGE_BATCH);
   const int B = VIT__MIN(most, d->count - at);
@@ -6326,7 +6498,7 @@ static vit_result vit__judge(vit_judged *j, const vit_model *m, vit_state *s,
   for (int b = 0; b < B; b++) order[b] = at + b;
   vit_dataset_batch(d, order, B, images, labels);
   s->dropout = 0;
-  r = vit_forward(m, s, images, B);
+  r = vit__forward_some(m, s, images, features, order, B);
   if (!r) r = vit_loss(m, s, labels, 0, &mean);
   s->dropout = dropout;
   s->forwards = forwards;
@@ -6361,8 +6533,42 @@ VIT_DEF vit_result vit_evaluate(const vit_model *m, const vit_dataset *d,
       sizeof *images, "the images of a batch");
   if (!images) r = VIT_ERR_NO_MEMORY;
   while (!r && j.images < d->count)
-    r = vit__judge(&j, m, &s, images, d, classes, p, logits);
+    r = vit__judge(&j, m, &s, images, d, NULL, classes, p, logits);
   if (!r) *loss = j.loss / d->count, *accuracy = (double)j.right / d->count;
+  if (images) VIT_FREE(images);
+  vit_state_free(&s);
+  return r;
+}
+
+VIT_DEF vit_result vit_features(
+    const vit_model *m, const vit_dataset *d, float *features) {
+  const vit_idx D = m->config.width;
+  const size_t bytes = (size_t)D * sizeof *features;
+  const int batch = VIT__MIN((int)VIT__JUDGE_BATCH, d->count);
+  int order[VIT__JUDGE_BATCH];
+  vit_dataset all = *d;
+  vit_state s;
+  float *images;
+  vit_result r;
+  all.classes = 0; /* the head does not matter */
+  r = vit__check_dataset(m, &all, "given");
+  if (!r) r = vit_state_create(&s, m, batch, VIT_FOR_INFERENCE, 0);
+  if (r) return r;
+  images = (float *)vit__allocate((size_t)batch * vit__image_size(d),
+      sizeof *images, "the images of a batch");
+  if (!images) r = VIT_ERR_NO_MEMORY;
+  for (int at = 0, n; !r && at < d->count; at += n) {
+    n = VIT__MIN(batch, d->count - at);
+    for (int b = 0; b < n; b++) order[b] = at + b;
+    vit_dataset_batch(d, order, n, images, NULL);
+    r = vit_forward(m, &s, images, n);
+    for (int b = 0; !r && b < n; b++) {
+      memcpy(features, s.pooled + b * D, bytes);
+      features += D;
+      if (s.pooled_dist) memcpy(features, s.pooled_dist + b * D, bytes);
+      if (s.pooled_dist) features += D;
+    }
+  }
   if (images) VIT_FREE(images);
   vit_state_free(&s);
   return r;
@@ -6577,9 +6783,12 @@ static const char *vit__run_path(
 
 static void vit__note(vit__text *notes, const char *key, const char *value);
 static void vit__note_dataset(vit__text *notes, const vit_dataset *d);
+struct vit__source;
 static vit_result vit__write_model(const char *path, const vit_model *m,
-    vit__text *notes, const vit_safetensor *extra, int extras);
-static vit_result vit__check_weights(vit_result r, const vit_safetensor *t);
+    const struct vit__source *as, vit__text *notes, const vit_safetensor *extra,
+    int extras);
+static vit_result vit__take_numbers(
+    vit_result r, const vit_safetensor *t, float *to);
 
 /* history.csv and last.safetensors of a checkpoint. They are saved without
    the clock: the same run makes the same file. */
@@ -6606,7 +6815,7 @@ static vit_result vit__write_checkpoint(vit_trainer *t) {
   r = vit_history_write(t->history, vit__run_path(t, "history.csv", path));
   if (!r)
     return vit__write_model(vit__run_path(t, "last.safetensors", path),
-        t->model, &notes, extra, vit__run_tensors(t, extra));
+        t->model, NULL, &notes, extra, vit__run_tensors(t, extra));
   vit__text_free(&notes);
   return r;
 }
@@ -6632,8 +6841,8 @@ static vit_result vit__check_recipe(
       snprintf(old, sizeof old, "config.%s", vit__renamed[k][0]);
       was = vit_safetensors_metadata(f, old);
     }
-    if (!was) /* a field of the config that is younger than the file was 0 */
-      was = strncmp(s->name, "config.", 7) ? "" : "0";
+    if (!was) /* a setting that is younger than the file was off: 0 */
+      was = strcmp(s->value, "0") ? "" : "0";
     if (!strcmp(was, s->value)) continue;
     for (int digits = 6; !strcmp(before, now) && digits < 10; digits++) {
       vit__show(before, was, digits);
@@ -6713,7 +6922,7 @@ static vit_result vit__load_run(
       r = vit__fail(VIT_ERR_FORMAT, "tensor %.60s holds %.0f %s, not %.0f %s",
           is.name, (double)is.count, is.type, (double)list[i].count,
           list[i].type);
-    if (!r && !numbers) r = vit__check_weights(VIT_ERR_FORMAT, &is);
+    if (!r && !numbers) r = vit__take_numbers(VIT_ERR_FORMAT, &is, NULL);
     if (!r) memcpy((void *)list[i].data, is.data, is.count * (numbers ? 8 : 4));
   }
   if (!r) r = vit__join_history(t, kernels ? kernels : "unknown");
@@ -6830,6 +7039,10 @@ VIT_DEF vit_result vit_fit_check(const vit_fit_config *c) {
         "the schedule lowers the rate every %d steps or after %d epochs; both "
         "must be at least 1",
         s->every, s->patience);
+  if (c->probe && vit__changes(&c->augment))
+    return vit__fail(VIT_ERR_CONFIG,
+        "a probe makes the features of each image once, so nothing can change "
+        "the images: set augment to zeros, or let freeze, not probe, be set");
   if (c->resume && !c->dir)
     return vit__fail(VIT_ERR_CONFIG,
         "resume is set, but not dir, the folder of the run to go on with");
@@ -6919,7 +7132,9 @@ static vit_result vit__train_step(vit_trainer *t) {
   if (t->loader.epoch != t->epoch) vit_loader_epoch(&t->loader, t->epoch);
   if (first == start) vit_zero_gradients(s);
   if (n > 0) r = vit_loader_batch(&t->loader, first + own, n);
-  if (!r && n > 0) r = vit_forward(m, s, t->loader.images, n);
+  if (!r && n > 0)
+    r = vit__forward_some(m, s, t->loader.images, t->features[0],
+        t->loader.order + first + own, n);
   if (n == 0) s->forwards++; /* the same dropout as in the other programs */
   if (!r && n > 0) r = vit_loss_targets(m, s, t->loader.targets, &t->loss);
   if (!r && c->losses) r = vit__share_losses(t, own, n, B);
@@ -7004,7 +7219,7 @@ VIT_DEF vit_result vit_trainer_step(vit_trainer *t) {
     r = vit__train_step(t);
   } else if (t->judged.images < val) {
     r = vit__judge(&t->judged, &t->averaged, &t->state, t->loader.images,
-        t->val, NULL, NULL, NULL);
+        t->val, t->features[1], NULL, NULL, NULL);
     loss = r ? (double)NAN : t->judged.loss / val;
   }
   if ((!r || r == VIT_ERR_DIVERGED) && !VIT__IS_WITHIN(loss, -1e30, 1e30))
@@ -7032,6 +7247,7 @@ static vit_result vit__plan_run(vit_trainer *t) {
   l->batch = s->capacity = c->batch;
   l->threads = vit__threads(vit__parts(t->model));
   s->config = *m, s->trains = s->dropout = 1;
+  s->freeze = c->optimizer.freeze, s->probe = c->probe;
   s->key = vit_rng_create(c->seed ^ VIT__SALT_DROPOUT, 0).key;
   t->optimizer.config = c->optimizer;
   for (int walk = 0; !r && walk < 2; walk++) {
@@ -7043,6 +7259,11 @@ static vit_result vit__plan_run(vit_trainer *t) {
     if (c->ema > 0) t->average = (float *)vit_arena_take(a, n, sizeof(float));
     if (c->keep_best) t->best = (float *)vit_arena_take(a, n, sizeof(float));
     t->table = (vit_epoch *)vit_arena_take(a, epochs, sizeof *t->table);
+    for (int k = 0; k < 2 && c->probe; k++)
+      t->features[k] = (float *)vit_arena_take(a,
+          (size_t)(k ? t->val ? t->val->count : 0 : t->train->count) *
+              (size_t)(m->width * (1 + m->dist_token)),
+          sizeof(float));
     if (!r && walk == 0) r = vit_arena_allocate(a, "training run");
   }
   if (!r && t->average)
@@ -7063,6 +7284,7 @@ VIT_DEF vit_result vit_trainer_create(vit_trainer *t, vit_model *m,
   if (!r) r = vit__check_dataset(m, train, "training");
   if (!r && val) r = vit__check_dataset(m, val, "validation");
   if (!r) r = vit__check_plain(m);
+  if (!r) r = vit__check_freeze(m, c->optimizer.freeze);
   if (!r && !val && (c->early_stop || c->keep_best))
     r = vit__fail(VIT_ERR_CONFIG,
         "early_stop is %d and keep_best %d, but there are no images that judge "
@@ -7072,6 +7294,7 @@ VIT_DEF vit_result vit_trainer_create(vit_trainer *t, vit_model *m,
   t->progress.model = t->model = m;
   t->progress.history = t->history = h;
   t->config = *c, t->train = train, t->val = val;
+  if (c->probe) t->config.optimizer.freeze = m->config.depth + 1;
   t->progress.epochs = c->epochs;
   t->progress.steps = (int)ceil((double)train->count / c->batch);
   steps = ceil((double)t->progress.steps / c->accumulate) * c->epochs;
@@ -7084,6 +7307,8 @@ VIT_DEF vit_result vit_trainer_create(vit_trainer *t, vit_model *m,
       m->kernels == &vit_naive ? "" : vit_simd_name());
   if (!r && c->dir) r = vit__open_run(t);
   t->start = vit_seconds();
+  if (!r && c->probe) r = vit_features(m, train, t->features[0]);
+  if (!r && c->probe && val) r = vit_features(m, val, t->features[1]);
   if (!r) return VIT_OK;
   t->average = t->best = NULL; /* the model stays as it was */
   vit_trainer_free(t);
@@ -8091,7 +8316,8 @@ VIT__SIMD void vit_simd_linear_backward_weight(float *dw, float *db,
    the sum of products fits in 32 bits, that of q in a float, and a row in
    vit__packed_b.
 
-   In memory a row is s and z as floats and its bytes, filled up with zeros.
+   In memory a row is s and z as floats and its bytes, filled up with z, which
+   stands for 0 (the weights there are 0 anyway).
    Weights are panels of VIT__PANEL outputs: their t, their sums of q, then
    bytes [in / 4, VIT__PANEL, 4]. Both take as many floats for each output or
    row, vit__int8_floats. */
@@ -8310,7 +8536,8 @@ VIT_DEF void vit_dequantize_linear(float *w, const void *q, int in, int out) {
              bytes[vit__int8_byte(o, i, in)];
 }
 
-static vit_result vit__check_weights(vit_result r, const vit_safetensor *t);
+static vit_result vit__take_numbers(
+    vit_result r, const vit_safetensor *t, float *to);
 
 VIT_DEF vit_result vit_model_quantize(vit_model *m) {
   vit_model q;
@@ -8320,7 +8547,7 @@ VIT_DEF vit_result vit_model_quantize(vit_model *m) {
   for (int i = 0; !r && vit_tensor_at(&m->config, i, &from); i++) {
     const vit_safetensor t =
         vit__block_tensor(from.name, m->params.block + from.offset, from.count);
-    r = vit__check_weights(VIT_ERR_DIVERGED, &t);
+    r = vit__take_numbers(VIT_ERR_DIVERGED, &t, NULL);
   }
   if (!r) r = vit__allocate_model(&q, &m->config, 1);
   if (r) return r;
@@ -8820,9 +9047,9 @@ static int vit__bytes_end(void *b) { return ((vit__bytes *)b)->left == 0; }
 
 /* image [h,w,parts] (1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha) ->
    planes [channels,h,w] of the same parts, or [channels,w,h] where the
-   orientation is on its side. Orientations (Exif 2.3, section 4.6.4): 1 upright, 2 mirrored, 3 half a
-   turn, 4 = 3 mirrored, 5 transposed, 6 to be turned right, 7 = 5 by half a
-   turn, 8 to be turned left. */
+   orientation is on its side. Orientations (Exif 2.3, section 4.6.4): 1
+   upright, 2 mirrored, 3 half a turn, 4 = 3 mirrored, 5 transposed, 6 to be
+   turned right, 7 = 5 by half a turn, 8 to be turned left. */
 static void vit__planes(uint8_t *planes, const uint8_t *image, int h, int w,
     int parts, int channels, int orientation) {
   const int up = strchr("\3\4\6\7", orientation) != NULL; /* last row first */
@@ -8972,11 +9199,11 @@ static int vit__otsu(const uint8_t *p, int n, double mean[2]) {
   return at;
 }
 
-/* Paper becomes 0 and ink 255, with a ramp at the threshold that keeps the soft
-   edge of a stroke. Paper is what most of the rim shows. Returns 0 where there
-   is no ink. */
+/* Paper becomes 0 and ink 255; the ramp between keeps the soft edge of a stroke
+   and begins halfway to the threshold, above most of the paper's noise. Paper
+   is what most of the rim shows. Returns 0 where there is no ink. */
 static int vit__ink(uint8_t *p, int rows, int cols) {
-  double mean[2] = {0, 0}, ink;
+  double mean[2] = {0, 0}, low, high;
   const int at = vit__otsu(p, rows * cols, mean);
   int light = 0; /* pixels of the rim, less dark ones */
   for (int i = 0; i < rows * cols; i++) {
@@ -8984,11 +9211,9 @@ static int vit__ink(uint8_t *p, int rows, int cols) {
     if (y == 0 || y == rows - 1 || x == 0 || x == cols - 1)
       light += p[i] < at ? -1 : 1;
   }
-  ink = mean[light < 0] - (at - 0.5); /* from the threshold to the ink's mean */
-  for (int i = 0; at && i < rows * cols; i++) {
-    const double v = 0.5 + (p[i] - (at - 0.5)) / ink / 2;
-    p[i] = (uint8_t)(255 * fmax(0, fmin(v, 1)) + 0.5);
-  }
+  low = (mean[light > 0] + at) / 2, high = mean[light <= 0];
+  for (int i = 0; at && i < rows * cols; i++)
+    p[i] = (uint8_t)(255 * fmax(0, fmin((p[i] - low) / (high - low), 1)) + 0.5);
   return at;
 }
 
@@ -9329,16 +9554,15 @@ typedef struct vit__name {
 typedef struct {
   char *at;
   const vit_safetensors *f;
-  const char *path;
+  const char *path, *what; /* the file, and what it is if it is wrong */
   vit_result r;
 } vit__json;
 
 /* After the first error nothing follows any more: no other call has to ask. */
 static int vit__json_must(vit__json *j, int good) {
   if (!good && !j->r)
-    j->r = vit__fail(VIT_ERR_FORMAT,
-        "%.200s: its header is not the JSON of safetensors near byte %.0f",
-        j->path, (double)(j->at - j->f->header) + 8);
+    j->r = vit__fail(VIT_ERR_FORMAT, "%.200s: %s near byte %.0f", j->path,
+        j->what, (double)(j->at - j->f->header) + (j->f->data ? 8 : 0));
   if (!good) j->at += strlen(j->at);
   return good;
 }
@@ -9560,11 +9784,45 @@ static vit_result vit__sort_names(const vit_safetensors *f, const char *path) {
   return VIT_OK;
 }
 
+/* What people have instead of safetensors, by its first bytes, and the way out.
+   A pickle is never read: it may run any code. */
+static vit_result vit__not_safetensors(
+    const vit_safetensors *f, const char *path, double header) {
+#define VIT__TORCH_CURE                                                        \
+  "a file of torch.save; in Python: import torch, safetensors.torch as s; "    \
+  "w = torch.load(\"IN\", weights_only=True); w = w.get(\"model\", w); "       \
+  "s.save_file({k: v.contiguous() for k, v in w.items()}, "                    \
+  "\"OUT.safetensors\")"
+  static const char *const known[][2] = {{"PK", VIT__TORCH_CURE},
+      {"\x80\2", VIT__TORCH_CURE},
+      {"PK",
+          "an archive of NumPy; in Python: import timm, safetensors.torch as "
+          "s; m = timm.create_model(\"vit_base_patch16_224\"); "
+          "m.load_pretrained(\"IN\"); s.save_file(m.state_dict(), "
+          "\"OUT.safetensors\")"},
+      {"GGUF", "made for llama.cpp (GGUF); take what it was made from"},
+      {"version https://git-lfs", "a pointer of Git LFS; run: git lfs pull"},
+      {"<", "a web page: take the link with /resolve/ in place of /blob/"},
+      {"{", "JSON; an index of shards is opened by vit_pretrained_open"}};
+  const size_t n = strlen(path);
+  for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+    const size_t size = strlen(known[i][0]);
+    if (i == 0 && n > 4 && !strcmp(path + n - 4, ".npz")) continue;
+    if (f->size >= size && !memcmp(f->bytes, known[i][0], size))
+      return vit__fail(VIT_ERR_FORMAT, "%.150s is %s", path, known[i][1]);
+  }
+  return vit__fail(VIT_ERR_FORMAT,
+      "%.200s is not a safetensors file, or is cut off: its header should "
+      "have %.0f bytes (at most 1e8), the file has %.0f",
+      path, header, (double)f->size);
+}
+
 /* Read the header of a file whose bytes are in memory or mapped. */
 static vit_result vit__read_header(vit_safetensors *f, const char *path) {
   vit__text tensors = {NULL, 0, 0, 0}, names = tensors;
   const uint16_t one = 1;
-  vit__json j = {NULL, f, path, VIT_OK};
+  vit__json j = {
+      NULL, f, path, "its header is not the JSON of safetensors", VIT_OK};
   uint64_t n = 0;
   int metadata = 0;
   vit_safetensor t;
@@ -9575,10 +9833,7 @@ static vit_result vit__read_header(vit_safetensors *f, const char *path) {
         path);
   for (int i = 7; i >= 0 && f->size >= 8; i--) n = n << 8 | f->bytes[i];
   if (f->size < 8 || n > f->size - 8 || n > 100000000)
-    return vit__fail(VIT_ERR_FORMAT,
-        "%.200s is not a safetensors file, or is cut off: its header should "
-        "have %.0f bytes (at most 1e8), the file has %.0f",
-        path, (double)n, (double)f->size);
+    return vit__not_safetensors(f, path, (double)n);
   f->data = 8 + (size_t)n;
   f->header = j.at = (char *)vit__allocate(f->data, 1, path);
   if (!j.at) return VIT_ERR_NO_MEMORY;
@@ -9650,13 +9905,23 @@ VIT_DEF int vit_safetensors_at(
   return 1;
 }
 
-VIT_DEF vit_result vit_safetensors_find(
-    const vit_safetensors *f, const char *name, vit_safetensor *t) {
+static const vit_safetensor *vit__find(
+    const vit_safetensors *f, const char *name) {
   const void *found = bsearch(&name, f->names + f->notes, (size_t)f->count,
       sizeof *f->names, vit__by_name);
-  if (found) return *t = *((const vit__name *)found)->tensor, VIT_OK;
+  return found ? ((const vit__name *)found)->tensor : NULL;
+}
+
+static vit_result vit__no_tensor(const char *name) {
   return vit__fail(
       VIT_ERR_FORMAT, "the file has no tensor \"%.60s%s\"", VIT__CUT(name));
+}
+
+VIT_DEF vit_result vit_safetensors_find(
+    const vit_safetensors *f, const char *name, vit_safetensor *t) {
+  const vit_safetensor *found = vit__find(f, name);
+  if (found) return *t = *found, VIT_OK;
+  return vit__no_tensor(name);
 }
 
 VIT_DEF const char *vit_safetensors_metadata(
@@ -9664,6 +9929,147 @@ VIT_DEF const char *vit_safetensors_metadata(
   const void *found =
       bsearch(&key, f->names, (size_t)f->notes, sizeof *f->names, vit__by_name);
   return found ? ((const vit__name *)found)->text : NULL;
+}
+
+/* -- names of other libraries -------------------------------------------- */
+
+/* A model's file, or the shards of one, and how its tensors are called. */
+typedef struct vit__source {
+  vit_safetensors *files;
+  int count;
+  const char *path;
+  int dialect;
+  char prefix[448]; /* in front of every name that does not begin at the root */
+  int native;       /* 1: vit.h has written it, and its config */
+  char *used;       /* a flag for each tensor of the files; NULL: nobody asks */
+  uint64_t seed;
+  int new_head, headless, channels; /* of the projection in the file */
+  int rows, cols, before; /* of its positions: the grid, and rows before it */
+  int folded, left;       /* layer scales; tensors left out */
+  vit__text open, pairs;  /* files; what the JSON files beside them say */
+  unsigned char *json[3]; /* their bytes */
+} vit__source;
+
+/* What a module is called, once: a row for each, a column for each dialect. '|'
+   stands between tensors that are one here; what begins with '/' does not stand
+   below the prefix; "" is not there. A second row is another name. */
+enum { VIT__TIMM, VIT__HF, VIT__DINOV2, VIT__CLIP, VIT__TORCH, VIT__DIALECTS };
+static const char *const vit__dialects[VIT__DIALECTS] = {"timm",
+    "Hugging Face ViT", "Hugging Face DINOv2", "Hugging Face CLIP",
+    "torchvision"};
+#define VIT__HF_QKV                                                            \
+  "attention.attention.query.|attention.attention.key."                        \
+  "|attention.attention.value."
+#define VIT__HF_PATCH "embeddings.patch_embeddings.projection."
+static const char *const vit__modules[][VIT__DIALECTS] = {
+    {"patch_embed.proj.", VIT__HF_PATCH, VIT__HF_PATCH,
+        "embeddings.patch_embedding.", "conv_proj."},
+    {"blocks.", "encoder.layer.", "encoder.layer.", "encoder.layers.",
+        "encoder.layers.encoder_layer_"},
+    {"cls_token", "embeddings.cls_token", "embeddings.cls_token",
+        "embeddings.class_embedding", "class_token"},
+    {"dist_token", "embeddings.distillation_token", "", "", ""},
+    {"reg_token", "", "embeddings.register_tokens", "", ""},
+    {"pos_embed", "embeddings.position_embeddings",
+        "embeddings.position_embeddings",
+        "embeddings.position_embedding.weight", "encoder.pos_embedding"},
+    {"norm_pre.", "", "", "pre_layrnorm.", ""},
+    {"norm1.", "layernorm_before.", "norm1.", "layer_norm1.", "ln_1."},
+    {"attn.qkv.", VIT__HF_QKV, VIT__HF_QKV,
+        "self_attn.q_proj.|self_attn.k_proj.|self_attn.v_proj.",
+        "self_attention.in_proj_"},
+    {"attn.proj.", "attention.output.dense.", "attention.output.dense.",
+        "self_attn.out_proj.", "self_attention.out_proj."},
+    {"ls1.gamma", "", "layer_scale1.lambda1", "", ""},
+    {"norm2.", "layernorm_after.", "norm2.", "layer_norm2.", "ln_2."},
+    {"mlp.fc1.", "intermediate.dense.", "mlp.fc1.", "mlp.fc1.", "mlp.0."},
+    {"mlp.fc2.", "output.dense.", "mlp.fc2.", "mlp.fc2.", "mlp.3."},
+    {"ls2.gamma", "", "layer_scale2.lambda1", "", ""},
+    {"norm.", "layernorm.", "layernorm.", "post_layernorm.", "encoder.ln."},
+    {"fc_norm.", "", "", "", ""},
+    {"head.", "/classifier.", "/classifier.", "/classifier.", "heads.head."},
+    {"head.", "/cls_classifier.", "", "/visual_projection.", ""},
+    {"head_dist.", "/distillation_classifier.", "", "", ""}};
+enum { VIT__MODULES = sizeof vit__modules / sizeof *vit__modules };
+
+/* Parts of names: tensors that do no harm, and what vit.h has not. */
+static const char *const vit__harmless[] = {"text_model.", "text_projection.",
+    "logit_scale", "logit_bias", "decoder", "mask_token", "pooler.",
+    "position_ids"};
+#define VIT__GATED "a gated MLP (SwiGLU)"
+static const char *const vit__foreign[][2] = {
+    {"relative_position", "relative positions (BEiT, Swin)"},
+    {".rel_pos", "relative positions"}, {"rope", "rotary positions"},
+    {"gamma_1", "rotary or relative positions (BEiT, EVA, DINOv3)"},
+    {"q_bias", "rotary or relative positions (BEiT, EVA)"},
+    {"up_proj.", VIT__GATED}, {"fc1_g.", VIT__GATED}, {"w12.", VIT__GATED},
+    {"weights_in.", VIT__GATED}, {"attn_pool.", "attention pooling"},
+    {"head.probe", "attention pooling"}, {"q_norm.", "norms of queries"},
+    {"transformers.0.", "pooling between its stages (PiT)"},
+    {"downsample.", "stages of several sizes (Swin)"},
+    {"backbone.", "a convolutional network before it (hybrid)"},
+    {"resblocks.", "open_clip's names; take it from timm or Hugging Face"}};
+enum {
+  VIT__HARMLESS = sizeof vit__harmless / sizeof *vit__harmless,
+  VIT__FOREIGN = sizeof vit__foreign / sizeof *vit__foreign
+};
+
+/* `name`: what the file calls part `part` of one of our tensors, by the n-th
+   row that knows it. 0 if it has no such name. */
+static int vit__their_name(
+    const vit__source *s, const char *ours, int n, int part, char name[512]) {
+  const char *rest = ours, *their = "", *ending;
+  char block[64] = "";
+  int row = 0, root;
+  if (!strncmp(ours, "blocks.", 7) && (ending = strchr(ours + 7, '.'))) {
+    rest = ending + 1;
+    snprintf(block, sizeof block, "%s%.*s", vit__modules[1][s->dialect],
+        (int)(rest - ours - 7), ours + 7);
+  }
+  for (; row < VIT__MODULES; row++)
+    if (!strncmp(rest, vit__modules[row][0], strlen(vit__modules[row][0])) &&
+        *vit__modules[row][s->dialect] && n-- == 0)
+      break;
+  if (row < VIT__MODULES) their = vit__modules[row][s->dialect];
+  for (; their && part > 0; part--)
+    if ((their = strchr(their, '|'))) their++;
+  if (!their || !*their) return 0;
+  root = *their == '/';
+  snprintf(name, 512, "%.400s%s%.*s%s", root ? "" : s->prefix, block,
+      (int)strcspn(their, "|") - root, their + root,
+      rest + strlen(vit__modules[row][0]));
+  return 1;
+}
+
+/* The file's tensor for a part of one of ours, or NULL; `name`, its name there.
+   use: it is read, and not left over. */
+static const vit_safetensor *vit__find_part(
+    const vit__source *s, const char *ours, int part, int use, char name[512]) {
+  snprintf(name, 512, "%s", ours);
+  for (int n = 0; vit__their_name(s, ours, n, part, name); n++)
+    for (int f = 0, at = 0; f < s->count; at += s->files[f++].count) {
+      const vit_safetensor *t = vit__find(s->files + f, name);
+      if (t && use && s->used) s->used[at + (t - s->files[f].entries)] = 1;
+      if (t) return t;
+    }
+  return NULL;
+}
+
+static int vit__parts_of(const vit__source *s, const char *ours) {
+  char name[512];
+  int parts = 1;
+  while (s && vit__their_name(s, ours, 0, parts, name)) parts++;
+  return parts;
+}
+
+/* Size `dim` of one of our tensors in the file, -1 is the last; 0 if it is not
+   there. */
+static int vit__told(const vit__source *s, const char *ours, int dim) {
+  char name[512];
+  const vit_safetensor *t = vit__find_part(s, ours, 0, 0, name);
+  if (!t || t->dims < 1) return 0;
+  return VIT__MIN(t->shape[dim < 0 ? t->dims - 1 : dim], 1 << 24) *
+         (dim ? 1 : vit__parts_of(s, ours));
 }
 
 /* -- writing ------------------------------------------------------------- */
@@ -9714,15 +10120,42 @@ static vit_result vit__add_tensor(const char *path, const vit_safetensor *t,
   return VIT_OK;
 }
 
-static vit_result vit__check_weights(vit_result r, const vit_safetensor *t) {
-  for (size_t i = 0; i < t->count; i++) {
-    float w;
-    memcpy(&w, (const char *)t->data + i * sizeof w, sizeof w);
-    if (!VIT__IS_FINITE(w))
-      return vit__fail(r,
-          "tensor %.60s%s: number %.0f of %.0f is %g; a model is saved, "
-          "loaded and quantized with finite numbers alone",
-          VIT__CUT(t->name), (double)i, (double)t->count, (double)w);
+/* IEEE 754 binary16. 2^112 is how far the exponents are apart; the product is
+   exact, that of subnormal numbers too. */
+static float vit__half(unsigned h) {
+  const uint32_t bits = (h & 0x8000u) << 16 | (h & 0x7FFFu) << 13;
+  float x;
+  memcpy(&x, &bits, sizeof x);
+  x *= 5192296858534827628530496329220096.0f;
+  return (h & 0x7C00u) == 0x7C00u ? x * FLT_MAX : x; /* infinity, NaN */
+}
+
+/* Numbers of a tensor as floats into `to`, or (NULL) only looked at: r where
+   one is not finite. */
+static vit_result vit__take_numbers(
+    vit_result r, const vit_safetensor *t, float *to) {
+  const size_t size = vit__type_bits(t->type) / 8;
+  float w[256];
+  double wide;
+  for (size_t at = 0, n; at < t->count; at += n) {
+    const unsigned char *p = (const unsigned char *)t->data + at * size;
+    n = VIT__MIN(t->count - at, sizeof w / sizeof *w);
+    if (size == 4) memcpy(w, p, n * size);
+    for (size_t i = 0; i < n && size != 4; i++, p += size) {
+      const unsigned half = p[0] | (unsigned)p[1] << 8;
+      const uint32_t bits = (uint32_t)half << 16;
+      if (size == 8) memcpy(&wide, p, size), w[i] = (float)wide;
+      else if (*t->type == 'F') w[i] = vit__half(half);
+      else memcpy(w + i, &bits, sizeof bits);
+    }
+    for (size_t i = 0; i < n; i++)
+      if (!VIT__IS_FINITE(w[i]))
+        return vit__fail(r,
+            "tensor %.60s%s: number %.0f of %.0f is %g; a model is saved, "
+            "loaded and quantized with finite numbers alone",
+            VIT__CUT(t->name), (double)(at + i), (double)t->count,
+            (double)w[i]);
+    if (to) memcpy(to + at, w, n * sizeof *w);
   }
   return VIT_OK;
 }
@@ -9749,27 +10182,35 @@ static vit_safetensor vit__int8_tensor(const vit_model *m, const vit_tensor *p,
   return t;
 }
 
-/* The parameters of a model under their names: first what is F32, so that it
-   lies even, then, if it is quantized, I8. `to` has room for as much as they
-   take in m. */
+/* The parameters of a model under their names, or all but the positions under
+   those of `as`: first what is F32, so that it lies even, then, if it is
+   quantized, I8. `to` has room for as much as they take in m. */
 static vit_result vit__add_parameters(const char *path, const vit_model *m,
-    vit__text *header, vit__text *pieces, double *data, char *to) {
+    const vit__source *as, vit__text *header, vit__text *pieces, double *data,
+    char *to) {
   vit_tensor p;
   vit_result r = VIT_OK;
   for (int bytes = 0; bytes <= m->quantized; bytes++)
     for (int i = 0; !r && vit__tensor_at(&m->config, m->quantized, i, &p);
          i++) {
       const int quantized = m->quantized && p.is_matrix;
-      char name[64];
-      vit_safetensor t =
-          vit__block_tensor(p.name, m->params.block + p.offset, p.count);
-      t.dims = p.dims;
-      memcpy(t.shape, p.shape, sizeof p.shape);
-      if (bytes && !quantized) continue;
-      snprintf(name, sizeof name, bytes ? "%s" : "%s_scale", p.name);
-      if (quantized) t = vit__int8_tensor(m, &p, bytes, name, &to);
-      if (!bytes) r = vit__check_weights(VIT_ERR_DIVERGED, &t);
-      if (!r) r = vit__add_tensor(path, &t, header, pieces, data);
+      const int parts = vit__parts_of(as, p.name);
+      if ((bytes && !quantized) || (as && !strcmp(p.name, "pos_embed")))
+        continue;
+      for (int part = 0; !r && part < parts; part++) {
+        const size_t n = p.count / (size_t)parts;
+        char name[512];
+        vit_safetensor t = vit__block_tensor(
+            name, m->params.block + p.offset + n * (size_t)part, n);
+        t.dims = p.dims;
+        memcpy(t.shape, p.shape, sizeof p.shape);
+        t.shape[0] /= parts;
+        snprintf(name, 64, quantized && !bytes ? "%s_scale" : "%s", p.name);
+        if (as) vit__their_name(as, p.name, 0, part, name);
+        if (quantized) t = vit__int8_tensor(m, &p, bytes, name, &to);
+        if (!bytes) r = vit__take_numbers(VIT_ERR_DIVERGED, &t, NULL);
+        if (!r) r = vit__add_tensor(path, &t, header, pieces, data);
+      }
     }
   return r;
 }
@@ -9777,7 +10218,8 @@ static vit_result vit__add_parameters(const char *path, const vit_model *m,
 /* Write the notes, the parameters of m (or NULL) under their names, and `count`
    more tensors. Frees the notes. */
 static vit_result vit__write_model(const char *path, const vit_model *m,
-    vit__text *notes, const vit_safetensor *more, int count) {
+    const vit__source *as, vit__text *notes, const vit_safetensor *more,
+    int count) {
   vit__piece first = {NULL, 0}, *all;
   vit__text pieces = {NULL, 0, 0, 0};
   char *bytes = NULL;
@@ -9791,7 +10233,8 @@ static vit_result vit__write_model(const char *path, const vit_model *m,
     bytes = (char *)vit__allocate(m->params.count, sizeof(float), path);
     if (!bytes) r = VIT_ERR_NO_MEMORY;
   }
-  if (!r && m) r = vit__add_parameters(path, m, notes, &pieces, &data, bytes);
+  if (!r && m)
+    r = vit__add_parameters(path, m, as, notes, &pieces, &data, bytes);
   for (int i = 0; !r && i < count; i++)
     r = vit__add_tensor(path, more + i, notes, &pieces, &data);
   /* the data begins even */
@@ -9824,48 +10267,140 @@ VIT_DEF vit_result vit_safetensors_write(const char *path,
         "cannot write %.150s: it would hold %d tensors", path, count);
   for (int i = 0; metadata && metadata[i] && metadata[i + 1]; i += 2)
     vit__note(&notes, metadata[i], metadata[i + 1]);
-  return vit__write_model(path, NULL, &notes, tensors, count);
+  return vit__write_model(path, NULL, NULL, &notes, tensors, count);
 }
 
-/* -- models in files ----------------------------------------------------- */
+/* -- whose names -------------------------------------------------------- */
 
-/* Find PREFIXnameENDING, of this type and shape. */
-static vit_result vit__find_weights(const vit_safetensors *f,
-    const char *prefix, const char *name, const char *ending, const char *type,
-    int dims, const int y[4], vit_safetensor *have) {
-  char whole[512];
-  const int *x = have->shape;
-  vit_result r;
-  snprintf(whole, sizeof whole, "%.440s%s%s", prefix, name, ending);
-  r = vit_safetensors_find(f, whole, have);
-  if (r || (have->dims == dims && !strcmp(have->type, type) &&
-               !memcmp(x, y, 4 * sizeof *x)))
-    return r;
+/* Which dialect, and what stands before its names: the patch projection tells,
+   and the first norm, since Hugging Face has two. */
+static vit_result vit__find_dialect(vit__source *s) {
+  vit__source best = *s;
+  char name[512];
+  int found = 0;
+  for (s->dialect = 0; s->dialect < VIT__DIALECTS; s->dialect++)
+    for (int f = 0; f < s->count; f++)
+      for (int i = 0; i < s->files[f].count; i++) {
+        const char *have = s->files[f].entries[i].name;
+        size_t n, all = strlen(have);
+        s->prefix[0] = '\0';
+        vit__their_name(s, "patch_embed.proj.weight", 0, 0, name);
+        n = strlen(name);
+        if (all < n || strcmp(have + all - n, name) || all - n >= 64) continue;
+        snprintf(s->prefix, 64, "%.*s", (int)(all - n), have);
+        if (!vit__told(s, "blocks.0.norm1.weight", 0)) continue;
+        if (!found++ || strlen(s->prefix) < strlen(best.prefix)) best = *s;
+      }
+  *s = best;
+  if (found || s->native) return VIT_OK;
+  return vit__fail(VIT_ERR_FORMAT,
+      "%.200s is no Vision Transformer that is known: it has no patch "
+      "projection and first block under names of timm, Hugging Face (ViT, "
+      "DeiT, MAE, DINOv2, CLIP, SigLIP) or torchvision",
+      s->path);
+}
+
+/* Refuse what is known by name, and, `after` all is read, what is left over: it
+   may be a part of the model that is missing here, and make others numbers. */
+static vit_result vit__check_rest(vit__source *s, int after) {
+  s->left = 0;
+  for (int f = 0, at = 0; f < s->count; f++)
+    for (int i = 0; i < s->files[f].count; i++, at++) {
+      const char *name = s->files[f].entries[i].name;
+      int harmless = s->used[at] || s->native;
+      s->left += !s->used[at];
+      for (int k = 0; k < VIT__HARMLESS; k++)
+        harmless |= strstr(name, vit__harmless[k]) != NULL;
+      for (int k = 0; !harmless && k < VIT__FOREIGN; k++)
+        if (strstr(name, vit__foreign[k][0]))
+          return vit__fail(VIT_ERR_FORMAT,
+              "%.200s has a tensor %.60s%s, so it has %s; vit.h has not",
+              s->path, VIT__CUT(name), vit__foreign[k][1]);
+      if (!harmless && after)
+        return vit__fail(VIT_ERR_FORMAT,
+            "%.200s: tensor %.60s%s is left over; the model would be another "
+            "one without it",
+            s->path, VIT__CUT(name));
+    }
+  return VIT_OK;
+}
+
+/* -- tensors in files ---------------------------------------------------- */
+
+/* Is it of this type (NULL: what can become F32) and shape, but for leading
+   sizes of 1? A projection may be a matrix. */
+static vit_result vit__check_tensor(const vit_safetensor *t, const char *type,
+    const vit_tensor *want, int parts) {
+  const int *x = t->shape, *y = want->shape;
+  int a = 0, b = 0, good = (double)t->count * parts == (double)want->count;
+  if (type) good = good && !strcmp(t->type, type);
+  else good = good && strchr("FB", *t->type) && vit__type_bits(t->type) >= 16;
+  while (a < t->dims - 1 && x[a] == 1) a++;
+  while (b < want->dims - 1 && y[b] == 1) b++;
+  if (want->dims == 4 && t->dims == 2) good = good && x[0] == y[0];
+  else good = good && t->dims - a == want->dims - b;
+  for (int i = b; good && t->dims - a == want->dims - b && i < want->dims; i++)
+    good = x[a + i - b] == y[i] / (i ? 1 : parts);
+  if (good) return VIT_OK;
   return vit__fail(VIT_ERR_FORMAT,
       "tensor %.60s%s is %s [%d,%d,%d,%d] in the file, the model wants %s "
       "[%d,%d,%d,%d]",
-      VIT__CUT(whole), have->type, x[0], x[1], x[2], x[3], type, y[0], y[1],
-      y[2], y[3]);
+      VIT__CUT(t->name), t->type, x[0], x[1], x[2], x[3], type ? type : "F32",
+      y[0] / parts, y[1], y[2], y[3]);
+}
+
+/* One of our tensors, all its parts, into `to`, or (NULL) only looked at; its
+   numbers are, where `numbers` or `to` is given. Some models have no biases. */
+static vit_result vit__read_tensor(
+    const vit__source *s, const vit_tensor *want, float *to, int numbers) {
+  const int parts = vit__parts_of(s, want->name);
+  const int may_miss = s->used && !s->native && strstr(want->name, ".bias");
+  const size_t each = want->count / (size_t)parts;
+  vit_result r = VIT_OK;
+  for (int part = 0; !r && part < parts; part++) {
+    char name[512];
+    const vit_safetensor *t = vit__find_part(s, want->name, part, 1, name);
+    float *at = to ? to + (size_t)part * each : NULL;
+    if (t) r = vit__check_tensor(t, NULL, want, parts);
+    else if (!may_miss) r = vit__no_tensor(name);
+    else if (at) memset(at, 0, each * sizeof *at);
+    if (!r && t && (to || numbers))
+      r = vit__take_numbers(VIT_ERR_FORMAT, t, at);
+  }
+  return r;
 }
 
 /* Bytes and scales of a layer: into q, or (NULL) only look at them. */
 static vit_result vit__read_int8(
-    float *q, const vit_safetensor *bytes, const vit_safetensor *scales) {
-  const vit_idx out = bytes->shape[0], in = (vit_idx)bytes->count / out;
+    const vit__source *s, const vit_tensor *want, float *q) {
+  const vit_idx out = want->shape[0], in = (vit_idx)want->count / out;
+  const vit_safetensor *t[2];
+  vit_tensor rows = *want;
+  rows.dims = 2, rows.shape[1] = 1, rows.count = (size_t)out;
+  rows.shape[2] = rows.shape[3] = 0;
+  for (int i = 0; i < 2; i++) {
+    char ours[64], name[512];
+    vit_result r;
+    snprintf(ours, sizeof ours, i ? "%s_scale" : "%s", want->name);
+    if (!(t[i] = vit__find_part(s, ours, 0, 1, name)))
+      return vit__no_tensor(name);
+    r = vit__check_tensor(t[i], i ? "F32" : "I8", i ? &rows : want, 1);
+    if (r) return r;
+  }
   for (vit_idx o = 0; o < out; o++) {
-    const int8_t *row = (const int8_t *)bytes->data + o * in;
+    const int8_t *row = (const int8_t *)t[0]->data + o * in;
     float scale;
-    memcpy(&scale, (const char *)scales->data + o * 4, sizeof scale);
+    memcpy(&scale, (const char *)t[1]->data + o * 4, sizeof scale);
     if (!VIT__IS_FINITE(scale) || scale <= 0)
       return vit__fail(VIT_ERR_FORMAT,
           "tensor %.60s%s: scale %.0f is %g; it must be finite and above 0",
-          VIT__CUT(scales->name), (double)o, (double)scale);
+          VIT__CUT(t[1]->name), (double)o, (double)scale);
     for (vit_idx i = 0; i < in; i++) {
       if (row[i] < -VIT__INT8_W || row[i] > VIT__INT8_W)
         return vit__fail(VIT_ERR_FORMAT,
             "tensor %.60s%s: number %.0f is %d; a quantized model has numbers "
             "from -%d to %d",
-            VIT__CUT(bytes->name), (double)(o * in + i), row[i], VIT__INT8_W,
+            VIT__CUT(t[0]->name), (double)(o * in + i), row[i], VIT__INT8_W,
             VIT__INT8_W);
       if (q) ((int8_t *)q)[vit__int8_byte(o, i, in)] = row[i];
     }
@@ -9874,42 +10409,163 @@ static vit_result vit__read_int8(
   return VIT_OK;
 }
 
-/* Copy the tensors of a model into its block, or (NULL) only look whether they
-   are all there and finite. */
-static vit_result vit__read_weights(const vit_config *c, int quantized,
-    float *block, const vit_safetensors *f, const char *prefix) {
+/* -- positions ----------------------------------------------------------- */
+
+VIT_DEF vit_result vit_resample_positions(float *to, int rows, int cols,
+    const float *from, int from_rows, int from_cols, int D) {
+  vit__axis down = {from_rows, rows, 0, rows, 0, NULL};
+  vit__axis across = {from_cols, cols, 0, cols, 0, NULL};
+  vit_result r = vit__plan_axis(&down, VIT_BICUBIC);
+  if (!r) r = vit__plan_axis(&across, VIT_BICUBIC);
+  for (vit_idx n = 0; !r && n < (vit_idx)rows * cols; n++) {
+    const int32_t *y = down.plan + n / cols * down.row;
+    const int32_t *x = across.plan + n % cols * across.row;
+    for (vit_idx d = 0; d < D; d++) {
+      double sum = 0;
+      for (vit_idx i = 0; i < y[1]; i++)
+        for (vit_idx j = 0; j < x[1]; j++)
+          sum += (double)y[2 + i] * x[2 + j] *
+                 (double)from[((y[0] + i) * from_cols + x[0] + j) * D + d];
+      to[n * D + d] = (float)ldexp(sum, -2 * VIT__RESIZE_BITS);
+    }
+  }
+  if (down.plan) VIT_FREE(down.plan);
+  if (across.plan) VIT_FREE(across.plan);
+  return r;
+}
+
+/* Positions of the file's grid into those of the model. Registers and a
+   distillation token have none here: theirs are added to the tokens. */
+static vit_result vit__read_positions(const vit__source *s, const vit_config *c,
+    const vit_tensors *params, float *to) {
+  const vit_idx D = c->width, first = c->class_token;
+  const vit_idx n = s->before + (vit_idx)s->rows * s->cols;
   vit_tensor want;
-  vit_safetensor have, scales;
+  float *from, *extra = NULL;
+  vit_result r;
+  memset(&want, 0, sizeof want);
+  strcpy(want.name, "pos_embed");
+  want.dims = 2, want.shape[0] = (int)n, want.shape[1] = c->width;
+  want.count = (size_t)(n * D);
+  if (!to) return vit__read_tensor(s, &want, NULL, 0);
+  from = (float *)vit__allocate(want.count, sizeof *from, "positions");
+  r = from ? vit__read_tensor(s, &want, from, 1) : VIT_ERR_NO_MEMORY;
+  if (!r && s->before >= first)
+    memcpy(to, from, sizeof *to * (size_t)(first * D));
+  if (!r)
+    r = vit_resample_positions(to + first * D,
+        c->image_height / c->patch_height, c->image_width / c->patch_width,
+        from + s->before * D, s->rows, s->cols, c->width);
+  if (!r && s->before > first) /* one lies behind the other */
+    extra = params->dist_token ? params->dist_token : params->reg_token;
+  for (vit_idx i = first * D; extra && i < s->before * D; i++)
+    *extra++ += from[i];
+  vit__free(from);
+  return r;
+}
+
+/* -- models in files ----------------------------------------------------- */
+
+/* A tensor that is not in a foreign file as it is here: 1 if it is done. */
+static int vit__read_special(const vit__source *s, const vit_config *c,
+    vit_tensor *want, const vit_tensors *params, vit_result *r) {
+  float *to = params ? params->block + want->offset : NULL;
+  const int is_head = !strncmp(want->name, "head", 4);
+  char name[512];
+  if (!strcmp(want->name, "pos_embed"))
+    return *r = vit__read_positions(s, c, params, to), 1;
+  if (!strcmp(want->name, "reg_token") && !c->dist_token &&
+      vit__told(s, "dist_token", -1))
+    strcpy(want->name, "dist_token"); /* without its head: a register */
+  if (is_head && s->new_head) {
+    vit_rng rng = vit_rng_create(s->seed, 0);
+    vit_config plain = *c;
+    plain.init = VIT_INIT_VIT;
+    vit__find_part(s, want->name, 0, 1, name);
+    if (to) vit__fill_tensor(to, want, want, &plain, &rng);
+    return 1;
+  }
+  if (is_head && s->headless) {
+    for (int d = 0; to && want->is_matrix && d < c->width; d++)
+      to[(vit_idx)d * c->width + d] = 1;
+    return 1;
+  }
+  if (want->dims == 4 && s->channels != c->channels) {
+    const size_t n = want->count / (size_t)want->shape[0]; /* of a filter */
+    const size_t of = (size_t)s->channels;
+    float *all =
+        (float *)vit__allocate(want->count, of * sizeof *all, "filters");
+    want->shape[1] = s->channels, want->count *= of;
+    *r = all ? vit__read_tensor(s, want, all, 1) : VIT_ERR_NO_MEMORY;
+    for (size_t i = 0; !*r && to && i < want->count; i++)
+      to[i / (n * of) * n + i % n] += all[i];
+    vit__free(all);
+    return 1;
+  }
+  return 0;
+}
+
+/* Layer scale, x + g * f(x): g goes into the layer that f ends with. */
+static vit_result vit__fold_layer_scale(
+    vit__source *s, const vit_config *c, const vit_tensors *params) {
+  float *g = (float *)vit__allocate((size_t)c->width, sizeof *g, "layer scale");
+  vit_result r = g ? VIT_OK : VIT_ERR_NO_MEMORY;
+  s->folded = 0;
+  for (int i = 0; !r && i < 2 * c->depth; i++) {
+    const int mlp = i % 2, in = mlp ? c->mlp_width : c->heads * c->head_dim;
+    vit_tensor want;
+    vit_tensors w;
+    memset(&want, 0, sizeof want);
+    snprintf(
+        want.name, sizeof want.name, "blocks.%d.ls%d.gamma", i / 2, mlp + 1);
+    if (!vit__told(s, want.name, 0)) continue;
+    want.dims = 1, want.shape[0] = c->width, want.count = (size_t)c->width;
+    r = vit__read_tensor(s, &want, g, 1);
+    s->folded++;
+    if (r || !params) continue;
+    w = vit_layer(params, i / 2);
+    for (vit_idx d = 0; d < c->width; d++) {
+      float *row = (mlp ? w.fc2_w : w.proj_w) + d * in;
+      for (int k = 0; k < in; k++) row[k] *= g[d];
+      (mlp ? w.fc2_b : w.proj_b)[d] *= g[d];
+    }
+  }
+  vit__free(g);
+  return r;
+}
+
+/* Copy the tensors of a model into its block, or (NULL) only look whether they
+   are all there and, if asked, finite. */
+static vit_result vit__read_weights(vit__source *s, const vit_config *c,
+    int quantized, const vit_tensors *params, int numbers) {
+  vit_tensor want;
   vit_result r = VIT_OK;
   for (int i = 0; !r && vit__tensor_at(c, quantized, i, &want); i++) {
-    const int is_int8 = quantized && want.is_matrix;
-    const int shape[4] = {want.shape[0], 1, 0, 0};
-    r = vit__find_weights(f, prefix, want.name, "", is_int8 ? "I8" : "F32",
-        want.dims, want.shape, &have);
-    if (!r && is_int8)
-      r = vit__find_weights(
-          f, prefix, want.name, "_scale", "F32", 2, shape, &scales);
-    if (r) return r;
-    if (is_int8)
-      r = vit__read_int8(block ? block + want.offset : NULL, &have, &scales);
-    else if (block)
-      memcpy(block + want.offset, have.data, want.count * sizeof(float));
-    else r = vit__check_weights(VIT_ERR_FORMAT, &have);
+    float *to = params ? params->block + want.offset : NULL;
+    if (quantized && want.is_matrix) r = vit__read_int8(s, &want, to);
+    else if (!s->used || !vit__read_special(s, c, &want, params, &r))
+      r = vit__read_tensor(s, &want, to, numbers);
 #ifndef _WIN32 /* mapped anew, no page of it is in memory beside the model */
-    if (f->file >= 0)
-      (void)!mmap(
-          f->bytes, f->size, PROT_READ, MAP_PRIVATE | MAP_FIXED, f->file, 0);
+    for (int f = 0; f < s->count; f++)
+      if (s->files[f].file >= 0)
+        (void)!mmap(s->files[f].bytes, s->files[f].size, PROT_READ,
+            MAP_PRIVATE | MAP_FIXED, s->files[f].file, 0);
 #endif
   }
-  return r;
+  return r || !s->used ? r : vit__fold_layer_scale(s, c, params);
 }
 
 VIT_DEF vit_result vit_model_load(
     vit_model *m, const vit_safetensors *f, const char *prefix) {
   vit_result r = vit__check_model(m);
+  vit_safetensors file = *f;
+  vit__source s;
+  memset(&s, 0, sizeof s);
+  s.files = &file, s.count = 1;
+  snprintf(s.prefix, sizeof s.prefix, "%.400s", prefix);
   if (!r) r = vit__check_plain(m);
-  if (!r) r = vit__read_weights(&m->config, 0, NULL, f, prefix);
-  if (!r) r = vit__read_weights(&m->config, 0, m->params.block, f, prefix);
+  if (!r) r = vit__read_weights(&s, &m->config, 0, NULL, 1);
+  if (!r) r = vit__read_weights(&s, &m->config, 0, &m->params, 1);
   return r;
 }
 
@@ -9928,128 +10584,594 @@ static void vit__note_dataset(vit__text *notes, const vit_dataset *d) {
   }
 }
 
-VIT_DEF vit_result vit_model_save(
-    const vit_model *m, const vit_dataset *d, const char *path) {
+/* The config, and that. */
+static vit_result vit__note_model(
+    vit__text *notes, const vit_model *m, const vit_dataset *d) {
   const char *name, *text;
   double value;
   vit__compared one, *s;
+  if (vit__check_point()) return VIT_ERR_CONFIG;
+  for (int i = 0; vit_config_field(&m->config, i, &name, &text, &value); i++) {
+    s = &one;
+    vit__set(&s, "config", name, value);
+    vit__note(notes, one.name, one.value);
+  }
+  if (d) vit__note_dataset(notes, d);
+  return VIT_OK;
+}
+
+VIT_DEF vit_result vit_model_save(
+    const vit_model *m, const vit_dataset *d, const char *path) {
   vit__text notes = {NULL, 0, 0, 0};
   vit_result r = vit__check_model(m);
   if (!r && m->packed) r = vit__check_plain(m);
-  if (!r) r = vit__check_point();
-  for (int i = 0; !r && vit_config_field(&m->config, i, &name, &text, &value);
-       i++) {
-    s = &one;
-    vit__set(&s, "config", name, value);
-    vit__note(&notes, one.name, one.value);
-  }
-  if (!r && d) vit__note_dataset(&notes, d);
-  return r ? r : vit__write_model(path, m, &notes, NULL, 0);
+  if (!r) r = vit__note_model(&notes, m, d);
+  return r ? r : vit__write_model(path, m, NULL, &notes, NULL, 0);
 }
 
-/* Size `dim` of a tensor, 0 if it is not there. */
-static int vit__told(const vit_safetensors *f, const char *name, int dim) {
-  vit_safetensor t;
-  return vit_safetensors_find(f, name, &t) ? 0 : t.shape[dim];
+/* -- the config of a file ------------------------------------------------ */
+
+/* What a JSON file beside the model or the file's metadata says, or NULL. */
+static const char *vit__said(const vit__source *s, const char *key) {
+  const vit__name *pair = (const vit__name *)(const void *)s->pairs.at;
+  if (s->native) return vit_safetensors_metadata(s->files, key);
+  for (size_t i = 0; i < s->pairs.used / sizeof *pair; i++)
+    if (!strcmp(pair[i].name, key)) return pair[i].text;
+  return NULL;
 }
 
-/* The config of a model's file: what its tensors tell, then what it says. */
-static vit_result vit__read_config(
-    vit_config *c, const vit_safetensors *f, const char *path) {
-  static const char *const needed[] = {
-      "config.image_height", "config.image_width", "config.heads"};
+/* The first number of it, that of [14, 14] too. */
+static double vit__said_number(
+    const vit__source *s, const char *key, double otherwise) {
+  const char *text = vit__said(s, key);
+  const double x = text ? strtod(text + strspn(text, "[ \n"), NULL) : otherwise;
+  return fmin(fmax(x, -1e9), 1e9);
+}
+
+/* What the shapes tell. */
+static void vit__read_shapes(vit_config *c, const vit__source *s) {
   char block[48];
-  vit_result r = VIT_OK;
-  for (int i = 0; i < 3; i++)
-    if (!vit_safetensors_metadata(f, needed[i]))
-      return vit__fail(VIT_ERR_FORMAT,
-          "%.200s does not say its %s: it was not written by vit.h; "
-          "create the model that it is of, then use vit_model_load",
-          path, needed[i]);
+  const char *projection = "patch_embed.proj.weight";
   *c = vit_config_tutorial();
-  c->width = vit__told(f, "patch_embed.proj.weight", 0);
-  c->channels = vit__told(f, "patch_embed.proj.weight", 1);
-  c->patch_height = vit__told(f, "patch_embed.proj.weight", 2);
-  c->patch_width = vit__told(f, "patch_embed.proj.weight", 3);
-  c->classes = vit__told(f, "head.weight", 0);
-  c->mlp_width = vit__told(f, "blocks.0.mlp.fc1.weight", 0);
-  c->class_token = vit__told(f, "cls_token", 0) > 0;
-  c->qkv_bias = vit__told(f, "blocks.0.attn.qkv.bias", 0) > 0;
-  c->dist_token = vit__told(f, "dist_token", 0) > 0;
-  c->reg_tokens = vit__told(f, "reg_token", 1);
-  c->pre_norm = vit__told(f, "norm_pre.weight", 0) > 0;
-  c->final_norm = vit__told(f, "norm.weight", 0) > 0;
-  c->fc_norm = vit__told(f, "fc_norm.weight", 0) > 0;
-  if (vit__told(f, "pos_embed", 0)) c->positions = VIT_POSITIONS_LEARNED;
+  c->width = vit__told(s, projection, 0);
+  c->channels = vit__told(s, projection, 1);
+  c->patch_height = vit__told(s, projection, 2);
+  c->patch_width = vit__told(s, projection, 3);
+  if (!c->patch_height && c->channels && s->dialect != VIT__CLIP) {
+    c->patch_height = c->patch_width = (int)sqrt(c->channels / 3.0);
+    c->channels = 3; /* it is a matrix [D,P] */
+  }
+  c->classes = vit__told(s, "head.weight", 0);
+  c->mlp_width = vit__told(s, "blocks.0.mlp.fc1.weight", 0);
+  c->class_token = vit__told(s, "cls_token", 0) > 0;
+  c->dist_token = vit__told(s, "head_dist.weight", 0) > 0;
+  c->reg_tokens = vit__told(s, "reg_token", 1) +
+                  (!c->dist_token && vit__told(s, "dist_token", 0));
+  c->pre_norm = vit__told(s, "norm_pre.weight", 0) > 0;
+  c->fc_norm = vit__told(s, "fc_norm.weight", 0) > 0;
+  c->qkv_bias = vit__told(s, "blocks.0.attn.qkv.bias", 0) > 0;
+  c->final_norm = vit__told(s, "norm.weight", 0) > 0;
+  if (vit__told(s, "pos_embed", 0)) c->positions = VIT_POSITIONS_LEARNED;
   if (!c->class_token) c->pool = VIT_POOL_MEAN;
   c->depth = -1;
   do snprintf(block, sizeof block, "blocks.%d.norm1.weight", ++c->depth);
-  while (vit__told(f, block, 0));
+  while (vit__told(s, block, 0));
+}
+
+/* Do the shapes and config.json tell the same? */
+static vit_result vit__check_said(const vit__source *s, const vit_config *c) {
+  static const char *const keys[] = {"hidden_size", "num_features",
+      "num_hidden_layers", "intermediate_size", "num_channels", "patch_size"};
+  const int is[] = {
+      c->width, c->width, c->depth, c->mlp_width, c->channels, c->patch_height};
+  for (int i = 0; i < 6; i++)
+    if (vit__said_number(s, keys[i], is[i]) != is[i])
+      return vit__fail(VIT_ERR_FORMAT,
+          "%.200s: config.json says %s %g, the tensors say %d", s->path,
+          keys[i], vit__said_number(s, keys[i], 0), is[i]);
+  return VIT_OK;
+}
+
+/* Activation and pooling. timm's config.json names the model alone, and that
+   tells it: quickgelu, and the SigLIPs that have the tanh form. */
+static vit_result vit__read_said(const vit__source *s, vit_config *c) {
+  static const struct {
+    const char *part;
+    vit_gelu gelu;
+  } acts[] = {{"quick", VIT_GELU_QUICK}, {"tanh", VIT_GELU_TANH},
+      {"gelu_new", VIT_GELU_TANH}, {"patch32_siglip", VIT_GELU_TANH},
+      {"so400m_patch16", VIT_GELU_TANH}, {"giantopt", VIT_GELU_TANH},
+      {"large_patch16_siglip_512", VIT_GELU_TANH},
+      {"large_patch16_siglip_gap_512", VIT_GELU_TANH}};
+  const char *pool = vit__said(s, "global_pool");
+  const char *act = vit__said(s, "hidden_act");
+  if (!act) act = vit__said(s, "act_layer");
+  if (act && strncmp(act, "gelu", 4) && strcmp(act, "quick_gelu"))
+    return vit__fail(VIT_ERR_FORMAT,
+        "%.200s: config.json says that its activation is %.40s; vit.h has "
+        "gelu, gelu_tanh and quick_gelu",
+        s->path, act);
+  if (act) c->gelu = VIT_GELU_ERF;
+  else act = vit__said(s, "architecture");
+  for (int i = 0; act && i < 8; i++)
+    if (strstr(act, acts[i].part)) c->gelu = acts[i].gelu;
+  if (pool) c->pool = strcmp(pool, "avg") ? VIT_POOL_CLS : VIT_POOL_MEAN;
+  return VIT_OK;
+}
+
+/* A file of another library: options that its tensors do not tell. */
+static vit_result vit__read_foreign(
+    vit_config *c, vit__source *s, const vit_pretrained_config *hints) {
+  char name[512];
+  const int half = 2 * vit__told(s, "blocks.0.mlp.fc2.weight", -1);
+  const int head = vit__told(s, "head.weight", -1);
+  vit_result r = vit__check_said(s, c);
+  c->softmax_before_loss = 0, c->init = VIT_INIT_VIT;
+  c->norm_eps = s->dialect == VIT__HF ? 1e-12f : c->pre_norm ? 1e-5f : 1e-6f;
+  if (s->dialect == VIT__CLIP)
+    c->gelu = c->pre_norm ? VIT_GELU_QUICK : VIT_GELU_TANH;
+  if (c->fc_norm) c->pool = VIT_POOL_MEAN;
+  if (!r) r = vit__read_said(s, c);
+  c->norm_eps =
+      (float)vit__said_number(s, "layer_norm_eps", (double)c->norm_eps);
+  c->heads = (int)vit__said_number(
+      s, "num_attention_heads", vit__said_number(s, "num_heads", 0));
+  if (s->dialect == VIT__CLIP && c->class_token && head &&
+      vit__find_part(s, "head.weight", 0, 0, name) &&
+      strstr(name, "classifier")) { /* it reads patches without a norm */
+    c->pool = VIT_POOL_MEAN, c->final_norm = 0;
+    vit__find_part(s, "norm.weight", 0, 1, name);
+    vit__find_part(s, "norm.bias", 0, 1, name);
+  }
+  if (hints->heads) c->heads = hints->heads;
+  if (!r && !c->heads && (c->width % 64 || c->width < 192 || c->width > 1024))
+    return vit__fail(VIT_ERR_CONFIG,
+        "%.200s does not say how many heads it has, and of width %d there are "
+        "models with other heads than of 64 (ViT-H/14 has 16 of 80, so400m 16 "
+        "of 72): set heads",
+        s->path, c->width);
+  if (!c->heads) c->heads = c->width / 64;
+  if (!r && half && half == c->mlp_width)
+    return vit__fail(VIT_ERR_FORMAT,
+        "%.200s has a gated MLP (SwiGLU); vit.h has not", s->path);
+  if (!r && !hints->classes && head == 2 * c->width)
+    return vit__fail(VIT_ERR_FORMAT,
+        "the head of %.200s reads the class token and the mean of the patches, "
+        "%d numbers; vit.h has no such head: set classes for a new one",
+        s->path, head);
+  return r;
+}
+
+/* What vit.h has written. */
+static vit_result vit__read_native(vit_config *c, const vit__source *s) {
+  const vit_safetensors *f = s->files;
+  vit_result r = VIT_OK;
   for (int i = 0; !r && i < f->notes; i++)
     if (!strncmp(f->names[i].name, "config.", 7))
       r = vit_config_set(c, f->names[i].name + 7, f->names[i].text);
   if (c->head_dim == 0 && c->heads > 0)
-    c->head_dim = vit__told(f, "blocks.0.attn.qkv.weight", 0) / 3 / c->heads;
+    c->head_dim = vit__told(s, "blocks.0.attn.qkv.weight", 0) / 3 / c->heads;
+  return r;
+}
+
+/* How the positions of the file lie. In front of those of the patches may stand
+   one of the class token, or one of each other token. */
+static vit_result vit__find_grid(
+    vit__source *s, const vit_config *c, const vit_pretrained_config *hints) {
+  const int tokens = c->class_token + c->dist_token + c->reg_tokens;
+  const int before[] = {tokens, c->class_token, 0};
+  const char *size = vit__said(s, "image_size");
+  char name[512];
+  const vit_safetensor *t = vit__find_part(s, "pos_embed", 0, 0, name);
+  const int n = t ? (int)VIT__MIN(t->count / (size_t)c->width, 1u << 20) : 0;
+  int height = 0, width = 0;
+  if (size && sscanf(size, " [ %d , %d", &height, &width) < 2)
+    height = width = atoi(size);
+  if (!size && (size = vit__said(s, "input_size")) != NULL) /* of timm */
+    (void)!sscanf(size, " [ %*d , %d , %d", &height, &width);
+  if (s->native) height = c->image_height, width = c->image_width;
+  s->rows = height / c->patch_height, s->cols = width / c->patch_width;
+  if (hints && hints->rows > 0) s->rows = hints->rows, s->cols = hints->cols;
+  if (s->native && (!t || c->positions != VIT_POSITIONS_LEARNED)) return VIT_OK;
+  if (!t)
+    return vit__fail(VIT_ERR_FORMAT,
+        "%.200s has no positions: they may be rotary or relative ones, which "
+        "vit.h has not",
+        s->path);
+  for (int i = 0; i < 3; i++) {
+    const int left = n - (s->before = before[i]);
+    const int side = (int)sqrt(fmax(left, 0));
+    const int rows = s->rows ? s->rows : side, cols = s->rows ? s->cols : side;
+    if (left > 0 && rows > 0 && cols > 0 && (double)rows * cols == left)
+      return s->rows = rows, s->cols = cols, VIT_OK;
+  }
+  return vit__fail(VIT_ERR_FORMAT,
+      s->rows
+          ? "%.200s has %d positions, which are not %d x %d"
+          : "%.200s has %d positions, which is no square: set rows and cols "
+            "to the patches down and across of its images",
+      s->path, n, s->rows, s->cols);
+}
+
+static vit_result vit__read_config(
+    vit_config *c, vit__source *s, const vit_pretrained_config *hints) {
+  vit_result r;
+  vit__read_shapes(c, s);
+  r = s->native ? vit__read_native(c, s) : vit__read_foreign(c, s, hints);
+  s->channels = c->channels;
+  if (!r && c->width > 0 && c->patch_height > 0 && c->patch_width > 0) {
+    r = vit__find_grid(s, c, hints);
+    c->image_height = (int)fmin((double)s->rows * c->patch_height, 1e9);
+    c->image_width = (int)fmin((double)s->cols * c->patch_width, 1e9);
+  }
+  if (hints && hints->image_height) c->image_height = hints->image_height;
+  if (hints && hints->image_width) c->image_width = hints->image_width;
+  if (!r && hints && hints->channels && hints->channels != c->channels) {
+    c->channels = hints->channels;
+    if (c->channels != 1)
+      r = vit__fail(VIT_ERR_CONFIG,
+          "%.200s is for images of %d channels; it can be read for these or "
+          "for 1, not for %d",
+          s->path, s->channels, c->channels);
+  }
+  s->new_head = hints && hints->classes > 0;
+  s->headless = !s->native && !s->new_head && c->classes == 0;
+  if (s->new_head) c->classes = hints->classes, s->seed = hints->seed;
+  if (s->headless) c->classes = c->width;
   return r ? r : vit_config_resolve(c);
 }
 
-/* What vit__note_dataset wrote. */
-static vit_result vit__read_dataset(vit_dataset *d, const vit_config *m,
-    const vit_safetensors *f, const char *path) {
+/* -- opening ------------------------------------------------------------- */
+
+static void vit__close_source(vit__source *s) {
+  for (int f = 0; f < s->count; f++) vit_safetensors_close(s->files + f);
+  for (int i = 0; i < 3; i++) vit__free(s->json[i]);
+  vit__free(s->used);
+  vit__text_free(&s->open);
+  vit__text_free(&s->pairs);
+  s->count = 0;
+}
+
+static vit_result vit__open_shard(vit__source *s, const char *path) {
+  vit_safetensors f;
+  vit_result r = vit_safetensors_open(&f, path);
+  if (r) return r;
+  if (!vit__text_add(&s->open, (const char *)&f, sizeof f))
+    return vit_safetensors_close(&f), VIT_ERR_NO_MEMORY;
+  s->files = (vit_safetensors *)(void *)s->open.at;
+  s->count++;
+  return VIT_OK;
+}
+
+/* Names and texts in a JSON file, also in some of its objects. */
+static void vit__json_pairs(vit__json *j, vit__text *pairs, int deep) {
+  static const char *const inside[] = {"vision_config", "pretrained_cfg",
+      "model_args", "id2label", "weight_map"};
+  vit__name pair = {NULL, NULL, NULL};
+  for (int n = 0; (pair.name = vit__json_next(j, "{}", n)) != NULL; n++) {
+    int i = deep ? 0 : 5;
+    while (i < 5 && strcmp(pair.name, inside[i])) i++;
+    pair.text = j->at;
+    if (i < 5 && *j->at == '{') vit__json_pairs(j, pairs, 0);
+    else if (*j->at == '"') pair.text = vit__json_string(j, "");
+    else vit__json_any(j, 125);
+    if (i == 5 || *pair.text != '{')
+      vit__text_add(pairs, (const char *)&pair, sizeof pair);
+  }
+}
+
+/* JSON file number `which`, where it is there. */
+static vit_result vit__read_json(
+    vit__source *s, int which, const char *folder, const char *name) {
+  char path[1024];
+  vit_safetensors f;
+  vit__json j = {NULL, &f, path, "it is not JSON", VIT_OK};
+  memset(&f, 0, sizeof f);
+  snprintf(path, sizeof path, "%s%s", folder, name);
+  j.r = vit__read_file(path, &s->json[which], &f.size);
+  if (j.r) return j.r == VIT_ERR_FILE ? VIT_OK : j.r;
+  f.header = j.at = (char *)s->json[which];
+  j.at[f.size] = '\0';
+  vit__json_pairs(&j, &s->pairs, 1);
+  vit__json_must(&j, vit__json_is(&j, "") && j.at == f.header + f.size);
+  return !j.r && s->pairs.failed ? VIT_ERR_NO_MEMORY : j.r;
+}
+
+/* The shards that an index names. */
+static vit_result vit__open_index(
+    vit__source *s, const char *folder, const char *name) {
+  const vit__name *pair;
+  vit_result r = vit__read_json(s, 2, folder, name);
+  size_t n = s->pairs.used / sizeof *pair;
+  for (size_t i = 0, k; !r && i < n; i++) {
+    char path[1024];
+    pair = (const vit__name *)(const void *)s->pairs.at;
+    k = strlen(pair[i].text);
+    if (k < 12 || strcmp(pair[i].text + k - 12, ".safetensors")) continue;
+    for (k = 0; strcmp(pair[k].text, pair[i].text);) k++;
+    if (k < i) continue; /* it is open */
+    snprintf(path, sizeof path, "%s%.255s", folder, pair[i].text);
+    r = vit__open_shard(s, path);
+    if (r == VIT_ERR_FILE)
+      return vit__fail(r,
+          "%.150s is an index of shards, but %.100s is not beside it: get all "
+          "files that it names",
+          s->path, pair[i].text);
+  }
+  if (r || s->count) return r;
+  return vit__fail(VIT_ERR_FORMAT,
+      "%.200s: no index of shards is there, or it names none", s->path);
+}
+
+/* A file, the shards of an index, or a folder of Hugging Face; then what is
+   said beside it. vit.h's own files say all themselves. */
+static vit_result vit__open_source(vit__source *s, const char *path) {
+  static const char *const names[] = {"model.safetensors",
+      "model.safetensors.index.json", "pytorch_model.bin", "model.safetensors"};
+  char folder[600], at[640];
+  struct stat info;
+  size_t n = strlen(path), tensors = 0;
+  vit_result r;
+  memset(s, 0, sizeof *s);
+  s->path = path;
+  while (n > 0 && path[n - 1] != '/') n--;
+  snprintf(folder, sizeof folder, "%.*s", (int)VIT__MIN(n, 500), path);
+  snprintf(at, sizeof at, "%.600s", path);
+  if (!stat(path, &info) && S_ISDIR(info.st_mode)) {
+    snprintf(folder, sizeof folder, "%.500s/", path);
+    for (int i = 0; i < 4; i++) {
+      snprintf(at, sizeof at, "%s%s", folder, names[i]);
+      if (!stat(at, &info)) break;
+    }
+  }
+  n = strlen(folder);
+  if (strlen(at) > 5 && !strcmp(at + strlen(at) - 5, ".json"))
+    r = vit__open_index(s, folder, at + n);
+  else r = vit__open_shard(s, at);
+  for (int f = 0; f < s->count; f++) tensors += (size_t)s->files[f].count;
+  s->used = (char *)vit__allocate(tensors, 1, path);
+  if (r || !s->used) return r ? r : VIT_ERR_NO_MEMORY;
+  memset(s->used, 0, tensors);
+  s->native = vit_safetensors_metadata(s->files, "config.heads") != NULL;
+  if (s->native) return VIT_OK;
+  r = vit__read_json(s, 0, folder, "config.json");
+  return r ? r : vit__read_json(s, 1, folder, "preprocessor_config.json");
+}
+
+/* Mean, std, names of the classes: vit__note_dataset or JSON files say them. */
+static vit_result vit__read_dataset(
+    vit_dataset *d, const vit_config *m, const vit__source *s) {
+  static const char *const keys[][2] = {
+      {"mean", "image_mean"}, {"std", "image_std"}};
+  const char *prefix = s->native ? "class." : "", *name;
+  char key[24];
   vit_result r;
   d->channels = m->channels, d->classes = m->classes;
   d->height = m->image_height, d->width = m->image_width;
-  snprintf(d->source, sizeof d->source, "%.250s", path);
+  snprintf(d->source, sizeof d->source, "%.250s", s->path);
   for (int std = 0; std < 2; std++) {
-    const char *key = std ? "std" : "mean";
-    const char *text = vit_safetensors_metadata(f, key);
+    const char *text = vit__said(s, keys[std][0]), *at;
     float *v = std ? d->std : d->mean;
-    int n, at = 0;
+    char *end;
+    int n = 0;
+    if (!text) text = vit__said(s, keys[std][1]);
     if (!text) text = std ? "1 1 1" : "0 0 0";
-    n = sscanf(text, "%f%n %f%n %f%n", v, &at, v + 1, &at, v + 2, &at);
+    for (at = text; n < 3; n++, at = end) {
+      at += strspn(at, " [,\n\t");
+      v[n] = strtof(at, &end);
+      if (end == at) break;
+    }
+    at += strspn(at, " ,\n\t");
     if (n == 1 && d->channels == 1) v[1] = v[2] = v[0], n = 3;
-    if (text[at] || n != 3)
+    if ((*at && *at != ']') || n != 3)
       return vit__fail(VIT_ERR_FORMAT,
           "%.200s: its %s is \"%.60s\"; it must be three numbers, or one for a "
           "grey model",
-          path, key, text);
+          s->path, keys[std][0], text);
     for (int c = 0; c < 3; c++)
       if (!VIT__IS_FINITE(v[c]) || (std && v[c] <= 0))
         return vit__fail(VIT_ERR_FORMAT, "%.200s: its %s of channel %d is %g",
-            path, key, c, (double)v[c]);
+            s->path, keys[std][0], c, (double)v[c]);
   }
-  if (!vit_safetensors_metadata(f, "class.0")) return VIT_OK;
+  snprintf(key, sizeof key, "%s0", prefix);
+  if (!vit__said(s, key) || s->new_head || s->headless) return VIT_OK;
   r = vit__allocate_names(d);
   for (int k = 0; !r && k < d->classes; k++) {
-    char key[24];
-    const char *name;
-    snprintf(key, sizeof key, "class.%d", k);
-    name = vit_safetensors_metadata(f, key);
-    snprintf(d->names[k], VIT_NAME_SIZE, "%.63s", name ? name : key + 6);
+    snprintf(key, sizeof key, "%s%d", prefix, k);
+    name = vit__said(s, key);
+    snprintf(d->names[k], VIT_NAME_SIZE, "%.63s",
+        name ? name : key + strlen(prefix));
   }
+  return r;
+}
+
+static void vit__fill_report(
+    vit_pretrained_report *p, const vit__source *s, const vit_config *c) {
+  const int rows = c->image_height / c->patch_height;
+  const int cols = c->image_width / c->patch_width;
+  static const char *const heads[] = {"head read", "head new, at random",
+      "no head: the logits are the features"};
+  p->dialect = s->native ? "vit.h" : vit__dialects[s->dialect];
+  snprintf(p->prefix, sizeof p->prefix, "%.63s", s->prefix);
+  for (int f = 0; f < s->count; f++) p->used += s->files[f].count;
+  p->used -= p->left = s->left;
+  p->folded = s->folded;
+  p->rows = s->rows, p->cols = s->cols;
+  p->resampled = rows != s->rows || cols != s->cols;
+  p->head = s->new_head   ? VIT_HEAD_NEW
+            : s->headless ? VIT_HEAD_NONE
+                          : VIT_HEAD_READ;
+  p->normalized = vit__said(s, "mean") || vit__said(s, "image_mean");
+  snprintf(p->text, sizeof p->text,
+      "names of %s%s%s, %d tensors read, %d left out, %d layer scales folded, "
+      "positions %d x %d %s %d x %d, %s",
+      p->dialect, *p->prefix ? " below " : "", p->prefix, p->used, p->left,
+      p->folded, s->rows, s->cols, p->resampled ? "resampled to" : "as", rows,
+      cols, heads[p->head]);
+}
+
+VIT_DEF vit_pretrained_config vit_pretrained_defaults(void) {
+  vit_pretrained_config c;
+  memset(&c, 0, sizeof c);
+  return c;
+}
+
+/* hints NULL: vit.h must have written it. */
+static vit_result vit__open_model(vit_model *m, const char *path,
+    const vit_pretrained_config *hints, vit_dataset *about,
+    vit_pretrained_report *report) {
+  static const char *const needed[] = {
+      "config.image_height", "config.image_width", "config.heads"};
+  vit_config c;
+  vit__source s;
+  int quantized = 0;
+  vit_result r = vit__open_source(&s, path);
+  memset(m, 0, sizeof *m);
+  memset(report, 0, sizeof *report);
+  if (about) memset(about, 0, sizeof *about);
+  for (int i = 0; !r && (!hints || s.native) && i < 3; i++)
+    if (!vit_safetensors_metadata(s.files, needed[i]))
+      r = vit__fail(VIT_ERR_FORMAT,
+          "%.200s does not say its %s: it was not written by vit.h; "
+          "vit_pretrained_open reads such a model, or create it and use "
+          "vit_model_load",
+          path, needed[i]);
+  if (!r) r = vit__check_point();
+  if (!r) r = vit__check_rest(&s, 0);
+  if (!r) r = vit__find_dialect(&s);
+  if (!r) r = vit__read_config(&c, &s, hints);
+  if (!r && s.native) {
+    char name[512];
+    const vit_safetensor *t = vit__find_part(&s, "head.weight", 0, 0, name);
+    quantized = t && !strcmp(t->type, "I8");
+    if (quantized && s.new_head)
+      r = vit__fail(VIT_ERR_STATE,
+          "%.200s is quantized for inference: it takes no new head", path);
+  }
+  if (!r) r = vit__read_weights(&s, &c, quantized, NULL, 0);
+  if (!r) r = vit__check_rest(&s, 1);
+  if (!r && about) r = vit__read_dataset(about, &c, &s);
+  if (!r) r = vit__allocate_model(m, &c, quantized); /* all is looked at */
+  if (!r) r = vit__read_weights(&s, &c, quantized, &m->params, 1);
+  if (!r) vit__fill_report(report, &s, &c);
+  if (r) vit_model_free(m);
+  if (r && about) vit_dataset_free(about);
+  vit__close_source(&s);
   return r;
 }
 
 VIT_DEF vit_result vit_model_open(
     vit_model *m, const char *path, vit_dataset *about) {
-  vit_config c;
-  vit_safetensors f;
+  vit_pretrained_report report;
+  return vit__open_model(m, path, NULL, about, &report);
+}
+
+VIT_DEF vit_result vit_pretrained_open(vit_model *m, const char *path,
+    const vit_pretrained_config *c, vit_dataset *about,
+    vit_pretrained_report *report) {
+  const vit_pretrained_config plain = vit_pretrained_defaults();
+  vit_pretrained_report unread;
+  return vit__open_model(
+      m, path, c ? c : &plain, about, report ? report : &unread);
+}
+
+/* -- writing for other libraries ----------------------------------------- */
+
+/* What a model has that the library has not. */
+static vit_result vit__check_names(const vit_config *c, int hf) {
+  const struct {
+    int has;
+    const char *what;
+  } all[] = {{c->local_mask, "a local mask"},
+      {c->norm == VIT_NORM_POST, "post-norm"},
+      {c->mlp_last_gelu, "a GELU at the end of its MLP"},
+      {c->heads * c->head_dim != c->width, "heads that are not width / heads"},
+      {c->dist_token && c->reg_tokens, "registers and a distillation token"},
+      {c->fc_norm && c->final_norm, "norms before and after the pooling"},
+      {hf && c->reg_tokens, "registers"},
+      {hf && c->dist_token, "a distillation token"},
+      {hf && c->pre_norm, "a norm before block 0"},
+      {hf && c->fc_norm, "a norm after the pooling"},
+      {hf && c->pool != VIT_POOL_CLS, "mean pooling"},
+      {hf && !c->final_norm, "no final norm"}};
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+    if (all[i].has)
+      return vit__fail(VIT_ERR_CONFIG,
+          "this model has %s, which %s cannot express; vit_model_save writes "
+          "it for vit.h",
+          all[i].what, hf ? "ViTForImageClassification" : "timm");
+  return VIT_OK;
+}
+
+/* config.json of Hugging Face, in the folder of PATH. */
+static vit_result vit__write_hf_config(
+    const vit_config *c, const vit_dataset *d, const char *path) {
+  static const char *const acts[] = {"gelu", "gelu_pytorch_tanh", "quick_gelu"};
+  const char *slash = strrchr(path, '/');
+  char name[600];
+  vit__text t = {NULL, 0, 0, 0};
+  vit__piece piece;
+  vit_result r = VIT_ERR_NO_MEMORY;
+  vit__text_print(&t,
+      "{\"architectures\":[\"ViTForImageClassification\"],"
+      "\"model_type\":\"vit\",\"hidden_size\":%d,\"num_hidden_layers\":%d,"
+      "\"num_attention_heads\":%d,\"intermediate_size\":%d,",
+      c->width, c->depth, c->heads, c->mlp_width);
+  vit__text_print(&t,
+      "\"image_size\":[%d,%d],\"patch_size\":[%d,%d],\"num_channels\":%d,"
+      "\"qkv_bias\":%s,\"layer_norm_eps\":%.9g,\"hidden_act\":\"%s\"",
+      c->image_height, c->image_width, c->patch_height, c->patch_width,
+      c->channels, c->qkv_bias ? "true" : "false", (double)c->norm_eps,
+      acts[c->gelu]);
+  for (int k = 0; k < c->classes; k++) {
+    const char *label = d ? vit_class_name(d, k) : NULL;
+    vit__text_print(&t, "%s\"%d\":", k ? "," : ",\"id2label\":{", k);
+    snprintf(name, sizeof name, "%d", k);
+    vit__text_string(&t, "", label ? label : name);
+  }
+  vit__text_print(&t, "}}\n");
+  snprintf(name, sizeof name, "%.*sconfig.json",
+      slash ? (int)VIT__MIN(slash - path + 1, 500) : 0, path);
+  piece.data = t.at, piece.size = t.used;
+  if (!t.failed) r = vit__replace_file(name, &piece, 1);
+  vit__text_free(&t);
+  return r;
+}
+
+VIT_DEF vit_result vit_pretrained_save(const vit_model *m, const vit_dataset *d,
+    const char *path, vit_names names) {
+  const int hf = names == VIT_NAMES_HF, D = m->config.width;
+  const int T = vit_config_tokens(&m->config);
+  const vit_idx first = m->config.class_token * D;
+  const vit_idx patches = (vit_idx)vit_config_patches(&m->config) * D;
+  const float *from = m->fixed_pos ? m->fixed_pos : m->params.pos_embed;
+  char name[512];
+  float *pos;
+  vit__text notes = {NULL, 0, 0, 0};
+  vit__source s;
   vit_safetensor t;
-  int quantized;
-  vit_result r = vit_safetensors_open(&f, path);
-  memset(m, 0, sizeof *m);
-  if (about) memset(about, 0, sizeof *about);
-  if (!r) r = vit__read_config(&c, &f, path);
-  quantized = !r && !vit_safetensors_find(&f, "head.weight", &t) &&
-              !strcmp(t.type, "I8");
-  if (!r) /* before it takes memory */
-    r = vit__read_weights(&c, quantized, NULL, &f, "");
-  if (!r && about) r = vit__read_dataset(about, &c, &f, path);
-  if (!r) r = vit__allocate_model(m, &c, quantized);
-  if (!r) r = vit__read_weights(&c, quantized, m->params.block, &f, "");
-  if (r) vit_model_free(m);
-  if (r && about) vit_dataset_free(about);
-  vit_safetensors_close(&f);
+  vit_result r = vit__check_model(m);
+  memset(&s, 0, sizeof s);
+  s.dialect = hf ? VIT__HF : VIT__TIMM;
+  strcpy(s.prefix, hf ? "vit." : "");
+  if (!r) r = vit__check_plain(m);
+  if (!r) r = vit__check_names(&m->config, hf);
+  if (!r) r = vit__note_model(&notes, m, d);
+  if (r) return r;
+  /* class token, tokens that have no position, patches */
+  pos = (float *)vit__allocate((size_t)T * (size_t)D, sizeof *pos, path);
+  if (!pos) return vit__text_free(&notes), VIT_ERR_NO_MEMORY;
+  memset(pos, 0, (size_t)T * (size_t)D * sizeof *pos);
+  if (from) memcpy(pos, from, (size_t)first * sizeof *pos);
+  if (from)
+    memcpy(pos + (vit_idx)T * D - patches, from + first,
+        (size_t)patches * sizeof *pos);
+  vit__their_name(&s, "pos_embed", 0, 0, name);
+  t = vit__block_tensor(name, pos, (size_t)T * (size_t)D);
+  t.dims = 3, t.shape[0] = 1, t.shape[1] = T, t.shape[2] = D;
+  r = vit__write_model(path, m, &s, &notes, &t, 1);
+  if (!r && hf) r = vit__write_hf_config(&m->config, d, path);
+  vit__free(pos);
   return r;
 }
 
@@ -10060,19 +11182,18 @@ VIT_DEF vit_result vit_model_open(
 #define VIT__IMAGENET                                                          \
   {0.485f, 0.456f, 0.406f}, { 0.229f, 0.224f, 0.225f }
 static const vit_preprocess vit__preprocess[] = {
-    {"timm", "timm's ViT (augreg)", VIT_BICUBIC, 0.9, VIT__HALF},
-    {"deit", "timm's DeiT, DINO, MAE", VIT_BICUBIC, 0.9, VIT__IMAGENET},
-    {"dino", "DINO's and DeiT's authors; DINOv2 at Hugging Face", VIT_BICUBIC,
-        0.875, VIT__IMAGENET},
-    {"dinov2", "timm's DINOv2, at 518", VIT_BICUBIC, 1, VIT__IMAGENET},
-    {"clip", "CLIP's authors", VIT_BICUBIC, 1,
+    {"timm", "timm: ViT", VIT_BICUBIC, 0.9, VIT__HALF},
+    {"deit", "timm: DeiT, DINO, MAE", VIT_BICUBIC, 0.9, VIT__IMAGENET},
+    {"dino", "authors of DINO; DINOv2 at 224", VIT_BICUBIC, 0.875,
+        VIT__IMAGENET},
+    {"dinov2", "timm: DINOv2, 518 pixels", VIT_BICUBIC, 1, VIT__IMAGENET},
+    {"clip", "authors of CLIP", VIT_BICUBIC, 1,
         {0.48145466f, 0.4578275f, 0.40821073f},
         {0.26862954f, 0.26130258f, 0.27577711f}},
-    {"siglip", "SigLIP", VIT_BICUBIC, 0, VIT__HALF},
+    {"siglip", "Hugging Face: SigLIP", VIT_BICUBIC, 0, VIT__HALF},
     {"torchvision", "torchvision", VIT_BILINEAR, 0.875, VIT__IMAGENET},
-    {"hf", "ViT at Hugging Face", VIT_BILINEAR, 0, VIT__HALF},
-    {"plain", "a folder of photos here: vit_dataset_folder", VIT_BILINEAR, 1,
-        {0, 0, 0}, {1, 1, 1}}};
+    {"hf", "Hugging Face: ViT", VIT_BILINEAR, 0, VIT__HALF},
+    {"plain", "vit_dataset_folder", VIT_BILINEAR, 1, {0, 0, 0}, {1, 1, 1}}};
 #undef VIT__HALF
 #undef VIT__IMAGENET
 

@@ -1,7 +1,8 @@
 // Train the classic tutorial model on MNIST: loss falls, accuracy climbs, and you see what it looks at.
 //
 // Before it: what resizing does, what an optimiser does on a narrow valley, and how the learning rate
-// may change over a run. Read beside it: chapter 08 of vit.h.
+// may change over a run. After it: steps by hand, rates that are too small and too large, and when to
+// stop. Read beside it: chapter 08 of vit.h.
 #include "common.h"
 
 /* What the flags set. */
@@ -389,6 +390,318 @@ static void show_attention(const vit_model *m, const vit_dataset *test) {
   free(batch_images);
 }
 
+/* ---- [10] to [12]: steps by hand ------------------------------------------ */
+
+static vit_adam_constants adam_at(int step, float adam_rate, float decay, int decoupled) {
+  const vit_adam_constants a = {adam_rate, 0.9f, 0.999f, 1e-8f, decay, (float)(1 - pow((double)0.9f, step)),
+                                (float)(1 - pow((double)0.999f, step)), decoupled};
+  return a;
+}
+
+static void three_steps(void) {
+  static const float slopes[3] = {2, 2, -1};
+  const float long_one[3] = {3, 4, 12};
+  float w[4] = {1, 1, 1, 1}, m[4] = {0}, v[4] = {0}, cut[3];
+  double sum;
+  nb_cell("Three steps of one weight, small enough for a pencil: it starts at 1");
+  nb_code("sgd_step(w, m, g, 1, 0.1, 0, 0), then with a momentum of 0.5");
+  nb_code("adam_step(w, m, v, g, 1, &constants), then with a decay of 0.5, apart");
+  printf("  %s%-7s%5s  %7s  %15s  %26s  %7s%s\n", nb_dim(), "", "", "SGD", "momentum", "Adam", "AdamW", nb_plain());
+  printf("  %s%-7s%5s  %7s  %7s%8s  %9s%9s%8s  %7s%s\n", nb_dim(), "step", "g", "w", "m", "w", "m", "v", "w", "w",
+         nb_plain());
+  for (int step = 1; step <= 3; step++) {
+    const float *g = slopes + step - 1;
+    const vit_adam_constants adam = adam_at(step, 0.1f, 0, 0), adamw = adam_at(step, 0.1f, 0.5f, 1);
+    vit_naive.sgd_step(w, m, g, 1, 0.1f, 0, 0);
+    vit_naive.sgd_step(w + 1, m + 1, g, 1, 0.1f, 0.5f, 0);
+    vit_naive.adam_step(w + 2, m + 2, v + 2, g, 1, &adam);
+    vit_naive.adam_step(w + 3, m + 3, v + 3, g, 1, &adamw);
+    printf("  %-7d%5g  %7.3f  %7.3f%8.3f  %9.3f%9.6f%8.4f  %7.4f\n", step, (double)*g, (double)w[0], (double)m[1],
+           (double)w[1], (double)m[2], (double)v[2], (double)w[2], (double)w[3]);
+  }
+  nb_say("Clipping: three gradients, together longer than the limit of 6.5.");
+  nb_code("sum_squares(&sum, g, 3); scale(g, g, 6.5 / sqrt(sum), 3)");
+  vit_naive.sum_squares(&sum, long_one, 3);
+  vit_naive.scale(cut, long_one, (float)(6.5 / sqrt(sum)), 3);
+  printf("  g = %g %g %g   length %g   clipped: %g %g %g\n", (double)long_one[0], (double)long_one[1],
+         (double)long_one[2], sqrt(sum), (double)cut[0], (double)cut[1], (double)cut[2]);
+}
+
+static void without_correction(void) {
+  static const int shown[] = {1, 2, 5, 10, 20, 100, 1000};
+  double moved[2][1001];
+  nb_cell("Adam without its two corrections: how far does it go, in learning rates?");
+  for (int k = 0; k < 2; k++) {
+    float w = 0, m = 0, v = 0;
+    const float g = 1; /* always the same gradient */
+    for (int step = 1; step <= 1000; step++) {
+      vit_adam_constants a = adam_at(step, 1, 0, 0);
+      if (k) a.correction1 = a.correction2 = 1;
+      w = 0;
+      vit_naive.adam_step(&w, &m, &v, &g, 1, &a);
+      moved[k][step] = -(double)w;
+    }
+  }
+  printf("  %s%-20s", nb_dim(), "step");
+  for (int i = 0; i < 7; i++) printf("%8d", shown[i]);
+  printf("%s\n", nb_plain());
+  for (int k = 0; k < 2; k++) {
+    printf("  %-20s", k ? "left out" : "with them");
+    for (int i = 0; i < 7; i++) printf("%8.3f", moved[k][shown[i]]);
+    printf("\n");
+  }
+}
+
+static void two_decays(void) {
+  static const char *const names[] = {"SGD", "Adam: decay in the gradient", "AdamW: decay apart"};
+  enum { STEPS = 200 };
+  nb_cell("Weight decay: two weights of 1; the gradient of one is 100 times as large");
+  nb_say("Both gradients only change their sign, step by step: no way is down, and what moves the "
+         "weights is the decay of 0.01. Learning rate 0.01.");
+  printf("  %s%-30s%18s%22s%s\n", nb_dim(), "the weights after 200 steps", "g = 1, -1, ..",
+         "g = 0.01, -0.01, ..", nb_plain());
+  for (int k = 0; k < 3; k++) {
+    float w[2] = {1, 1}, m[2] = {0, 0}, v[2] = {0, 0};
+    for (int step = 1; step <= STEPS; step++) {
+      const float sign = step % 2 ? 1 : -1, g[2] = {sign, 0.01f * sign};
+      const vit_adam_constants a = adam_at(step, 0.01f, 0.01f, k == 2);
+      if (k) vit_naive.adam_step(w, m, v, g, 2, &a);
+      else vit_naive.sgd_step(w, m, g, 2, 0.01f, 0, 0.01f);
+    }
+    printf("  %-30s%18.3f%22.3f\n", names[k], (double)w[0], (double)w[1]);
+  }
+}
+
+/* ---- [13] ----------------------------------------------------------------- */
+
+static void rates(const vit_dataset *train, const vit_config *c) {
+  enum { KINDS = 5, EPOCHS = 5, IMAGES = 1500 };
+  static const float tried[KINDS] = {0.00005f, 0.0005f, 0.005f, 0.05f, 0.5f};
+  vit_dataset few = *train;
+  vit_dataset_limit(&few, IMAGES);
+  nb_cell("Five learning rates: the training loss after each epoch");
+  printf("  %d images, batches of 32, Adam with a constant rate, loss of the logits\n", few.count);
+  printf("  %s%-9s", nb_dim(), "rate");
+  for (int e = 1; e <= EPOCHS; e++) printf("    epoch %d", e);
+  printf("%s\n", nb_plain());
+  for (int k = 0; k < KINDS; k++) {
+    vit_fit_config f = vit_fit_defaults();
+    vit_config own = *c;
+    vit_model m;
+    vit_history h;
+    vit_result r;
+    own.softmax_before_loss = 0;
+    f.batch = 32;
+    f.epochs = EPOCHS;
+    f.schedule = vit_schedule_constant(tried[k]);
+    nb_try(vit_model_create(&m, &own, 1));
+    m.threads = 1; /* batches are small */
+    r = vit_fit(&m, &f, &few, NULL, &h);
+    printf("  %-9g", (double)tried[k]);
+    for (int e = 0; e < h.epochs; e++) printf("%11.4f", h.epoch[e].train_loss);
+    if (r == VIT_ERR_DIVERGED) printf("  diverged");
+    else nb_try(r);
+    printf("\n");
+    vit_history_free(&h);
+    vit_model_free(&m);
+  }
+  printf("  Ten classes by chance: %.4f\n", log(10.0));
+}
+
+/* ---- [14] ----------------------------------------------------------------- */
+
+/* The usual size of the gradient of each tensor, and what plain descent makes of it. */
+static void one_rate_for_all(const vit_dataset *train, const vit_config *c) {
+  enum { KINDS = 6, EPOCHS = 5, B = 32, IMAGES = 1500 };
+  static const struct { const char *name; vit_algorithm algorithm; float momentum, rate; } tried[KINDS] = {
+      {"SGD", VIT_SGD, 0, 0.03f}, {"SGD", VIT_SGD, 0, 0.3f}, {"SGD, momentum 0.9", VIT_SGD, 0.9f, 0.003f},
+      {"SGD, momentum 0.9", VIT_SGD, 0.9f, 0.03f}, {"SGD, momentum 0.9", VIT_SGD, 0.9f, 0.3f},
+      {"Adam", VIT_ADAM, 0, 0.005f}};
+  vit_config own = *c;
+  vit_model m;
+  vit_state s;
+  vit_tensor t, least_of, most_of;
+  int order[B], labels[B];
+  const int n = train->count < B ? train->count : B;
+  float *images = nb_floats(n * train->height * train->width);
+  vit_dataset few = *train;
+  double loss, least = INFINITY, most = 0;
+  nb_cell("One rate for all tensors? The gradients of a new model, and plain descent");
+  vit_dataset_limit(&few, IMAGES);
+  own.softmax_before_loss = 0;
+  for (int i = 0; i < n; i++) order[i] = i;
+  vit_dataset_batch(train, order, n, images, labels);
+  nb_try(vit_model_create(&m, &own, 1));
+  nb_try(vit_state_create(&s, &m, n, VIT_FOR_TRAINING, 1));
+  vit_zero_gradients(&s);
+  nb_try(vit_forward(&m, &s, images, n));
+  nb_try(vit_loss(&m, &s, labels, 0, &loss));
+  nb_try(vit_backward(&m, &s, 1));
+  memset(&least_of, 0, sizeof least_of);
+  memset(&most_of, 0, sizeof most_of);
+  for (int i = 0; vit_tensor_at(&own, i, &t); i++) {
+    double sum, size;
+    vit_naive.sum_squares(&sum, s.grads.block + t.offset, (int)t.count);
+    size = sqrt(sum / (double)t.count); /* root of the mean square */
+    if (size < least) least = size, least_of = t;
+    if (size > most) most = size, most_of = t;
+  }
+  printf("  usual size of a gradient: %.1e in %s,\n  %.1e in %s: 1 to %.0f\n", least, least_of.name, most, most_of.name,
+         most / least);
+  vit_state_free(&s);
+  vit_model_free(&m);
+  free(images);
+  printf("  %s%-22s%8s   loss of training in epoch 1, 2, ..%s\n", nb_dim(), "optimiser", "rate", nb_plain());
+  for (int k = 0; k < KINDS; k++) {
+    vit_fit_config f = vit_fit_defaults();
+    vit_history h;
+    vit_result r;
+    f.batch = B;
+    f.epochs = EPOCHS;
+    f.optimizer.algorithm = tried[k].algorithm;
+    f.optimizer.momentum = tried[k].momentum;
+    f.schedule = vit_schedule_constant(tried[k].rate);
+    nb_try(vit_model_create(&m, &own, 1));
+    m.threads = 1; /* batches are small */
+    r = vit_fit(&m, &f, &few, NULL, &h);
+    printf("  %-22s%8g  ", tried[k].name, (double)tried[k].rate);
+    for (int e = 0; e < h.epochs; e++) printf("%8.4f", h.epoch[e].train_loss);
+    if (r == VIT_ERR_DIVERGED) printf("  diverged");
+    else nb_try(r);
+    printf("\n");
+    vit_history_free(&h);
+    vit_model_free(&m);
+  }
+}
+
+/* ---- [15] ----------------------------------------------------------------- */
+
+enum { SMALL = 600, HELD = 200 };
+
+/* The held-back images choose an epoch; the test images only tell what became of it. */
+enum { LOWEST, BEST, LAST, CHOICES };
+typedef struct {
+  const vit_dataset *test;
+  double lowest, loss[CHOICES], accuracy[CHOICES];
+  vit_epoch epoch[CHOICES];
+  int at[CHOICES];
+} choices;
+
+static int judge_epoch(const vit_progress *p, void *user) {
+  choices *j = (choices *)user;
+  const vit_epoch *e = p->result;
+  int chosen[CHOICES];
+  double loss = 0, accuracy = 0;
+  if (!p->epoch_done) return 0;
+  if (p->epoch == 2 || p->epoch == 5 || p->epoch % 10 == 0)
+    printf("  %5d %16.4f %16.4f %16.2f %%\n", p->epoch, e->train_loss, e->val_loss, 100 * e->val_accuracy);
+  chosen[LOWEST] = p->epoch == 1 || e->val_loss < j->lowest;
+  chosen[BEST] = p->history->best == p->epoch;
+  chosen[LAST] = p->epoch == p->epochs;
+  if (chosen[LOWEST]) j->lowest = e->val_loss;
+  if (chosen[LOWEST] || chosen[BEST] || chosen[LAST])
+    nb_try(vit_evaluate(p->model, j->test, &loss, &accuracy, NULL, NULL, NULL));
+  for (int i = 0; i < CHOICES; i++)
+    if (chosen[i]) j->at[i] = p->epoch, j->epoch[i] = *e, j->loss[i] = loss, j->accuracy[i] = accuracy;
+  return 0;
+}
+
+static void by_heart(vit_dataset *train, const vit_dataset *test, const vit_config *c) {
+  static const char *const names[CHOICES] = {"lowest held-back loss", "most of them right", "the last one"};
+  vit_fit_config f = vit_fit_defaults();
+  vit_config own = *c;
+  vit_dataset held;
+  vit_history h;
+  vit_model m;
+  choices j;
+  char heading[100];
+  memset(&j, 0, sizeof j);
+  j.test = test;
+  vit_dataset_limit(train, SMALL);
+  nb_try(vit_dataset_split(train, HELD * train->count / SMALL, 1, &held));
+  snprintf(heading, sizeof heading, "When to stop: %d images are learned, %d held back to judge", train->count,
+           held.count);
+  nb_cell(heading);
+  own.softmax_before_loss = 0;
+  f.epochs = 100;
+  f.batch = 32;
+  f.callback = judge_epoch;
+  f.user = &j;
+  nb_try(vit_model_create(&m, &own, 1));
+  m.threads = 1; /* batches are small */
+  printf("  %s%5s %16s %16s %18s%s\n", nb_dim(), "epoch", "training loss", "held-back loss", "right of them",
+         nb_plain());
+  nb_try(vit_fit(&m, &f, train, &held, &h));
+  printf("\n  %s%-24s%7s%20s%23s%s\n  %s%-24s%7s%10s%12s%11s%12s%s\n", nb_dim(), "", "", "held back", "test images",
+         nb_plain(), nb_dim(), "which epoch?", "", "loss", "right", "loss", "right", nb_plain());
+  for (int i = 0; i < CHOICES; i++)
+    printf("  %-24s%7d%10.4f%10.2f %%%11.4f%10.2f %%\n", names[i], j.at[i], j.epoch[i].val_loss,
+           100 * j.epoch[i].val_accuracy, j.loss[i], 100 * j.accuracy[i]);
+  nb_figure(vit_plot_history(nb_out, "held", &h, "held-back images", &own), "held");
+  vit_history_free(&h);
+  vit_model_free(&m);
+  vit_dataset_free(&held);
+}
+
+/* ---- [16] ----------------------------------------------------------------- */
+
+/* Models that know nothing: each answers by chance. The best of them is chosen. */
+static void choose_by_luck(void) {
+  enum { IMAGES = 200, MOST = 1000 };
+  static const int tries[] = {1, 10, 100, 1000};
+  vit_rng rng = vit_rng_create(1, 0);
+  int best = -1, again = 0, t = 0;
+  nb_cell("The best of many is lucky: models that guess among ten classes");
+  printf("  %s%-22s%24s%18s%s\n", nb_dim(), "the best of so many", "right of the 200 images", "right of 200", nb_plain());
+  printf("  %s%-22s%24s%18s%s\n", nb_dim(), "models", "that it was chosen by", "others", nb_plain());
+  for (int n = 1; n <= MOST; n++) {
+    int right[2] = {0, 0};
+    for (int i = 0; i < 2 * IMAGES; i++) right[i / IMAGES] += vit_random_below(&rng, 10) == 0;
+    if (right[0] > best) best = right[0], again = right[1];
+    if (n == tries[t]) printf("  %-22d%22.1f %%%16.1f %%\n", tries[t++], 100.0 * best / IMAGES, 100.0 * again / IMAGES);
+  }
+}
+
+/* ---- [17] ----------------------------------------------------------------- */
+
+static void by_vectors(void) {
+  enum { N = 5689 };
+  static const char *const names[] = {"sgd_step", "adam_step", "sum_squares"};
+  const vit_adam_constants a = adam_at(10, 1e-3f, 0.01f, 1);
+  float *g = nb_floats(N), *x[2][3];
+  double us[2], sum[2] = {0, 0}, difference[3];
+  nb_cell("Vectors: a step of 5,689 parameters, on one thread");
+  nb_normal(g, N, 1);
+  for (int i = 0; i < 6; i++) {
+    x[i % 2][i / 2] = nb_floats(N);
+    nb_normal(x[i % 2][i / 2], N, 2);
+    for (int k = 0; i >= 4 && k < N; k++) x[i % 2][2][k] *= x[i % 2][2][k]; /* v is a square */
+  }
+  for (int which = 0; which < 2; which++) { /* one step from the same place */
+    const vit_kernels *k = which ? vit_best_kernels() : &vit_naive;
+    k->sgd_step(x[which][0], x[which][1], g, N, 1e-3f, 0.9f, 0.01f);
+    k->sum_squares(sum + which, g, N);
+  }
+  difference[0] = vit_max_difference(x[0][0], x[1][0], N);
+  for (int which = 0; which < 2; which++)
+    (which ? vit_best_kernels() : &vit_naive)->adam_step(x[which][0], x[which][1], x[which][2], g, N, &a);
+  difference[1] = vit_max_difference(x[0][0], x[1][0], N);
+  difference[2] = fabs(sum[0] - sum[1]);
+  printf("  %s                  naive (us)    SIMD (us)     ratio    difference%s\n", nb_dim(), nb_plain());
+  for (int i = 0; i < 3; i++) {
+    for (int which = 0; which < 2; which++) {
+      const vit_kernels *k = which ? vit_best_kernels() : &vit_naive;
+      float **y = x[which];
+      if (i == 0) NB_FASTEST(us[which], k->sgd_step(y[0], y[1], g, N, 1e-6f, 0.9f, 0.01f));
+      if (i == 1) NB_FASTEST(us[which], k->adam_step(y[0], y[1], y[2], g, N, &a));
+      if (i == 2) NB_FASTEST(us[which], k->sum_squares(sum + which, g, N));
+    }
+    printf("  %-15s %12.1f %12.1f %8.1fx %13.0e\n", names[i], us[0], us[1], us[0] / us[1], difference[i]);
+  }
+  for (int i = 0; i < 6; i++) free(x[i % 2][i / 2]);
+  free(g);
+}
+
 /* Refuse what cannot work before anything is read or drawn. */
 static void check_flags(vit_config *c) {
   if (epochs < 1 || epochs > 1000000) nb_stop("--epochs must be from 1 to 1000000");
@@ -437,6 +750,15 @@ int main(int argc, char **argv) {
   show_confusion(&test, guess);
   nb_show_mistakes(&test, guess, p);
   show_attention(&m, &test);
+  three_steps();
+  without_correction();
+  two_decays();
+  rates(&train, &c);
+  one_rate_for_all(&train, &c);
+  by_heart(&train, &test, &c);
+  choose_by_luck();
+  by_vectors();
+  nb_next("model.safetensors");
   printf("\ntest accuracy %.2f %%\n", 100 * accuracy);
   free(guess);
   free(p);

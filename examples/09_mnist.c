@@ -1,6 +1,13 @@
 // The full MNIST training: augmentation, a held-back set, checkpoints, resume; five recipes.
 #include "mnist.h"
 
+/* The first image of a class; 0 if there is none. */
+static int first_of(const vit_dataset *d, int label) {
+  for (int i = 0; i < d->count; i++)
+    if (d->labels[i] == label) return i;
+  return 0;
+}
+
 /* The same digit, changed five times by each kind of change. A loader makes the
    batch as it does in training; mixup and cutmix pair image i with number
    9 - i, so another digit stands there. */
@@ -14,7 +21,8 @@ static void show_augmentation(const lab *unused, const vit_model *m, const vit_d
       {"erase", 1, "erase=1"},          {"rand_ops", 2, "rand_ops=2"},
       {"mixup", 1, "mixup=1"},          {"cutmix", 1, "cutmix=1"}};
   enum { KINDS = sizeof kind / sizeof *kind, TIMES = 5, ROWS = KINDS / 2, COLS = 2 * TIMES + 1 };
-  const int size = train->height * train->width, shown = 4;
+  const int size = train->height * train->width;
+  const int shown = first_of(train, 4), other = first_of(train, 0);
   const char *titles[ROWS * COLS], *field, *text;
   float *tiles = nb_floats(ROWS * COLS * size), *value;
   (void)unused;
@@ -39,7 +47,7 @@ static void show_augmentation(const lab *unused, const vit_model *m, const vit_d
     nb_try(vit_loader_create(&l, train, m, &a, 2 * TIMES, 0, 1));
     for (int i = 0; i < TIMES; i++) {
       l.order[i] = shown;
-      l.order[2 * TIMES - 1 - i] = 7;
+      l.order[2 * TIMES - 1 - i] = other;
     }
     vit_loader_batch(&l, 0, 2 * TIMES);
     for (int i = 0; i < TIMES; i++) {
@@ -72,6 +80,7 @@ int main(int argc, char **argv) {
     lab_compare(&l);
     return 0;
   }
+  lab_open_init(&l);
   lab_settle(&l);
   nb_cell("Data");
   nb_load(&train, VIT_TRAIN);

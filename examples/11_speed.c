@@ -2,9 +2,10 @@
 //
 // Nearly all the time of a Vision Transformer goes into matrix products. One of them is written
 // here in seven ways, each with one idea more; then the kernels of a model are held against what
-// this processor and its memory can do at best. The last cells leave work out: what nobody reads
-// in the last block, and three of the four bytes of a float. Read beside it: ladder.h, and
-// chapter 11 of vit.h. Timings vary from run to run; ratios vary less.
+// this processor and its memory can do at best. Then work is left out: what nobody reads in the
+// last block, and three of the four bytes of a float. The last cells look into the caches, and
+// into int8 with a pencil. Read beside it: ladder.h, and chapter 11 of vit.h. Timings vary from
+// run to run; ratios vary less.
 #include "common.h"
 #include "ladder.h"
 
@@ -845,6 +846,7 @@ static void train_digits(void) {
   nb_try(vit_dataset_normalize(&digits.train, &digits.train));
   nb_try(vit_dataset_normalize(&digits.test, &digits.train));
   nb_try(vit_model_create(&digits.model, &c, 1));
+  digits.model.kernels = vit_best_kernels(); /* whatever VIT_KERNELS says: plain loops take minutes */
   printf("  trained here: %d images, %d epochs\n", digits.train.count, f.epochs);
   fflush(stdout);
   nb_try(vit_fit(&digits.model, &f, &digits.train, NULL, &h));
@@ -1059,6 +1061,8 @@ static void int8_model(void) {
   nb_cell("What a trained model pays for int8, and what it gets");
   if (*digits.why) {
     nb_row("left out", digits.why);
+    nb_cell("Where does the error come from? Each linear layer rounded alone");
+    nb_row("left out", "there is no model"); /* so that the cells behind keep their numbers */
     return;
   }
   nb_row("data", digits.test.source);
@@ -1076,6 +1080,237 @@ static void int8_model(void) {
   vit_model_free(&q);
   vit_model_free(&digits.model);
   vit_dataset_free(&digits.test);
+}
+
+/* ---- [11] ---------------------------------------------------------------- */
+
+/* What the product of the ladder keeps where, by the sizes that vit.h was compiled with. */
+static void the_levels(void) {
+  nb_cell("Where the numbers lie while x [197,768] meets W [768,768]");
+#ifdef VIT__HAS_SIMD
+  const int high = VIT__HEIGHT, deep = VIT__DEPTH, wide = VIT__WIDTH, cols = VIT_TILE_COLS;
+  const int sums = VIT_TILE_ROWS * cols;
+  printf("  %s%-10s %-25s %9s %9s   %s%s\n", nb_dim(), "level", "what stays there", "floats", "bytes",
+         "serves, while there", nb_plain());
+  printf("  %-10s tile of y    %4d x %-5d %9d %9d   %d terms of sums\n", "registers", VIT_TILE_ROWS, cols,
+         sums, 4 * sums, deep);
+  printf("  %-10s panel of W   %4d x %-5d %9d %9d   %d rows of x\n", "cache 1", deep, cols, deep * cols,
+         4 * deep * cols, high);
+  printf("  %-10s block of x   %4d x %-5d %9d %9d   %d outputs\n", "cache 2", high, deep, high * deep,
+         4 * high * deep, wide);
+  printf("  %-10s packed of W  %4d x %-5d %9d %9d   %d rows of x\n", "cache 2", deep, wide, deep * wide,
+         4 * deep * wide, T);
+  printf("  %-10s W            %4d x %-5d %9d %9d   the whole product\n\n", "memory", D, D, D * D, 4 * D * D);
+  printf("  vectors      %d of sums, %d of W, 1 of x\n", sums / VIT_LANES, cols / VIT_LANES);
+  printf("  a term       %d numbers fetched, %d products: %.2f for each number\n", VIT_TILE_ROWS + cols, sums,
+         sums / (double)(VIT_TILE_ROWS + cols));
+  printf("  of memory    W once, x %d times, y %d times to and fro\n", (D + wide - 1) / wide,
+         (D + deep - 1) / deep);
+#else
+  printf("  left out: there are no vectors in this build\n");
+#endif
+}
+
+/* ---- [12] ---------------------------------------------------------------- */
+
+/* Reads n floats, as fast as they come; the sum is not of interest. */
+#ifdef VIT__HAS_SIMD
+VIT__SIMD float read_vectors(const float *p, vit_idx n) {
+  vit_vec sum[8];
+  LADDER_UNROLL
+  for (int j = 0; j < 8; j++) sum[j] = vit_set(0);
+  for (vit_idx i = 0; i + 8 * VIT_LANES <= n; i += 8 * VIT_LANES) {
+    LADDER_UNROLL
+    for (int j = 0; j < 8; j++) sum[j] = vit_add(sum[j], vit_load(p + i + j * VIT_LANES));
+  }
+  LADDER_UNROLL
+  for (int j = 1; j < 8; j++) sum[0] = vit_add(sum[0], sum[j]);
+  return vit_sum(sum[0]);
+}
+#endif
+static float read_floats(const float *p, vit_idx n) {
+#ifdef VIT__HAS_SIMD
+  if (vit_best_kernels() == &vit_simd) return read_vectors(p, n);
+#endif
+  return (float)(ladder_read((const uint64_t *)(const void *)p, n / 2) & 1);
+}
+
+/* Bytes per second of reading an array of n floats again and again; the best of 20. */
+static double rate_of_reading(const float *p, vit_idx n) {
+  const int turns = (int)(4000000 / n) + 1;
+  double best = 1e9;
+  for (int k = 0; k < 20; k++) {
+    volatile float keep = 0;
+    double seconds = vit_seconds();
+    for (int i = 0; i < turns; i++) keep = read_floats(p, n);
+    (void)keep;
+    seconds = vit_seconds() - seconds;
+    if (seconds < best) best = seconds;
+  }
+  return 4.0 * (double)n * turns / (best > 1e-9 ? best : 1e-9);
+}
+
+static void the_staircase(void) {
+  static const struct {
+    const char *what;
+    int floats;
+  } steps[] = {{"a panel of W", 4096}, {"a block of x", 24576}, {"packed part of W", 65536},
+               {"W of the ladder", 589824}, {"more than all caches", 16000000}};
+  float *p = nb_floats(16000000);
+  nb_cell("How fast do numbers come? Arrays of growing size, read again and again");
+  printf("  %s%-22s %8s %9s   %s%s\n", nb_dim(), "an array as large as", "KB", "GB/s", "must serve",
+         nb_plain());
+  for (int i = 0; i < 16000000; i++) p[i] = (float)(i & 7);
+  for (int i = 0; i < 5; i++) {
+    const double rate = rate_of_reading(p, steps[i].floats);
+    printf("  %-22s %8d %9.1f   %5.1f products\n", steps[i].what, steps[i].floats / 256, rate / 1e9,
+           2 * peak[0] / rate);
+  }
+  printf("  must serve: for how many multiply-adds each float has to be used, if one\n"
+         "  thread shall multiply at its peak of %.0f GFLOP/s and is never to wait.\n", peak[0] / 1e9);
+  free(p);
+}
+
+/* ---- [13] ---------------------------------------------------------------- */
+
+/* The bytes of row 0 of x, and of output 0 of W, with four inputs. */
+static void int8_by_pencil(void) {
+  enum { IN = 4 };
+  static const float a[IN] = {1.0f, -0.27f, 0.504f, 0}, b[IN] = {0.64f, -0.32f, 0.103f, 0.2f}, bias = 0.1f;
+  float exact, near, *row = (float *)int8_space(1, IN), *q = (float *)int8_space(1, IN);
+  const uint8_t *u = (const uint8_t *)(row + 2);
+  int sum = 0, of_q = 0;
+  nb_cell("int8 with a pencil: one row, one output, four inputs");
+  nb_code("vit_naive.quantize_rows(row, x, 1, 4)");
+  vit_naive.quantize_rows(row, a, 1, IN);
+  nb_code("vit_quantize_linear(q, w, 4, 1)");
+  vit_quantize_linear(q, b, IN, 1);
+  printf("  x  %7.3f %7.3f %7.3f %7.3f    s = %.4f, z = %.0f\n  u ", (double)a[0], (double)a[1], (double)a[2],
+         (double)a[3], (double)row[0], (double)row[1]);
+  for (int i = 0; i < IN; i++) printf(" %7d", u[i]);
+  printf("\n  w  %7.3f %7.3f %7.3f %7.3f    t = %.4f, sum of q = %.0f\n  q ", (double)b[0], (double)b[1],
+         (double)b[2], (double)b[3], (double)q[0], (double)q[vit_panel()]);
+  for (int i = 0; i < IN; i++) {
+    const int byte = ((const int8_t *)q)[vit__int8_byte(0, i, IN)];
+    printf(" %7d", byte);
+    sum += u[i] * byte;
+    of_q += byte;
+  }
+  printf("\n  sum of u q = %d, minus z * %d: %.0f, times s t: %.4f\n", sum, of_q,
+         (double)sum - (double)row[1] * of_q, ((double)sum - (double)row[1] * of_q) * (double)row[0] * (double)q[0]);
+  nb_code("vit_naive.linear_int8_forward(y, row, q, b, 1, 4, 0, 1)");
+  vit_naive.linear_int8_forward(&near, row, q, &bias, 1, IN, 0, 1);
+  vit_naive.linear_forward(&exact, a, b, &bias, 1, IN, 1);
+  printf("  y = %.4f with b = %.1f; in floats %.4f\n", (double)near, (double)bias, (double)exact);
+  free(row);
+  free(q);
+}
+
+/* ---- [14] ---------------------------------------------------------------- */
+
+/* One way to make whole numbers of a product [64,256] [256,64], and its error. */
+typedef struct {
+  const char *name;
+  int u, q;      /* the largest of each */
+  int symmetric; /* no zero point: u from -u/2 to u/2 */
+  int cut;       /* what is behind the point is cut off, not rounded */
+  int one_scale; /* all outputs share t */
+  int clamp;     /* pairs of products are added in 16 bits, as the instruction does it */
+} int8_way;
+
+enum { WAY_ROWS = 64, WAY_IN = 256, WAY_OUT = 64 };
+static double clamped; /* pairs that did not fit, as a part of all */
+
+static double whole(const int8_way *way, double v) { return way->cut ? trunc(v) : nearbyint(v); }
+static double between(double v, double low, double high) { return fmin(fmax(v, low), high); }
+
+static void way_of_row(const int8_way *way, const float *a, int *u, double *s, double *z) {
+  double low = 0, high = 0;
+  for (int i = 0; i < WAY_IN; i++) low = fmin(low, (double)a[i]), high = fmax(high, (double)a[i]);
+  *s = way->symmetric ? fmax(high, -low) / (way->u / 2) : (high - low) / way->u;
+  *z = way->symmetric ? 0 : nearbyint(-low / *s);
+  for (int i = 0; i < WAY_IN; i++)
+    u[i] = (int)between(whole(way, (double)a[i] / *s + *z), way->symmetric ? -way->u / 2 : 0, way->u);
+}
+
+static double largest_of(const float *v, int n) {
+  double most = 0;
+  for (int i = 0; i < n; i++) most = fmax(most, fabs((double)v[i]));
+  return most;
+}
+
+/* y = x W^T by this way, held against floats. */
+static double error_of_way(const int8_way *way, const float *a, const float *b) {
+  static int u[WAY_IN], q[WAY_OUT * WAY_IN];
+  static float got[WAY_ROWS * WAY_OUT], right[WAY_ROWS * WAY_OUT];
+  double t[WAY_OUT], s, z;
+  clamped = 0;
+  for (int o = 0; o < WAY_OUT; o++) {
+    t[o] = (way->one_scale ? largest_of(b, WAY_OUT * WAY_IN) : largest_of(b + o * WAY_IN, WAY_IN)) / way->q;
+    for (int i = 0; i < WAY_IN; i++) q[o * WAY_IN + i] = (int)whole(way, (double)b[o * WAY_IN + i] / t[o]);
+  }
+  for (int r = 0; r < WAY_ROWS; r++) {
+    way_of_row(way, a + r * WAY_IN, u, &s, &z);
+    for (int o = 0; o < WAY_OUT; o++) {
+      double sum = 0, of_q = 0;
+      for (int i = 0; i < WAY_IN; i += 2) {
+        const int *w2 = q + o * WAY_IN + i;
+        const double pair = u[i] * w2[0] + u[i + 1] * w2[1], fits = between(pair, -32768, 32767);
+        clamped += way->clamp && pair != fits;
+        sum += way->clamp ? fits : pair;
+        of_q += w2[0] + w2[1];
+      }
+      got[r * WAY_OUT + o] = (float)(s * t[o] * (sum - z * of_q));
+    }
+  }
+  clamped /= WAY_ROWS * WAY_OUT * (WAY_IN / 2);
+  vit_naive.linear_forward(right, a, b, NULL, WAY_ROWS, WAY_IN, WAY_OUT);
+  return relative_error(got, right, WAY_ROWS * WAY_OUT);
+}
+
+static void int8_broken(void) {
+  static const int8_way ways_of[] = {{"as vit.h does it", 127, 64, 0, 0, 0, 0},
+                                     {"cut off, not rounded", 127, 64, 0, 1, 0, 0},
+                                     {"no zero point", 127, 64, 1, 0, 0, 0},
+                                     {"one scale for all outputs", 127, 64, 0, 0, 1, 0},
+                                     {"8 bits each", 255, 127, 0, 0, 0, 0},
+                                     {"4 bits each", 15, 7, 0, 0, 0, 0}};
+  float *a = nb_floats(WAY_ROWS * WAY_IN), *b = nb_floats(WAY_OUT * WAY_IN), *size = nb_floats(WAY_OUT);
+  nb_cell("Break it: the scheme with one part taken away");
+  nb_normal(a, WAY_ROWS * WAY_IN, 5);
+  vit_naive.gelu_forward(a, a, WAY_ROWS * WAY_IN);
+  nb_normal(b, WAY_OUT * WAY_IN, 6);
+  nb_normal(size, WAY_OUT, 7);
+  for (int i = 0; i < WAY_OUT * WAY_IN; i++) b[i] *= expf(size[i / WAY_IN]);
+  printf("  x [64,256] after GELU, mostly positive; W [64,256], its rows of several sizes\n"
+         "  %s%-28s %s%s\n", nb_dim(), "way", "error of y, of its size", nb_plain());
+  for (int i = 0; i < 6; i++) printf("  %-28s %6.2f %%\n", ways_of[i].name, 100 * error_of_way(ways_of + i, a, b));
+  free(a);
+  free(b);
+  free(size);
+}
+
+/* ---- [15] ---------------------------------------------------------------- */
+
+static void int8_in_16_bits(void) {
+  static const int8_way ways_of[] = {{"8 bits, sums of any size", 255, 127, 0, 0, 0, 0},
+                                     {"8 bits, pairs in 16 bits", 255, 127, 0, 0, 0, 1},
+                                     {"7 bits, pairs in 16 bits", 127, 64, 0, 0, 0, 1}};
+  float *a = nb_floats(WAY_ROWS * WAY_IN), *b = nb_floats(WAY_OUT * WAY_IN);
+  vit_rng rng = vit_rng_create(8, 0);
+  nb_cell("Why 7 bits: the instruction of AVX2 adds two products in 16 bits");
+  printf("  x from 0 to 1, as pixels are; W from -1 to 1, each as likely as the other\n"
+         "  %s%-28s %10s %14s %12s%s\n", nb_dim(), "way", "largest", "do not fit", "error of y", nb_plain());
+  for (int i = 0; i < WAY_ROWS * WAY_IN; i++) a[i] = vit_random_uniform(&rng);
+  for (int i = 0; i < WAY_OUT * WAY_IN; i++) b[i] = 2 * vit_random_uniform(&rng) - 1;
+  for (int i = 0; i < 3; i++) {
+    const double error = error_of_way(ways_of + i, a, b);
+    printf("  %-28s %10d %12.2f %% %10.2f %%\n", ways_of[i].name, 2 * ways_of[i].u * ways_of[i].q, 100 * clamped,
+           100 * error);
+  }
+  printf("  largest: two products at the most, where 16 bits end at 32767.\n");
+  free(a);
+  free(b);
 }
 
 /* Refuse what cannot work, or would take minutes. */
@@ -1111,5 +1346,10 @@ int main(int argc, char **argv) {
   last_block();
   int8_product();
   int8_model();
+  the_levels();
+  the_staircase();
+  int8_by_pencil();
+  int8_broken();
+  int8_in_16_bits();
   return 0;
 }

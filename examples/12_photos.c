@@ -198,6 +198,65 @@ static const char *mixture(char text[200], const vit_dataset *d, const float *ta
   return text;
 }
 
+/* Shrink with a filter that does not grow: the pixel at the new one's place alone,
+   or a blend of the 2 x 2 around it (of two, in a single row). */
+static void shrink_plainly(uint8_t *out, const uint8_t *in, int h, int w, int out_h, int out_w, int blend) {
+  for (int y = 0; y < out_h; y++)
+    for (int x = 0; x < out_w; x++) {
+      const double v = (y + 0.5) * h / out_h, u = (x + 0.5) * w / out_w;
+      if (!blend) {
+        *out++ = in[(int)v * w + (int)u];
+      } else {
+        const double down = fmax(v - 0.5, 0), on = fmax(u - 0.5, 0);
+        const int t = (int)down, l = (int)on, b = t + 1 < h ? t + 1 : t, r = l + 1 < w ? l + 1 : l;
+        const double g = down - t, f = on - l;
+        *out++ = (uint8_t)((1 - g) * ((1 - f) * in[t * w + l] + f * in[t * w + r]) +
+                           g * ((1 - f) * in[b * w + l] + f * in[b * w + r]) + 0.5);
+      }
+    }
+}
+
+/* Twelve pixels become three, in numbers; then rings that get narrower outwards
+   become a quarter as wide, each new pixel drawn as 4 x 4. */
+static void show_shrinking(void) {
+  enum { SIDE = 192, TIMES = 4, SMALL = SIDE / TIMES, WAYS = 5 };
+  static const char *const titles[WAYS] = {"as it is", "every 4th pixel", "a blend of 2 x 2",
+                                           "bilinear, grown", "bicubic, grown"};
+  static const uint8_t row[12] = {240, 0, 0, 240, 240, 0, 0, 240, 240, 0, 0, 240};
+  static uint8_t rings[SIDE * SIDE], small[WAYS][SMALL * SMALL];
+  uint8_t three[WAYS][3];
+  float *tiles = nb_floats(WAYS * SIDE * SIDE);
+  nb_cell("Shrinking: how many old pixels should a new one be made of?");
+  shrink_plainly(three[1], row, 1, 12, 1, 3, 0);
+  shrink_plainly(three[2], row, 1, 12, 1, 3, 1);
+  nb_try(vit_resize(three[3], row, 1, 1, 12, 1, 3, VIT_BILINEAR));
+  nb_try(vit_resize(three[4], row, 1, 1, 12, 1, 3, VIT_BICUBIC));
+  printf("  twelve pixels    ");
+  for (int i = 0; i < 12; i++) printf(" %d", row[i]);
+  for (int way = 1; way < WAYS; way++)
+    printf("\n  %-18s %d %d %d", titles[way], three[way][0], three[way][1], three[way][2]);
+  printf("\n");
+  for (int y = 0; y < SIDE; y++)
+    for (int x = 0; x < SIDE; x++) {
+      const double v = y + 0.5 - SIDE / 2, u = x + 0.5 - SIDE / 2;
+      rings[y * SIDE + x] = (uint8_t)(127.5 + 127 * cos(VIT_PI * (v * v + u * u) / SIDE) + 0.5);
+    }
+  shrink_plainly(small[1], rings, SIDE, SIDE, SMALL, SMALL, 0);
+  shrink_plainly(small[2], rings, SIDE, SIDE, SMALL, SMALL, 1);
+  nb_try(vit_resize(small[3], rings, 1, SIDE, SIDE, SMALL, SMALL, VIT_BILINEAR));
+  nb_try(vit_resize(small[4], rings, 1, SIDE, SIDE, SMALL, SMALL, VIT_BICUBIC));
+  for (int way = 0; way < WAYS; way++)
+    for (int y = 0; y < SIDE; y++)
+      for (int x = 0; x < SIDE; x++)
+        tiles[(way * SIDE + y) * SIDE + x] =
+            (float)(way ? small[way][y / TIMES * SMALL + x / TIMES] : rings[y * SIDE + x]) / 255;
+  nb_figure(vit_plot_tiles(nb_out, "shrinking",
+                           "Rings that get narrower outwards, and what four ways of shrinking make of them",
+                           tiles, NULL, 0, 0, titles, 1, WAYS, 1, SIDE, SIDE, 0, 1),
+            "shrinking");
+  free(tiles);
+}
+
 /* Pairs of training images: as they are, and below what the recipe makes of them.
    A pair is one picture, so that it stands apart from the next one. */
 static void show_images(const lab *l, const vit_model *m, const vit_dataset *train) {
@@ -259,8 +318,10 @@ int main(int argc, char **argv) {
   }
   if (filter && strcmp(filter, "bilinear") && strcmp(filter, "bicubic"))
     nb_stop("--filter must be bilinear or bicubic");
+  lab_open_init(&l);
   if (size) l.config.image_height = l.config.image_width = size;
   lab_settle(&l);
+  show_shrinking();
   load_data(&train, &test, &l, filter);
   l.config.classes = train.classes;
   for (int c = 0; c < 3; c++) train.mean[c] = train.std[c] = 0.5f;

@@ -12,7 +12,7 @@ static struct {
   int stop;                      /* what all ranks agree on: see add_losses */
   float *theirs;                 /* gradients from another rank */
   double begun, exchange, bytes; /* seconds: first step, all of MPI; a step's bytes */
-  int steps, out, err;           /* out, err: where a rank speaks */
+  int steps, patience, err;      /* err: where a rank speaks */
   FILE *kept;                    /* what a silent rank has to say */
 } mpi;
 
@@ -69,6 +69,24 @@ static void on_end(int number) {
                  "the same command with --resume goes on from it.\n");
 }
 
+/* A machine that is cut off ends nothing by itself: the others would wait for ever. */
+static void on_silence(int number) {
+  (void)number;
+  say(mpi.err, mpi.rank ? "" : "\nNo answer from another rank for longer than --patience: it was lost, or cut off.\n"
+                               "The last checkpoint is whole; the same command with --resume goes on from it.\n");
+  _exit(1);
+}
+
+/* The time of everything between the two is MPI's. */
+static double exchange_begin(void) {
+  alarm((unsigned)mpi.patience);
+  return MPI_Wtime();
+}
+static void exchange_end(double start) {
+  alarm(0);
+  mpi.exchange += MPI_Wtime() - start;
+}
+
 /* ---- the sums --------------------------------------------------------------- */
 
 /* Number i of `to` becomes the sum of all ranks' number i, as a binary tree: rank r
@@ -84,11 +102,11 @@ static void add_as_tree(float *to, size_t count) {
 
 /* The hook of vit_fit between gradients and optimiser. */
 static vit_result add_gradients(float *g, size_t count, void *user) {
-  const double start = MPI_Wtime();
+  const double start = exchange_begin();
   (void)user;
   if (mpi.tree) add_as_tree(g, count);
   else MPI_Allreduce(MPI_IN_PLACE, g, (int)count, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
-  mpi.exchange += MPI_Wtime() - start;
+  exchange_end(start);
   mpi.steps++;
   return VIT_OK;
 }
@@ -96,17 +114,18 @@ static vit_result add_gradients(float *g, size_t count, void *user) {
 /* Each loss is known to one rank and 0 elsewhere, so their sum is exact. All have to
    stop after the same step: whether one was asked to goes the same way. */
 static vit_result add_losses(double *losses, int count, void *user) {
-  const double start = MPI_Wtime();
+  const double start = exchange_begin();
   int asked = lab_interrupted != 0;
   (void)user;
   if (mpi.begun == 0) {
     mpi.begun = start;
     signal(SIGINT, on_end);
     signal(SIGTERM, on_end);
+    signal(SIGALRM, on_silence);
   }
   MPI_Allreduce(MPI_IN_PLACE, losses, count, MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD);
   MPI_Allreduce(&asked, &mpi.stop, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD);
-  mpi.exchange += MPI_Wtime() - start;
+  exchange_end(start);
   return VIT_OK;
 }
 
@@ -260,7 +279,7 @@ int main(int argc, char **argv) {
   lab l;
   char name[60], own[700];
   int paper = 0;
-  nb_flag flags[LAB_FLAGS + 2];
+  nb_flag flags[LAB_FLAGS + 3];
   vit_dataset train, test, held;
   const vit_dataset *judge;
   vit_history h;
@@ -269,15 +288,17 @@ int main(int argc, char **argv) {
   if (mpi.rank) MPI_Barrier(MPI_COMM_WORLD); /* rank 0 goes first */
   l = recipe(preset, argc, argv);
   l.threads = 1;
+  mpi.patience = 60;
   {
-    const nb_flag first[2] = {{"--preset", "NAME", "a recipe of 09 (quick)", NULL, NULL, &l.preset},
+    const nb_flag first[3] = {{"--preset", "NAME", "a recipe of 09 (quick)", NULL, NULL, &l.preset},
+                              {"--patience", "N", "seconds to wait for another rank", &mpi.patience, NULL, NULL},
                               {"--paper", "", "no training: what more machines would bring, on paper", &paper, NULL, NULL}};
     memcpy(flags, first, sizeof first);
   }
-  lab_flags(&l, flags + 2);
+  lab_flags(&l, flags + 3);
   snprintf(name, sizeof name, "14-cluster/%.20s", l.preset);
   nb_start(name, "Train on several machines by MPI, with the bits of one: mpirun -n 4 build/14_cluster", argc, argv,
-           flags, LAB_FLAGS + 2);
+           flags, LAB_FLAGS + 3);
   if (paper) {
     if (!mpi.rank) on_paper();
     end(0);
@@ -286,7 +307,9 @@ int main(int argc, char **argv) {
     snprintf(own, sizeof own, "%.600s/rank-%d", nb_out, mpi.rank);
     nb_out = own;
   }
+  if (mpi.patience < 1) nb_stop("--patience must be at least 1 second");
   if (l.compare || l.live) nb_stop("--compare and --live are 09's: this program only trains");
+  lab_open_init(&l);
   lab_settle(&l);
   nb_cell("Data");
   nb_load(&train, VIT_TRAIN);
@@ -294,11 +317,13 @@ int main(int argc, char **argv) {
   nb_try(vit_dataset_resize(&train, l.config.image_height, l.config.image_width));
   nb_try(vit_dataset_resize(&test, l.config.image_height, l.config.image_width));
   if (l.normalize) nb_try(vit_dataset_normalize(&train, &train));
+  lab_take_over(&l, &train);
   memcpy(test.mean, train.mean, sizeof test.mean);
   memcpy(test.std, train.std, sizeof test.std);
   judge = lab_hold_back(&l, &train, &held);
   nb_try(vit_model_create(&m, &l.config, l.fit.seed));
   m.threads = l.threads;
+  lab_begin_with(&l, &m, &train);
   if (!mpi.rank) MPI_Barrier(MPI_COMM_WORLD);
   follow(&l);
   share(&l, &m);

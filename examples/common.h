@@ -456,6 +456,23 @@ NB_UNUSED static void nb_load(vit_dataset *d, vit_split split) {
   nb_row("data", d->source);
 }
 
+/* Begin with the weights of another model of the same shape; with `new_head` its
+   head stays as it was created. */
+NB_UNUSED static void nb_inherit(vit_model *m, const vit_model *from, int new_head) {
+  vit_tensor to, t;
+  for (int i = 0; vit_tensor_at(&m->config, i, &to); i++) {
+    char message[300];
+    if (new_head && !strncmp(to.name, "head", 4)) continue;
+    if (vit_tensor_find(&from->config, to.name, &t) || t.dims != to.dims ||
+        memcmp(t.shape, to.shape, sizeof t.shape)) {
+      snprintf(message, sizeof message, "the model to begin with has no tensor %s of the shape that this model wants: take it as it is, "
+               "without changes of its sizes", to.name);
+      nb_stop(message);
+    }
+    memcpy(m->params.block + to.offset, from->params.block + t.offset, t.count * sizeof(float));
+  }
+}
+
 /* A few test images, resized to size x size pixels. */
 NB_UNUSED static void nb_load_few(vit_dataset *d, int count, int size) {
   nb_load(d, VIT_TEST);
@@ -527,15 +544,24 @@ NB_UNUSED static void nb_look(float *weights, const vit_model *m, const vit_stat
                               int head) {
   const vit_config *c = &m->config;
   const int N = vit_config_patches(c), T = vit_config_tokens(c), cls = c->pool == VIT_POOL_CLS;
-  const int first = cls ? 0 : T - N, last = cls ? 1 : T, heads = head < 0 ? c->heads : 1;
+  const int patches = c->class_token, heads = head < 0 ? c->heads : 1; /* patches come behind the class token */
+  const int first = cls ? 0 : patches, last = cls ? 1 : patches + N;
   memset(weights, 0, (size_t)N * sizeof *weights);
   for (int h = 0; h < heads; h++) {
     const float *p = cls ? vit_class_attention(m, s, image, head < 0 ? h : head)
                          : vit_attention(m, s, c->depth - 1, image, head < 0 ? h : head);
     if (!p) nb_stop(vit_error());
     for (int r = first; r < last; r++)
-      for (int i = 0; i < N; i++) weights[i] += p[r * T + T - N + i] / (float)(heads * (last - first));
+      for (int i = 0; i < N; i++) weights[i] += p[r * T + patches + i] / (float)(heads * (last - first));
   }
+}
+
+/* The last cell of a training: what to do with the model now. */
+NB_UNUSED static void nb_next(const char *file) {
+  char command[700];
+  nb_cell("Now with a picture of your own");
+  snprintf(command, sizeof command, "build/13_pretrained %.500s/%s PICTURE...", nb_out, file);
+  nb_code(command);
 }
 
 /* The images whose true class got the smallest probability. */

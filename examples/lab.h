@@ -33,6 +33,10 @@ typedef struct {
   const int *stop;             /* not 0: all programs of a cluster stop; NULL: Ctrl-C alone */
   const char *model, *augment; /* lists from the flags, or NULL */
   const char *compare;         /* the first folder of --compare, or NULL */
+  const char *init;            /* the file of the model to begin with, or NULL */
+  int new_head;                /* 1: but with another head */
+  vit_model from;              /* what is in it, */
+  vit_dataset about;           /* and its normalisation and names */
   int argc;
   char **argv;
 } lab;
@@ -60,7 +64,7 @@ static const char *lab_argument(int argc, char **argv, const char *flag,
   return otherwise;
 }
 
-enum { LAB_FLAGS = 17 };
+enum { LAB_FLAGS = 22 };
 
 /* The flags that all training programs have; their defaults are the preset's. */
 static void lab_flags(lab *l, nb_flag flags[LAB_FLAGS]) {
@@ -79,6 +83,14 @@ static void lab_flags(lab *l, nb_flag flags[LAB_FLAGS]) {
        &l->model},
       {"--augment", "LIST", "change the augmentation, such as rotate=15; a wrong name lists all", NULL, NULL,
        &l->augment},
+      {"--init", "FILE", "fine-tuning: begin with the model in FILE; a head for other classes is new", NULL,
+       NULL, &l->init},
+      {"--new-head", "", "with --init: other classes, though as many as FILE has", &l->new_head, NULL, NULL},
+      {"--freeze", "N", "with --init: 1 = the patches' layer does not learn, 2 = nor block 0, ...",
+       &l->fit.optimizer.freeze, NULL, NULL},
+      {"--layer-decay", "RATE", "each block learns at RATE times the rate of the next; 0 = all alike", NULL,
+       &l->fit.optimizer.layer_decay, NULL},
+      {"--probe", "", "with --init: the head alone learns, from features made once", &l->fit.probe, NULL, NULL},
       {"--seed", "N", "of all random numbers", &l->seed, NULL, NULL},
       {"--threads", "N", "0 = all cores", &l->threads, NULL, NULL},
       {"--resume", "", "go on with the run in --out", &l->fit.resume, NULL, NULL},
@@ -111,7 +123,50 @@ static void lab_set_augment(void *augment, const char *name, const char *value) 
   nb_stop(message);
 }
 
-/* After nb_start: the lists, and what can be refused before the data is read. */
+/* After nb_start: the model to begin with decides on everything but its head. */
+static void lab_open_init(lab *l) {
+  if (!l->init && (l->new_head || l->fit.probe || l->fit.optimizer.freeze))
+    nb_stop("--new-head, --freeze and --probe need a model that has learned something: name its file by --init");
+  if (!l->init) return;
+  nb_try(vit_model_open(&l->from, l->init, &l->about));
+  if (l->from.quantized)
+    nb_stop("the model of --init is quantized, for good, and cannot learn: take the one that it was made from");
+  l->config = l->from.config;
+  if (l->fit.probe && !l->augment) memset(&l->fit.augment, 0, sizeof l->fit.augment);
+}
+
+/* Once there are images: their classes decide on the head, the file on their mean and
+   std. */
+static void lab_take_over(lab *l, vit_dataset *train) {
+  if (!l->init) return;
+  l->config.classes = train->classes;
+  memcpy(train->mean, l->about.mean, sizeof train->mean);
+  memcpy(train->std, l->about.std, sizeof train->std);
+}
+
+/* The weights of that model, before the first step. */
+static void lab_begin_with(const lab *l, vit_model *m, const vit_dataset *train) {
+  const int old = l->from.config.classes, classes = m->config.classes;
+  const int new_head = l->new_head || old != classes;
+  char text[1000];
+  int k = 0;
+  if (!l->init) return;
+  nb_inherit(m, &l->from, new_head);
+  nb_cell("The model to begin with");
+  snprintf(text, sizeof text, "%.600s; its head for %d classes is %s", l->init, old,
+           !new_head        ? "kept"
+           : old != classes ? "replaced by a new one"
+                            : "replaced by a new one, as --new-head says");
+  nb_row("weights", text);
+  nb_row("images", "are normalised as those that it learned from");
+  while (!new_head && k < classes && !strcmp(vit_class_name(&l->about, k), vit_class_name(train, k))) k++;
+  if (new_head || k == classes) return;
+  snprintf(text, sizeof text, "its class %d was called %s, and is now %s: if these are others, use --new-head", k,
+           vit_class_name(&l->about, k), vit_class_name(train, k));
+  nb_row("note", text);
+}
+
+/* After that: the lists, and what can be refused before the data is read. */
 static void lab_settle(lab *l) {
   nb_list("--model", l->model, &l->config, nb_set_config);
   nb_list("--augment", l->augment, &l->fit.augment, lab_set_augment);
@@ -234,19 +289,27 @@ static void lab_print_recipe(const lab *l) {
   static const char *const schedules[] = {"constant", "falling in a line", "falling as a cosine",
                                           "falling in steps", "lowered on a plateau"};
   const vit_fit_config *f = &l->fit;
-  char text[500], warmup[50] = "", lowest[50] = "", clip[50] = "", smoothing[50] = "", ema[60] = "";
+  char text[500], warmup[50] = "", lowest[50] = "", clip[50] = "", smoothing[50] = "", ema[60] = "", decay[50] = "";
   if (l->warmup > 0)
     snprintf(warmup, sizeof warmup, " after a warm-up of %g %% of the steps", 100 * (double)l->warmup);
   if (f->schedule.floor > 0) snprintf(lowest, sizeof lowest, " to %g", (double)f->schedule.floor);
   if (f->optimizer.clip_norm > 0)
     snprintf(clip, sizeof clip, ", gradient norm at most %g", (double)f->optimizer.clip_norm);
+  if (f->optimizer.layer_decay > 0)
+    snprintf(decay, sizeof decay, ", layer decay %g", (double)f->optimizer.layer_decay);
   if (f->smoothing > 0) snprintf(smoothing, sizeof smoothing, ", label smoothing %g", (double)f->smoothing);
   if (f->ema > 0) snprintf(ema, sizeof ema, ", weights averaged with decay %g", (double)f->ema);
-  snprintf(text, sizeof text, "%d epoch%s, batch %d, %s, rate %g %s%s%s, weight decay %g%s%s%s", f->epochs,
+  snprintf(text, sizeof text, "%d epoch%s, batch %d, %s, rate %g %s%s%s, weight decay %g%s%s%s%s", f->epochs,
            f->epochs == 1 ? "" : "s", f->batch, algorithms[f->optimizer.algorithm],
            (double)f->schedule.rate, schedules[f->schedule.kind], lowest, warmup,
-           (double)f->optimizer.weight_decay, clip, smoothing, ema);
+           (double)f->optimizer.weight_decay, decay, clip, smoothing, ema);
   nb_row("recipe", text);
+  if (f->probe) nb_row("it learns", "the head alone: a linear probe, of features that are made once");
+  else if (f->optimizer.freeze) {
+    snprintf(text, sizeof text, "all but the patches' layer and the first %d block%s", f->optimizer.freeze - 1,
+             f->optimizer.freeze == 2 ? "" : "s");
+    nb_row("it learns", f->optimizer.freeze > l->config.depth ? "the head alone" : text);
+  }
   lab_print_augmentation(&f->augment);
   printf("  seed         %d\n", l->seed);
 }
@@ -818,6 +881,7 @@ static void lab_report(const lab *l, const vit_model *m, const vit_dataset *test
            100 * vit_top_accuracy(p, test->labels, test->count, m->config.classes, 5));
   printf("  training     %s, peak memory %.0f MB\n",
          nb_time(time, h->epochs ? h->epoch[h->epochs - 1].seconds : 0), memory);
+  nb_next(lab_is_there("best.safetensors") ? "best.safetensors" : "model.safetensors");
   printf("\ntest accuracy %.2f %%\n", 100 * accuracy);
   free(guess);
   free(p);
@@ -828,21 +892,26 @@ static void lab_report(const lab *l, const vit_model *m, const vit_dataset *test
 NB_UNUSED static void lab_run(lab *l, vit_dataset *train, vit_dataset *test,
                     void (*show)(const lab *, const vit_model *, const vit_dataset *)) {
   vit_dataset held;
-  const vit_dataset *judge = lab_hold_back(l, train, &held);
+  const vit_dataset *judge;
   vit_model m;
   vit_history h;
+  lab_take_over(l, train);
+  judge = lab_hold_back(l, train, &held);
   for (int c = 0; c < 3; c++) {
     test->mean[c] = train->mean[c];
     test->std[c] = train->std[c];
   }
   nb_try(vit_model_create(&m, &l->config, l->fit.seed));
   m.threads = l->threads;
+  lab_begin_with(l, &m, train);
   show(l, &m, train);
   lab_print_plan(l, &m, train, judge, test);
   lab_train(l, &m, train, judge, &h);
   lab_report(l, &m, test, &h);
   vit_history_free(&h);
   vit_model_free(&m);
+  vit_model_free(&l->from);
+  vit_dataset_free(&l->about);
   vit_dataset_free(train);
   vit_dataset_free(test);
   if (judge) vit_dataset_free(&held);

@@ -165,7 +165,8 @@ enum {
    4 reads and writes y once for four products; here two loads of the panel and six
    numbers of x feed twelve multiply-adds of eight lanes (AVX2). Twelve: a
    multiply-add takes about 4 cycles and 2 can start in each, so at least 8 must
-   be under way; 12 sums, 2 vectors of the panel and 1 of x fill 16 registers. */
+   be under way; 12 sums, 2 vectors of the panel and 1 of x are 15 of the 16
+   registers. */
 VIT__SIMD void ladder_tile(float *y, const float *x, const float *panel, vit_idx in, vit_idx out,
                            vit_idx depth) {
   vit_vec sum[VIT_TILE_ROWS][VIT_TILE_VECS];

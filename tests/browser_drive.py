@@ -275,6 +275,30 @@ def models(browser):
         tell("not opened" not in page.inner_text("#model-is"), f"{file}: {page.inner_text('#model-is')}")
         same_logits(page, f"{work}/{file}", f"{file} of the native program")
     page.screenshot(path=f"{work}/opened.png", full_page=True)
+    # models of every kind: they are read as the native program reads them, and each number is its formula
+    kinds = ["", "class_token=0 pool=1", "pool=1", "norm=1", "reg_tokens=2", "dist_token=1", "dist_token=1 reg_tokens=3", "local_mask=3",
+             "positions=0", "positions=2", "positions=3", "pre_norm=1", "fc_norm=1 final_norm=0", "head_dim=5", "qkv_bias=0",
+             "classes=3", "depth=1", "image_height=14 image_width=28", "patch_height=28 patch_width=28"]
+    for kind in kinds:
+        subprocess.run([native, "make", f"{work}/kind.safetensors", *kind.split()], check=True)
+        page.set_input_files("#open", f"{work}/kind.safetensors")
+        page.wait_for_timeout(250)
+        worst = max(far(a, b) for a, b in zip(logits(page), ask("logits", f"{work}/kind.safetensors")))
+        tell("not opened" not in page.inner_text("#model-is") and worst <= 1e-5, f"{kind}: logits differ by {worst}: {page.inner_text('#model-is')}")
+        wrong = page.evaluate("""() => { const s = views.sizes, wrong = [], last = s.T - 1;
+          const f = [['pixel', 3, 3], ['projected', 0, 1], ['projected', s.N - 1, s.D - 1], ['token', 0, 2], ['token', last, 3],
+            ['attention', 0, 0, 0, last], ['attention', s.L - 1, s.H - 1, last, 0], ['attention', s.L - 1, 0, 0, 0], ['logit', 0], ['logit', s.K - 1],
+            ['probability', 1], ['lens', 0, 1], ['lens', s.L - 1, 0], ['rollout', 0], ['rollout', last], ['relevance', 0], ['block', 0, 0, 1], ['block', s.L - 1, 0, 0]];
+          for (const [name, ...where] of f) {
+            formula[name](...where);
+            const text = by('formula-text').textContent;
+            if (!(Math.abs(formula.computed - formula.shown) <= 1e-5 * Math.max(1, Math.abs(formula.shown))) || /NaN|undefined/.test(text))
+              wrong.push([name, ...where, formula.computed, formula.shown].join(' '));
+          }
+          return wrong; }""")
+        tell(not wrong, f"{kind}: {wrong}")
+        page.mouse.move(*(lambda b: (b["x"] + 5, b["y"] + 5))(page.locator("#seen canvas").bounding_box()))
+        page.evaluate("views.ask(views.sizes.T - 1)")
     # dropped onto the page
     page.evaluate("""(base64) => { const d = new DataTransfer();
       d.items.add(new File([engine.bytesOf(base64)], 'dropped.safetensors'));

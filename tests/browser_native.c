@@ -1,6 +1,7 @@
 /* What the page computes, computed here: tests/test_browser.sh compares them.
      browser_native logits FILE   ten of the page's digits: logits, a line each
      browser_native occlusion FILE DIGIT   vit_occlusion's map of one of them
+     browser_native make FILE FIELD=VALUE...   an untrained model for digits
      browser_native time          ms of a forward of the MNIST model: B = 1, 8 */
 #include "../examples/15_browser/glue.c"
 
@@ -43,10 +44,28 @@ static int print_times(void) {
   return 0;
 }
 
+/* Its parameters are large enough that attention is not flat. */
+static int make(const char *file, char **settings, int count) {
+  vit_config c = vit_config_mnist();
+  vit_model m;
+  vit_rng rng = vit_rng_create(3, 0);
+  c.width = 12, c.depth = 2, c.heads = 3, c.mlp_width = 20, c.patch_height = c.patch_width = 7, c.head_dim = 0;
+  for (int i = 0; i < count; i++) {
+    char *value = strchr(settings[i], '=');
+    if (!value) return page_fail("FIELD=VALUE, please");
+    *value = 0;
+    if (page_result(vit_config_set(&c, settings[i], value + 1))) return 1;
+  }
+  if (page_result(vit_model_create(&m, &c, 1))) return 1;
+  for (size_t i = 0; i < m.params.count; i++) m.params.block[i] += 0.3f * vit_random_normal(&rng);
+  return page_result(vit_model_save(&m, NULL, file));
+}
+
 int main(int argc, char **argv) {
   int wrong;
   if (argc < 2) return 1;
-  wrong = argc > 2 ? page_open(argv[2]) : 0;
+  if (!strcmp(argv[1], "make")) wrong = argc > 2 ? make(argv[2], argv + 3, argc - 3) : 1;
+  else wrong = argc > 2 ? page_open(argv[2]) : 0;
   if (!wrong && !strcmp(argv[1], "logits")) wrong = print_logits();
   if (!wrong && !strcmp(argv[1], "occlusion")) wrong = print_occlusion(atoi(argv[3]));
   if (!wrong && !strcmp(argv[1], "time")) wrong = print_times();

@@ -701,7 +701,7 @@ static void test_method_errors(void) {
   CHECK(!vit_forward(&in.m, &s, in.images, 2) && !vit_forward(&in.m, &infer, in.images, 2) &&
             !vit_forward(&in.m, &plain, in.images, 2), "%s", vit_error());
   SAYS(vit_attention_relevance(&in.m, &s, 0, 0, map), VIT_ERR_STATE, /* of the forward before the last */
-       "there was no backward after the last forward; call vit_backward or vit_backward_logits first");
+       "there was no backward as far as this layer after the last forward; call vit_backward or vit_backward_logits first, with freeze 0");
   in_run(&s);
   SAYS(vit_attention_rollout(&in.m, &s, 2, 0, map), VIT_ERR_CONFIG,
        "there is no attention of layer 0, image 2, head 0: the last forward had 3 layers, 2 images and 3 heads");

@@ -397,8 +397,8 @@ static void test_picture_errors(void) {
   bytes b = with_exif(0, 3, 1);
   image_fails(path_of("nothing.png"), VIT_ERR_FILE,
               "cannot open %s: No such file or directory");
-  fails(vit_image_load("a.png", 2, &pixels, &h, &w), VIT_ERR_CONFIG,
-        "channels is 2; a picture has 1 (grey) or 3 (RGB)", "");
+  fails(vit_image_load("a.png", 5, &pixels, &h, &w), VIT_ERR_CONFIG,
+        "channels is 5; a picture has 1 (grey) or 3 (RGB), 2 or 4 with alpha", "");
   image_fails(write_file("bad.png", "", 0), VIT_ERR_FORMAT,
               "cannot read %s as a picture (unknown image type); remove it, or get it "
               "as a PNG or JPEG");

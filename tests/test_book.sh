@@ -66,10 +66,15 @@ END_OF_FILE
   echo '<svg><text>{{03 1 "twice" 2}} {{here}} {{text word}}</text></svg>' >"$copy/tutorials/figures/src/one.svg"
   echo 'word | Wort' >"$copy/tutorials/figures/strings.txt"
   echo '03-one.svg fill one 03' >"$copy/tutorials/figures/figures.txt"
+  printf '%s\n' '# Results' '' '## long' '' '| seed 1 | 99.25 % |' '' '## other' '' '| seed 1 | 98.75 % |' >"$copy/tutorials/results.md"
   cat >"$copy/tutorials/README.md" <<'END_OF_FILE'
 # A small book
 
 It says <!-- num 03 1 "twice" 2 -->0<!-- /num -->, see [there](#a-second-heading), and $[T, Dh]$.
+A night brought <!-- num results other "| seed 1 |" 1 -->0<!-- /num --> %, and:
+
+<!-- results long -->
+<!-- /results -->
 
 <!-- code vit_twice -->
 <!-- /code -->
@@ -117,6 +122,12 @@ edit 's/is 0.251/is 0.254/' "$copy/outputs/03.txt"
 ! (cd "$copy" && LOOM_EXACT=0 LOOM_OUTPUTS=outputs sh tutorials/loom/loom.sh check) >$dir/log 2>&1
 tell $? "four units of the last digit are no mistake on another machine"
 
+fresh
+printf '# epoch loss seconds\n1 0.5 2.25\n' >"$copy/outputs/03/one.dat"
+sum=$({ cat "$copy/outputs/03/one.gp" && printf '# epoch loss seconds\n1 0.5\n'; } | cksum | sed 's/ .*//')
+edit "s/fill one.*/plot 03 one $sum/" "$copy/tutorials/figures/figures.txt" && small
+tell $? "seconds in the data of a figure are taken for a change: $(cat $dir/log)"
+
 wrong() { # wrong WORDS WHAT EDIT FILE
   fresh
   edit "$3" "$copy/$4"
@@ -125,6 +136,8 @@ wrong() { # wrong WORDS WHAT EDIT FILE
 wrong 'code vit_twice is not in vit.h' 'a renamed function' 's/vit_twice/vit_double/' vit.h
 wrong 'differs from "  return 3' 'a changed function' 's/return 2/return 3/' vit.h
 wrong 'differs from .*0.260' 'a changed output' 's/0.250/0.260/' outputs/03.txt
+wrong 'number 98.75 is 98.76' 'a changed result' 's/98.75/98.76/' tutorials/results.md
+wrong 'differs from "| seed 1 | 99.26' 'a changed table of results' 's/99.25/99.26/' tutorials/results.md
 wrong 'number 0.250 is 0.260' 'a changed number' 's/0.250/0.260/' outputs/03.txt
 wrong 'figures.txt: 03-one.svg is not' 'a changed number in a figure' 's/0.250/0.260/' outputs/03.txt
 wrong 'the data of 03-one.svg changed' 'changed data of a figure' 's/fill one.*/plot 03 one 1/' tutorials/figures/figures.txt
@@ -156,13 +169,14 @@ rm -rf "$copy"
 
 # ---- the checker, on files that are wrong ---------------------------------------------
 
-answer() { # answer WORDS WHAT TEXT: check-03 fails with these words on this file
+chapter=03
+answer() { # answer WORDS WHAT TEXT: the check of $chapter fails with these words on this file
   printf '%s\n' "$3" >$dir/own.c
-  if sh tutorials/loom/check.sh 03 $dir/own.c >$dir/log 2>&1; then
-    tell 1 "check-03 passes $2"
+  if sh tutorials/loom/check.sh $chapter $dir/own.c >$dir/log 2>&1; then
+    tell 1 "check-$chapter passes $2"
   else
     [ "$(wc -l <$dir/log)" -le 2 ] && grep -q "$1" $dir/log
-    tell $? "check-03 on $2: $(cat $dir/log)"
+    tell $? "check-$chapter on $2: $(cat $dir/log)"
   fi
 }
 head='static void my_softmax_forward(float *p, const float *s, int rows, int cols)'
@@ -173,6 +187,13 @@ answer 'number 0 of p is not a number, or was never' 'an empty kernel' "$head { 
 answer 'reads or writes where it has no array' 'a crash' "$head { for (int i = 0; i < 100000; i++) p[i] = s[rows * cols]; }"
 answer 'is an input' 'a changed input' "$head { vit_naive.softmax_forward(p, s, rows, cols); ((float *)s)[0] = 7; }"
 answer 'row 1, column 0 of p is .*, should be' 'one row alone' "$head { vit_naive.softmax_forward(p, s, 1, cols); for (int i = cols; i < rows * cols; i++) p[i] = 1; }"
+chapter=09
+answer 'wanted: void my_average(float \*average, const' 'other arguments' 'static void my_average(float *a) { (void)a; }'
+answer 'after step 1, decay' 'no average' 'static void my_average(float *a, const float *w, int n, int step, float decay) { (void)a; }'
+chapter=12
+head='static void my_resize_row(unsigned char *out, const unsigned char *in, int n_in, int n_out)'
+answer 'from 4 to 2 pixels' 'every other pixel' "$head { for (int x = 0; x < n_out; x++) out[x] = in[x * n_in / n_out]; }"
+answer 'no array (with from 1 to 1 pixels)' 'a crash' "$head { (void)in, (void)n_in, (void)n_out; out[-(1 << 30)] = 0; }"
 sh tutorials/loom/check.sh 03 $dir/no-such.c >$dir/log 2>&1
 [ $? = 1 ] && grep -q 'There is no file' $dir/log
 tell $? "check-03 without a file: $(cat $dir/log)"

@@ -599,8 +599,8 @@ static void test_model_file(void) {
   /* what is not such a file */
   CHECK(!vit_safetensors_write(path, &alone, 1, NULL), "%s", vit_error());
   fails(vit_model_open(&again, path, &about), VIT_ERR_FORMAT,
-        "%s does not say its config.image_height: it was not written by vit.h; create the "
-        "model that it is of, then use vit_model_load",
+        "%s does not say its config.image_height: it was not written by vit.h; "
+        "vit_pretrained_open reads such a model, or create it and use vit_model_load",
         path);
   CHECK(!again.params.block, "a model is left");
   remove(path);
@@ -685,8 +685,8 @@ static void test_old_model(void) {
     char text[300];
     with_metadata(old, path, 1, musts[i], NULL, NULL);
     snprintf(text, sizeof text,
-             "%%s does not say its %s: it was not written by vit.h; create the model that it is "
-             "of, then use vit_model_load", musts[i]);
+             "%%s does not say its %s: it was not written by vit.h; vit_pretrained_open reads such a "
+             "model, or create it and use vit_model_load", musts[i]);
     fails(vit_model_open(&again, path, NULL), VIT_ERR_FORMAT, text, path);
   }
   vit_model_free(&m);

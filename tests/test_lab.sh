@@ -201,10 +201,33 @@ tr -s ' \n' ' ' <$dir/log | grep -q 'rate 0.001 falling in a line to 0.0005,'
 tell $? "--lr and the floor: $(grep -A1 recipe $dir/log)"
 refuses 'NAME\|there is no squeeze' $quick --augment squeeze=1
 refuses 'rotate is 400' $quick --augment rotate=400
-refuses 'tutorial, quick or best' $quick --preset slow
+refuses 'tutorial, quick, best, local or post-norm' $quick --preset slow
 refuses 'wants name=value' $quick --model depth
 refuses 'early_stop is -1' $quick --early-stop -1
 refuses 'learning rate is -1' build/09_mnist --data $dir/nowhere --lr -1 # before data are read
+
+# Fine-tuning: a run that begins with the model of another, and goes on as if never stopped.
+tune="build/09_mnist --data $dir/digits --held 400 --epochs 2 --init $dir/a/best.safetensors"
+$tune --probe --out $dir/probe >$dir/log 2>&1
+at_least 60 $dir/log
+tr -s ' \n' ' ' <$dir/log | grep -q 'best.safetensors; its head for 10 classes is kept .* augmentation none' &&
+  grep -q 'the head alone: a linear probe' $dir/log
+tell $? "--probe: $(sed -n '/begin with$/,/seed/p' $dir/log)"
+fits $dir/log
+$tune --new-head --freeze 3 --layer-decay 0.8 --out $dir/tuned >$dir/log 2>&1
+at_least 40 $dir/log
+tr -s ' \n' ' ' <$dir/log | grep -q 'new one, as --new-head says .* layer decay 0.8, .* the first 2 blocks'
+tell $? "--freeze: $(sed -n '/begin with$/,/seed/p' $dir/log)"
+fits $dir/log
+refuses 'its recipe.freeze is 3, here it is 4' $tune --new-head --freeze 4 --layer-decay 0.8 --out $dir/tuned --resume
+refuses 'freeze is 9; the model has a stem, 6 blocks and a head' $tune --freeze 9 --out $dir/tuned
+refuses 'name its file by --init' $quick --freeze 2
+refuses 'name its file by --init' $quick --probe
+refuses 'nothing can change the images' $tune --probe --augment shift=0.1
+refuses 'without changes of its sizes' $tune --model depth=7 --out $dir/tuned
+refuses 'history.csv is not a safetensors file' build/09_mnist --init $dir/a/history.csv
+refuses 'is quantized, for good' build/09_mnist --init $dir/stopped/before-1/int8.safetensors
+refuses 'cannot open .*nowhere' build/09_mnist --init $dir/nowhere
 
 # A folder of photos: digits as PGM files, 20 of each of the first classes.
 images=$dir/digits/train-images-idx3-ubyte labels=$dir/digits/train-labels-idx1-ubyte
@@ -232,6 +255,22 @@ $photos --out $dir/q --threads 1 --int8 >$dir/log2 2>&1
 int8_of $dir/log2 $dir/q 5
 [ "$(tail -n 1 $dir/log)" = "$(tail -n 1 $dir/log2)" ] && cmp $dir/p/best.safetensors $dir/q/best.safetensors
 tell $? "12 with one thread: $(tail -n 1 $dir/log2)"
+
+# Fine-tuning to other classes: the head is new, and said to be; others of the same number are not.
+classes=$(ls $dir/photos | grep -c .)
+build/12_photos --data $dir/photos --init $dir/p/best.safetensors --held 30 --epochs 1 --out $dir/again >$dir/log 2>&1
+tr -s ' \n' ' ' <$dir/log | grep -q "head for $classes classes is kept" && ! grep -q 'use --new-head' $dir/log
+tell $? "12 --init: $(sed -n '/begin with$/,/^$/p' $dir/log)"
+mkdir -p $dir/other && cp -r $dir/photos/. $dir/other && mv $dir/other/digit_3 $dir/other/zebra
+build/12_photos --data $dir/other --init $dir/p/best.safetensors --held 30 --epochs 1 --out $dir/again >$dir/log 2>&1
+tr -s ' \n' ' ' <$dir/log | grep -q 'note its class 3 was called digit_3, and is now digit_4: .* use --new-head'
+tell $? "12 --init with other names: $(sed -n '/begin with$/,/^$/p' $dir/log)"
+fits $dir/log
+rm -r $dir/other/digit_1
+build/12_photos --data $dir/other --init $dir/p/best.safetensors --probe --held 30 --epochs 1 --out $dir/again >$dir/log 2>&1
+tr -s ' \n' ' ' <$dir/log | grep -q "head for $classes classes is replaced by a new one" && tail -n 1 $dir/log | grep -q '^test accuracy'
+tell $? "12 --init with fewer classes: $(tail -n 3 $dir/log)"
+refuses 'no tensor .* of the shape' build/12_photos --data $dir/photos --init $dir/p/best.safetensors --size 64 --out $dir/again
 
 # A class of which no image is left for the test: it has no place in the figure.
 mkdir -p $dir/small && cp -r $dir/photos/digit_[123] $dir/small

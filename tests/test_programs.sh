@@ -59,7 +59,7 @@ train="build/08_training --out $dir/08"
 
 $train --epochs 1 >$dir/log 2>&1 && tail -n 1 $dir/log | grep -Eq '^test accuracy [0-9]+\.[0-9][0-9] %$'
 tell $? "the last line of 08: $(tail -n 1 $dir/log)"
-left 08 resize optimisers schedules curves attention confusion mistakes
+left 08 resize optimisers schedules curves attention confusion mistakes held
 [ "$(grep -c '64 of 64 numbers are those of Pillow' $dir/log)" = 2 ]
 tell $? "08 does not resize as Pillow: $(grep Pillow $dir/log)"
 
@@ -117,6 +117,22 @@ tell $? "11, a model as int8: $(grep '^  float\|^  int8' $dir/log)"
 tell $? "11, errors by layer: $(sed -n '/^  patches /,/^  head /p' $dir/log) $(grep itself $dir/log)"
 left 11 ladder roofline int8
 
+# 10 trains a model, or looks into one of 08; its methods are judged against a random order.
+inside="build/10_inside --out $dir/10 --images 5"
+$inside >$dir/log 2>&1 && grep -q 'trained here on 4000 images' $dir/log
+tell $? "10: $(tail -n 1 $dir/log)"
+awk '/^  off by/ { good += $3 < 3 }
+  /^  random order/ { random = $3; put_in = $4 } /^  occlusion/ { good += $2 < random && $3 > put_in }
+  /^  it says so/ { good += $NF == "1.00" } END { exit good != 3 }' $dir/log
+tell $? "10, the methods judged: $(grep 'off by\|random\|occlusion  \|says so' $dir/log)"
+left 10 heads methods judged lens distance filters positions
+cp $dir/log $dir/first10
+$inside --model $dir/08/model.safetensors --image 7 --layer 0 --head 1 --class 3 >$dir/log 2>&1 &&
+  grep -q 'block 1, head 1' $dir/log && grep -q 'image 7 is' $dir/log
+tell $? "10 with a model of 08: $(tail -n 1 $dir/log)"
+(cat $dir/log $dir/first10 && build/10_inside --help) | awk 'length > 80 { bad = 1 } END { exit bad }'
+tell $? "10 prints lines of more than 80 columns"
+
 # What the notebooks print fits into 80 columns; each leaves its figures.
 for name in 00_foundations:speed 01_patches:patches 02_tokens:shuffle,positions,without \
   03_attention:mask,scale,attention 04_heads:heads 05_encoder:layernorm,norm,gelu \
@@ -129,6 +145,32 @@ for name in 00_foundations:speed 01_patches:patches 02_tokens:shuffle,positions,
   tell $? "$program prints lines of more than 80 columns: $(awk 'length > 80' $dir/$program.txt)"
   left $program $(echo ${name#*:} | tr , ' ')
 done
+# 13: its story, and a picture for the model of 08. A bar of ink is a 1; a grey picture is nothing.
+build/13_pretrained --out $dir/13 >$dir/13.txt 2>&1
+tell $? "13_pretrained: $(tail -n 1 $dir/13.txt)"
+left 13 bytes logits preprocess photos
+awk '/photos are read/ { read[++n] = $(NF - 5) } END { exit !(n == 2 && read[2] > 30 && read[2] > 2 * read[1]) }' $dir/13.txt
+tell $? "13, photos: $(grep 'photos are read' $dir/13.txt)"
+[ "$(sed -n '/same answers/,/same logits/p' $dir/13.txt | grep -c 'patch.* 0$')" = 3 ]
+tell $? "13, written and opened: $(sed -n '/same answers/,/same logits/p' $dir/13.txt)"
+{ printf 'P5\n120 90\n255\n'; awk 'BEGIN { for (y = 0; y < 90; y++) for (x = 0; x < 120; x++)
+  printf "%c", (x > 80 && x < 88 && y > 20 && y < 70 ? "(" : "z") }'; } >$dir/one.pgm
+{ printf 'P5\n120 90\n255\n'; awk 'BEGIN { for (i = 0; i < 10800; i++) printf "z" }'; } >$dir/nothing.pgm
+grep -q 'build/13_pretrained .*/08/model.safetensors' $dir/first
+tell $? "08 does not say what to do with its model"
+build/13_pretrained $dir/08/model.safetensors $dir/one.pgm --out $dir/13 >$dir/log13 2>&1 &&
+  grep -q 'prepared as MNIST was' $dir/log13 && [ "$(grep -c ' % *[#.]*  [0-9]$' $dir/log13)" = 5 ]
+tell $? "13 with a picture: $(tail -n 1 $dir/log13)"
+left 13 answers
+[ "$(build/13_pretrained tests/fixtures/pretrained/hf_vit $dir/one.pgm --logits --out $dir/13 | grep -c '^  logit ')" = 5 ]
+tell $? "13 --logits"
+refuses 'found no digit in a picture of 90 x 120' build/13_pretrained $dir/08/model.safetensors $dir/nothing.pgm
+refuses 'no way to prepare pictures is called resnet' build/13_pretrained a b --preprocess resnet
+refuses 'wants MODEL PICTURE' build/13_pretrained $dir/08/model.safetensors
+refuses 'wants colours' build/13_pretrained tests/fixtures/pretrained/hf_vit $dir/one.pgm --digit
+build/13_pretrained --help >>$dir/log13
+[ -z "$(cat $dir/13.txt $dir/log13 | awk 'length > 80')" ]
+tell $? "13 prints lines of more than 80 columns: $(cat $dir/13.txt $dir/log13 | awk 'length > 80')"
 cp $dir/log $dir/first11
 build/11_speed --out $dir/11 --rows 1 --inputs 1 --outputs 1 --repeats 1 --model $dir/08/model.safetensors \
   >$dir/log 2>&1 && ! grep -q 'trained here' $dir/log && grep -q 'figure .*int8.png\|gnuplot is missing' $dir/log
@@ -160,6 +202,13 @@ refuses 'OUT_DIR\|cannot\|No such' build/digits $dir/no/such/folder
 refuses 'rows must be' build/11_speed --rows 0
 refuses 'no/such.safetensors' build/11_speed --model no/such.safetensors
 refuses 'found no' build/11_speed --data $dir/nowhere
+refuses 'layer is 3; of this model it must be from 0 to 2' $inside --model $dir/08/model.safetensors --layer 3
+refuses 'head is -2; of' $inside --model $dir/08/model.safetensors --head -2
+refuses 'class is 10; of' $inside --model $dir/08/model.safetensors --class 10
+refuses 'there are not so many test images' $inside --model $dir/08/model.safetensors --image 500
+refuses 'images must be from 1' $inside --model $dir/08/model.safetensors --images 0
+refuses 'no/such.safetensors' $inside --model no/such.safetensors
+refuses 'README.md' $inside --model $dir/08/model.safetensors --image README.md
 refuses 'repeats must be' build/11_speed --repeats 100
 refuses 'must not be above' build/11_speed --rows 20000 --inputs 20000 --outputs 20000
 mkdir -p $dir/cut

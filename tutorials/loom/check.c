@@ -4,7 +4,8 @@
    holds `#define OWN(X) X(softmax_forward)`: the kernels that my.c defines as
    my_softmax_forward and so on. Each gets random numbers in arrays that end
    where the memory ends, beside vit_naive's; the first wrong number is named.
-   Then the tutorial model runs on a copy of the naive table with them in it. */
+   Then the tutorial model runs, or trains, on a copy of the naive table with them
+   in it. */
 #ifdef WITH_VECTORS /* it uses the words of chapter 00, which the implementation has */
 #define VIT_STATIC
 #define VIT_IMPLEMENTATION
@@ -155,6 +156,42 @@ CASE(crossentropy_backward, O("dlogits", n[0], n[1]); I("p", n[0], n[1]); I("tar
 CASE(sum_squares, O("sum", 1, 1); I("x", 1, N), NOTHING, double sum = NAN; k->sum_squares(&sum, a[1], N);
      a[0][0] = (float)sum)
 
+/* 08: n numbers, in place; momentum, weight decay and step by the other sizes. A
+   running average of squares is never below 0. */
+#define W(name, rows) add(name, CHANGE, 1, rows, 0)
+#define ADAM(apart)                                                             \
+  vit_adam_constants all = {0.25f, 0.75f, 0.875f, 0.01f, (float)n[2] / 8,       \
+      (float)(1 - pow(0.75, n[3])), (float)(1 - pow(0.875, n[3])), apart};      \
+  k->adam_step(a[0], a[1], a[2], a[3], N, &all)
+#define SQUARES for (int i = 0; i < N; i++) a[2][i] = fabsf(a[2][i])
+CASE(sgd_step, W("w", N); W("m", N); I("g", 1, N), NOTHING,
+     k->sgd_step(a[0], a[1], a[2], N, 0.25f, (float)n[2] / 4, (float)n[3] / 8))
+CASE(adam_step, W("w (Adam)", N); W("m (Adam)", N); W("v (Adam)", N); I("g", 1, N), SQUARES, ADAM(0))
+CASE(adamw_step, W("w (AdamW)", N); W("m (AdamW)", N); W("v (AdamW)", N); I("g", 1, N), SQUARES, ADAM(1))
+
+/* 11: in, rows; `out` is in panels, or any, from first = n[3] on. A row of bytes has
+   floats in front, and is as many floats as ROW_FLOATS; its numbers are compared one by one. */
+#define ROW_FLOATS ((int)(vit_int8_size(1, n[1]) / sizeof(float)))
+#define ALL_OUT (n[0] + n[3])
+#define OUT_ROWS ((ALL_OUT + vit_panel() - 1) / vit_panel() * vit_panel())
+static void numbers_of_rows(float *to, const float *row, int rows, int in, int floats) {
+  for (int r = 0; r < rows; r++, row += floats) {
+    *to++ = row[0], *to++ = row[1];
+    for (int i = 0; i < in; i++) *to++ = ((const uint8_t *)(row + 2))[i];
+  }
+}
+CASE(linear_packed_forward, O("y", n[0], n[2] * vit_panel()); I("x", n[0], n[1]);
+     I("packed", n[2] * n[1], vit_panel()); I("b", 1, n[2] * vit_panel());
+     add("w", SCRATCH, n[2] * vit_panel(), n[1], 0), vit_pack_linear(a[2], a[4], n[1], n[2] * vit_panel()),
+     k->linear_packed_forward(a[0], a[1], a[2], n[3] % 2 ? a[3] : NULL, n[0], n[1], n[2] * vit_panel()))
+CASE(quantize_rows, O("s, z and the bytes", n[0], n[1] + 2); I("x", n[0], n[1]); add("q", SCRATCH, n[0], ROW_FLOATS, 0),
+     for (int i = 0; n[3] > 1 && i < n[0] * n[1]; i++) a[1][i] = (n[3] == 2 ? 1 : -1) * (0.5f + fabsf(a[1][i])),
+     k->quantize_rows(a[2], a[1], n[0], n[1]); numbers_of_rows(a[0], a[2], n[0], n[1], ROW_FLOATS))
+CASE(linear_int8_forward, O("y", n[2], n[0]); add("x", IN, n[2], ROW_FLOATS, 0); add("w", IN, OUT_ROWS, ROW_FLOATS, 0);
+     I("b", 1, ALL_OUT); add("x in floats", SCRATCH, n[2], n[1], 0); add("w in floats", SCRATCH, ALL_OUT, n[1], 0),
+     vit_naive.quantize_rows(a[1], a[4], n[2], n[1]); vit_quantize_linear(a[2], a[5], n[1], ALL_OUT),
+     k->linear_int8_forward(a[0], a[1], a[2], n[2] % 2 ? a[3] : NULL, n[2], n[1], n[3], n[0]))
+
 /* Which chapter's check covers what, and what the sizes are called. */
 #define GRID "rows of patches", "columns of patches", "C", "PH"
 #define ROWS "rows", "columns", NULL, NULL
@@ -195,6 +232,13 @@ static const struct {
     {6, "mean_backward", {"N", "D", NULL, NULL}, case_mean_backward},
     {7, "crossentropy_forward", {"rows", "K", NULL, NULL}, case_crossentropy_forward},
     {7, "crossentropy_backward", {"rows", "K", NULL, NULL}, case_crossentropy_backward},
+    {8, "sgd_step", {"rows", "columns", "4 momentum", "8 decay"}, case_sgd_step},
+    {8, "adam_step", {"rows", "columns", "8 decay", "step"}, case_adam_step},
+    {8, "adam_step", {"rows", "columns", "8 decay", "step"}, case_adamw_step},
+    {8, "sum_squares", {ROWS}, case_sum_squares},
+    {11, "linear_packed_forward", {"rows", "in", "panels of outputs", NULL}, case_linear_packed_forward},
+    {11, "quantize_rows", {"rows", "in", NULL, NULL}, case_quantize_rows},
+    {11, "linear_int8_forward", {"out", "in", "rows", "first"}, case_linear_int8_forward},
 };
 enum { CASES = sizeof cases / sizeof *cases };
 
@@ -317,6 +361,160 @@ static int try_layout(void) {
 }
 #endif
 
+/* ---- chapter 08: the kernels train ---------------------------------------------- */
+
+/* The loss of 16 random images after 20 steps of training on them. */
+static double trained(const vit_kernels *k, vit_algorithm algorithm) {
+  enum { B = 16, STEPS = 20 };
+  vit_config config = vit_config_tutorial();
+  vit_optimizer_config o = vit_optimizer_defaults(algorithm);
+  static float images[B * 32 * 32];
+  int labels[B];
+  double loss = 0;
+  vit_model m;
+  vit_state s;
+  vit_optimizer optimizer;
+  config.softmax_before_loss = 0;
+  o.weight_decay = 0.01f, o.clip_norm = 1;
+  test_random(images, B * 32 * 32, 1, 1);
+  for (int i = 0; i < B; i++) labels[i] = i % 10;
+  if (vit_model_create(&m, &config, 1) || vit_state_create(&s, &m, B, VIT_FOR_TRAINING, 1) ||
+      vit_optimizer_create(&optimizer, &m, &o)) {
+    printf("%s\n", vit_error());
+    exit(1);
+  }
+  m.kernels = k, m.threads = 1;
+  for (int step = 0; step <= STEPS; step++) {
+    vit_zero_gradients(&s);
+    if (vit_forward(&m, &s, images, B) || vit_loss(&m, &s, labels, 0, &loss)) return NAN;
+    if (step == STEPS) break;
+    if (vit_backward(&m, &s, 1) || vit_optimizer_step(&optimizer, &m, &s, algorithm == VIT_SGD ? 0.1f : 0.01f))
+      return NAN;
+  }
+  vit_optimizer_free(&optimizer);
+  vit_state_free(&s);
+  vit_model_free(&m);
+  return loss;
+}
+
+static int try_training(const vit_kernels *own) {
+  static const char *const names[] = {"SGD", "Adam", "AdamW"};
+  int ok = 1;
+  for (int i = 0; i < 3; i++) {
+    const double want = trained(&vit_naive, (vit_algorithm)i), got = trained(own, (vit_algorithm)i);
+    const int right = fabs(got - want) < 0.01;
+    printf("  %s  20 steps of %s on the tutorial model: loss %.4f, should be %.4f\n", right ? "right" : "wrong",
+           names[i], got, want);
+    ok &= right;
+  }
+  return ok;
+}
+
+/* ---- chapter 11: a packed and a quantized model ---------------------------------- */
+
+/* The gradients need none of its kernels; a model that answers does. */
+static int try_inference(const vit_kernels *own) {
+  enum { PIXELS = 28 * 28, K = 10 };
+  static float image[PIXELS], logits[2][K];
+  vit_config c = vit_config_mnist();
+  double apart[2], top = 0;
+  c.patch_height = c.patch_width = 7;
+  test_random(image, PIXELS, 1, 5);
+  for (int bytes = 0; bytes < 2; bytes++) {
+    for (int table = NAIVE; table <= MINE; table++) {
+      vit_model m;
+      vit_state s;
+      int best;
+      if (vit_model_create(&m, &c, 1) || (bytes ? vit_model_quantize(&m) : vit_model_pack(&m)) ||
+          vit_state_create(&s, &m, 1, VIT_FOR_INFERENCE, 1))
+        return printf("%s\n", vit_error()), 0;
+      m.threads = 1;
+      m.kernels = table == MINE ? own : &vit_naive;
+      if (vit_predict(&m, &s, image, 1, &best, NULL)) return printf("%s\n", vit_error()), 0;
+      memcpy(logits[table], s.logits, sizeof logits[table]);
+      vit_state_free(&s);
+      vit_model_free(&m);
+    }
+    for (int i = 0; i < K; i++) top = fmax(top, fabs((double)logits[NAIVE][i]));
+    apart[bytes] = vit_max_difference(logits[NAIVE], logits[MINE], K);
+  }
+  const int ok = apart[0] <= 1e-3 * top && apart[1] <= 1e-2 * top;
+  printf("  %s  the MNIST model with it: its logits are %.1g apart packed, and %.1g as bytes\n",
+         ok ? "right" : "wrong", apart[0], apart[1]);
+  return ok;
+}
+
+/* ---- chapters 09 and 12: functions that are no kernels ---------------------------- */
+
+#ifdef OWN_average
+/* A run of 120 steps, the first of which weigh the new weights more. */
+static int try_average(void) {
+  enum { IMAGES = 24, SIZE = 32 * 32 };
+  static uint8_t pixels[IMAGES * SIZE], labels[IMAGES];
+  static float mine[10000], start[10000];
+  vit_dataset d;
+  vit_config c = vit_config_tutorial();
+  vit_fit_config f = vit_fit_defaults();
+  vit_history h;
+  vit_model m;
+  vit_trainer t;
+  vit_rng rng = vit_rng_create(1, 0);
+  int n, step = 0, ok = 1;
+  memset(&d, 0, sizeof d);
+  d.channels = 1, d.height = d.width = 32, d.classes = 10, d.count = IMAGES;
+  d.pixels = pixels, d.labels = labels, d.std[0] = d.std[1] = d.std[2] = 1;
+  for (int i = 0; i < IMAGES * SIZE; i++) pixels[i] = (uint8_t)vit_random_below(&rng, 256);
+  for (int i = 0; i < IMAGES; i++) labels[i] = (uint8_t)(i % 10);
+  f.batch = 8, f.epochs = 40, f.ema = 0.5f;
+  if (vit_model_create(&m, &c, 1) || vit_trainer_create(&t, &m, &f, &d, NULL, &h)) return printf("%s\n", vit_error()), 0;
+  n = (int)m.params.count;
+  while (ok && !t.done) {
+    memcpy(start, t.average, (size_t)n * sizeof *start);
+    if (vit_trainer_step(&t)) return printf("%s\n", vit_error()), 0;
+    if (t.optimizer.step == step) continue;
+    step = t.optimizer.step;
+    memcpy(mine, start, sizeof mine);
+    my_average(mine, m.params.block, n, step, f.ema);
+    for (int i = 0; ok && i < n; i++) {
+      const double got = (double)mine[i], want = (double)t.average[i];
+      ok = fabs(got - want) <= 1e-6 * (1 + fabs(want));
+      if (!ok)
+        printf("number %d of average is %.6g, should be %.6g (my_average after step %d, decay %g, when it was %.6g and "
+               "the weight is %.6g; counted from 0)\n", i, got, want, step, (double)f.ema, (double)start[i],
+               (double)m.params.block[i]);
+    }
+  }
+  if (ok) printf("  right  my_average, for %d steps of a training\n", step);
+  return ok;
+}
+#endif
+
+#ifdef OWN_resize_row
+static int try_resize(void) {
+  static const int sizes_of[][2] = {{1, 1}, {2, 2}, {4, 2}, {6, 3}, {12, 3}, {7, 3}, {10, 4}, {100, 32}, {3, 5}, {8, 1}};
+  enum { SIZES = sizeof sizes_of / sizeof *sizes_of };
+  static char text[40];
+  vit_rng rng = vit_rng_create(1, 0);
+  sizes = text;
+  for (int k = 0; k < SIZES; k++) {
+    const int n = sizes_of[k][0], to = sizes_of[k][1];
+    uint8_t in[128], mine[128], want[128];
+    snprintf(text, sizeof text, "from %d to %d pixels", n, to);
+    memset(mine, 0, sizeof mine);
+    for (int i = 0; i < n; i++) in[i] = (uint8_t)vit_random_below(&rng, 256);
+    if (vit_resize(want, in, 1, 1, n, 1, to, VIT_BILINEAR)) return printf("%s\n", vit_error()), 0;
+    my_resize_row(mine, in, n, to);
+    for (int i = 0; i < to; i++)
+      if (abs(mine[i] - want[i]) > 1) {
+        printf("pixel %d of out is %d, should be %d (my_resize_row %s; counted from 0)\n", i, mine[i], want[i], text);
+        return 0;
+      }
+  }
+  printf("  right  my_resize_row, for %d sizes, to one grey level\n", SIZES);
+  return 1;
+}
+#endif
+
 /* ---- all of them ---------------------------------------------------------------- */
 
 int main(void) {
@@ -334,6 +532,14 @@ int main(void) {
   current = "qkv_at";
   return CHAPTER == 4 && try_layout() ? 0 : 1;
 #endif
+#ifdef OWN_average
+  current = "average", sizes = "the tutorial model";
+  return try_average() ? 0 : 1;
+#endif
+#ifdef OWN_resize_row
+  current = "resize_row";
+  return try_resize() ? 0 : 1;
+#endif
 #define IS_MINE(f) mine |= !strcmp(#f, cases[i].kernel);
   for (int i = 0; i < CASES; i++) {
     int mine = 0;
@@ -342,12 +548,15 @@ int main(void) {
     current = cases[i].kernel;
     for (int j = 0; j < SHAPES; j++)
       if (!try_shape(i, shapes[j], &own)) return 1;
-    printf("  right  my_%s%s, for %d sizes\n", current, arrays[0].role == CHANGE ? " in place" : "", SHAPES);
+    printf("  right  my_%s%s, for %d sizes\n", current, strstr(arrays[0].name, "in place") ? " in place" : "", SHAPES);
     found++;
   }
   if (!found) return 2;
-  c.softmax_before_loss = 0;
+  sizes = "the MNIST model";
+  if (CHAPTER == 11) return try_inference(&own) ? 0 : 1;
   sizes = "the tutorial model";
+  if (CHAPTER == 8) return try_training(&own) ? 0 : 1;
+  c.softmax_before_loss = 0;
   if (vit_gradient_check(&c, &own, 2, 1, &report)) return printf("%s\n", vit_error()), 1;
   printf("  %s  the gradients of the tutorial model with it: error %.4f, below 0.01 is right\n",
          report.worst < 0.01 ? "right" : "wrong", report.worst);

@@ -9,15 +9,23 @@ cd "$(dirname "$0")/../.." || exit 1
 chapter=${1:-} own=${2:-}
 stop() { echo "$*"; exit 1; }
 
-kernels=$(awk '/^#define VIT_KERNELS/ { on = 1 } on && match($0, /X\([a-z_]+,/) {
+kernels=$(awk '/^#define VIT_KERNELS/ { on = 1 } on && match($0, /X\([a-z0-9_]+,/) {
   print substr($0, RSTART + 2, RLENGTH - 3) } on && !/\\$/ { exit }' vit.h)
-of() { sed -n "s/^ *{${1#0}, \"\([a-z_]*\)\".*/\1/p" tutorials/loom/check.c | uniq; }
+special() { # the functions that are no kernels, with their arguments
+  case $1 in
+  04) echo "int my_qkv_at(int t, int which, int h, int d, int H, int Dh)" ;;
+  09) echo "void my_average(float *average, const float *w, int n, int step, float decay)" ;;
+  12) echo "void my_resize_row(unsigned char *out, const unsigned char *in, int n_in, int n_out)" ;;
+  esac
+}
+of() { sed -n "s/^ *{${1#0}, \"\([a-z0-9_]*\)\".*/\1/p" tutorials/loom/check.c | uniq; }
 
 case $chapter in
-0[0-7]) ;;
-*) stop "make check-NN OWN=my.c: NN is a chapter from 00 to 07" ;;
+0[0-9] | 1[12]) ;;
+*) stop "make check-NN OWN=my.c: NN is a chapter from 00 to 09, 11 or 12" ;;
 esac
-wanted=$(if [ "$chapter" = 04 ]; then echo qkv_at; else of "$chapter"; fi)
+wanted=$(special "$chapter" | sed 's/.* my_//; s/(.*//')
+wanted=${wanted:-$(of "$chapter")}
 list=$(for kernel in $wanted; do printf ' my_%s' "$kernel"; done)
 [ -n "$own" ] || stop "Which file? make check-$chapter OWN=my.c, where my.c defines one of:$list"
 [ -f "$own" ] || stop "There is no file $own."
@@ -42,8 +50,8 @@ done
 case $own in /*) path=$own ;; *) path=$PWD/$own ;; esac
 cc="${CC:-cc} -std=c99 -D_GNU_SOURCE -I. -I$dir"
 
-# vit.h is compiled once, but for a file in the words of the SIMD vocabulary.
-if grep -q -e vit_vec -e vit_ivec -e VIT__SIMD -e VIT_IMPLEMENTATION "$own"; then
+# vit.h is compiled once, but for a file that uses its private words, such as vectors.
+if grep -q -e vit_vec -e vit_ivec -e VIT__ -e vit__ -e VIT_IMPLEMENTATION "$own"; then
   with=-DWITH_VECTORS
 else
   with=$dir/vit.o
@@ -55,13 +63,13 @@ if ! $cc -O1 -Wall -Wno-unused-function -Werror=incompatible-pointer-types -Werr
   -DCHAPTER="${chapter#0}" -DOWN_FILE="\"$path\"" tutorials/loom/check.c $with -o $dir/check-"$chapter" -lm >$dir/log 2>&1; then
   echo "$own does not compile: $({ grep 'error:' $dir/log || cat $dir/log; } | sed "s|^$PWD/||; s|^$own:||" | head -n 1)"
   for name in $known; do
-    if [ "$name" = qkv_at ]; then
-      echo "wanted: int my_qkv_at(int t, int which, int h, int d, int H, int Dh)"
+    if [ -n "$(special "$chapter")" ]; then
+      echo "wanted: $(special "$chapter")"
     else
       awk -v name="$name" '/^#define VIT_KERNELS/ { on = 1 }
         on && index($0, "X(" name ",") { text = ""; take = 1 }
         take { line = $0; sub(/ *\\$/, "", line); sub(/^ +/, " ", line); text = text line
-               if (line ~ /\)\)$/) { sub(/^.*X\([a-z_]*, */, "", text); sub(/\)$/, "", text)
+               if (line ~ /\)\)$/) { sub(/^.*X\([a-z0-9_]*, */, "", text); sub(/\)$/, "", text)
                  print "wanted: void my_" name text; exit } }' vit.h
     fi
   done

@@ -15,13 +15,13 @@ mkdir -p $out build/book
 cd tutorials || exit 1
 
 # Each page becomes a part with anchors of its own; the answers follow their chapter.
-pages=README.md
+pages='README.md fifteen-minutes.md'
 for page in [0-9][0-9]-*.md; do
   [ -f "$page" ] || continue
   pages="$pages $page"
   if [ -f "answers/${page%%-*}.md" ]; then pages="$pages answers/${page%%-*}.md"; fi
 done
-for page in teachers.md glossary.md; do if [ -f $page ]; then pages="$pages $page"; fi; done
+for page in published-[a-e].md what-next.md teachers.md glossary.md; do if [ -f $page ]; then pages="$pages $page"; fi; done
 cat >../build/book/pages.awk <<'END_OF_AWK'
   function part(page) { # of the book: 03, answers-03, glossary
     if (page ~ /answers\/[0-9]/) { sub(/.*answers\//, "", page); sub(/\.md.*/, "", page); return "answers-" page }

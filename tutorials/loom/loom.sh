@@ -37,8 +37,11 @@ exact=${LOOM_EXACT:-$exact}
 
 flags() { # what an example needs beside its defaults
   case $1 in
-  08) echo --epochs 2 ;;
+  08) echo --epochs 10 ;;
+  09) echo --preset tutorial --limit 500 --epochs 60 --model softmax_before_loss=0 ;;
   11) echo --repeats 1 ;;
+  12) echo --data $tmp/photos --epochs 30 --batch 16 \
+    --model depth=2,width=24,heads=3,mlp_width=48,patch_height=8,patch_width=8 ;;
   esac
 }
 
@@ -46,13 +49,17 @@ run() { # run NN: $outputs/NN.txt, figures in $outputs/NN
   source=$(ls examples/"$1"_*.c 2>/dev/null)
   if [ -z "$source" ]; then return; fi
   program=build/$(basename "$source" .c)
-  if [ -z "$(find "$program" -newer vit.h -newer "$source" -newer examples/common.h 2>/dev/null)" ]; then
+  if [ -z "$(find "$program" -newer vit.h -newer "$source" -newer examples/common.h -newer examples/lab.h 2>/dev/null)" ]; then
     ${MAKE:-make} -s "$program" >&2 || return
   fi
   if [ ! -s $tmp/data/digits/t10k-labels-idx1-ubyte ]; then
     if [ ! -x build/digits ]; then ${MAKE:-make} -s build/digits >&2; fi
     mkdir -p $tmp/data/digits
     build/digits $tmp/data/digits --train 6000 --test 1000 >$tmp/digits.log || return
+  fi
+  if [ "$1" = 12 ] && [ ! -d $tmp/photos/triangle ]; then
+    for class in cross disc ring square triangle; do mkdir -p $tmp/photos/$class; done
+    LC_ALL=C awk -v dir=$tmp/photos -v each=80 -f tutorials/loom/shapes.awk
   fi
   if [ "$outputs/$1.txt" -nt "$program" ]; then return; fi
   rm -rf "${outputs:?}/$1"
@@ -81,7 +88,8 @@ wrong() { echo "$list: $1; $2" >&2; bad=1; }
 # NAME plot NN FIGURE CHECKSUM: what gnuplot draws of the example's figure
 plot() {
   from=$outputs/$2/$3
-  sum=$(cat "$from.gp" "$from.dat" 2>/dev/null | cksum | sed 's/ .*//')
+  # a last column of seconds is another each time
+  sum=$(cat "$from.gp" "$from.dat" 2>/dev/null | LC_ALL=C sed '/^# .* seconds$/,$s/ [0-9.]*$//' | cksum | sed 's/ .*//')
   if [ ! -s "$from.dat" ]; then wrong "$1 needs the figure $3, which example $2 does not draw" "name one of its figures"; fi
   if [ "$4" = "$sum" ] || { [ "$4" = volatile ] && [ -s "tutorials/figures/$1" ]; }; then return; fi
   if [ $mode = check ]; then

@@ -1,0 +1,15 @@
+/* found: pixel 0 of out is */
+/* A row of n_in pixels becomes n_out, by a triangle that grows with the scale. */
+static void my_resize_row(unsigned char *out, const unsigned char *in, int n_in, int n_out) {
+  const double scale = (double)n_in / n_out, reach = scale < 1 ? 1 : scale;
+  for (int x = 0; x < n_out; x++) {
+    const double centre = (x + 0.5) * scale;
+    double sum = 0;
+    for (int i = 0; i < n_in; i++) {
+      const double far = fabs(i + 0.5 - centre) / reach;
+      const double weight = far < 1 ? 1 - far : 0;
+      sum += weight * in[i];
+    }
+    out[x] = (unsigned char)(sum / reach + 0.5);
+  }
+}
