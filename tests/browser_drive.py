@@ -136,6 +136,17 @@ def the_page(browser):
     tell("255" in page.inner_text("#formula-text"), "Enter shows no formula of the pixel")
     tell("pixel" in page.inner_text("#say"), "nothing is said to a screen reader")
 
+    page.evaluate("scrollTo(0, 0), views.ask(20)")
+    for _ in range(90):  # through all maps and numbers
+        page.keyboard.press("Tab")
+    tell(page.evaluate("views.focus") == 20, "Tab alone changes what is asked about")
+    page.check("input[value=to]")
+    tell(page.evaluate("views.heads.every(({l, h, grid}) => grid.values.every((v, n) => v === views.attentionAt(l, h, n + 1, 20)))"),
+         "the column of attention is another one")
+    page.check("input[value=from]")
+    tell(page.evaluate("views.heads.every(({l, h, grid}) => grid.values.every((v, n) => v === views.attentionAt(l, h, 20, n + 1)))"),
+         "the row of attention is another one")
+
     # what is pointed at with the mouse
     page.evaluate("scrollTo(0, 0)")
     box = page.locator("#seen canvas").bounding_box()
@@ -251,6 +262,16 @@ def training(browser):
             page.select_option("#mistake", "0")
         elif control != "kind":
             page.set_checked(f"#{control}", not value)
+    page.select_option("#kind", "0")
+    page.evaluate("by('rate').value = -1, train.reset()")  # so large a rate cannot work: no crash, no freeze
+    page.click("#go")
+    wait(page, "train.judged.length >= 2 || train.failed", 120)
+    print(f"  rate 0.1: {page.inner_text('#progress')}")
+    page.click("#reset")
+    page.click("#go")  # begin anew while digits are being drawn
+    page.click("#reset")
+    page.wait_for_timeout(300)
+    tell(page.evaluate("!train.begun && !train.running"), "beginning anew does not stop the drawing")
     slices = page.evaluate("engine.spans.slice().sort((a, b) => a - b)")
     print(f"  slices of all trainings: 90 % below {slices[int(0.9 * len(slices))]:.0f} ms, longest {slices[-1]:.0f} ms")
     quiet(page, "training")

@@ -30,7 +30,7 @@ fail() {
   echo "browser: 0 passed, 1 failed"
   exit 1
 }
-"$MAKE" -s DEPS=0 browser >$dir/log 2>&1 || fail "make browser: $(tail -n 5 $dir/log)"
+"$MAKE" -s DEPS=0 WERROR=1 browser >$dir/log 2>&1 || fail "make browser: $(tail -n 5 $dir/log)"
 $CC -std=c99 $CFLAGS tests/browser_native.c -o $dir/native -lm || fail "browser_native.c does not build"
 # A model as `make mnist` makes it, of less training.
 if [ ! -s $dir/lab.safetensors ]; then

@@ -10,6 +10,7 @@ const CHAPTERS = { '01': 'patches', '02': 'tokens', '03': 'attention', '04': 'he
 // The book lies beside the page when `make book` was run: out/book/index.html.
 const chapterLink = (a, number) => {
   a.href = `../book/index.html#${number}`, a.target = 'book';
+  a.title = t('book_hint');
   a.textContent = t('chapter', { number, name: CHAPTERS[number] });
 };
 
@@ -72,9 +73,19 @@ formula.token = (i, d) => {
   const pos = engine.parameter('pos_embed', count) || engine.parameter('fixed_pos', count);
   const place = pos && i < s.N + s.cls ? pos[i * s.D + d] : 0;
   const own = n >= 0 && n < s.N ? engine.activation('patch_embed', 0, s.N * s.D)[n * s.D + d]
-    : n < 0 ? engine.parameter('cls_token', s.D)[d] : value;
-  formula.show({ title: t('f_token', { token: views.token(i), d: d + 1 }), chapter: '02', value, computed: own + place,
-    maths: `x = <i>${t(n < 0 ? 'class_token' : 'stage_projected')}</i> + <i>${t('position')}</i>`,
+    : n < 0 ? engine.parameter('cls_token', s.D)[d]
+      : n === s.N && engine.config('dist_token') ? engine.parameter('dist_token', s.D)[d]
+        : engine.parameter('reg_token', s.extras * s.D)[(n - s.N - engine.config('dist_token')) * s.D + d];
+  const title = t('f_token', { token: views.token(i), d: d + 1 });
+  if (engine.config('pre_norm')) { // a layer norm before the first block
+    const mean = engine.activation('placed_mean', 0, s.T)[i], rstd = engine.activation('placed_rstd', 0, s.T)[i];
+    const w = engine.parameter('norm_pre.weight', s.D)[d], b = engine.parameter('norm_pre.bias', s.D)[d], computed = (own + place - mean) * rstd * w + b;
+    formula.show({ title, chapter: '05', value, computed, maths: `x = (<i>${t('stage_projected')}</i> + <i>${t('position')}</i> − μ) / σ · w + b`,
+      filled: `= (${say(own)} + ${say(place)} − ${say(mean)}) · ${say(rstd)} · ${say(w)} + ${say(b)} = ${num(computed)}` });
+    return;
+  }
+  formula.show({ title, chapter: '02', value, computed: own + place,
+    maths: `x = <i>${n < 0 || n >= s.N ? views.token(i) : t('stage_projected')}</i> + <i>${t('position')}</i>`,
     filled: `= ${say(own)} + ${say(place)} = ${num(own + place)}`, note: pos ? null : t('no_positions') });
 };
 
@@ -155,7 +166,7 @@ formula.rollout = (j) => {
     R = Float64Array.from({ length: T * T }, (_, n) => { let sum = 0; for (let m = 0; m < T; m++) sum += a[Math.floor(n / T) * T + m] * R[m * T + n % T]; return sum; });
   }
   const last = layer(s.L - 1), value = views.rolloutValues[j];
-  const rows = s.cls && engine.config('pool') === 0 ? [0] : Array.from({ length: s.N }, (_, n) => s.cls + n);
+  const rows = engine.config('pool') === 0 ? (engine.config('dist_token') ? [0, s.cls + s.N] : [0]) : Array.from({ length: s.N }, (_, n) => s.cls + n);
   const w = Array.from({ length: T }, (_, m) => rows.reduce((a, i) => a + last[i * T + m], 0) / rows.length);
   const terms = w.map((p, m) => [views.token(m), p, s.L > 1 ? R[m * T + j] : +(m === j), p * (s.L > 1 ? R[m * T + j] : +(m === j))]);
   const computed = terms.reduce((a, row) => a + row[3], 0);

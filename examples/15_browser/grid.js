@@ -29,7 +29,9 @@ class Grid {
       this.canvas.addEventListener('pointermove', (e) => this.move(...this.at(e), false));
       this.canvas.addEventListener('pointerdown', (e) => this.move(...this.at(e), false));
       this.canvas.addEventListener('pointerleave', () => this.out());
-      this.canvas.addEventListener('focus', () => { if (!this.cursor) this.move(0, 0, true); });
+      this.canvas.addEventListener('focus', () => { // coming by Tab changes nothing
+        if (!this.cursor) this.move(...(this.mark ? this.mark.slice(0, 2) : [0, 0]), true, true);
+      });
       this.canvas.addEventListener('blur', () => this.out());
       this.canvas.addEventListener('click', (e) => this.click && this.click(...this.at(e)));
       this.canvas.addEventListener('keydown', (e) => this.key(e));
@@ -56,7 +58,7 @@ class Grid {
     e.preventDefault();
   }
 
-  move(r, c, aloud) {
+  move(r, c, aloud, still) {
     if (this.cursor && this.cursor[0] === r && this.cursor[1] === c) return;
     this.cursor = [r, c];
     if (this.tip) {
@@ -64,7 +66,7 @@ class Grid {
       this.canvas.title = text;
       if (aloud) live.say(text);
     }
-    if (this.point) this.point(r, c);
+    if (this.point && !still) this.point(r, c);
     this.draw();
   }
   out() {

@@ -13,6 +13,7 @@ const STRINGS = {
   engine_plain: ['This browser has no SIMD128: the plain loops of vit.h run, a few times slower.', '此浏览器不支持SIMD128：使用vit.h的普通循环，速度会慢几倍。'],
   cannot_start: ['The page cannot start:', '本页无法启动：'],
   chapter: ['chapter {number}, {name}', '第{number}章 {name}'],
+  book_hint: ['in the book, which make book puts beside this page', '见书中，make book会把书放在本页旁边'],
   close: ['close', '关闭'], contents: ['contents', '目录'],
   nav_patches: ['patches', '图像块'], nav_attention: ['attention', '自注意力'], nav_methods: ['why this answer', '为什么'], nav_lens: ['logit lens', 'logit透镜'],
   nav_tokens: ['tokens', '词元'], nav_train: ['train', '训练'], nav_files: ['open and save', '打开与保存'],

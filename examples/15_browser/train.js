@@ -33,7 +33,8 @@ train.showControls = () => {
 
 // Forget the pupil; the next step begins a new one with what the controls say.
 train.reset = () => {
-  train.running = false;
+  train.running = false, train.lesson = null, train.turn = (train.turn || 0) + 1;
+  by('running').hidden = true, by('go').textContent = t('go');
   engine.train_end();
   Object.assign(train, { begun: false, past: [], at: 0, every: 1, losses: [], judged: [], smooth: 0 });
   train.showControls();
