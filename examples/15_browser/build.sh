@@ -16,18 +16,21 @@ newer() { # newer FILE SOURCE...: is FILE there, and newer than all of them?
   [ -f "$file" ] && [ -z "$(find "$@" -newer "$file")" ]
 }
 
-# -O2 for the C alone: emcc's own step at -O2 wants a package of node's (acorn).
+# -O2 is for the C alone: in emcc's last step it wants a package of node's (acorn).
+# The plain loops are for old browsers: small is better there than fast.
 settings='-s MODULARIZE=1 -s EXPORT_NAME=createVit -s ENVIRONMENT=web --no-entry
   -s FORCE_FILESYSTEM=1 -s ALLOW_MEMORY_GROWTH=1 -s TOTAL_STACK=1048576
   -s EXPORTED_RUNTIME_METHODS=FS,cwrap,ccall -s EXPORTED_FUNCTIONS=_malloc,_free'
 compile() { # compile NAME FLAGS
   newer "$work/$1.wasm" vit.h data/digits.c $here/glue.c $here/build.sh && return
   echo "  build   $work/$1.wasm"
-  emcc -O2 $2 -c $here/glue.c -o "$work/$1.o"
+  emcc $2 -c $here/glue.c -o "$work/$1.o"
   emcc -O1 "$work/$1.o" -o "$work/$1.js" $settings
 }
-compile simd -msimd128
-compile plain -DVIT_NO_SIMD
+compile simd "-O2 -msimd128"
+compile plain "-Os -DVIT_NO_SIMD"
+# without the comments and the indentation of emscripten's part
+sed 's/^ *//; /^\/\//d; /^$/d' "$work/simd.js" >"$work/vit.js"
 
 if ! newer "$work/start.safetensors" vit.h data/digits.c; then
   echo "  train   $work/start.safetensors"
