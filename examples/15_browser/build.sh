@@ -39,8 +39,9 @@ if ! newer "$work/start.safetensors" vit.h data/digits.c; then
   "$BUILD/09_mnist" --preset quick --data "$work/digits" --out "$work/start" --epochs 7 --lr 0.004 \
     --model depth=3,width=32,mlp_width=96,patch_height=4,patch_width=4 --threads 1 >"$work/start.txt"
   grep 'test accuracy' "$work/start.txt"
-  cp "$work/start/best.safetensors" "$work/start.safetensors"
+  cp "$work/start/best.safetensors" "$work/start.safetensors" # last: build anew after a failure
 fi
+printf 'const START_ACCURACY = "%s";\n' "$(sed -n 's/^test accuracy \([0-9.]*\) %.*/\1/p' "$work/start.txt")" >"$work/start.js"
 
 # A line `<!-- include FILE -->` becomes that file, and `<!-- base64 NAME FILE -->`
 # a constant of the script that holds its bytes.

@@ -6,7 +6,7 @@ const files = {};
 files.showModel = (sentence) => {
   const s = views.sizes, about = t('model_is', { D: s.D, L: s.L, H: s.H, n: engine.config('parameters'), size: `${s.height}×${s.width}`,
     patch: `${s.PH}×${s.PW}`, N: s.N, source: engine.source() });
-  by('model-is').textContent = sentence || about;
+  by('model-is').textContent = sentence || about + (engine.source().includes('start.safetensors') ? ' ' + t('start_about', { p: START_ACCURACY }) : '');
 };
 
 files.use = (bytes, name) => {

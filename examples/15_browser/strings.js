@@ -95,6 +95,7 @@ const STRINGS = {
   files_how: ['Open a .safetensors file of vit.h, such as out/mnist-quick/best.safetensors, or drop it anywhere; save the model you are looking at, and vit_model_open reads it.', '打开vit.h的.safetensors文件，或拖放到页面任意处；也可以保存当前模型，之后用vit_model_open读取。'],
   open: ['Open a model …', '打开模型……'], save: ['Save this model', '保存此模型'], start_model: ['Back to the first model', '回到最初的模型'],
   model_is: ['Looking at: {size} pixels in {N} patches of {patch}, width {D}, {L} blocks, {H} heads, {n} parameters; {source}.', '当前模型：{size}像素，{N}个{patch}的图像块，宽度{D}，{L}块，{H}个头，{n}个参数；{source}。'],
+  start_about: ['It was trained on 12,000 drawn digits when the page was made; of 2,000 others it knows {p} %.', '它在制作本页时用12000个生成的数字训练而成；在另外2000个上的精度为{p} %。'],
   not_opened: ['{name} was not opened: {why}. The model is the same as before.', '未能打开{name}：{why}。模型保持不变。'],
   empty_file: ['{name} is empty: it has 0 bytes', '{name}是空文件：0字节'],
   too_large: ['{name} has {n} MB: the page takes models up to 100 MB.', '{name}有{n} MB：本页最多接受100 MB的模型。'],
