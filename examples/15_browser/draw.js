@@ -1,7 +1,14 @@
 // The paper: a pen for mouse, finger and stylus; ten digits and arrow keys for the keyboard.
 'use strict';
 
-const pad = { strokes: [], example: null, moved: [0, 0], number: 1, prepared: true, empty: true };
+const pad = {
+  strokes: [],
+  example: null,
+  moved: [0, 0],
+  number: 1,
+  prepared: true,
+  empty: true
+};
 const PAPER = 280, SIDE = 28;
 
 pad.start = () => {
@@ -15,16 +22,20 @@ pad.start = () => {
   pad.canvas.addEventListener('pointerdown', (e) => {
     down = true;
     pad.canvas.setPointerCapture(e.pointerId);
-    if (pad.example) pad.wipe(); // a pen starts a digit of one's own
+    if (pad.example) pad.wipe();  // a pen starts a digit of one's own
     pad.strokes.push([place(e)]);
     pad.changed();
   });
   pad.canvas.addEventListener('pointermove', (e) => {
     if (!down) return;
-    for (const each of e.getCoalescedEvents ? e.getCoalescedEvents() : [e]) pad.strokes.at(-1).push(place(each));
+    for (const each of e.getCoalescedEvents ? e.getCoalescedEvents() : [e])
+      pad.strokes.at(-1).push(place(each));
     pad.changed();
   });
-  for (const end of ['pointerup', 'pointercancel']) pad.canvas.addEventListener(end, () => { down = false; });
+  for (const end of ['pointerup', 'pointercancel'])
+    pad.canvas.addEventListener(end, () => {
+      down = false;
+    });
   pad.canvas.addEventListener('keydown', (e) => {
     const step = { ArrowUp: [0, -10], ArrowDown: [0, 10], ArrowLeft: [-10, 0], ArrowRight: [10, 0] }[e.key];
     if (step) pad.moved = pad.moved.map((v, i) => Math.max(-90, Math.min(90, v + step[i]))), pad.changed();
@@ -33,9 +44,18 @@ pad.start = () => {
     else return;
     e.preventDefault();
   });
-  document.getElementById('clear').onclick = () => { pad.wipe(); pad.changed(); };
-  document.getElementById('another').onclick = () => { pad.number++; pad.take(pad.example ? pad.example.digit : 7); };
-  document.getElementById('prepared').onchange = (e) => { pad.prepared = e.target.checked; pad.changed(); };
+  document.getElementById('clear').onclick = () => {
+    pad.wipe();
+    pad.changed();
+  };
+  document.getElementById('another').onclick = () => {
+    pad.number++;
+    pad.take(pad.example ? pad.example.digit : 7);
+  };
+  document.getElementById('prepared').onchange = (e) => {
+    pad.prepared = e.target.checked;
+    pad.changed();
+  };
   const row = document.getElementById('examples');
   for (let d = 0; d < 10; d++) {
     const b = document.createElement('button');
@@ -45,7 +65,9 @@ pad.start = () => {
   }
 };
 
-pad.wipe = () => { pad.strokes = [], pad.example = null, pad.moved = [0, 0]; };
+pad.wipe = () => {
+  pad.strokes = [], pad.example = null, pad.moved = [0, 0];
+};
 
 // One of the generator's digits, from number `pad.number` of its hands.
 pad.take = (digit) => {
@@ -81,21 +103,25 @@ pad.give = () => {
   const picture = engine.bytes(engine.picture(), SIDE * SIDE);
   pad.empty = !pad.example && !pad.strokes.length;
   if (pad.empty) return picture.fill(0);
-  if (pad.example && pad.prepared) return picture.set(pad.example.pixels); // is as MNIST's already
+  if (pad.example && pad.prepared) return picture.set(pad.example.pixels);  // is as MNIST's already
   const data = pad.g.getImageData(0, 0, PAPER, PAPER).data;
   if (pad.prepared) {
     const grey = engine.bytes(engine.scratch, PAPER * PAPER);
     for (let i = 0; i < grey.length; i++) grey[i] = data[4 * i];
-    if (engine.prepare(engine.scratch, PAPER, PAPER)) { pad.empty = true; picture.fill(0); }
+    if (engine.prepare(engine.scratch, PAPER, PAPER)) {
+      pad.empty = true;
+      picture.fill(0);
+    }
     return null;
   }
-  const step = PAPER / SIDE; // not prepared: each pixel is the mean of ten by ten
-  for (let y = 0; y < SIDE; y++) for (let x = 0; x < SIDE; x++) {
-    let sum = 0;
-    for (let i = 0; i < step * step; i++)
-      sum += 255 - data[4 * ((y * step + Math.floor(i / step)) * PAPER + x * step + i % step)];
-    picture[y * SIDE + x] = sum / (step * step);
-  }
+  const step = PAPER / SIDE;  // not prepared: each pixel is the mean of ten by ten
+  for (let y = 0; y < SIDE; y++)
+    for (let x = 0; x < SIDE; x++) {
+      let sum = 0;
+      for (let i = 0; i < step * step; i++)
+        sum += 255 - data[4 * ((y * step + Math.floor(i / step)) * PAPER + x * step + i % step)];
+      picture[y * SIDE + x] = sum / (step * step);
+    }
   return null;
 };
 
@@ -104,6 +130,8 @@ pad.changed = () => {
   pad.waiting = true;
   requestAnimationFrame(() => {
     pad.waiting = false;
-    engine.timed(() => { pad.paint(), pad.give(), views.refresh(); });
+    engine.timed(() => {
+      pad.paint(), pad.give(), views.refresh();
+    });
   });
 };

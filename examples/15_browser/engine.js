@@ -5,23 +5,47 @@ const engine = {};
 
 // One byte that only WebAssembly with SIMD128 can read: (v128.const ...).
 engine.hasSimd = () => WebAssembly.validate(new Uint8Array([
-  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11]));
+  0, 97, 115, 109, 1,  0, 0, 0, 1,  5, 1,   96, 0,   1,  123, 3,
+  2, 1,  0,   10,  10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11
+]));
 
 engine.bytesOf = (base64) => Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
 
 // The functions of glue.c: name, type of the result, types of the arguments.
 const FUNCTIONS = [
-  ['error', 'string'], ['simd', 'string'], ['picture', 'number'],
-  ['draw_digit', null, 'number', 'number', 'number'], ['prepare', 'number', 'number', 'number', 'number'],
-  ['open', 'number', 'string'], ['save', 'number', 'string'], ['look', 'number'],
-  ['pixels', 'number'], ['at_once', 'number'], ['image', 'number'], ['mean', 'number'], ['std', 'number'],
-  ['class', 'string', 'number'], ['source', 'string'], ['config', 'number', 'string'],
-  ['attention', 'number', 'number', 'number'], ['map', 'number'], ['logits', 'number'],
-  ['rollout', 'number'], ['relevance', 'number', 'number'], ['lens', 'number', 'number'],
+  ['error', 'string'],
+  ['simd', 'string'],
+  ['picture', 'number'],
+  ['draw_digit', null, 'number', 'number', 'number'],
+  ['prepare', 'number', 'number', 'number', 'number'],
+  ['open', 'number', 'string'],
+  ['save', 'number', 'string'],
+  ['look', 'number'],
+  ['pixels', 'number'],
+  ['at_once', 'number'],
+  ['image', 'number'],
+  ['mean', 'number'],
+  ['std', 'number'],
+  ['class', 'string', 'number'],
+  ['source', 'string'],
+  ['config', 'number', 'string'],
+  ['attention', 'number', 'number', 'number'],
+  ['map', 'number'],
+  ['logits', 'number'],
+  ['rollout', 'number'],
+  ['relevance', 'number', 'number'],
+  ['lens', 'number', 'number'],
   ['occlusion', 'number', 'number', 'number'],
-  ['train_begin', 'number', 'number'], ['train_draw', 'number', 'number'], ['train_step', 'number'], ['train_ready', 'number'],
-  ['train_numbers', 'number'], ['train_parameters', 'number'], ['train_count', 'number'],
-  ['train_watch', 'number'], ['train_end', null], ['seen_parameters', 'number'],
+  ['train_begin', 'number', 'number'],
+  ['train_draw', 'number', 'number'],
+  ['train_step', 'number'],
+  ['train_ready', 'number'],
+  ['train_numbers', 'number'],
+  ['train_parameters', 'number'],
+  ['train_count', 'number'],
+  ['train_watch', 'number'],
+  ['train_end', null],
+  ['seen_parameters', 'number'],
   ['forwards', 'number', 'number', 'number'],
 ];
 
@@ -30,7 +54,7 @@ engine.start = async () => {
   const wasmBinary = engine.bytesOf(simd ? WASM_SIMD : WASM_PLAIN);
   const vit = engine.vit = await createVit({ wasmBinary });
   for (const [name, result, ...types] of FUNCTIONS) engine[name] = vit.cwrap('page_' + name, result, types);
-  engine.scratch = vit._malloc(1 << 20); // for pictures and settings on their way in
+  engine.scratch = vit._malloc(1 << 20);  // for pictures and settings on their way in
 };
 
 // What returns 0 when all is well, else an Error with vit.h's sentence.
@@ -57,11 +81,23 @@ engine.parameter = (name, count) => {
 // The sizes of the model that is looked at, with vit.h's letters.
 engine.sizes = () => {
   const c = engine.config;
-  const s = { D: c('width'), H: c('heads'), L: c('depth'), M: c('mlp_width'), Dh: c('head_dim'), K: c('classes'),
-    N: c('patches'), T: c('tokens'), height: c('image_height'), width: c('image_width'), PH: c('patch_height'),
-    PW: c('patch_width'), cls: c('class_token') };
+  const s = {
+    D: c('width'),
+    H: c('heads'),
+    L: c('depth'),
+    M: c('mlp_width'),
+    Dh: c('head_dim'),
+    K: c('classes'),
+    N: c('patches'),
+    T: c('tokens'),
+    height: c('image_height'),
+    width: c('image_width'),
+    PH: c('patch_height'),
+    PW: c('patch_width'),
+    cls: c('class_token')
+  };
   s.rows = s.height / s.PH, s.cols = s.width / s.PW, s.I = s.H * s.Dh;
-  s.extras = s.T - s.N - s.cls; // distillation token and registers, at the end
+  s.extras = s.T - s.N - s.cls;  // distillation token and registers, at the end
   return s;
 };
 
@@ -70,7 +106,9 @@ engine.openBytes = (bytes, name) => {
   if (!bytes.length) throw new Error(t('empty_file', { name }));
   const path = name.replace(/[^\w.-]/g, '_').slice(-60);
   engine.vit.FS.writeFile(path, bytes);
-  try { engine.try('open', path); } finally { engine.vit.FS.unlink(path); }
+  try {
+    engine.try('open', path);
+  } finally { engine.vit.FS.unlink(path); }
 };
 engine.saveBytes = () => {
   engine.try('save', '/out.safetensors');

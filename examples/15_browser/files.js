@@ -4,9 +4,20 @@
 const files = {};
 
 files.showModel = (sentence) => {
-  const s = views.sizes, about = t('model_is', { D: s.D, L: s.L, H: s.H, n: engine.config('parameters'), size: `${s.height}×${s.width}`,
-    patch: `${s.PH}×${s.PW}`, N: s.N, source: engine.source() });
-  by('model-is').textContent = sentence || about + (engine.source().includes('start.safetensors') ? ' ' + t('start_about', { p: START_ACCURACY }) : '');
+  const s = views.sizes, about = t('model_is', {
+                           D: s.D,
+                           L: s.L,
+                           H: s.H,
+                           n: engine.config('parameters'),
+                           size: `${s.height}×${s.width}`,
+                           patch: `${s.PH}×${s.PW}`,
+                           N: s.N,
+                           source: engine.source()
+                         });
+  by('model-is').textContent = sentence ||
+      about +
+          (engine.source().includes('start.safetensors') ? ' ' + t('start_about', { p: START_ACCURACY }) :
+                                                           '');
 };
 
 files.use = (bytes, name) => {
@@ -33,18 +44,28 @@ files.read = async (file) => {
 
 files.save = () => {
   let bytes;
-  try { bytes = engine.saveBytes(); } catch (e) { return files.showModel(e.message); }
+  try {
+    bytes = engine.saveBytes();
+  } catch (e) { return files.showModel(e.message); }
   const a = el('a', { href: URL.createObjectURL(new Blob([bytes])), download: 'page.safetensors' });
   a.click();
   setTimeout(() => URL.revokeObjectURL(a.href), 1000);
 };
 
 files.start = () => {
-  by('open').onchange = async (e) => { await files.read(e.target.files[0]); e.target.value = ''; };
+  by('open').onchange = async (e) => {
+    await files.read(e.target.files[0]);
+    e.target.value = '';
+  };
   by('save').onclick = files.save;
   by('start-model').onclick = () => files.use(engine.bytesOf(START_MODEL), 'start.safetensors');
-  addEventListener('dragover', (e) => { e.preventDefault(); document.body.classList.add('dropping'); });
-  addEventListener('dragleave', (e) => { if (!e.relatedTarget) document.body.classList.remove('dropping'); });
+  addEventListener('dragover', (e) => {
+    e.preventDefault();
+    document.body.classList.add('dropping');
+  });
+  addEventListener('dragleave', (e) => {
+    if (!e.relatedTarget) document.body.classList.remove('dropping');
+  });
   addEventListener('drop', (e) => {
     e.preventDefault();
     document.body.classList.remove('dropping');
