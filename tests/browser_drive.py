@@ -41,7 +41,8 @@ def wait(page, condition, seconds=60):
 
 
 def open_page(browser, width=1280, height=900, theme="light", fragment=""):
-    page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=theme, locale="en-US")
+    page = browser.new_page() if hasattr(browser, "pages") else browser.new_page(
+        viewport={"width": width, "height": height}, color_scheme=theme, locale="en-US")
     page.requests, page.noise = [], []
     page.on("request", lambda r: page.requests.append(r.url))
     page.on("console", lambda m: page.noise.append(m.text))
@@ -338,6 +339,10 @@ def models(browser):
            bend("heads.safetensors", lambda h, d: ({**h, "__metadata__": {**h["__metadata__"], "config.heads": "5"}}, d)),
            bend("huge.safetensors", lambda h, d: ({**h, "__metadata__": {**h["__metadata__"], "config.image_height": "1048576", "config.image_width": "1048576"}}, d)),
            bend("json.safetensors", lambda h, d: (b'{"a":' * 3000, d)), bend("none.safetensors", lambda h, d: ({}, d))]
+    for name, settings in (("rgb", "channels=3"), ("int8", "int8=1"), ("large", "width=512 heads=8 depth=6 mlp_width=2048"),
+                           ("many", "classes=30")):
+        subprocess.run([native, "make", f"{work}/{name}.safetensors", *settings.split()], check=True)
+        bad.append(f"{name}.safetensors")
     before = logits(page)
     for name in bad:
         page.set_input_files("#open", f"{work}/{name}")
@@ -360,6 +365,20 @@ def looks(browser):
             tell(page.evaluate("document.documentElement.dataset.theme") == theme, f"the page is not {theme}")
             quiet(page, f"{width} px, {theme}")
             page.close()
+    # by the finger
+    context = browser.new_context(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True, bypass_csp=False)
+    page = open_page(context)
+    page.locator("#clear").tap()
+    page.locator("#pad").tap(position={"x": 100, "y": 60})
+    page.wait_for_timeout(300)
+    tell(page.evaluate("pad.strokes.length") == 1 and not page.evaluate("pad.empty"), "a finger leaves no ink")
+    page.locator("#seen canvas").tap(position={"x": 30, "y": 100})
+    tell(page.evaluate("views.focus") == 1 + 2 * 7 and page.is_visible("#formula"), "a finger chooses no patch, or gets no formula")
+    page.locator("#formula-close").tap()
+    tell(page.is_hidden("#formula"), "the formula cannot be closed")
+    quiet(page, "by the finger")
+    context.close()
+
     page = open_page(browser, fragment="#plain")
     tell(page.evaluate("engine.simd()") == "none" and "SIMD128" in page.inner_text("#engine"), "without SIMD the page does not say so")
     same_logits(page, f"{work}/start.safetensors", "without SIMD128")

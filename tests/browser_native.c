@@ -1,7 +1,7 @@
 /* What the page computes, computed here: tests/test_browser.sh compares them.
      browser_native logits FILE   ten of the page's digits: logits, a line each
      browser_native occlusion FILE DIGIT   vit_occlusion's map of one of them
-     browser_native make FILE FIELD=VALUE...   an untrained model for digits
+     browser_native make FILE FIELD=VALUE...   an untrained model for digits; int8=1 quantizes it
      browser_native time          ms of a forward of the MNIST model: B = 1, 8 */
 #include "../examples/15_browser/glue.c"
 
@@ -49,15 +49,18 @@ static int make(const char *file, char **settings, int count) {
   vit_config c = vit_config_mnist();
   vit_model m;
   vit_rng rng = vit_rng_create(3, 0);
+  int quantize = 0;
   c.width = 12, c.depth = 2, c.heads = 3, c.mlp_width = 20, c.patch_height = c.patch_width = 7, c.head_dim = 0;
   for (int i = 0; i < count; i++) {
     char *value = strchr(settings[i], '=');
     if (!value) return page_fail("FIELD=VALUE, please");
     *value = 0;
-    if (page_result(vit_config_set(&c, settings[i], value + 1))) return 1;
+    if (!strcmp(settings[i], "int8")) quantize = 1;
+    else if (page_result(vit_config_set(&c, settings[i], value + 1))) return 1;
   }
   if (page_result(vit_model_create(&m, &c, 1))) return 1;
   for (size_t i = 0; i < m.params.count; i++) m.params.block[i] += 0.3f * vit_random_normal(&rng);
+  if (quantize && page_result(vit_model_quantize(&m))) return 1;
   return page_result(vit_model_save(&m, NULL, file));
 }
 
