@@ -45,9 +45,9 @@
 
    The file is a book in three parts; search for the lines that are named here.
 
-       PART ONE     declarations: the table of contents     about 1250 lines
+       PART ONE     declarations: the table of contents     about 1330 lines
        PART TWO     the model, 00 to 07: read it in a row   about 3690 lines
-       PART THREE   the lab, 08 to 13: when it is needed    about 4830 lines
+       PART THREE   the lab, 08 to 13: when it is needed    about 6120 lines
 
        >>00 foundations   errors, memory, random numbers, threads, SIMD, kernels
        >>01 patches       image -> patches -> linear projection
@@ -7725,8 +7725,9 @@ VIT_DEF vit_result vit_deletion_curve(const vit_question *q, const float *map,
   const int N = vit_config_patches(&q->m->config);
   int *rank = (int *)vit__allocate((size_t)N, sizeof *rank, "ranks of patches");
   vit_result r = rank ? VIT_OK : VIT_ERR_NO_MEMORY;
+  if (rank) memset(rank, 0, (size_t)N * sizeof *rank);
   for (int n = 0; !r && n < N; n++) {
-    rank[n] = 0; /* how many patches come before; of equals the first */
+    /* how many patches come before; of equals the first */
     for (int j = 0; j < N; j++)
       rank[n] += map[j] > map[n] || (map[j] == map[n] && j < n);
     if (!VIT__IS_FINITE(map[n]))
