@@ -1,8 +1,8 @@
 """Drives the page in a real browser, without a window; tests/test_browser.sh calls it.
 
-    browser_drive.py PAGE NATIVE WORK CHROMIUM
+    browser_drive.py PAGE NATIVE WORK CHROMIUM [PART...]
 
-PAGE is the HTML file, NATIVE the program of browser_native.c, WORK a folder
+PART `book`, which must be asked for, writes the figures of chapter 15. PAGE is the HTML file, NATIVE the program of browser_native.c, WORK a folder
 with models, for files and screenshots. The last line is `browser: N passed, M failed`.
 """
 import json, os, struct, subprocess, sys, time
@@ -402,6 +402,83 @@ def speed(browser):
     for B, (there, here) in best.items():
         print(f"  forward of the MNIST model, B = {B}: native {there:.3f} ms, page {here:.3f} ms, {here / there:.1f} x")
         tell(here / there <= 6, f"B = {B}: the page takes {here / there:.1f} x as long")
+    page.close()
+
+
+# Strokes that are no digit.
+NO_DIGITS = {
+    "a cross": [[(25, 25), (75, 75)], [(75, 25), (25, 75)]],
+    "the letter E": [[(68, 20), (32, 20), (32, 80), (68, 80)], [(32, 50), (60, 50)]],
+    "a star": [[(50, 18), (66, 78), (22, 40), (78, 40), (34, 78), (50, 18)]],
+    "a house": [[(28, 80), (28, 45), (50, 20), (72, 45), (72, 80), (28, 80)]],
+    "a spiral": [[(50, 50), (56, 46), (58, 54), (50, 60), (40, 54), (42, 40), (56, 34), (68, 46), (66, 64), (50, 74), (32, 66), (26, 46)]],
+    "two dots": [[(30, 50), (31, 50)], [(70, 50), (71, 50)]],
+}
+# Of 500 of the generator's digits, moved to the right and down by so many of 28
+# pixels, which are read right? Once as they lie there, once prepared.
+MOVED = """(pixels) => {
+  const out = [0, 0, 0, 0];  // right as it lies, wrong and above 90 %, right when prepared, wrong and above 90 %
+  pad.prepared = false;
+  for (let number = 50; number < 100; number++)
+    for (let digit = 0; digit < 10; digit++) {
+      pad.wipe();
+      engine.draw_digit(engine.scratch, digit, number * 10 + digit);
+      pad.example = { digit, pixels: engine.bytes(engine.scratch, SIDE * SIDE).slice() };
+      pad.moved = [10 * pixels, 10 * pixels];
+      pad.paint();
+      for (let prepared = 0; prepared < 2; prepared++) {
+        pad.give();
+        if (prepared) {
+          const data = pad.g.getImageData(0, 0, PAPER, PAPER).data, grey = engine.bytes(engine.scratch, PAPER * PAPER);
+          for (let i = 0; i < grey.length; i++) grey[i] = data[4 * i];
+          engine.try('prepare', engine.scratch, PAPER, PAPER);
+        }
+        engine.try('look');
+        const z = engine.activation('logits', 0, 10), e = Array.from(z, Math.exp), best = z.indexOf(Math.max(...z));
+        const p = e[best] / e.reduce((a, b) => a + b);
+        out[2 * prepared] += best === digit;
+        out[2 * prepared + 1] += best !== digit && p > 0.9;
+      }
+    }
+  return out; }"""
+
+
+def book(browser):
+    """The figures of chapter 15 and its numbers, which tutorials/results.md keeps."""
+    page = open_page(browser, 800, 900)
+    print("| moved by | as it lies there: right | wrong, above 90 % | prepared: right | wrong, above 90 % |\n|---|---|---|---|---|")
+    before = -1
+    for pixels in range(5):  # further, and ink leaves the paper
+        here, sure, prepared, sure_too = page.evaluate(MOVED, pixels)
+        print(f"| {pixels} | {here / 5:.1f} % | {sure} | {prepared / 5:.1f} % | {sure_too} |")
+        tell(before < 0 or here < before, f"moved by {pixels}: not worse than before")
+        before = here
+    page.evaluate("by('prepared').checked = pad.prepared = true, pad.take(7)")
+    print("| drawn | read as | probability |\n|---|---|---|")
+    for name, strokes in NO_DIGITS.items():
+        print(f"| {name} | {draw(page, strokes)} | {100 * page.evaluate('views.probs[views.best]'):.1f} % |")
+    draw(page, [[(28, 25), (72, 25), (45, 80)]])
+    page.evaluate("views.ask(0), scrollTo(0, 0)")
+    wait(page, "views.occlusionValues")
+    page.wait_for_timeout(500)
+    page.screenshot(path="tutorials/figures/15-page.png")
+    page.click("#go")
+    wait(page, "train.judged.length >= 12", 120)
+    page.click("#go")
+    page.wait_for_timeout(300)
+    page.evaluate("document.activeElement.blur()")
+    page.locator("#train").screenshot(path="tutorials/figures/15-train.png")
+    print("| the mistake | accuracy after 4 epochs | loss |\n|---|---|---|")
+    for mistake in range(6):
+        page.click("#reset")
+        page.select_option("#mistake", str(mistake))
+        page.click("#go")
+        wait(page, "train.judged.length >= 4 || train.failed", 120)
+        name = page.evaluate("by('mistake').selectedOptions[0].textContent")
+        accuracy, loss = page.evaluate("[train.judged[3].accuracy, train.judged[3].loss]")
+        print(f"| {name} | {100 * accuracy:.1f} % | {loss:.3f} |")
+    page.click("#reset")
+    quiet(page, "the book")
     page.close()
 
 

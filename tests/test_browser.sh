@@ -2,6 +2,7 @@
 # The page of chapter 15 in a real browser: chromium without a window, driven by
 # Playwright, which is put into build/browser/venv.
 #   sh tests/test_browser.sh [PART...]   ends in `browser: N passed, M failed`.
+#   sh tests/test_browser.sh book        writes the screenshots of chapter 15
 # Environment: BROWSER_PYTHON, a Python that has Playwright.
 set -u
 cd "$(dirname "$0")/.." || exit 1

@@ -132,7 +132,8 @@ if [ -f $list ]; then
     case $kind in
     plot) plot "$name" "$a" "$b" "$c" ;;
     fill) fill "$name" "$a" "$b" ;;
-    *) wrong "$name is made by \"$kind\"" "write plot or fill" ;;
+    shot) if [ ! -s "tutorials/figures/$name" ]; then wrong "$name is not there" "make it by: $a $b $c"; fi ;;
+    *) wrong "$name is made by \"$kind\"" "write plot, fill or shot" ;;
     esac
   done <$tmp/figures
 fi
