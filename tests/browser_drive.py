@@ -468,15 +468,19 @@ def book(browser):
     page.wait_for_timeout(300)
     page.evaluate("document.activeElement.blur()")
     page.locator("#train").screenshot(path="tutorials/figures/15-train.png")
-    print("| the mistake | accuracy after 4 epochs | loss |\n|---|---|---|")
-    for mistake in range(6):
+    print("| changed | accuracy after 4 epochs | loss |\n|---|---|---|")
+    for mistake, control in [(m, "") for m in range(6)] + [(0, "positions"), (0, "softmax")]:
         page.click("#reset")
         page.select_option("#mistake", str(mistake))
+        if control:
+            page.click(f"#{control}")
         page.click("#go")
         wait(page, "train.judged.length >= 4 || train.failed", 120)
-        name = page.evaluate("by('mistake').selectedOptions[0].textContent")
+        name = {"": page.evaluate("by('mistake').selectedOptions[0].textContent"), "positions": "no positions", "softmax": "softmax before the loss"}
         accuracy, loss = page.evaluate("[train.judged[3].accuracy, train.judged[3].loss]")
-        print(f"| {name} | {100 * accuracy:.1f} % | {loss:.3f} |")
+        print(f"| {name[control]} | {100 * accuracy:.1f} % | {loss:.3f} |")
+        if control:
+            page.click(f"#{control}")
     page.click("#reset")
     quiet(page, "the book")
     page.close()

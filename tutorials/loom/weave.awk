@@ -192,7 +192,7 @@ inside {
   if ($0 == "<!-- /" inside " -->") {
     if (found) compare(inside)
     if (found && mode == "write") {
-      if (inside != "results") print "```" (inside == "output" ? "text" : match(where, /(js|sh|html)$/) ? substr(where, RSTART) : "c")
+      if (inside != "results") print "```" (inside == "output" ? "text" : match(where, /(js|sh|py|html)$/) ? substr(where, RSTART) : "c")
       for (i = 1; i <= gots; i++) print got[i]
       if (inside != "results") print "```"
     } else for (i = 0; mode == "write" && i <= raws; i++) if (i) print raw[i]
