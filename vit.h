@@ -5485,7 +5485,7 @@ static void vit__text_free(vit__text *t) {
 }
 
 /* Append n bytes, or only make room for them; 0 if there is no memory. */
-static int vit__text_add(vit__text *t, const char *more, size_t n) {
+static int vit__text_add(vit__text *t, const void *more, size_t n) {
   if (!t->failed && t->size - t->used <= n) {
     const size_t size = t->size / 2 * 3 + n + 256;
     char *bigger = (char *)vit__allocate(size, 1, "what a file holds");
@@ -5628,11 +5628,11 @@ static vit_result vit__read_file(
 
 /* -- gzip ---------------------------------------------------------------- */
 
-/* A number of four bytes, its big end first or last. */
-static uint32_t vit__word(const unsigned char *p, int big_first) {
-  uint32_t word = 0;
-  for (int i = 0; i < 4; i++) word = word << 8 | p[big_first ? i : 3 - i];
-  return word;
+/* A number of some bytes, the highest one first (big) or last. */
+static uint32_t vit__number(const unsigned char *p, int bytes, int big) {
+  uint32_t n = 0;
+  for (int i = 0; i < bytes; i++) n = n << 8 | p[big ? i : bytes - 1 - i];
+  return n;
 }
 
 #ifdef STBI_INCLUDE_STB_IMAGE_H
@@ -5683,8 +5683,8 @@ static size_t vit__gunzip_member(
   crc = vit__crc32((unsigned char *)out->at + out->used, (size_t)n);
   out->used += (size_t)n;
   for (; at + 8 <= size; at++) {
-    if (vit__word(p + at, 0) != crc) continue;
-    if (vit__word(p + at + 4, 0) != (uint32_t)n) continue;
+    if (vit__number(p + at, 4, 0) != crc) continue;
+    if (vit__number(p + at + 4, 4, 0) != (uint32_t)n) continue;
     for (next = at + 8; next < size && !p[next];) next++;
     if (next == size || vit__gzip_header(p + next, size - next)) return next;
     at = next - 8; /* what ends in these zeros has nothing else behind it */
@@ -5705,7 +5705,7 @@ static vit_result vit__gunzip(
 #else
   const unsigned char *p = *bytes;
   const size_t n = *size;
-  const uint32_t last = n < 18 ? 0 : vit__word(p + n - 4, 0);
+  const uint32_t last = n < 18 ? 0 : vit__number(p + n - 4, 4, 0);
   size_t took = 1;
   vit__text out = {NULL, 0, 0, 0};
   if (!vit__gzip_header(p, n) || last / 1032 > n)
@@ -5744,13 +5744,13 @@ static vit_result vit__read_idx(
     return vit__fail(VIT_ERR_FORMAT,
         "%.200s is cut off: it has %.0f bytes, its header alone needs %.0f",
         path, (double)size, (double)header);
-  magic = size < 4 ? 0 : vit__word(*values, 1);
+  magic = size < 4 ? 0 : vit__number(*values, 4, 1);
   if (magic != 0x800u + (uint32_t)dims)
     return vit__fail(VIT_ERR_FORMAT,
         "%.200s is not an IDX file of %s: it starts with %u instead of %u",
         path, dims == 3 ? "images" : "labels", magic, 0x800u + (unsigned)dims);
   for (int d = 0; d < dims; d++) {
-    const uint32_t n = vit__word(*values + 4 + 4 * d, 1);
+    const uint32_t n = vit__number(*values + 4 + 4 * d, 4, 1);
     const uint32_t most = d ? 4096 : 100000000;
     if (n < 1 || n > most)
       return vit__fail(VIT_ERR_FORMAT,
@@ -5812,11 +5812,11 @@ static const char *vit__data_dir(const char *dir) {
 }
 
 /* DIR/FOLDER/NAME or DIR/FOLDER/NAME.gz, where it is. */
-static int vit__find_data(char *path, size_t size, const char *dir,
-    const char *folder, const char *name) {
+static int vit__find_data(
+    char path[300], const char *dir, const char *folder, const char *name) {
   FILE *f = NULL;
   for (int packed = 0; !f && packed < 2; packed++) {
-    snprintf(path, size, "%s%s/%s%s", dir, folder, name, packed ? ".gz" : "");
+    snprintf(path, 300, "%s%s/%s%s", dir, folder, name, packed ? ".gz" : "");
     f = fopen(path, "rb");
   }
   return f && !fclose(f);
@@ -5824,9 +5824,8 @@ static int vit__find_data(char *path, size_t size, const char *dir,
 
 /* What these images are, by their labels: MNIST's are known, and data/digits.c
    draws each digit once among every ten, in an order that changes. */
-static const char *vit__digits_name(const vit_dataset *d, vit_split split) {
-  const char *known =
-      split == VIT_TRAIN ? "\5\0\4\1\11\2\1\3" : "\7\2\1\0\4\1\4\11";
+static const char *vit__digits_name(const vit_dataset *d, int train) {
+  const char *known = train ? "\5\0\4\1\11\2\1\3" : "\7\2\1\0\4\1\4\11";
   int mixed = d->count >= 20 && memcmp(d->labels, d->labels + 10, 10) != 0;
   if (d->count >= 8 && !memcmp(d->labels, known, 8)) return "MNIST";
   for (int i = 0, seen = 0; i < d->count / 10 * 10; i++) {
@@ -5847,21 +5846,20 @@ VIT_DEF vit_result vit_dataset_mnist(
   memset(d, 0, sizeof *d);
   if (!(dir = vit__data_dir(dir))) return VIT_ERR_FILE;
   snprintf(name, sizeof name, "%s-images-idx3-ubyte", stem);
-  while (i < 3 && !vit__find_data(images, sizeof images, dir, folders[i], name))
-    i++;
+  while (i < 3 && !vit__find_data(images, dir, folders[i], name)) i++;
   if (i == 3)
     return vit__fail(VIT_ERR_FILE,
         "found no %s (or .gz) in %.120s/mnist, %.120s or %.120s/digits; run "
         "`make data` in vit.h's folder and set VIT_DATA to its data/",
         name, dir, dir, dir);
   snprintf(name, sizeof name, "%s-labels-idx1-ubyte", stem);
-  if (!vit__find_data(labels, sizeof labels, dir, folders[i], name))
+  if (!vit__find_data(labels, dir, folders[i], name))
     return vit__fail(VIT_ERR_FILE,
         "found %.250s, but not its labels %s (or .gz)", images, name);
   r = vit_dataset_idx(d, images, labels, 10);
   if (!r)
     snprintf(d->source, sizeof d->source, "%s, %d %s images of %d x %d, %.150s",
-        vit__digits_name(d, split), d->count,
+        vit__digits_name(d, split == VIT_TRAIN), d->count,
         split == VIT_TRAIN ? "training" : "test", d->height, d->width, images);
   return r;
 }
@@ -5907,15 +5905,14 @@ static vit_result vit__allocate_images(vit_dataset *d, int count) {
 
 VIT_DEF void vit_dataset_batch(
     const vit_dataset *d, const int *order, int n, float *images, int *labels) {
-  const vit_idx plane = (vit_idx)d->height * d->width;
-  for (vit_idx c = 0; c < d->channels; c++) {
+  const vit_idx plane = (vit_idx)d->height * d->width, C = d->channels;
+  for (vit_idx c = 0; c < C; c++) {
     float value[256]; /* what each grey level becomes */
     for (int v = 0; v < 256; v++)
       value[v] = ((float)v / 255.0f - d->mean[c % 3]) / d->std[c % 3];
     for (vit_idx i = 0; i < n; i++) {
-      const uint8_t *p =
-          d->pixels + (order[i] * (vit_idx)d->channels + c) * plane;
-      float *to = images + (i * d->channels + c) * plane;
+      const uint8_t *p = d->pixels + (order[i] * C + c) * plane;
+      float *to = images + (i * C + c) * plane;
       for (vit_idx j = 0; j < plane; j++) to[j] = value[p[j]];
     }
   }
@@ -5972,7 +5969,7 @@ VIT_DEF vit_result vit_dataset_split(
     vit_dataset *d, int held_back, uint64_t seed, vit_dataset *held) {
   int counts[VIT__MOST_CLASSES] = {0}, quotas[VIT__MOST_CLASSES];
   vit_rng rng = vit_rng_create(seed, VIT__SALT_SPLIT);
-  const size_t size = vit__image_size(d);
+  const vit_idx size = (vit_idx)vit__image_size(d);
   const vit_dataset all = *d;
   vit_result r;
   *held = all;
@@ -5998,8 +5995,7 @@ VIT_DEF vit_result vit_dataset_split(
     const uint32_t at = vit_random_below(&rng, (uint32_t)counts[k]--);
     vit_dataset *to = at < (uint32_t)quotas[k] ? held : d;
     quotas[k] -= to == held;
-    memmove(to->pixels + (size_t)to->count * size,
-        all.pixels + (size_t)i * size, size);
+    memmove(to->pixels + to->count * size, all.pixels + i * size, (size_t)size);
     to->labels[to->count++] = (uint8_t)k;
   }
   snprintf(held->source, sizeof held->source, "%d of %d held back from %.200s",
@@ -6535,7 +6531,7 @@ VIT_DEF vit_result vit_evaluate(const vit_model *m, const vit_dataset *d,
   while (!r && j.images < d->count)
     r = vit__judge(&j, m, &s, images, d, NULL, classes, p, logits);
   if (!r) *loss = j.loss / d->count, *accuracy = (double)j.right / d->count;
-  if (images) VIT_FREE(images);
+  vit__free(images);
   vit_state_free(&s);
   return r;
 }
@@ -6569,7 +6565,7 @@ VIT_DEF vit_result vit_features(
       if (s.pooled_dist) features += D;
     }
   }
-  if (images) VIT_FREE(images);
+  vit__free(images);
   vit_state_free(&s);
   return r;
 }
@@ -6579,7 +6575,7 @@ VIT_DEF vit_result vit_features(
 enum { VIT__EPOCH_NUMBERS = sizeof(vit_epoch) / sizeof(double) };
 
 VIT_DEF void vit_history_free(vit_history *h) {
-  if (h->epoch) VIT_FREE(h->epoch);
+  vit__free(h->epoch);
   memset(h, 0, sizeof *h);
 }
 
@@ -6626,18 +6622,17 @@ VIT_DEF vit_result vit_history_read(vit_history *h, const char *path) {
   const size_t title = sizeof vit__history_title - 1;
   unsigned char *bytes = NULL;
   char *at, *start;
-  size_t size = 0, lines = 0;
+  size_t size = 0, n = 0; /* n: lines */
   int good;
   vit_result r = vit__check_point();
   memset(h, 0, sizeof *h);
   if (!r) r = vit__read_file(path, &bytes, &size);
   if (r) return r;
-  for (size_t i = 0; i < size; i++) lines += bytes[i] == '\n';
+  for (size_t i = 0; i < size; i++) n += bytes[i] == '\n';
   good = size >= title && !memcmp(bytes, vit__history_title, title) &&
-         bytes[size - 1] == '\n' && lines <= (size_t)VIT__MOST;
+         bytes[size - 1] == '\n' && n <= (size_t)VIT__MOST;
   if (good) /* one too many */
-    h->epoch =
-        (vit_epoch *)vit__allocate(lines, sizeof *h->epoch, "the history");
+    h->epoch = (vit_epoch *)vit__allocate(n, sizeof *h->epoch, "the history");
   if (good && !h->epoch) r = VIT_ERR_NO_MEMORY;
   at = (char *)bytes + title;
   while (!r && good && at < (char *)bytes + size) {
@@ -7117,8 +7112,7 @@ static vit_result vit__train_step(vit_trainer *t) {
   const int count = t->train->count, first = t->batch * c->batch;
   const int B = VIT__MIN(c->batch, count - first);
   const vit_idx most = (vit_idx)c->batch * c->accumulate;
-  const vit_idx start = first / most * most,
-                end = VIT__MIN(start + most, count);
+  const vit_idx from = first / most * most, end = VIT__MIN(from + most, count);
   const int last = first + B == end;
   const float rate =
       vit_schedule_rate(&t->schedule, &t->plateau, t->optimizer.step);
@@ -7130,7 +7124,7 @@ static vit_result vit__train_step(vit_trainer *t) {
   vit_result r = VIT_OK;
   if (c->parts > 1) s->shared = B, s->first = own;
   if (t->loader.epoch != t->epoch) vit_loader_epoch(&t->loader, t->epoch);
-  if (first == start) vit_zero_gradients(s);
+  if (first == from) vit_zero_gradients(s);
   if (n > 0) r = vit_loader_batch(&t->loader, first + own, n);
   if (!r && n > 0)
     r = vit__forward_some(m, s, t->loader.images, t->features[0],
@@ -7144,7 +7138,7 @@ static vit_result vit__train_step(vit_trainer *t) {
         "rate may help",
         (double)t->epoch * t->progress.steps + t->batch + 1, fabs(t->loss));
   if (!r && n > 0)
-    r = vit_backward(m, s, (float)((double)B / (double)(end - start)));
+    r = vit_backward(m, s, (float)((double)B / (double)(end - from)));
   s->shared = s->first = 0;
   if (!r && last && c->gradients)
     r = c->gradients(s->grads.block, s->grads.count, c->user);
@@ -7650,7 +7644,7 @@ VIT_DEF vit_result vit_occlusion(const vit_question *q, float *map) {
   float *logit = (float *)vit__allocate((size_t)N + 1, sizeof *logit, "logits");
   vit_result r = logit ? vit__take_away(q, NULL, 0, logit) : VIT_ERR_NO_MEMORY;
   for (int n = 0; !r && n < N; n++) map[n] = logit[0] - logit[n + 1];
-  if (logit) VIT_FREE(logit);
+  vit__free(logit);
   return r;
 }
 
@@ -7737,7 +7731,7 @@ VIT_DEF vit_result vit_deletion_curve(const vit_question *q, const float *map,
   *area = 0;
   for (int n = 0; !r && n < N; n++)
     *area += ((double)curve[n] + (double)curve[n + 1]) / (2.0 * N);
-  if (rank) VIT_FREE(rank);
+  vit__free(rank);
   return r;
 }
 
@@ -8536,9 +8530,6 @@ VIT_DEF void vit_dequantize_linear(float *w, const void *q, int in, int out) {
              bytes[vit__int8_byte(o, i, in)];
 }
 
-static vit_result vit__take_numbers(
-    vit_result r, const vit_safetensor *t, float *to);
-
 VIT_DEF vit_result vit_model_quantize(vit_model *m) {
   vit_model q;
   vit_tensor from, to;
@@ -8636,8 +8627,7 @@ static double vit__filter_value(vit_filter filter, double x) {
    when shrinking; normalised, then rounded to VIT__RESIZE_BITS, away from 0. */
 static vit_result vit__plan_axis(vit__axis *f, vit_filter filter) {
   const double scale = (double)f->in / f->full, wide = scale < 1 ? 1 : scale;
-  const double narrow = 1 / wide,
-               reach = (filter == VIT_BICUBIC ? 2 : 1) * wide;
+  const double narrow = 1 / wide, reach = (1 + (filter == VIT_BICUBIC)) * wide;
   f->row = 2 + VIT__MIN(f->in, (int)ceil(reach) * 2 + 1);
   f->plan = (int32_t *)vit__allocate(
       (size_t)f->out, (size_t)f->row * sizeof *f->plan, "resizing");
@@ -8698,9 +8688,7 @@ static vit_result vit__resize(uint8_t *out, const uint8_t *in, vit_idx planes,
       vit__resize_axis(own, from, first, second->in, down);
       vit__resize_axis(to, own, second, first->out, !down);
     }
-  if (mid) VIT_FREE(mid);
-  for (int i = 0; i < 2; i++)
-    if (axis[i].plan) VIT_FREE(axis[i].plan);
+  vit__free(mid), vit__free(axis[0].plan), vit__free(axis[1].plan);
   return r;
 }
 
@@ -8780,15 +8768,15 @@ static vit_result vit__read_cifar(
         "images in a file: get it again",
         path, (double)size, (int)record);
   for (size_t at = 0; !r && at < size; at += record) {
-    vit__text_add(labels, (const char *)bytes + at, 1);
-    vit__text_add(images, (const char *)bytes + at + 1, VIT__CIFAR_IMAGE);
+    vit__text_add(labels, bytes + at, 1);
+    vit__text_add(images, bytes + at + 1, VIT__CIFAR_IMAGE);
     if (bytes[at] > 9)
       r = vit__fail(VIT_ERR_FORMAT,
           "label %d of image %d in %.200s is not a class from 0 to 9; is it "
           "the binary version of CIFAR-10?",
           bytes[at], (int)(at / record), path);
   }
-  if (bytes) VIT_FREE(bytes);
+  vit__free(bytes);
   return !r && (labels->failed || images->failed) ? VIT_ERR_NO_MEMORY : r;
 }
 
@@ -8810,8 +8798,7 @@ VIT_DEF vit_result vit_dataset_cifar10(
   memset(d, 0, sizeof *d);
   dir = vit__data_dir(dir);
   if (!dir) return VIT_ERR_FILE;
-  while (f < 3 && !vit__find_data(path, sizeof path, dir, folders[f], *names))
-    f++;
+  while (f < 3 && !vit__find_data(path, dir, folders[f], *names)) f++;
   if (f == 3)
     return vit__fail(VIT_ERR_FILE,
         "found no %s in %.100s, %.100s%s or %.100s%s; unpack "
@@ -8823,7 +8810,7 @@ VIT_DEF vit_result vit_dataset_cifar10(
   for (int k = 0; !r && k < 10; k++)
     snprintf(d->names[k], VIT_NAME_SIZE, "%s", classes[k]);
   for (int i = 0; !r && i < files; i++)
-    r = vit__find_data(path, sizeof path, dir, folders[f], names[i])
+    r = vit__find_data(path, dir, folders[f], names[i])
             ? vit__read_cifar(&labels, &images, path)
             : vit__fail(VIT_ERR_FILE,
                   "found %s, but not %s, in %.200s%s; unpack all of "
@@ -8841,13 +8828,6 @@ VIT_DEF vit_result vit_dataset_cifar10(
 /* -- one picture --------------------------------------------------------- */
 
 #ifdef STBI_INCLUDE_STB_IMAGE_H
-/* A number of some bytes, the highest one first (big) or last. */
-static uint32_t vit__number(const unsigned char *p, int bytes, int big) {
-  uint32_t n = 0;
-  for (int i = 0; i < bytes; i++) n = n << 8 | p[big ? i : bytes - 1 - i];
-  return n;
-}
-
 /* The orientation, 1 to 8, in an Exif block (a small TIFF file): the header
    says where a table is, its entry 0x0112 has the value. 1 if there is none. */
 static int vit__exif_orientation(const unsigned char *p, size_t size) {
@@ -9136,7 +9116,7 @@ VIT_DEF vit_result vit_image_load(
   size_t size = 0;
   vit_result r = vit__read_file(path, &bytes, &size);
   if (!r) r = vit__decode(path, bytes, size, channels, pixels, height, width);
-  if (bytes) VIT_FREE(bytes);
+  vit__free(bytes);
   return r;
 #else
   return vit__fail(VIT_ERR_FORMAT,
@@ -9146,9 +9126,7 @@ VIT_DEF vit_result vit_image_load(
 #endif
 }
 
-VIT_DEF void vit_image_free(uint8_t *pixels) {
-  if (pixels) VIT_FREE(pixels);
-}
+VIT_DEF void vit_image_free(uint8_t *pixels) { vit__free(pixels); }
 
 /* -- a photo of a digit, as MNIST was made ------------------------------- */
 
@@ -9253,9 +9231,8 @@ static vit_result vit__fit_ink(uint8_t *out, uint8_t *p, int rows, int cols) {
     mass += box[i], my += box[i] * (i / w), mx += box[i] * (i % w);
     if (box[i] > brightest) brightest = box[i];
   }
-  top = (int)(14.5 - my / fmax(mass, 1)),
-  left = (int)(14.5 - mx / fmax(mass, 1));
-  top = VIT__MIN(top, VIT__DIGIT - h), left = VIT__MIN(left, VIT__DIGIT - w);
+  top = VIT__MIN((int)(14.5 - my / fmax(mass, 1)), VIT__DIGIT - h);
+  left = VIT__MIN((int)(14.5 - mx / fmax(mass, 1)), VIT__DIGIT - w);
   memset(out, 0, VIT__DIGIT * VIT__DIGIT);
   for (int i = 0; !r && i < h * w; i++) /* a thin line, too, becomes white */
     out[(top + i / w) * VIT__DIGIT + left + i % w] =
@@ -9340,8 +9317,8 @@ static vit_result vit__list_folder(vit__tree *t, char *path, int depth) {
     else if (t->count == INT_MAX)
       r = vit__fail(VIT_ERR_OVERFLOW, "there are more than %d files", INT_MAX);
     else
-      vit__text_add(&t->names, path + base, strlen(path + base) + 1),
-          t->count++;
+      t->count++,
+          vit__text_add(&t->names, path + base, end + (size_t)n + 1 - base);
     if (t->names.failed) r = VIT_ERR_NO_MEMORY;
   }
   closedir(folder);
@@ -9639,8 +9616,7 @@ static const char *vit__json_string(vit__json *j, const char *then) {
 /* Member n of an array "[]" or an object "{}": its name, "" in an array; NULL
    where it ends instead. */
 static const char *vit__json_next(vit__json *j, const char *brackets, int n) {
-  const char open[] = {brackets[0], 0}, close[] = {brackets[1], 0};
-  const char *name = "";
+  const char open[] = {brackets[0], 0}, close[] = {brackets[1], 0}, *name = "";
   if (n == 0) vit__json_must(j, vit__json_is(j, open));
   if (vit__json_is(j, close)) return NULL;
   if (n > 0) vit__json_must(j, vit__json_is(j, ","));
@@ -9717,8 +9693,7 @@ static void vit__json_tensor(vit__json *j, vit_safetensor *t) {
     while (i < 3 && strcmp(key, fields[i])) i++;
     vit__json_must(j, i == 3 || !(found >> i & 1));
     found |= 1 << i;
-    if (i == 0)
-      snprintf(t->type, sizeof t->type, "%s", vit__json_string(j, ""));
+    if (i == 0) snprintf(t->type, 16, "%s", vit__json_string(j, ""));
     if (i == 1) t->dims = vit__json_sizes(j, list, &t->count);
     if (i == 2) vit__json_must(j, vit__json_sizes(j, place, &product) == 2);
     if (i == 3) vit__json_any(j, 125); /* as serde_json: 127 in all */
@@ -9843,12 +9818,12 @@ static vit_result vit__read_header(vit_safetensors *f, const char *path) {
   for (int i = 0; (t.name = vit__json_next(&j, "{}", i)) != NULL; i++) {
     if (strcmp(t.name, "__metadata__")) {
       vit__json_tensor(&j, &t);
-      if (!j.r) vit__text_add(&tensors, (const char *)&t, sizeof t);
+      if (!j.r) vit__text_add(&tensors, &t, sizeof t);
     } else if (vit__json_must(&j, !metadata++) && !vit__json_is(&j, "null")) {
       vit__name pair = {NULL, NULL, NULL};
       for (int k = 0; (pair.name = vit__json_next(&j, "{}", k)) != NULL; k++) {
         pair.text = vit__json_string(&j, "");
-        if (!j.r) vit__text_add(&names, (const char *)&pair, sizeof pair);
+        if (!j.r) vit__text_add(&names, &pair, sizeof pair);
       }
     }
   }
@@ -9858,7 +9833,7 @@ static vit_result vit__read_header(vit_safetensors *f, const char *path) {
   f->notes = (int)(names.used / sizeof *f->names);
   for (int i = 0; i < f->count; i++) {
     const vit__name pair = {f->entries[i].name, NULL, f->entries + i};
-    vit__text_add(&names, (const char *)&pair, sizeof pair);
+    vit__text_add(&names, &pair, sizeof pair);
   }
   f->names = (vit__name *)(void *)names.at;
   if (!j.r && (tensors.failed || names.failed)) j.r = VIT_ERR_NO_MEMORY;
@@ -9891,18 +9866,15 @@ VIT_DEF void vit_safetensors_close(vit_safetensors *f) {
   if (f->bytes && f->file >= 0)
     munmap(f->bytes, f->size), close(f->file), f->bytes = NULL;
 #endif
-  if (f->bytes) VIT_FREE(f->bytes);
-  if (f->header) VIT_FREE(f->header);
-  if (f->entries) VIT_FREE(f->entries);
-  if (f->names) VIT_FREE(f->names);
+  vit__free(f->bytes), vit__free(f->header);
+  vit__free(f->entries), vit__free(f->names);
   memset(f, 0, sizeof *f);
 }
 
 VIT_DEF int vit_safetensors_at(
     const vit_safetensors *f, int i, vit_safetensor *t) {
   if (i < 0 || i >= f->count) return 0;
-  *t = f->entries[i];
-  return 1;
+  return *t = f->entries[i], 1;
 }
 
 static const vit_safetensor *vit__find(
@@ -10109,7 +10081,7 @@ static vit_result vit__add_tensor(const char *path, const vit_safetensor *t,
         "cannot write %.150s: tensor %.60s%s holds %.0f elements of type "
         "%.15s, its shape says %.0f",
         path, VIT__CUT(t->name), (double)t->count, t->type, elements);
-  vit__text_add(pieces, (const char *)&piece, sizeof piece);
+  vit__text_add(pieces, &piece, sizeof piece);
   vit__text_string(header, ",", t->name);
   vit__text_print(header, ":{\"dtype\":\"%s\",\"shape\":[", t->type);
   for (int d = 0; d < t->dims; d++)
@@ -10228,7 +10200,7 @@ static vit_result vit__write_model(const char *path, const vit_model *m,
   double data = 0;
   if (m) vit__note(notes, "format", "pt"); /* transformers asks for it */
   vit__text_print(notes, notes->used ? "}" : VIT__OPENING "}");
-  vit__text_add(&pieces, (const char *)&first, sizeof first);
+  vit__text_add(&pieces, &first, sizeof first);
   if (m && m->quantized) {
     bytes = (char *)vit__allocate(m->params.count, sizeof(float), path);
     if (!bytes) r = VIT_ERR_NO_MEMORY;
@@ -10253,7 +10225,7 @@ static vit_result vit__write_model(const char *path, const vit_model *m,
     f.bytes = NULL; /* the notes' own */
   }
   vit_safetensors_close(&f);
-  if (bytes) VIT_FREE(bytes);
+  vit__free(bytes);
   vit__text_free(&pieces);
   vit__text_free(notes);
   return r;
@@ -10429,8 +10401,7 @@ VIT_DEF vit_result vit_resample_positions(float *to, int rows, int cols,
       to[n * D + d] = (float)ldexp(sum, -2 * VIT__RESIZE_BITS);
     }
   }
-  if (down.plan) VIT_FREE(down.plan);
-  if (across.plan) VIT_FREE(across.plan);
+  vit__free(down.plan), vit__free(across.plan);
   return r;
 }
 
@@ -10836,7 +10807,7 @@ static vit_result vit__open_shard(vit__source *s, const char *path) {
   vit_safetensors f;
   vit_result r = vit_safetensors_open(&f, path);
   if (r) return r;
-  if (!vit__text_add(&s->open, (const char *)&f, sizeof f))
+  if (!vit__text_add(&s->open, &f, sizeof f))
     return vit_safetensors_close(&f), VIT_ERR_NO_MEMORY;
   s->files = (vit_safetensors *)(void *)s->open.at;
   s->count++;
@@ -10855,8 +10826,7 @@ static void vit__json_pairs(vit__json *j, vit__text *pairs, int deep) {
     if (i < 5 && *j->at == '{') vit__json_pairs(j, pairs, 0);
     else if (*j->at == '"') pair.text = vit__json_string(j, "");
     else vit__json_any(j, 125);
-    if (i == 5 || *pair.text != '{')
-      vit__text_add(pairs, (const char *)&pair, sizeof pair);
+    if (i == 5 || *pair.text != '{') vit__text_add(pairs, &pair, sizeof pair);
   }
 }
 
@@ -11011,8 +10981,7 @@ static void vit__fill_report(
 }
 
 VIT_DEF vit_pretrained_config vit_pretrained_defaults(void) {
-  vit_pretrained_config c;
-  memset(&c, 0, sizeof c);
+  const vit_pretrained_config c = {0, 0, 0, 0, 0, 0, 0, 0};
   return c;
 }
 
@@ -11194,8 +11163,6 @@ static const vit_preprocess vit__preprocess[] = {
     {"torchvision", "torchvision", VIT_BILINEAR, 0.875, VIT__IMAGENET},
     {"hf", "Hugging Face: ViT", VIT_BILINEAR, 0, VIT__HALF},
     {"plain", "vit_dataset_folder", VIT_BILINEAR, 1, {0, 0, 0}, {1, 1, 1}}};
-#undef VIT__HALF
-#undef VIT__IMAGENET
 
 VIT_DEF const vit_preprocess *vit_preprocess_at(int i) {
   const int count = (int)(sizeof vit__preprocess / sizeof *vit__preprocess);
