@@ -5582,6 +5582,14 @@ static vit_result vit__replace_file(
       why ? strerror(why) : "the disk may be full");
 }
 
+/* A text becomes the file PATH, and is freed. */
+static vit_result vit__write_text(vit__text *t, const char *path) {
+  const vit__piece piece = {t->at, t->used};
+  const vit_result r =
+      t->failed ? VIT_ERR_NO_MEMORY : vit__replace_file(path, &piece, 1);
+  return vit__text_free(t), r;
+}
+
 VIT_DEF vit_result vit_make_dir(const char *dir) {
   char path[512];
   const size_t n = strlen(dir);
@@ -6599,7 +6607,6 @@ static const char vit__history_title[] =
 
 VIT_DEF vit_result vit_history_write(const vit_history *h, const char *path) {
   vit__text t = {NULL, 0, 0, 0};
-  vit__piece piece;
   vit_result r = vit__check_point();
   if (r) return r;
   vit__text_print(&t, "%s", vit__history_title);
@@ -6610,10 +6617,7 @@ VIT_DEF vit_result vit_history_write(const vit_history *h, const char *path) {
       vit__text_print(&t, ",%.9g", x[k]);
     vit__text_print(&t, "\n");
   }
-  piece.data = t.at, piece.size = t.used;
-  r = t.failed ? VIT_ERR_NO_MEMORY : vit__replace_file(path, &piece, 1);
-  vit__text_free(&t);
-  return r;
+  return vit__write_text(&t, path);
 }
 
 /* No number may begin with a blank, which strtol and strtod would skip; the
@@ -7489,11 +7493,10 @@ VIT_DEF vit_result vit_logit_lens(
 static double vit__orthonormal(
     float *v, const float *rows, vit_idx count, vit_idx n) {
   double length = 0;
-  for (vit_idx r = 0; r < count; r++) {
+  for (; count > 0; count--, rows += n) {
     double dot = 0;
-    for (vit_idx i = 0; i < n; i++)
-      dot += (double)v[i] * (double)rows[r * n + i];
-    for (vit_idx i = 0; i < n; i++) v[i] -= (float)dot * rows[r * n + i];
+    for (vit_idx i = 0; i < n; i++) dot += (double)v[i] * (double)rows[i];
+    for (vit_idx i = 0; i < n; i++) v[i] -= (float)dot * rows[i];
   }
   for (vit_idx i = 0; i < n; i++) length += (double)v[i] * (double)v[i];
   length = sqrt(length);
@@ -8982,21 +8985,20 @@ static const char *vit__scan_pnm(const unsigned char *p, size_t size) {
 /* What is wrong with a file, if stb_image would not see it, or read it wrongly;
    and how it is turned. */
 static const char *vit__scan_picture(
-    const unsigned char *p, size_t size, int *orientation) {
-  if (size >= 3 && !memcmp(p, "\xFF\xD8\xFF", 3))
-    return vit__scan_jpeg(p, size, orientation);
-  if (size == 0 || p[0] == 0xFF) return "unknown image type";
-  if (size >= 8 && !memcmp(p, "\x89PNG\r\n\x1A\n", 8))
-    return vit__scan_png(p, size);
-  if (size >= 4 && !memcmp(p, "GIF8", 4)) return vit__scan_gif(p, size);
-  if (size >= 2 && p[0] == 'P' && (p[1] == '5' || p[1] == '6'))
-    return vit__scan_pnm(p, size);
-  if (size >= 30 && p[0] == 'B' && p[1] == 'M') {
+    const unsigned char *p, size_t n, int *turn) {
+  if (n >= 3 && !memcmp(p, "\xFF\xD8\xFF", 3))
+    return vit__scan_jpeg(p, n, turn);
+  if (n == 0 || p[0] == 0xFF) return "unknown image type";
+  if (n >= 8 && !memcmp(p, "\x89PNG\r\n\x1A\n", 8)) return vit__scan_png(p, n);
+  if (n >= 4 && !memcmp(p, "GIF8", 4)) return vit__scan_gif(p, n);
+  if (n >= 2 && p[0] == 'P' && (p[1] == '5' || p[1] == '6'))
+    return vit__scan_pnm(p, n);
+  if (n >= 30 && p[0] == 'B' && p[1] == 'M') {
     const uint32_t header = vit__number(p + 14, 4, 0);
     if (header == 12 && p[24] < 24) return "a palette of OS/2 in it";
     if (header > 12 && p[28] < 16 && vit__number(p + 10, 4, 0) < header + 18)
       return "its palette is missing";
-  } else if (size >= 18 && p[1] < 2 && (p[2] & ~8u) - 1 < 3) { /* a TGA */
+  } else if (n >= 18 && p[1] < 2 && (p[2] & ~8u) - 1 < 3) { /* a TGA */
     if (p[17] & 0xD0) return "its rows run from right to left";
     if (p[1] && vit__number(p + 3, 2, 0)) return "a gap in its palette";
   }
@@ -9421,7 +9423,7 @@ static int vit__read_photo(uint8_t *out, const char *dir, const char *file,
 static vit_result vit__read_photos(
     vit_dataset *d, const vit__tree *t, const vit_folder_config *c) {
   const int threads = vit__threads(VIT__MIN(vit_max_threads(), t->count));
-  const size_t image = vit__image_size(d);
+  const vit_idx image = (vit_idx)vit__image_size(d);
   int read[VIT__MOST_CLASSES] = {0};
   vit_result r = VIT_OK;
   int *state = (int *)vit__allocate(
@@ -9430,10 +9432,9 @@ static vit_result vit__read_photos(
   VIT__PARALLEL_FOR
   for (int own = 0; own < threads; own++)
     for (int i = own; i < t->count; i += threads)
-      state[i] =
-          vit__read_photo(d->pixels + (size_t)i * image, t->dir, t->path[i], c);
+      state[i] = vit__read_photo(d->pixels + i * image, t->dir, t->path[i], c);
   for (int i = 0; !r && i < t->count; i++) {
-    uint8_t *pixels = d->pixels + (size_t)i * image;
+    uint8_t *pixels = d->pixels + i * image;
     const uint8_t label = d->labels[i];
     if (state[i] > 0 && state[i] != VIT_ERR_NO_MEMORY)
       state[i] = vit__read_photo(pixels, t->dir, t->path[i], c);
@@ -9444,7 +9445,7 @@ static vit_result vit__read_photos(
       d->skipped++;
       if (c->skipped) c->skipped(vit_error(), c->user);
     } else {
-      memmove(d->pixels + (size_t)d->count * image, pixels, image);
+      memmove(d->pixels + d->count * image, pixels, (size_t)image);
       d->labels[d->count++] = label;
       d->enlarged += state[i] < 0;
       read[label]++;
@@ -9645,6 +9646,25 @@ static void vit__json_any(vit__json *j, int depth) {
   }
 }
 
+/* Names and texts in an object. VIT__DEEP: in some of those inside, too;
+   VIT__TEXTS: there is nothing else. */
+enum { VIT__FLAT, VIT__DEEP, VIT__TEXTS };
+static void vit__json_pairs(vit__json *j, vit__text *pairs, int kind) {
+  static const char *const inside[] = {"vision_config", "pretrained_cfg",
+      "model_args", "id2label", "weight_map"};
+  vit__name pair = {NULL, NULL, NULL};
+  for (int n = 0; (pair.name = vit__json_next(j, "{}", n)) != NULL; n++) {
+    int i = kind == VIT__DEEP ? 0 : 5;
+    while (i < 5 && strcmp(pair.name, inside[i])) i++;
+    pair.text = j->at;
+    if (i < 5 && *j->at == '{') vit__json_pairs(j, pairs, VIT__FLAT);
+    else if (*j->at == '"' || kind == VIT__TEXTS)
+      pair.text = vit__json_string(j, "");
+    else vit__json_any(j, 125);
+    if (i == 5 || *pair.text != '{') vit__text_add(pairs, &pair, sizeof pair);
+  }
+}
+
 /* Whole numbers [2, 3]: how many, the first eight of them, and their product,
    SIZE_MAX if it is too large. */
 static int vit__json_sizes(vit__json *j, size_t list[8], size_t *product) {
@@ -9820,11 +9840,7 @@ static vit_result vit__read_header(vit_safetensors *f, const char *path) {
       vit__json_tensor(&j, &t);
       if (!j.r) vit__text_add(&tensors, &t, sizeof t);
     } else if (vit__json_must(&j, !metadata++) && !vit__json_is(&j, "null")) {
-      vit__name pair = {NULL, NULL, NULL};
-      for (int k = 0; (pair.name = vit__json_next(&j, "{}", k)) != NULL; k++) {
-        pair.text = vit__json_string(&j, "");
-        if (!j.r) vit__text_add(&names, &pair, sizeof pair);
-      }
+      vit__json_pairs(&j, &names, VIT__TEXTS);
     }
   }
   vit__json_must(&j, vit__json_is(&j, "") && j.at == f->header + n);
@@ -10165,10 +10181,9 @@ static vit_result vit__add_parameters(const char *path, const vit_model *m,
   for (int bytes = 0; bytes <= m->quantized; bytes++)
     for (int i = 0; !r && vit__tensor_at(&m->config, m->quantized, i, &p);
          i++) {
-      const int quantized = m->quantized && p.is_matrix;
+      const int int8 = m->quantized && p.is_matrix;
       const int parts = vit__parts_of(as, p.name);
-      if ((bytes && !quantized) || (as && !strcmp(p.name, "pos_embed")))
-        continue;
+      if ((bytes && !int8) || (as && !strcmp(p.name, "pos_embed"))) continue;
       for (int part = 0; !r && part < parts; part++) {
         const size_t n = p.count / (size_t)parts;
         char name[512];
@@ -10177,9 +10192,9 @@ static vit_result vit__add_parameters(const char *path, const vit_model *m,
         t.dims = p.dims;
         memcpy(t.shape, p.shape, sizeof p.shape);
         t.shape[0] /= parts;
-        snprintf(name, 64, quantized && !bytes ? "%s_scale" : "%s", p.name);
+        snprintf(name, 64, int8 && !bytes ? "%s_scale" : "%s", p.name);
         if (as) vit__their_name(as, p.name, 0, part, name);
-        if (quantized) t = vit__int8_tensor(m, &p, bytes, name, &to);
+        if (int8) t = vit__int8_tensor(m, &p, bytes, name, &to);
         if (!bytes) r = vit__take_numbers(VIT_ERR_DIVERGED, &t, NULL);
         if (!r) r = vit__add_tensor(path, &t, header, pieces, data);
       }
@@ -10194,7 +10209,7 @@ static vit_result vit__write_model(const char *path, const vit_model *m,
     int count) {
   vit__piece first = {NULL, 0}, *all;
   vit__text pieces = {NULL, 0, 0, 0};
-  char *bytes = NULL;
+  char *q = NULL;
   vit_safetensors f;
   vit_result r = VIT_OK;
   double data = 0;
@@ -10202,11 +10217,10 @@ static vit_result vit__write_model(const char *path, const vit_model *m,
   vit__text_print(notes, notes->used ? "}" : VIT__OPENING "}");
   vit__text_add(&pieces, &first, sizeof first);
   if (m && m->quantized) {
-    bytes = (char *)vit__allocate(m->params.count, sizeof(float), path);
-    if (!bytes) r = VIT_ERR_NO_MEMORY;
+    q = (char *)vit__allocate(m->params.count, sizeof(float), path);
+    if (!q) r = VIT_ERR_NO_MEMORY;
   }
-  if (!r && m)
-    r = vit__add_parameters(path, m, as, notes, &pieces, &data, bytes);
+  if (!r && m) r = vit__add_parameters(path, m, as, notes, &pieces, &data, q);
   for (int i = 0; !r && i < count; i++)
     r = vit__add_tensor(path, more + i, notes, &pieces, &data);
   /* the data begins even */
@@ -10225,9 +10239,7 @@ static vit_result vit__write_model(const char *path, const vit_model *m,
     f.bytes = NULL; /* the notes' own */
   }
   vit_safetensors_close(&f);
-  vit__free(bytes);
-  vit__text_free(&pieces);
-  vit__text_free(notes);
+  vit__free(q), vit__text_free(&pieces), vit__text_free(notes);
   return r;
 }
 
@@ -10322,9 +10334,9 @@ static vit_result vit__check_tensor(const vit_safetensor *t, const char *type,
 }
 
 /* One of our tensors, all its parts, into `to`, or (NULL) only looked at; its
-   numbers are, where `numbers` or `to` is given. Some models have no biases. */
+   numbers are, where `values` or `to` is given. Some models have no biases. */
 static vit_result vit__read_tensor(
-    const vit__source *s, const vit_tensor *want, float *to, int numbers) {
+    const vit__source *s, const vit_tensor *want, float *to, int values) {
   const int parts = vit__parts_of(s, want->name);
   const int may_miss = s->used && !s->native && strstr(want->name, ".bias");
   const size_t each = want->count / (size_t)parts;
@@ -10336,8 +10348,7 @@ static vit_result vit__read_tensor(
     if (t) r = vit__check_tensor(t, NULL, want, parts);
     else if (!may_miss) r = vit__no_tensor(name);
     else if (at) memset(at, 0, each * sizeof *at);
-    if (!r && t && (to || numbers))
-      r = vit__take_numbers(VIT_ERR_FORMAT, t, at);
+    if (!r && t && (to || values)) r = vit__take_numbers(VIT_ERR_FORMAT, t, at);
   }
   return r;
 }
@@ -10409,7 +10420,8 @@ VIT_DEF vit_result vit_resample_positions(float *to, int rows, int cols,
    distillation token have none here: theirs are added to the tokens. */
 static vit_result vit__read_positions(const vit__source *s, const vit_config *c,
     const vit_tensors *params, float *to) {
-  const vit_idx D = c->width, first = c->class_token;
+  const vit_idx D = c->width, first = c->class_token * D,
+                before = s->before * D;
   const vit_idx n = s->before + (vit_idx)s->rows * s->cols;
   vit_tensor want;
   float *from, *extra = NULL;
@@ -10421,16 +10433,14 @@ static vit_result vit__read_positions(const vit__source *s, const vit_config *c,
   if (!to) return vit__read_tensor(s, &want, NULL, 0);
   from = (float *)vit__allocate(want.count, sizeof *from, "positions");
   r = from ? vit__read_tensor(s, &want, from, 1) : VIT_ERR_NO_MEMORY;
-  if (!r && s->before >= first)
-    memcpy(to, from, sizeof *to * (size_t)(first * D));
+  if (!r && before >= first) memcpy(to, from, sizeof *to * (size_t)first);
   if (!r)
-    r = vit_resample_positions(to + first * D,
-        c->image_height / c->patch_height, c->image_width / c->patch_width,
-        from + s->before * D, s->rows, s->cols, c->width);
-  if (!r && s->before > first) /* one lies behind the other */
+    r = vit_resample_positions(to + first, c->image_height / c->patch_height,
+        c->image_width / c->patch_width, from + before, s->rows, s->cols,
+        c->width);
+  if (!r && before > first) /* one lies behind the other */
     extra = params->dist_token ? params->dist_token : params->reg_token;
-  for (vit_idx i = first * D; extra && i < s->before * D; i++)
-    *extra++ += from[i];
+  for (vit_idx i = first; extra && i < before; i++) *extra++ += from[i];
   vit__free(from);
   return r;
 }
@@ -10464,14 +10474,12 @@ static int vit__read_special(const vit__source *s, const vit_config *c,
   if (want->dims == 4 && s->channels != c->channels) {
     const size_t n = want->count / (size_t)want->shape[0]; /* of a filter */
     const size_t of = (size_t)s->channels;
-    float *all =
-        (float *)vit__allocate(want->count, of * sizeof *all, "filters");
+    float *w = (float *)vit__allocate(want->count, of * sizeof *w, "filters");
     want->shape[1] = s->channels, want->count *= of;
-    *r = all ? vit__read_tensor(s, want, all, 1) : VIT_ERR_NO_MEMORY;
+    *r = w ? vit__read_tensor(s, want, w, 1) : VIT_ERR_NO_MEMORY;
     for (size_t i = 0; !*r && to && i < want->count; i++)
-      to[i / (n * of) * n + i % n] += all[i];
-    vit__free(all);
-    return 1;
+      to[i / (n * of) * n + i % n] += w[i];
+    return vit__free(w), 1;
   }
   return 0;
 }
@@ -10814,22 +10822,6 @@ static vit_result vit__open_shard(vit__source *s, const char *path) {
   return VIT_OK;
 }
 
-/* Names and texts in a JSON file, also in some of its objects. */
-static void vit__json_pairs(vit__json *j, vit__text *pairs, int deep) {
-  static const char *const inside[] = {"vision_config", "pretrained_cfg",
-      "model_args", "id2label", "weight_map"};
-  vit__name pair = {NULL, NULL, NULL};
-  for (int n = 0; (pair.name = vit__json_next(j, "{}", n)) != NULL; n++) {
-    int i = deep ? 0 : 5;
-    while (i < 5 && strcmp(pair.name, inside[i])) i++;
-    pair.text = j->at;
-    if (i < 5 && *j->at == '{') vit__json_pairs(j, pairs, 0);
-    else if (*j->at == '"') pair.text = vit__json_string(j, "");
-    else vit__json_any(j, 125);
-    if (i == 5 || *pair.text != '{') vit__text_add(pairs, &pair, sizeof pair);
-  }
-}
-
 /* JSON file number `which`, where it is there. */
 static vit_result vit__read_json(
     vit__source *s, int which, const char *folder, const char *name) {
@@ -10842,7 +10834,7 @@ static vit_result vit__read_json(
   if (j.r) return j.r == VIT_ERR_FILE ? VIT_OK : j.r;
   f.header = j.at = (char *)s->json[which];
   j.at[f.size] = '\0';
-  vit__json_pairs(&j, &s->pairs, 1);
+  vit__json_pairs(&j, &s->pairs, VIT__DEEP);
   vit__json_must(&j, vit__json_is(&j, "") && j.at == f.header + f.size);
   return !j.r && s->pairs.failed ? VIT_ERR_NO_MEMORY : j.r;
 }
@@ -10996,7 +10988,7 @@ static vit_result vit__open_model(vit_model *m, const char *path,
   int quantized = 0;
   vit_result r = vit__open_source(&s, path);
   memset(m, 0, sizeof *m);
-  memset(report, 0, sizeof *report);
+  if (report) memset(report, 0, sizeof *report);
   if (about) memset(about, 0, sizeof *about);
   for (int i = 0; !r && (!hints || s.native) && i < 3; i++)
     if (!vit_safetensors_metadata(s.files, needed[i]))
@@ -11022,7 +11014,7 @@ static vit_result vit__open_model(vit_model *m, const char *path,
   if (!r && about) r = vit__read_dataset(about, &c, &s);
   if (!r) r = vit__allocate_model(m, &c, quantized); /* all is looked at */
   if (!r) r = vit__read_weights(&s, &c, quantized, &m->params, 1);
-  if (!r) vit__fill_report(report, &s, &c);
+  if (!r && report) vit__fill_report(report, &s, &c);
   if (r) vit_model_free(m);
   if (r && about) vit_dataset_free(about);
   vit__close_source(&s);
@@ -11031,17 +11023,14 @@ static vit_result vit__open_model(vit_model *m, const char *path,
 
 VIT_DEF vit_result vit_model_open(
     vit_model *m, const char *path, vit_dataset *about) {
-  vit_pretrained_report report;
-  return vit__open_model(m, path, NULL, about, &report);
+  return vit__open_model(m, path, NULL, about, NULL);
 }
 
 VIT_DEF vit_result vit_pretrained_open(vit_model *m, const char *path,
     const vit_pretrained_config *c, vit_dataset *about,
     vit_pretrained_report *report) {
   const vit_pretrained_config plain = vit_pretrained_defaults();
-  vit_pretrained_report unread;
-  return vit__open_model(
-      m, path, c ? c : &plain, about, report ? report : &unread);
+  return vit__open_model(m, path, c ? c : &plain, about, report);
 }
 
 /* -- writing for other libraries ----------------------------------------- */
@@ -11079,8 +11068,6 @@ static vit_result vit__write_hf_config(
   const char *slash = strrchr(path, '/');
   char name[600];
   vit__text t = {NULL, 0, 0, 0};
-  vit__piece piece;
-  vit_result r = VIT_ERR_NO_MEMORY;
   vit__text_print(&t,
       "{\"architectures\":[\"ViTForImageClassification\"],"
       "\"model_type\":\"vit\",\"hidden_size\":%d,\"num_hidden_layers\":%d,"
@@ -11101,18 +11088,16 @@ static vit_result vit__write_hf_config(
   vit__text_print(&t, "}}\n");
   snprintf(name, sizeof name, "%.*sconfig.json",
       slash ? (int)VIT__MIN(slash - path + 1, 500) : 0, path);
-  piece.data = t.at, piece.size = t.used;
-  if (!t.failed) r = vit__replace_file(name, &piece, 1);
-  vit__text_free(&t);
-  return r;
+  return vit__write_text(&t, name);
 }
 
 VIT_DEF vit_result vit_pretrained_save(const vit_model *m, const vit_dataset *d,
     const char *path, vit_names names) {
   const int hf = names == VIT_NAMES_HF, D = m->config.width;
   const int T = vit_config_tokens(&m->config);
-  const vit_idx first = m->config.class_token * D;
-  const vit_idx patches = (vit_idx)vit_config_patches(&m->config) * D;
+  const vit_idx all = (vit_idx)T * D, first = m->config.class_token * D;
+  const vit_idx left =
+      all - (vit_idx)vit_config_patches(&m->config) * D - first;
   const float *from = m->fixed_pos ? m->fixed_pos : m->params.pos_embed;
   char name[512];
   float *pos;
@@ -11128,15 +11113,14 @@ VIT_DEF vit_result vit_pretrained_save(const vit_model *m, const vit_dataset *d,
   if (!r) r = vit__note_model(&notes, m, d);
   if (r) return r;
   /* class token, tokens that have no position, patches */
-  pos = (float *)vit__allocate((size_t)T * (size_t)D, sizeof *pos, path);
+  pos = (float *)vit__allocate((size_t)all, sizeof *pos, path);
   if (!pos) return vit__text_free(&notes), VIT_ERR_NO_MEMORY;
-  memset(pos, 0, (size_t)T * (size_t)D * sizeof *pos);
-  if (from) memcpy(pos, from, (size_t)first * sizeof *pos);
-  if (from)
-    memcpy(pos + (vit_idx)T * D - patches, from + first,
-        (size_t)patches * sizeof *pos);
+  for (vit_idx i = 0; i < all; i++) {
+    const int none = !from || (i >= first && i < first + left);
+    pos[i] = none ? 0 : from[i < first ? i : i - left];
+  }
   vit__their_name(&s, "pos_embed", 0, 0, name);
-  t = vit__block_tensor(name, pos, (size_t)T * (size_t)D);
+  t = vit__block_tensor(name, pos, (size_t)all);
   t.dims = 3, t.shape[0] = 1, t.shape[1] = T, t.shape[2] = D;
   r = vit__write_model(path, m, &s, &notes, &t, 1);
   if (!r && hf) r = vit__write_hf_config(&m->config, d, path);
