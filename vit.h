@@ -5471,8 +5471,7 @@ static void vit__free(void *p) {
   if (p) VIT_FREE(p);
 }
 
-/* Bytes or text that grow; a 0 follows the `used` ones. `failed`: there was no
-   memory for them. */
+/* Bytes or text that grow; a 0 follows the `used` ones. `failed`: no memory. */
 typedef struct {
   char *at;
   size_t used, size;
@@ -5659,8 +5658,7 @@ static uint32_t vit__crc32(const unsigned char *p, size_t n) {
 /* Length of the gzip header at p (RFC 1952, section 2.3); 0 if it is none. */
 static size_t vit__gzip_header(const unsigned char *p, size_t size) {
   size_t at = 10;
-  if (size < 18 || p[0] != 0x1F || p[1] != 0x8B || p[2] != 8 || p[3] & 0xE0)
-    return 0;
+  if (size < 18 || memcmp(p, "\x1F\x8B\x08", 3) || p[3] & 0xE0) return 0;
   if (p[3] & 4) at += 2 + (size_t)(p[10] | p[11] << 8); /* extra field */
   for (int bit = 8; bit <= 16; bit *= 2) /* name, comment: end with a zero */
     for (int more = p[3] & bit; more; at++) more = at < size && p[at];
@@ -6043,21 +6041,19 @@ VIT_DEF vit_result vit_dataset_normalize(
 
 VIT_DEF int vit_augment_field(vit_augment *a, int i, const char **name,
     const char **text, float **value) {
-#define VIT__FIELD(field, largest, meaning)                                    \
+#define VIT__GIVE(field, largest, meaning)                                     \
   if (i-- == 0) return *name = #field, *text = meaning, *value = &a->field, 1;
-  VIT_AUGMENT_FIELDS(VIT__FIELD)
-#undef VIT__FIELD
+  VIT_AUGMENT_FIELDS(VIT__GIVE)
   return 0;
 }
 
 VIT_DEF vit_result vit_augment_check(const vit_augment *a) {
-#define VIT__FIELD(field, largest, meaning)                                    \
+#define VIT__LIMIT(field, largest, meaning)                                    \
   if (!VIT__IS_WITHIN(a->field, 0, largest))                                   \
     return vit__fail(VIT_ERR_CONFIG,                                           \
         "augmentation: %s is %g; it must be from 0 to %d", #field,             \
         (double)a->field, largest);
-  VIT_AUGMENT_FIELDS(VIT__FIELD)
-#undef VIT__FIELD
+  VIT_AUGMENT_FIELDS(VIT__LIMIT)
   if (a->rand_ops != floorf(a->rand_ops))
     return vit__fail(VIT_ERR_CONFIG,
         "augmentation: rand_ops is %g; it must be a whole number",
@@ -6085,8 +6081,7 @@ typedef struct {
   int erases;
 } vit__draw;
 
-/* First (x, y) -> (xx x + xy y + x0, yx x + yy y + y0), then what was drawn
-   before. */
+/* First (x, y) -> (xx x + xy y + x0, yx x + yy y + y0), then the old `from`. */
 static void vit__move(vit__draw *w, double xx, double xy, double yx, double yy,
     double x0, double y0) {
   for (int i = 0; i < 2; i++) {
@@ -6188,8 +6183,7 @@ static void vit__smooth(
 /* Elastic bending (Simard et al. 2003, section 2): each pixel gets a random
    displacement, and a Gaussian makes neighbours alike. The factor at the end
    gives them the standard deviation `elastic`: uniform numbers of -1..1 have
-   sqrt(1/3), and the Gaussian leaves 1/(2 sqrt(pi) width) of it. field and room
-   [height,width]. */
+   sqrt(1/3), and the Gaussian leaves 1/(2 sqrt(pi) width) of it. Both [h,w]. */
 static void vit__bend(float *field, float *room, const vit_dataset *d,
     const vit_augment *a, vit_rng *rng) {
   const double width = a->elastic_width > 0 ? (double)a->elastic_width : 4;
@@ -6381,9 +6375,8 @@ VIT_DEF void vit_loader_epoch(vit_loader *l, int epoch) {
 }
 
 static int vit__changes(const vit_augment *a) {
-#define VIT__FIELD(field, largest, meaning) || a->field > 0
-  return a->image != NULL VIT_AUGMENT_FIELDS(VIT__FIELD);
-#undef VIT__FIELD
+#define VIT__OR(field, largest, meaning) || a->field > 0
+  return a->image != NULL VIT_AUGMENT_FIELDS(VIT__OR);
 }
 
 VIT_DEF vit_result vit_loader_batch(vit_loader *l, int first, int n) {
@@ -6591,19 +6584,17 @@ VIT_DEF void vit_history_free(vit_history *h) {
 static int vit__is_best(vit_history *h) {
   const vit_epoch *e = h->epoch + h->epochs - 1;
   const vit_epoch *best = h->epoch + (h->best ? h->best : 1) - 1;
-  const int better = h->best == 0
-                         ? e->val_accuracy >= 0 /* NaN: not judged */
-                         : e->val_accuracy > best->val_accuracy ||
-                               (e->val_accuracy == best->val_accuracy &&
-                                   e->val_loss < best->val_loss);
+  int better = e->val_accuracy > best->val_accuracy;
+  if (e->val_accuracy == best->val_accuracy)
+    better = e->val_loss < best->val_loss;
+  if (h->best == 0) better = e->val_accuracy >= 0; /* NaN: not judged */
   if (better) h->best = h->epochs;
   return better;
 }
 
-#define VIT__FIELD(name, text) "," #name
+#define VIT__COLUMN(name, text) "," #name
 static const char vit__history_title[] =
-    "epoch" VIT_EPOCH_FIELDS(VIT__FIELD) "\n";
-#undef VIT__FIELD
+    "epoch" VIT_EPOCH_FIELDS(VIT__COLUMN) "\n";
 
 VIT_DEF vit_result vit_history_write(const vit_history *h, const char *path) {
   vit__text t = {NULL, 0, 0, 0};
@@ -6663,8 +6654,7 @@ VIT_DEF vit_result vit_history_read(vit_history *h, const char *path) {
 /* -- checkpoints --------------------------------------------------------- */
 
 /* A checksum of 24 bits (FNV-1a) that tells one set of images from another: the
-   labels, the normalisation, and about every 100th byte of the pixels, in all
-   columns. */
+   labels, normalisation, about every 100th byte of the pixels, all columns. */
 static uint32_t vit__checksum(const vit_dataset *d) {
   const vit_idx floats = d->channels * (vit_idx)sizeof(float);
   const void *const bytes[] = {d->labels, d->mean, d->std, d->pixels};
@@ -6782,10 +6772,9 @@ static const char *vit__run_path(
 
 static void vit__note(vit__text *notes, const char *key, const char *value);
 static void vit__note_dataset(vit__text *notes, const vit_dataset *d);
-struct vit__source;
+typedef struct vit__source vit__source;
 static vit_result vit__write_model(const char *path, const vit_model *m,
-    const struct vit__source *as, vit__text *notes, const vit_safetensor *extra,
-    int extras);
+    const vit__source *as, vit__text *notes, const vit_safetensor *add, int n);
 static vit_result vit__take_numbers(
     vit_result r, const vit_safetensor *t, float *to);
 
@@ -6801,11 +6790,10 @@ static vit_result vit__write_checkpoint(vit_trainer *t) {
   vit_result r;
   for (int i = 0; i < settings; i++)
     if (*list[i].value) vit__note(&notes, list[i].name, list[i].value);
-#define VIT__FIELD(type, name, place)                                          \
+#define VIT__NOTE_NUMBER(type, name, place)                                    \
   snprintf(number, sizeof number, "%.17g", (double)(place));                   \
   vit__note(&notes, name, number);
-  VIT__RUN_NUMBERS(VIT__FIELD)
-#undef VIT__FIELD
+  VIT__RUN_NUMBERS(VIT__NOTE_NUMBER)
   vit__note(&notes, "training.kernels", t->history->kernels);
   vit__note_dataset(&notes, t->train);
   for (int i = 0; i < t->epoch; i++)
@@ -6859,7 +6847,7 @@ static vit_result vit__check_recipe(
 static vit_result vit__read_numbers(
     vit_trainer *t, const vit_safetensors *f, const char *path) {
   float scale;
-#define VIT__FIELD(type, key, place)                                           \
+#define VIT__READ_NUMBER(type, key, place)                                     \
   {                                                                            \
     const char *number = vit_safetensors_metadata(f, key);                     \
     const double value = number ? strtod(number, NULL) : (double)NAN;          \
@@ -6870,8 +6858,7 @@ static vit_result vit__read_numbers(
           number ? number : "not there");                                      \
     place = (type)value;                                                       \
   }
-  VIT__RUN_NUMBERS(VIT__FIELD)
-#undef VIT__FIELD
+  VIT__RUN_NUMBERS(VIT__READ_NUMBER)
   if (t->epoch > t->config.epochs || t->batch > t->progress.steps ||
       t->history->best > t->epoch ||
       t->optimizer.step > (double)t->config.epochs * t->progress.steps)
@@ -6998,20 +6985,18 @@ VIT_DEF vit_result vit_fit_check(const vit_fit_config *c) {
   const int total = s->total ? s->total : INT_MAX; /* 0: the images decide */
   const int falls = s->kind == VIT_LINEAR || s->kind == VIT_COSINE;
   vit_result r = vit_augment_check(&c->augment);
-#define VIT__CHECK(type, field, start, same, low, high, what, range)           \
+#define VIT__CHECK_FIT(type, field, start, same, low, high, what, range)       \
   if (!r)                                                                      \
     r = vit__check_setting(                                                    \
         what, (double)c->field, low, high, (type)0.5f == 0, range);
-  VIT_FIT_FIELDS(VIT__CHECK)
-#undef VIT__CHECK
-#define VIT__CHECK(type, field, start, same, low, high, range)                 \
+  VIT_FIT_FIELDS(VIT__CHECK_FIT)
+#define VIT__CHECK_OPTIMIZER(type, field, start, same, low, high, range)       \
   if (!r)                                                                      \
     r = vit__check_setting("the optimiser's " #field,                          \
         (type)0.5f == 0 ? (int)c->optimizer.field                              \
                         : (double)c->optimizer.field,                          \
         low, high, (type)0.5f == 0, range);
-  VIT_OPTIMIZER_FIELDS(VIT__CHECK)
-#undef VIT__CHECK
+  VIT_OPTIMIZER_FIELDS(VIT__CHECK_OPTIMIZER)
   if (r) return r;
   if (!VIT__IS_WITHIN(rate, 0, 1e6) || !VIT__IS_WITHIN(floor, 0, 1e6))
     return vit__fail(VIT_ERR_CONFIG,
@@ -7109,8 +7094,7 @@ static vit_result vit__share_losses(vit_trainer *t, int first, int n, int B) {
 
 /* One batch: forward, loss, backward. `accumulate` of them are the group of an
    optimiser's step, in which each image weighs the same; a run can stop between
-   two groups only. Weights that are no numbers end it at once: they are neither
-   judged nor saved. */
+   two groups only. Weights that are no numbers end it, unjudged and unsaved. */
 static vit_result vit__train_step(vit_trainer *t) {
   const vit_fit_config *c = &t->config;
   const int count = t->train->count, first = t->batch * c->batch;
@@ -7372,23 +7356,22 @@ static vit_result vit__first_row(const vit_model *m, int token, double *r) {
   return VIT_OK;
 }
 
-/* next = the row r times the matrix of a layer, of n heads from `first` on. */
+/* to = the row r times the matrix of a layer, of n heads from `first` on. */
 static vit_result vit__through_layer(const vit_model *m, const vit_state *s,
-    int kind, int layer, int image, int first, int n, const double *r,
-    double *next) {
+    int kind, int l, int image, int first, int n, const double *r, double *to) {
   const vit_idx T = vit_config_tokens(&m->config);
   const double path = kind == VIT__ROW ? 0 : kind == VIT__ROLLOUT ? 0.5 : 1;
   const double part = (kind == VIT__ROLLOUT ? 0.5 : 1) / n;
-  for (vit_idx j = 0; j < T; j++) next[j] = path * r[j];
+  const int relevance = kind == VIT__RELEVANCE;
+  for (vit_idx j = 0; j < T; j++) to[j] = path * r[j];
   for (int h = first; h < first + n; h++) {
-    const float *p = vit_attention(m, s, layer, image, h), *g = p;
-    if (p && kind == VIT__RELEVANCE)
-      g = vit_attention_gradient(m, s, layer, image, h);
+    const float *p = vit_attention(m, s, l, image, h), *g = p;
+    if (p && relevance) g = vit_attention_gradient(m, s, l, image, h);
     if (!g) return VIT_ERR_STATE;
     for (vit_idx i = 0; i < T; i++)
       for (vit_idx j = 0; r[i] != 0 && j < T; j++) {
         const double a = (double)p[i * T + j], d = (double)g[i * T + j];
-        next[j] += part * r[i] * (kind == VIT__RELEVANCE ? fmax(a * d, 0) : a);
+        to[j] += part * r[i] * (relevance ? fmax(a * d, 0) : a);
       }
   }
   return VIT_OK;
@@ -9318,9 +9301,8 @@ static vit_result vit__list_folder(vit__tree *t, char *path, int depth) {
     else if (is_folder && depth > 0) r = vit__list_folder(t, path, depth + 1);
     else if (t->count == INT_MAX)
       r = vit__fail(VIT_ERR_OVERFLOW, "there are more than %d files", INT_MAX);
-    else
-      t->count++,
-          vit__text_add(&t->names, path + base, end + (size_t)n + 1 - base);
+    else if (vit__text_add(&t->names, path + base, end + (size_t)n + 1 - base))
+      t->count++;
     if (t->names.failed) r = VIT_ERR_NO_MEMORY;
   }
   closedir(folder);
@@ -9863,8 +9845,7 @@ VIT_DEF vit_result vit_safetensors_open(vit_safetensors *f, const char *path) {
 #ifndef _WIN32
   struct stat info;
   f->file = open(path, O_RDONLY);
-  if (f->file >= 0 && !fstat(f->file, &info) &&
-      (uintmax_t)info.st_size < SIZE_MAX) {
+  if (f->file >= 0 && !fstat(f->file, &info) && info.st_size < PTRDIFF_MAX) {
     const size_t size = (size_t)info.st_size;
     void *at = mmap(NULL, size, PROT_READ, MAP_PRIVATE, f->file, 0);
     if (at != MAP_FAILED) f->bytes = (unsigned char *)at, f->size = size;
@@ -9922,7 +9903,7 @@ VIT_DEF const char *vit_safetensors_metadata(
 /* -- names of other libraries -------------------------------------------- */
 
 /* A model's file, or the shards of one, and how its tensors are called. */
-typedef struct vit__source {
+struct vit__source {
   vit_safetensors *files;
   int count;
   const char *path;
@@ -9936,7 +9917,7 @@ typedef struct vit__source {
   int folded, left;       /* layer scales; tensors left out */
   vit__text open, pairs;  /* files; what the JSON files beside them say */
   unsigned char *json[3]; /* their bytes */
-} vit__source;
+};
 
 /* What a module is called, once: a row for each, a column for each dialect. '|'
    stands between tensors that are one here; what begins with '/' does not stand
@@ -10050,8 +10031,7 @@ static int vit__parts_of(const vit__source *s, const char *ours) {
   return parts;
 }
 
-/* Size `dim` of one of our tensors in the file, -1 is the last; 0 if it is not
-   there. */
+/* Size `dim` of one of our tensors in the file, -1: the last; 0: not there. */
 static int vit__told(const vit__source *s, const char *ours, int dim) {
   char name[512];
   const vit_safetensor *t = vit__find_part(s, ours, 0, 0, name);
@@ -10118,8 +10098,7 @@ static float vit__half(unsigned h) {
   return (h & 0x7C00u) == 0x7C00u ? x * FLT_MAX : x; /* infinity, NaN */
 }
 
-/* Numbers of a tensor as floats into `to`, or (NULL) only looked at: r where
-   one is not finite. */
+/* A tensor's numbers as floats into `to`, or NULL; r if one is not finite. */
 static vit_result vit__take_numbers(
     vit_result r, const vit_safetensor *t, float *to) {
   const size_t size = vit__type_bits(t->type) / 8;
@@ -10202,11 +10181,10 @@ static vit_result vit__add_parameters(const char *path, const vit_model *m,
   return r;
 }
 
-/* Write the notes, the parameters of m (or NULL) under their names, and `count`
-   more tensors. Frees the notes. */
+/* Write the notes, the parameters of m (or NULL) under their names, and n more
+   tensors. Frees the notes. */
 static vit_result vit__write_model(const char *path, const vit_model *m,
-    const vit__source *as, vit__text *notes, const vit_safetensor *more,
-    int count) {
+    const vit__source *as, vit__text *notes, const vit_safetensor *add, int n) {
   vit__piece first = {NULL, 0}, *all;
   vit__text pieces = {NULL, 0, 0, 0};
   char *q = NULL;
@@ -10221,8 +10199,8 @@ static vit_result vit__write_model(const char *path, const vit_model *m,
     if (!q) r = VIT_ERR_NO_MEMORY;
   }
   if (!r && m) r = vit__add_parameters(path, m, as, notes, &pieces, &data, q);
-  for (int i = 0; !r && i < count; i++)
-    r = vit__add_tensor(path, more + i, notes, &pieces, &data);
+  for (int i = 0; !r && i < n; i++)
+    r = vit__add_tensor(path, add + i, notes, &pieces, &data);
   /* the data begins even */
   vit__text_add(notes, "}       ", 8 - notes->used % 8);
   if (!r && (notes->failed || pieces.failed)) r = VIT_ERR_NO_MEMORY;
@@ -10420,15 +10398,15 @@ VIT_DEF vit_result vit_resample_positions(float *to, int rows, int cols,
    distillation token have none here: theirs are added to the tokens. */
 static vit_result vit__read_positions(const vit__source *s, const vit_config *c,
     const vit_tensors *params, float *to) {
-  const vit_idx D = c->width, first = c->class_token * D,
-                before = s->before * D;
+  const int D = c->width;
+  const vit_idx first = c->class_token * D, before = (vit_idx)s->before * D;
   const vit_idx n = s->before + (vit_idx)s->rows * s->cols;
   vit_tensor want;
   float *from, *extra = NULL;
   vit_result r;
   memset(&want, 0, sizeof want);
   strcpy(want.name, "pos_embed");
-  want.dims = 2, want.shape[0] = (int)n, want.shape[1] = c->width;
+  want.dims = 2, want.shape[0] = (int)n, want.shape[1] = D;
   want.count = (size_t)(n * D);
   if (!to) return vit__read_tensor(s, &want, NULL, 0);
   from = (float *)vit__allocate(want.count, sizeof *from, "positions");
@@ -10436,8 +10414,7 @@ static vit_result vit__read_positions(const vit__source *s, const vit_config *c,
   if (!r && before >= first) memcpy(to, from, sizeof *to * (size_t)first);
   if (!r)
     r = vit_resample_positions(to + first, c->image_height / c->patch_height,
-        c->image_width / c->patch_width, from + before, s->rows, s->cols,
-        c->width);
+        c->image_width / c->patch_width, from + before, s->rows, s->cols, D);
   if (!r && before > first) /* one lies behind the other */
     extra = params->dist_token ? params->dist_token : params->reg_token;
   for (vit_idx i = first; extra && i < before; i++) *extra++ += from[i];
@@ -10960,9 +10937,8 @@ static void vit__fill_report(
   p->folded = s->folded;
   p->rows = s->rows, p->cols = s->cols;
   p->resampled = rows != s->rows || cols != s->cols;
-  p->head = s->new_head   ? VIT_HEAD_NEW
-            : s->headless ? VIT_HEAD_NONE
-                          : VIT_HEAD_READ;
+  p->head = s->headless ? VIT_HEAD_NONE : VIT_HEAD_READ;
+  if (s->new_head) p->head = VIT_HEAD_NEW;
   p->normalized = vit__said(s, "mean") || vit__said(s, "image_mean");
   snprintf(p->text, sizeof p->text,
       "names of %s%s%s, %d tensors read, %d left out, %d layer scales folded, "
@@ -11167,14 +11143,13 @@ VIT_DEF const vit_preprocess *vit_preprocess_find(const char *name) {
 }
 
 VIT_DEF vit_result vit_preprocess_image(float *out, const uint8_t *pixels,
-    int channels, int h, int w, const vit_preprocess *p, int height,
-    int width) {
+    int channels, int h, int w, const vit_preprocess *p, int rows, int cols) {
   vit__axis axis[2] = {
-      {h, height, 0, height, 0, NULL}, {w, width, 0, width, 0, NULL}};
-  const vit_idx plane = (vit_idx)height * width;
+      {h, rows, 0, rows, 0, NULL}, {w, cols, 0, cols, 0, NULL}};
+  const vit_idx plane = (vit_idx)rows * cols;
   uint8_t *bytes;
   /* of no picture: are the sizes and the filter known? */
-  vit_result r = vit_resize(NULL, NULL, 0, h, w, height, width, p->filter);
+  vit_result r = vit_resize(NULL, NULL, 0, h, w, rows, cols, p->filter);
   if (r) return r;
   if (channels < 1 || channels > 3 || !(p->part >= 0 && p->part <= 1))
     return vit__fail(VIT_ERR_CONFIG,
