@@ -1550,7 +1550,8 @@ enum {
 #define VIT__MOST_FLOATS ((double)(SIZE_MAX / 8))
 
 /* The + makes an int of an enum: C++ has no arithmetic of two enums. */
-#define VIT__MIN(a, b) ((a) < (b) ? +(a) : +(b))
+#define VIT__MIN(a, b)   ((a) < (b) ? +(a) : +(b))
+#define VIT__COUNT(list) ((int)(sizeof(list) / sizeof *(list)))
 /* Is x a number, and not infinite? Within low .. high? Both say no to NaN. */
 #define VIT__IS_FINITE(x)            (fabs((double)(x)) <= DBL_MAX)
 #define VIT__IS_WITHIN(x, low, high) ((x) >= +(low) && (x) <= +(high))
@@ -3754,8 +3755,7 @@ VIT_DEF const vit_preset *vit_preset_at(int i) {
       {"post_norm", vit_config_post_norm}, {"ti16", vit_config_ti16},
       {"s16", vit_config_s16}, {"b16", vit_config_b16},
       {"l16", vit_config_l16}};
-  return i >= 0 && i < (int)(sizeof presets / sizeof *presets) ? presets + i
-                                                               : NULL;
+  return i >= 0 && i < VIT__COUNT(presets) ? presets + i : NULL;
 }
 
 VIT_DEF int vit_config_field(const vit_config *c, int i, const char **name,
@@ -3786,7 +3786,6 @@ static vit_result vit__check_point(void) {
 /* Fields that had another name in files of before. */
 static const char *const vit__renamed[][2] = {
     {"head", "softmax_before_loss"}, {"layer_drop", "block_drop"}};
-enum { VIT__RENAMED = sizeof vit__renamed / sizeof *vit__renamed };
 
 /* The number in a text, for a field that may want a whole one. */
 static vit_result vit__parse_field(
@@ -3808,7 +3807,7 @@ VIT_DEF vit_result vit_config_set(
     vit_config *c, const char *name, const char *value) {
   double number;
   if (vit__check_point()) return VIT_ERR_CONFIG;
-  for (int i = 0; i < VIT__RENAMED; i++)
+  for (int i = 0; i < VIT__COUNT(vit__renamed); i++)
     if (!strcmp(name, vit__renamed[i][0])) name = vit__renamed[i][1];
 #define VIT__WRITE(type, field, start, range, shapes, about)                   \
   if (!strcmp(name, #field)) {                                                 \
@@ -6823,7 +6822,7 @@ static vit_result vit__check_recipe(
   for (const vit__compared *s = list; s < list + n; s++) {
     const char *was = vit_safetensors_metadata(f, s->name);
     char before[64] = "", now[64] = "", old[64];
-    for (int k = 0; !was && k < VIT__RENAMED; k++) {
+    for (int k = 0; !was && k < VIT__COUNT(vit__renamed); k++) {
       if (strcmp(s->name + sizeof "config", vit__renamed[k][1])) continue;
       snprintf(old, sizeof old, "config.%s", vit__renamed[k][0]);
       was = vit_safetensors_metadata(f, old);
@@ -9674,7 +9673,7 @@ static size_t vit__type_bits(const char *type) {
       "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ",
       "I16", "U16", "F16", "BF16", "I32", "U32", "F32", "C64", "F64", "I64",
       "U64"};
-  for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+  for (int i = 0; i < VIT__COUNT(types); i++)
     if (!strcmp(type, types[i]))
       return i ? (size_t)atoi(strpbrk(type, "123468")) : 8;
   return 0;
@@ -9782,7 +9781,7 @@ static vit_result vit__not_safetensors(
       {"<", "a web page: take the link with /resolve/ in place of /blob/"},
       {"{", "JSON; an index of shards is opened by vit_pretrained_open"}};
   const size_t n = strlen(path);
-  for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+  for (int i = 0; i < VIT__COUNT(known); i++) {
     const size_t size = strlen(known[i][0]);
     if (i == 0 && n > 4 && !strcmp(path + n - 4, ".npz")) continue;
     if (f->size >= size && !memcmp(f->bytes, known[i][0], size))
@@ -9959,7 +9958,6 @@ static const char *const vit__modules[][VIT__DIALECTS] = {
     {"head.", "/classifier.", "/classifier.", "/classifier.", "heads.head."},
     {"head.", "/cls_classifier.", "", "/visual_projection.", ""},
     {"head_dist.", "/distillation_classifier.", "", "", ""}};
-enum { VIT__MODULES = sizeof vit__modules / sizeof *vit__modules };
 
 /* Parts of names: tensors that do no harm, and what vit.h has not. */
 static const char *const vit__harmless[] = {"text_model.", "text_projection.",
@@ -9978,10 +9976,6 @@ static const char *const vit__foreign[][2] = {
     {"downsample.", "stages of several sizes (Swin)"},
     {"backbone.", "a convolutional network before it (hybrid)"},
     {"resblocks.", "open_clip's names; take it from timm or Hugging Face"}};
-enum {
-  VIT__HARMLESS = sizeof vit__harmless / sizeof *vit__harmless,
-  VIT__FOREIGN = sizeof vit__foreign / sizeof *vit__foreign
-};
 
 /* `name`: what the file calls part `part` of one of our tensors, by the n-th
    row that knows it. 0 if it has no such name. */
@@ -9995,11 +9989,11 @@ static int vit__their_name(
     snprintf(block, sizeof block, "%s%.*s", vit__modules[1][s->dialect],
         (int)(rest - ours - 7), ours + 7);
   }
-  for (; row < VIT__MODULES; row++)
+  for (; row < VIT__COUNT(vit__modules); row++)
     if (!strncmp(rest, vit__modules[row][0], strlen(vit__modules[row][0])) &&
         *vit__modules[row][s->dialect] && n-- == 0)
       break;
-  if (row < VIT__MODULES) their = vit__modules[row][s->dialect];
+  if (row < VIT__COUNT(vit__modules)) their = vit__modules[row][s->dialect];
   for (; their && part > 0; part--)
     if ((their = strchr(their, '|'))) their++;
   if (!their || !*their) return 0;
@@ -10271,9 +10265,9 @@ static vit_result vit__check_rest(vit__source *s, int after) {
       const char *name = s->files[f].entries[i].name;
       int harmless = s->used[at] || s->native;
       s->left += !s->used[at];
-      for (int k = 0; k < VIT__HARMLESS; k++)
+      for (int k = 0; k < VIT__COUNT(vit__harmless); k++)
         harmless |= strstr(name, vit__harmless[k]) != NULL;
-      for (int k = 0; !harmless && k < VIT__FOREIGN; k++)
+      for (int k = 0; !harmless && k < VIT__COUNT(vit__foreign); k++)
         if (strstr(name, vit__foreign[k][0]))
           return vit__fail(VIT_ERR_FORMAT,
               "%.200s has a tensor %.60s%s, so it has %s; vit.h has not",
@@ -10620,7 +10614,7 @@ static vit_result vit__check_said(const vit__source *s, const vit_config *c) {
       "num_hidden_layers", "intermediate_size", "num_channels", "patch_size"};
   const int is[] = {
       c->width, c->width, c->depth, c->mlp_width, c->channels, c->patch_height};
-  for (int i = 0; i < 6; i++)
+  for (int i = 0; i < VIT__COUNT(keys); i++)
     if (vit__said_number(s, keys[i], is[i]) != is[i])
       return vit__fail(VIT_ERR_FORMAT,
           "%.200s: config.json says %s %g, the tensors say %d", s->path,
@@ -10631,14 +10625,9 @@ static vit_result vit__check_said(const vit__source *s, const vit_config *c) {
 /* Activation and pooling. timm's config.json names the model alone, and that
    tells it: quickgelu, and the SigLIPs that have the tanh form. */
 static vit_result vit__read_said(const vit__source *s, vit_config *c) {
-  static const struct {
-    const char *part;
-    vit_gelu gelu;
-  } acts[] = {{"quick", VIT_GELU_QUICK}, {"tanh", VIT_GELU_TANH},
-      {"gelu_new", VIT_GELU_TANH}, {"patch32_siglip", VIT_GELU_TANH},
-      {"so400m_patch16", VIT_GELU_TANH}, {"giantopt", VIT_GELU_TANH},
-      {"large_patch16_siglip_512", VIT_GELU_TANH},
-      {"large_patch16_siglip_gap_512", VIT_GELU_TANH}};
+  static const char *const tanh_form[] = {"tanh", "gelu_new", "patch32_siglip",
+      "so400m_patch16", "giantopt", "large_patch16_siglip_512",
+      "large_patch16_siglip_gap_512"};
   const char *pool = vit__said(s, "global_pool");
   const char *act = vit__said(s, "hidden_act");
   if (!act) act = vit__said(s, "act_layer");
@@ -10649,8 +10638,9 @@ static vit_result vit__read_said(const vit__source *s, vit_config *c) {
         s->path, act);
   if (act) c->gelu = VIT_GELU_ERF;
   else act = vit__said(s, "architecture");
-  for (int i = 0; act && i < 8; i++)
-    if (strstr(act, acts[i].part)) c->gelu = acts[i].gelu;
+  if (act && strstr(act, "quick")) c->gelu = VIT_GELU_QUICK;
+  for (int i = 0; act && i < VIT__COUNT(tanh_form); i++)
+    if (strstr(act, tanh_form[i])) c->gelu = VIT_GELU_TANH;
   if (pool) c->pool = strcmp(pool, "avg") ? VIT_POOL_CLS : VIT_POOL_MEAN;
   return VIT_OK;
 }
@@ -11028,7 +11018,7 @@ static vit_result vit__check_names(const vit_config *c, int hf) {
       {hf && c->fc_norm, "a norm after the pooling"},
       {hf && c->pool != VIT_POOL_CLS, "mean pooling"},
       {hf && !c->final_norm, "no final norm"}};
-  for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+  for (int i = 0; i < VIT__COUNT(all); i++)
     if (all[i].has)
       return vit__fail(VIT_ERR_CONFIG,
           "this model has %s, which %s cannot express; vit_model_save writes "
@@ -11125,8 +11115,7 @@ static const vit_preprocess vit__preprocess[] = {
     {"plain", "vit_dataset_folder", VIT_BILINEAR, 1, {0, 0, 0}, {1, 1, 1}}};
 
 VIT_DEF const vit_preprocess *vit_preprocess_at(int i) {
-  const int count = (int)(sizeof vit__preprocess / sizeof *vit__preprocess);
-  return i >= 0 && i < count ? vit__preprocess + i : NULL;
+  return i >= 0 && i < VIT__COUNT(vit__preprocess) ? vit__preprocess + i : NULL;
 }
 
 VIT_DEF const vit_preprocess *vit_preprocess_find(const char *name) {
