@@ -39,7 +39,7 @@ sh tests/bench/tables.sh $out >$out/tables.md
 awk -F , '$2 == "A tutorial" && $3 == "vit.h simd" && $4 == 1 && $8 == "images/s" { print $5 }' $out/results.csv >$out/rate
 grep '^| train the tutorial model.* | 1 |' $out/tables.md | tr -d ' ,' |
   awk -F '|' -v rate="$(cat $out/rate)" '$4 > 0.99 * rate && $4 < 1.01 * rate { same = 1 } END { exit !same }'
-tell $? "README's table says not $(cat $out/rate): $(cat $out/tables.md)"
+tell $? "the table says not $(cat $out/rate): $(cat $out/tables.md)"
 $out/0/bench --only nonsense >$out/log 2>&1
 [ $? = 1 ] && [ "$(wc -l <$out/log)" -eq 1 ]
 tell $? "an unknown group: $(cat $out/log)"

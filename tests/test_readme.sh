@@ -1,9 +1,10 @@
 #!/bin/sh
-# Are the README's tables of config and augmentation what vit.h says? They are
-# written from the header's own lists; `sh tests/test_readme.sh --write` does it.
+# Are the tables of config and augmentation what vit.h says, and does the code in
+# README.md and reference.md compile? The tables are written from the header's own
+# lists; `sh tests/test_readme.sh --write` does it.
 set -u
 cd "$(dirname "$0")/.." || exit 1
-dir=build/readme
+dir=build/readme page=tutorials/reference.md
 mkdir -p $dir
 cat >$dir/table.c <<'END'
 #define VIT_IMPLEMENTATION
@@ -36,20 +37,20 @@ for table in config augment; do
   if [ "${1:-}" = --write ]; then
     awk -v new=$dir/new -v begin="<!-- $table:" -v end="<!-- /$table" 'index($0, begin) { print
       while ((getline line < new) > 0) print line; skip = 1 }
-      index($0, end) { skip = 0 } !skip' README.md >$dir/README.md && cp $dir/README.md README.md
+      index($0, end) { skip = 0 } !skip' $page >$dir/page && cp $dir/page $page
   fi
-  sed -n "/<!-- $table:/,/<!-- \/$table/p" README.md | grep '^|' >$dir/old
+  sed -n "/<!-- $table:/,/<!-- \/$table/p" $page | grep '^|' >$dir/old
   if cmp -s $dir/old $dir/new; then
     passed=$((passed + 1))
   else
-    echo "README.md: the table of $table differs from vit.h; run: sh tests/test_readme.sh --write"
+    echo "$page: the table of $table differs from vit.h; run: sh tests/test_readme.sh --write"
     failed=$((failed + 1))
   fi
 done
 # The pieces of code compile: the first is a program (tests/compile.sh runs it),
 # the others are its neighbours: functions, and lines for inside of one.
 awk '/^```c$/ { n++; inside = 1; next } /^```/ { inside = 0 }
-     inside { print > ("'$dir'/piece" n ".c") }' README.md
+     inside { print > ("'$dir'/piece" n ".c") }' README.md $page
 {
   sed 's/int main(void)/int lab(void)/' $dir/piece1.c
   cat $dir/piece2.c
@@ -72,8 +73,14 @@ if ${CC:-cc} -std=c99 -O1 -Wall -Wextra -Werror -Wno-unused-function $dir/pieces
   $dir/pieces >>$dir/log 2>&1 && grep -q 'error of the gradients 0.00' $dir/log; then
   passed=$((passed + 1))
 else
-  echo "README.md: its code does not compile, or is wrong:"
+  echo "README.md, $page: their code does not compile, or is wrong:"
   head -n 20 $dir/log
+  failed=$((failed + 1))
+fi
+if [ "$(wc -l <README.md)" -le 150 ]; then
+  passed=$((passed + 1))
+else
+  echo "README.md has $(wc -l <README.md) lines; 150 are what a newcomer reads: the rest belongs into $page"
   failed=$((failed + 1))
 fi
 echo "readme: $passed passed, $failed failed"

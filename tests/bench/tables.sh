@@ -1,8 +1,8 @@
 #!/bin/sh
-# README's tables of speed, as markdown, from what `make bench` left behind.
+# The tables of speed in tutorials/reference.md, as markdown, from what `make bench` left behind.
 #
 #   sh tests/bench/tables.sh [DIR]           prints them (DIR: out/bench)
-#   sh tests/bench/tables.sh --write [DIR]   puts them into README.md
+#   sh tests/bench/tables.sh --write [DIR]   puts them there
 #
 # A dash is what was not measured.
 
@@ -93,7 +93,7 @@ if [ $write = 1 ]; then
   tables >build/tables.md
   awk 'index($0, "<!-- bench:") { print
          while ((getline line < "build/tables.md") > 0) print line; skip = 1 }
-       index($0, "<!-- /bench") { skip = 0 } !skip' README.md >build/README.md && cp build/README.md README.md
+       index($0, "<!-- /bench") { skip = 0 } !skip' tutorials/reference.md >build/reference.md && cp build/reference.md tutorials/reference.md
 else
   tables
 fi

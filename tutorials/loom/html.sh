@@ -21,7 +21,7 @@ for page in [0-9][0-9]-*.md; do
   pages="$pages $page"
   if [ -f "answers/${page%%-*}.md" ]; then pages="$pages answers/${page%%-*}.md"; fi
 done
-for page in published-[a-e].md what-next.md teachers.md glossary.md; do if [ -f $page ]; then pages="$pages $page"; fi; done
+for page in published-[a-e].md what-next.md teachers.md reference.md results.md glossary.md; do if [ -f $page ]; then pages="$pages $page"; fi; done
 cat >../build/book/pages.awk <<'END_OF_AWK'
   function part(page) { # of the book: 03, answers-03, glossary
     if (page ~ /answers\/[0-9]/) { sub(/.*answers\//, "", page); sub(/\.md.*/, "", page); return "answers-" page }
@@ -43,7 +43,7 @@ cat >../build/book/pages.awk <<'END_OF_AWK'
     at = index(to, "#")
     page = at ? substr(to, 1, at - 1) : to
     if (page == "") page = FILENAME
-    else if (page !~ /\.md$/ || page ~ /loom\/|results/) return ""
+    else if (page !~ /\.md$/ || page ~ /loom\//) return ""
     else if (FILENAME ~ /^answers/ && page !~ /^\.\./) page = "answers/" page
     return "#" part(page) (at ? "-" substr(to, at + 1) : "")
   }
