@@ -47,7 +47,7 @@
 
        PART ONE     declarations: the table of contents     about 1330 lines
        PART TWO     the model, 00 to 07: read it in a row   about 3690 lines
-       PART THREE   the lab, 08 to 13: when it is needed    about 6120 lines
+       PART THREE   the lab, 08 to 13: when it is needed    about 6040 lines
 
        >>00 foundations   errors, memory, random numbers, threads, SIMD, kernels
        >>01 patches       image -> patches -> linear projection
