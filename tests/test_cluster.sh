@@ -57,6 +57,9 @@ ranks 16 --epochs 2 --out $dir/r16 >$dir/log 2>&1 && cmp $dir/lab/last.safetenso
 tell $? "16 ranks: $(tail -n 3 $dir/log)"
 ranks 3 --epochs 1 --out $dir/r3 >$dir/log 2>&1 && grep -q 'not those of one program' $dir/log
 tell $? "3 ranks: $(tail -n 3 $dir/log)"
+ranks 2 --epochs 1 --augment mixup=0.4 --out $dir/r2mix >$dir/log 2>&1 && grep -q 'not those of one program: mixup' $dir/log &&
+  grep -q 'of 40 images 24 at most' $dir/log
+tell $? "2 ranks with mixup: $(tail -n 3 $dir/log)"
 [ -z "$(tr '\r' '\n' <$dir/log | sed 's/\x1b\[[?0-9;]*[A-Za-z]//g' | awk 'length > 80')" ]
 tell $? "lines of more than 80 columns: $(awk 'length > 80' $dir/log)"
 
