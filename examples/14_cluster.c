@@ -260,9 +260,10 @@ static void on_paper(void) {
     printf("  %s  Gbit/s %12s %14s %14s   images a second%s\n", nb_dim(), "8 machines", "64", "1024", nb_plain());
     for (int n = 0; n < 3; n++) {
       printf("  %8g", nets[n]);
-      for (double R = 8; R <= 1024; R *= R < 64 ? 8 : 16)
-        printf("%*.3g (%2.0f %%)", R < 64 ? 12 : 8, R * models[k].images / (work + ring(bytes, R, nets[n], wait)),
-               100 * work / (work + ring(bytes, R, nets[n], wait)));
+      for (double R = 8; R <= 1024; R *= R < 64 ? 8 : 16) {
+        const double time = work + ring(bytes, R, nets[n], wait), speed = R * models[k].images / time;
+        printf("%*.*f (%3.0f %%)", R < 64 ? 12 : 8, speed < 100, speed, 100 * work / time);
+      }
       printf("\n");
       for (double R = 1; R <= 1024; R *= 2)
         fprintf(p.data, "%g %g\n", R, 100 * work / (work + ring(bytes, R, nets[n], wait)));
