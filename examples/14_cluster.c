@@ -249,7 +249,7 @@ static void on_paper(void) {
   nb_try(vit_plot_begin(&p, nb_out, "paper", 900, 420));
   fprintf(p.script, "set multiplot layout 1,2 title 'Machines on paper: how much of their speed is left'\n"
                     "set logscale x 2\nset xrange [1:1024]\nset yrange [0:105]\nset grid\nset key bottom left\n"
-                    "set xlabel 'machines'\nset ylabel '%efficiency, %'\n");
+                    "set xlabel 'machines'\nset ylabel 'efficiency, %%'\n");
   for (int k = 0; k < 2; k++) {
     vit_config c = models[k].make();
     double work, bytes;
