@@ -75,10 +75,10 @@ tell $? "--live: $(cat $dir/err)"
 # They go on from it, with another number of ranks, as if nothing had happened.
 ranks 2 --epochs 40 --out $dir/whole >$dir/log 2>&1
 tell $? "40 epochs: $(tail -n 3 $dir/log)"
-ranks 2 --epochs 40 --out $dir/lost >$dir/log 2>$dir/err &
+ranks 2 --epochs 40 --out "$PWD/$dir/lost" >$dir/log 2>$dir/err &
 job=$!
 while kill -0 $job 2>/dev/null && ! [ -s $dir/lost/rank-1/last.safetensors ]; do sleep 0.1; done
-pkill -KILL -n -f "14_cluster .*$dir/lost"
+pkill -KILL -n -f "14_cluster .*$PWD/$dir/lost"
 wait $job
 [ $? != 0 ] && grep -q 'a rank was lost' $dir/err
 tell $? "a lost rank: $(cat $dir/err)"
