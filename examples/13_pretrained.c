@@ -776,7 +776,7 @@ static void reports_and_refusals(const char *path) {
       {"pointer.safetensors", "version https://git-lfs.github.com/spec/v1"}, {"page.safetensors", "<!doctype html>"},
       {"cut.safetensors", "\x98\x0d\0\0\0\0\0\0{"}};
   static const struct { const char *name, *without, *more; int heads; } other[] = {
-      {"missing", "blocks.1.norm1.weight", NULL, 3}, {"left", NULL, "blocks.0.attn.gate.weight", 3},
+      {"missing", "blocks.1.attn.proj.weight", NULL, 3}, {"left", NULL, "blocks.0.attn.gate.weight", 3},
       {"beit", NULL, "blocks.0.attn.relative_position_bias_table", 3}, {"heads", NULL, NULL, 0}, {"five", NULL, NULL, 5}};
   vit_model m;
   vit_pretrained_report r;
