@@ -260,32 +260,36 @@ static void small_model(vit_model *m, vit_dataset *train, vit_dataset *test) {
   vit_history_free(&h);
 }
 
-/* The file as a ribbon, 8 bytes to a step: what lies where. */
-static void draw_file(const vit_safetensors *f, const unsigned char *header, int length) {
-  static const char *const kinds[] = {"length", "header", "tensors of the stem", "of block 0", "of block 1", "of the tail"};
+/* The file as a ribbon: what lies where. */
+static void draw_file(const vit_safetensors *f, int length) {
+  static const char *const kinds[] = {"length", "header", "stem", "block 0", "block 1", "tail"};
   static const char *const colours[] = {"#000000", "#e69f00", "#56b4e9", "#009e73", "#0072b2", "#d55e00"};
+  double from[6] = {0, 8, 8 + (double)length}, to[6] = {8, 8 + (double)length};
   vit_safetensor t;
   vit_plot p;
-  (void)header;
-  nb_try(vit_plot_begin(&p, nb_out, "bytes", 1000, 460));
+  nb_try(vit_plot_begin(&p, nb_out, "bytes", 640, 430));
   fprintf(p.script, "set title \"The bytes of a safetensors file of %.0f bytes\" noenhanced\nset xlabel 'byte'\n"
-                    "unset ytics\nset yrange [-2.3:2.2]\nset xrange [0:%.0f]\nset key outside bottom horizontal\n"
+                    "unset ytics\nset yrange [-2.6:2]\nset xrange [0:%.0f]\nset xtics 10000\nunset key\n"
                     "set style fill solid 0.85 border lc rgb 'white'\n", (double)f->size, (double)f->size);
   fprintf(p.data, "0 8 0\n8 %d 1\n", 8 + length);
   for (int i = 0; vit_safetensors_at(f, i, &t); i++) {
-    const double from = (double)((const unsigned char *)t.data - f->bytes);
+    const double at = (double)((const unsigned char *)t.data - f->bytes);
     const int kind = strstr(t.name, "blocks.0.") ? 3 : strstr(t.name, "blocks.1.") ? 4
                      : !strncmp(t.name, "norm", 4) || !strncmp(t.name, "head", 4) ? 5 : 2;
-    fprintf(p.data, "%.0f %.0f %d\n", from, from + 4 * (double)t.count, kind);
+    if (to[kind] <= 0) from[kind] = at;
+    to[kind] = at + 4 * (double)t.count;
+    fprintf(p.data, "%.0f %.0f %d\n", at, to[kind], kind);
     if (4 * (double)t.count > 0.06 * (double)f->size)
-      fprintf(p.script, "set label \"%s\" at %.0f,-0.15 rotate by 35 right noenhanced\n", t.name, from + 2 * (double)t.count);
+      fprintf(p.script, "set label \"%s\" at %.0f,-0.6 rotate by 50 right noenhanced\n", t.name, at + 2 * (double)t.count);
   }
-  fprintf(p.script, "set label \"8 bytes: the header's length, %d\" at 0,1.75\n"
-                    "set label \"the header says of each tensor: name, type, shape, first and last byte\" at 0,1.4\n", length);
+  fprintf(p.script, "set label \"8 bytes: the header's length, %d\" at character 3,graph 0.94\n"
+                    "set label \"header: each tensor's name, type, shape, first and last byte\" at character 3,graph 0.87\n", length);
+  for (int k = 1; k < 6; k++)
+    fprintf(p.script, "set label \"%s\" at %.0f,0.72 %s\n", kinds[k], k < 5 ? (from[k] + to[k]) / 2 : to[k] - 300, k < 5 ? "center" : "right");
   fprintf(p.script, "plot ");
   for (int k = 0; k < 6; k++)
-    fprintf(p.script, "'bytes.dat' using (($1 + $2) / 2):($3 == %d ? 0.5 : 1/0):1:2:(0):(1) with boxxyerrorbars lc rgb '%s' "
-                      "title \"%s\"%s", k, colours[k], kinds[k], k < 5 ? ", \\\n     " : "\n");
+    fprintf(p.script, "'bytes.dat' using (($1 + $2) / 2):($3 == %d ? 0 : 1/0):1:2:(-0.5):(0.5) with boxxyerrorbars lc rgb '%s'%s", k,
+            colours[k], k < 5 ? ", \\\n     " : "\n");
   nb_figure(vit_plot_end(&p), "bytes");
 }
 
@@ -323,7 +327,7 @@ static void bytes_of_a_file(const vit_model *m, const vit_dataset *d, const char
   nb_say("and block 1 as block 0. Names and shapes are those of timm: Python opens it with "
          "safetensors.torch.load_file. There is no code in such a file, as there may be in a pickle (.pth, .bin): "
          "it can be read without trusting who made it.");
-  draw_file(&f, f.bytes + 8, length);
+  draw_file(&f, length);
   vit_safetensors_close(&f);
 }
 
