@@ -7725,8 +7725,9 @@ VIT_DEF vit_result vit_deletion_curve(const vit_question *q, const float *map,
   const int N = vit_config_patches(&q->m->config);
   int *rank = (int *)vit__allocate((size_t)N, sizeof *rank, "ranks of patches");
   vit_result r = rank ? VIT_OK : VIT_ERR_NO_MEMORY;
+  if (rank) memset(rank, 0, (size_t)N * sizeof *rank);
   for (int n = 0; !r && n < N; n++) {
-    rank[n] = 0; /* how many patches come before; of equals the first */
+    /* how many patches come before; of equals the first */
     for (int j = 0; j < N; j++)
       rank[n] += map[j] > map[n] || (map[j] == map[n] && j < n);
     if (!VIT__IS_FINITE(map[n]))

@@ -9,8 +9,8 @@ static const char *const names[METHODS] = {"random order",         "attention, l
                                            "relevance",            "occlusion",             "integrated gradients"};
 
 /* What the flags set. */
-static const char *file = NULL, *image_flag = NULL;
-static int layer = -1, head = -1, asked = -1, judged = 20;
+static const char *file = NULL, *image_flag = NULL, *keep = NULL;
+static int layer = -1, head = -1, asked = -1, judged = 20, epochs = 6;
 
 static vit_model m;
 static vit_state s, plain; /* to go back through; for forwards alone */
@@ -23,13 +23,14 @@ static float *black;
 
 /* A minute with plain loops, seconds with vectors. */
 static void train_model(vit_dataset *about) {
+  if (epochs < 1 || epochs > 1000) nb_stop("--epochs must be from 1 to 1000");
   vit_config c = vit_config_mnist();
   vit_fit_config f = vit_fit_defaults();
   vit_dataset train;
   vit_history h;
   c.width = 24, c.depth = 4, c.heads = 3, c.mlp_width = 48, c.init = VIT_INIT_TORCH;
   c.positions = VIT_POSITIONS_SINCOS2D; /* learned ones would take longer */
-  f.epochs = 6, f.batch = 16;
+  f.epochs = epochs, f.batch = 16;
   f.optimizer = vit_optimizer_defaults(VIT_ADAMW);
   f.schedule = vit_schedule_constant(4e-3f);
   f.schedule.kind = VIT_COSINE, f.schedule.warmup = 50;
@@ -42,6 +43,8 @@ static void train_model(vit_dataset *about) {
   nb_try(vit_fit(&m, &f, &train, NULL, &h));
   if (nb_terminal()) printf("\r\033[K");
   printf("  trained here on %d images, %d times; --model FILE takes one of yours\n", train.count, f.epochs);
+  if (keep) nb_try(vit_model_save(&m, &train, keep));
+  if (keep) nb_row("kept", keep);
   vit_history_free(&h);
   vit_dataset_free(&train);
 }
@@ -108,6 +111,7 @@ static void begin(void) {
   int many;
   nb_cell("A model, and images that it has not seen");
   memset(&about, 0, sizeof about);
+  if (file && keep) nb_stop("--keep is for a model that is trained here, without --model");
   if (file) {
     nb_try(vit_model_open(&m, file, &about));
     if (wanted && !strcmp(wanted, "naive")) m.kernels = &vit_naive;
@@ -260,14 +264,51 @@ static double explain(float *maps, const float *image, int k, vit_rng *rng) {
   return off;
 }
 
-static void side_by_side(vit_rng *rng) {
+/* A figure of n images, a row for each method of `which`; maps [DIGITS][METHODS][N].
+   The row of the random order is the plain image, with the class below. */
+static void tiles(const char *name, const char *title, const int *which, int rows_of, const int *order, int n,
+                  const float *maps, const int *classes) {
   static char text[METHODS * DIGITS][60];
   const char *titles[METHODS * DIGITS];
-  int order[DIGITS], plane = height * width;
+  const int plane = height * width;
+  float *images = nb_floats(rows_of * n * plane), *glow = nb_floats(rows_of * n * N);
+  for (int tile = 0; tile < rows_of * n; tile++) {
+    const int method = which[tile / n], i = tile % n;
+    const float *map = maps + (i * METHODS + method) * N;
+    float *to = glow + tile * N, top = 0;
+    char is[VIT_NAME_SIZE + 3];
+    copy_grey(images + tile * plane, &test, order[i]);
+    for (int j = 0; j < N; j++) top = fmaxf(top, map[j]);
+    for (int j = 0; j < N && method && top > 0; j++) to[j] = fmaxf(map[j] / top, 0);
+    snprintf(text[tile], sizeof text[tile], "%s%s", method ? names[method] : "why ",
+             method ? "" : nb_class(is, &test, classes[i], 12));
+    if (method == RAW) snprintf(text[tile], sizeof text[tile], "attention");
+    if (method == GRADIENTS) snprintf(text[tile], sizeof text[tile], "int. gradients");
+    titles[tile] = text[tile];
+  }
+  nb_figure(vit_plot_tiles(nb_out, name, title, images, glow, rows, cols, titles, rows_of, n, 1, height, width, 0, 1),
+            name);
+  free(images), free(glow);
+}
+
+/* How alike two maps are: their correlation, 1 for the same up to scale. */
+static double alike(const float *a, const float *b) {
+  double ma = 0, mb = 0, ab = 0, aa = 0, bb = 0;
+  for (int n = 0; n < N; n++) ma += (double)a[n] / N, mb += (double)b[n] / N;
+  for (int n = 0; n < N; n++) {
+    const double x = (double)a[n] - ma, y = (double)b[n] - mb;
+    ab += x * y, aa += x * x, bb += y * y;
+  }
+  return aa * bb > 0 ? ab / sqrt(aa * bb) : 0;
+}
+
+static void side_by_side(vit_rng *rng) {
+  int order[DIGITS], classes[DIGITS];
   const int n = test.count > 1 ? nb_one_of_each(order, &test, DIGITS) : (order[0] = 0, 1);
-  float *images = nb_floats(METHODS * n * plane), *glow = nb_floats(METHODS * n * N);
-  float *maps = nb_floats(METHODS * N), *image = nb_floats(size);
-  double off[DIGITS];
+  const int few = n < 5 ? n : 5, all[METHODS] = {RANDOM, RAW, ROLLOUT, RELEVANCE, OCCLUSION, GRADIENTS};
+  const int rolled[3] = {RANDOM, RAW, ROLLOUT}, apart[3] = {RANDOM, RAW, OCCLUSION};
+  float *maps = nb_floats(n * METHODS * N), *image = nb_floats(size);
+  double off[DIGITS], same = 0;
   nb_cell("Five answers to one question: why this class?");
   nb_code("vit_attention_row(&m, &s, L - 1, 0, VIT_ALL_HEADS, VIT_POOLED, map)");
   nb_code("vit_attention_rollout(&m, &s, 0, VIT_POOLED, map)");
@@ -275,35 +316,33 @@ static void side_by_side(vit_rng *rng) {
   nb_code("vit_occlusion(&question, map)");
   nb_code("vit_integrated_gradients(&question, 32, map, &off)");
   for (int i = 0; i < n; i++) {
-    char is[VIT_NAME_SIZE + 3];
-    int k;
+    float *map = maps + i * METHODS * N;
     pixels_of(image, &test, order[i]);
-    k = look(image, asked);
-    off[i] = 100 * explain(maps, image, k, rng);
-    for (int method = 0; method < METHODS; method++) { /* the row of the random order is the plain image */
-      const int tile = method * n + i;
-      float *to = glow + tile * N, top = 0;
-      copy_grey(images + tile * plane, &test, order[i]);
-      for (int j = 0; j < N; j++) top = fmaxf(top, maps[method * N + j]);
-      for (int j = 0; j < N && method && top > 0; j++) to[j] = fmaxf(maps[method * N + j] / top, 0);
-      snprintf(text[tile], sizeof text[tile], "%s%s", method ? names[method] : "why ",
-               method ? "" : nb_class(is, &test, k, 12));
-      if (method == RAW) snprintf(text[tile], sizeof text[tile], "attention");
-      if (method == GRADIENTS) snprintf(text[tile], sizeof text[tile], "int. gradients");
-      titles[tile] = text[tile];
-    }
+    classes[i] = look(image, asked);
+    off[i] = 100 * explain(map, image, classes[i], rng);
+    same += alike(map + RAW * N, map + OCCLUSION * N) / n;
   }
   qsort(off, (size_t)n, sizeof *off, nb_by_size);
   printf("  off by       %.2f %% (median), %.2f %% (at worst), with %d steps\n", off[n / 2], off[n - 1], STEPS);
   nb_say("So far is the sum of integrated gradients from the difference of the two logits, which it should be: "
          "most where the way bends or the difference is small. More steps bring it nearer.");
   nb_say("Attention and rollout are the same for every class. Relevance, occlusion and integrated gradients "
-         "answer for the class that is asked about. They do not agree: which one is to be believed?");
-  nb_figure(vit_plot_tiles(nb_out, "methods",
-                           "What made the model say so? Five methods; each picture scaled to its own largest weight",
-                           images, glow, rows, cols, titles, METHODS, n, 1, height, width, 0, 1),
-            "methods");
-  free(images), free(glow), free(maps), free(image);
+         "answer for the class that is asked about. They do not agree (attention and occlusion correlate %.2f): "
+         "which one is to be believed?", same);
+  tiles("methods", "What made the model say so? Five methods; each picture scaled to its own largest weight", all,
+        METHODS, order, n, maps, classes);
+  tiles("rolled", "Attention of the last block, and the way through all blocks: rollout", rolled, 3, order, few, maps,
+        classes);
+  tiles("apart", "Where it looks (attention), and what it would miss (occlusion)", apart, 3, order, few, maps, classes);
+  free(maps), free(image);
+}
+
+/* The area below the curve of a map; curve [N+1] */
+static double area_below(const float *image, int k, const float *map, int insert, float *curve) {
+  const vit_question q = {&m, &plain, image, black, k};
+  double area;
+  nb_try(vit_deletion_curve(&q, map, insert, curve, &area));
+  return area;
 }
 
 static void judge(vit_rng *rng) {
@@ -323,10 +362,7 @@ static void judge(vit_rng *rng) {
     used++;
     nb_progress("  image %d of %d ...", used, judged);
     for (int j = 0; j < 2 * METHODS; j++) {
-      const vit_question q = {&m, &plain, image, black, k};
-      double a;
-      nb_try(vit_deletion_curve(&q, maps + j / 2 * N, j % 2, curve, &a));
-      area[j % 2][j / 2] += a;
+      area[j % 2][j / 2] += area_below(image, k, maps + j / 2 * N, j % 2, curve);
       for (int n = 0; n <= N; n++) mean[j * (N + 1) + n] += (double)curve[n];
     }
   }
@@ -467,6 +503,23 @@ static void distance(void) {
   free(images), free(far);
 }
 
+/* What the components of a new model explain: so much is chance. */
+static void about_random(int count) {
+  vit_config c = m.config;
+  vit_model fresh;
+  float *filters, *part = nb_floats(count);
+  c.depth = 1; /* the rest is not looked at */
+  nb_try(vit_model_create(&fresh, &c, 1));
+  fresh.kernels = m.kernels;
+  filters = nb_floats(count * c.channels * c.patch_height * c.patch_width);
+  nb_try(vit_patch_filters(&fresh, filters, part, count));
+  printf("  in a new model:   ");
+  for (int i = 0; i < count && i < 8; i++) printf(" %.1f", 100 * (double)part[i]);
+  printf("%s\n", count > 8 ? " ..." : "");
+  vit_model_free(&fresh);
+  free(filters), free(part);
+}
+
 static void parameters(void) {
   const int PH = m.config.patch_height, PW = m.config.patch_width, P = C * PH * PW;
   const int most = m.config.width < P ? m.config.width : P, count = most < 16 ? most : 16;
@@ -484,7 +537,9 @@ static void parameters(void) {
     snprintf(text[i], sizeof text[i], "%.1f %%", 100 * (double)part[i]);
     titles[i] = text[i];
   }
-  printf("%s\n  all %d together: %.1f %%\n", count > 8 ? " ..." : "", count, 100 * (double)sum);
+  printf("%s\n", count > 8 ? " ..." : "");
+  about_random(count);
+  printf("  all %d together: %.1f %%\n", count, 100 * (double)sum);
   nb_figure(vit_plot_tiles(nb_out, "filters", "Principal components of the patch projection, and the part of the variance that each explains",
                            filters, NULL, 0, 0, titles, tile_rows, tile_cols, C, PH, PW, 0, 0),
             "filters");
@@ -509,6 +564,126 @@ static void parameters(void) {
   free(filters), free(part), free(likeness);
 }
 
+/* ---- [9] ---------------------------------------------------------------- */
+
+static void print_row(const char *what, const double *r) {
+  printf("  %-28s", what);
+  for (int j = 0; j < 3; j++) printf("%8.2f", r[j]);
+  printf("%8.2f\n", r[0] + r[1] + r[2]);
+}
+
+/* next = the row times a layer: path I + part M, M = A or the positive part of G A. */
+static void one_layer(double *r, double A[3][3], double G[3][3], double path, double part) {
+  double next[3];
+  for (int j = 0; j < 3; j++) next[j] = path * r[j];
+  for (int i = 0; i < 3; i++)
+    for (int j = 0; j < 3; j++) next[j] += part * r[i] * (G ? fmax(G[i][j] * A[i][j], 0) : A[i][j]);
+  memcpy(r, next, sizeof next);
+}
+
+static void by_pencil(void) {
+  double A[2][3][3] = {{{0.6, 0.2, 0.2}, {0, 1, 0}, {0, 0.8, 0.2}}, {{0.2, 0, 0.8}, {0, 1, 0}, {0, 0, 1}}};
+  double G[2][3][3] = {{{1, 1, -1}, {0, 0, 0}, {1, 2, -1}}, {{0.5, 1, 1}, {0, 0, 0}, {0, 0, 0}}};
+  nb_cell("Two blocks, three tokens, small enough for a pencil: the class token's row");
+  printf("  %s%-28s%8s%8s%8s%8s%s\n", nb_dim(), "", "CLS", "P1", "P2", "sum", nb_plain());
+  print_row("attention, block 2", A[1][0]);
+  for (int kind = 0; kind < 2; kind++) {
+    double r[3] = {1, 0, 0};
+    for (int l = 1; l >= 0; l--) {
+      one_layer(r, A[l], kind ? G[l] : NULL, kind ? 1 : 0.5, kind ? 1 : 0.5);
+      print_row(kind ? (l ? "relevance, through block 2" : "and through block 1")
+                     : (l ? "rollout, through block 2" : "and through block 1"), r);
+    }
+  }
+}
+
+/* ---- [10] --------------------------------------------------------------- */
+
+enum { ROLLED, NO_PATH, LARGEST, LARGEST_ROWS, LARGEST_COLUMNS, RELEVANT, TURNED, VARIANTS };
+static const char *const variants[VARIANTS] = {
+    "rollout", "without I, the residual path", "largest head, rows as they are", "largest head, rows made 1",
+    "largest head, columns divided", "relevance", "gradients from the wrong end"};
+
+/* The matrix of layer l [T,T], as it is found written in one program or another. */
+static void layer_matrix(double *M, int l, int variant) {
+  const int by_gradient = variant >= RELEVANT, largest = !by_gradient && variant >= LARGEST;
+  double *sum = (double *)calloc((size_t)T, sizeof *sum);
+  if (!sum) nb_stop("out of memory for a row");
+  for (int i = 0; i < T * T; i++) M[i] = 0;
+  for (int h = 0; h < H; h++) {
+    const float *p = vit_attention(&m, &s, l, 0, h);
+    const float *g = vit_attention_gradient(&m, &s, variant == TURNED ? L - 1 - l : l, 0, h);
+    if (!p || !g) nb_stop(vit_error());
+    for (int i = 0; i < T * T; i++) {
+      const double a = (double)p[i], x = by_gradient ? fmax(a * (double)g[i], 0) : a;
+      M[i] = largest ? fmax(M[i], x) : M[i] + x / H;
+    }
+  }
+  for (int i = 0; i < T; i++) {
+    if (variant != NO_PATH) M[i * T + i] += 1;
+    for (int j = 0; j < T; j++) sum[i] += M[i * T + j];
+  }
+  for (int i = 0; i < T; i++)
+    for (int j = 0; j < T && !by_gradient; j++) /* the half in LARGEST is part of the formula */
+      M[i * T + j] /= variant == LARGEST ? 2 : variant == LARGEST_COLUMNS ? sum[j] : sum[i];
+  free(sum);
+}
+
+/* The row of the head's token through all layers; returns its sum. */
+static double by_hand(float *map, int variant) {
+  double *r = (double *)calloc((size_t)(2 * T), sizeof *r), *next = r + T, sum = 0;
+  double *M = (double *)malloc((size_t)T * (size_t)T * sizeof *M);
+  const int cls = m.config.class_token;
+  if (!r || !M) nb_stop("out of memory for a matrix");
+  for (int t = 0; t < T; t++)
+    r[t] = m.config.pool == VIT_POOL_MEAN ? (t >= cls && t < cls + N ? 1.0 / N : 0) : t == 0;
+  if (m.config.dist_token) r[0] = r[cls + N] = 0.5;
+  for (int l = L - 1; l >= 0; l--) {
+    layer_matrix(M, l, variant);
+    for (int j = 0; j < T; j++) {
+      next[j] = 0;
+      for (int i = 0; i < T; i++) next[j] += r[i] * M[i * T + j];
+    }
+    memcpy(r, next, (size_t)T * sizeof *r);
+  }
+  for (int t = 0; t < T; t++) sum += r[t];
+  for (int n = 0; n < N; n++) map[n] = (float)r[cls + n];
+  free(r), free(M);
+  return sum;
+}
+
+static void in_the_wild(void) {
+  float *image = nb_floats(size), *map = nb_floats(N), *right = nb_floats(T), *curve = nb_floats(N + 1);
+  double sum[VARIANTS] = {0}, same[VARIANTS] = {0}, area[VARIANTS] = {0}, apart[2] = {0};
+  int used = 0;
+  nb_cell("Wrong in the wild: rollout and relevance as they are often written");
+  for (int i = 0; i < test.count && used < judged; i++) {
+    pixels_of(image, &test, i);
+    const int k = look(image, -1);
+    if (test.count > 1 && k != test.labels[i]) continue;
+    used++;
+    nb_progress("  image %d of %d ...", used, judged);
+    for (int variant = 0; variant < VARIANTS; variant++) {
+      const int relevant = variant >= RELEVANT;
+      nb_try(relevant ? vit_attention_relevance(&m, &s, 0, VIT_POOLED, right)
+                      : vit_attention_rollout(&m, &s, 0, VIT_POOLED, right));
+      sum[variant] += by_hand(map, variant);
+      same[variant] += alike(map, right + m.config.class_token);
+      if (variant == ROLLED || variant == RELEVANT)
+        for (int n = 0; n < N; n++)
+          apart[relevant] = fmax(apart[relevant], fabs((double)map[n] - (double)right[m.config.class_token + n]));
+      area[variant] += area_below(image, k, map, 0, curve);
+    }
+  }
+  if (nb_terminal()) printf("\r\033[K");
+  printf("  %s%-32s %10s %12s %10s%s\n", nb_dim(), "", "row sum", "correlation", "deletion", nb_plain());
+  for (int i = 0; i < VARIANTS && used; i++)
+    printf("  %-32s %10.3g %12.2f %10.3f\n", variants[i], sum[i] / used, same[i] / used, area[i] / used);
+  printf("  largest difference to vit.h: rollout %.0e, relevance %.0e\n", apart[0], apart[1]);
+  nb_say("The correlation is with the right map of the same kind; mean of %d image%s.", used, used == 1 ? "" : "s");
+  free(image), free(map), free(right), free(curve);
+}
+
 int main(int argc, char **argv) {
   const nb_flag flags[] = {
       {"--model", "FILE", "a model of 08, 09, 12 or 13 (else one is trained here)", NULL, NULL, &file},
@@ -516,11 +691,13 @@ int main(int argc, char **argv) {
       {"--layer", "N", "of the table in [2], from 0 (the last)", &layer, NULL, NULL},
       {"--head", "N", "of the table in [2], from 0 (mean of all)", &head, NULL, NULL},
       {"--class", "K", "which class is asked about in [3] (the one it says)", &asked, NULL, NULL},
-      {"--images", "N", "how many images judge the methods in [4]", &judged, NULL, NULL}};
+      {"--images", "N", "how many images judge the methods in [4]", &judged, NULL, NULL},
+      {"--epochs", "N", "passes over the images, where a model is trained here", &epochs, NULL, NULL},
+      {"--keep", "FILE", "keep the model that is trained here", NULL, NULL, &keep}};
   vit_rng rng = vit_rng_create(1, 0);
   float *image;
   nb_start("10-inside", "What a trained model looks at, shown in several ways, and which of them to believe.",
-           argc, argv, flags, 6);
+           argc, argv, flags, 8);
   begin();
   image = nb_floats(size);
   pixels_of(image, &shown, at);
@@ -530,6 +707,8 @@ int main(int argc, char **argv) {
   lens();
   distance();
   parameters();
+  by_pencil();
+  in_the_wild();
   if (shown.pixels != test.pixels) vit_dataset_free(&shown);
   vit_dataset_free(&test);
   vit_state_free(&s);

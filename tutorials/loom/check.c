@@ -562,6 +562,106 @@ static int try_positions(void) {
 }
 #endif
 
+/* ---- chapter 10: methods, on small models with wild weights ------------------------ */
+
+#if CHAPTER == 10
+typedef vit_result (*method)(const vit_model *m, const vit_state *s, int image, int token, float *map);
+
+/* Both images, three tokens, of models of 1 to 4 blocks that pool either way. */
+static int try_method(const char *name, method mine, method right) {
+  enum { B = 2, K = 10, MOST_TOKENS = 5 };
+  static float images[B * 32 * 32], ask[B * K];
+  static char text[200];
+  current = name, sizes = text;
+  ask[3] = ask[K + 5] = 1;
+  test_random(images, B * 32 * 32, 1, 1);
+  for (int depth = 1; depth <= 4; depth++) {
+    vit_config c = vit_config_tutorial();
+    vit_model m;
+    vit_state s;
+    c.depth = depth, c.softmax_before_loss = 0;
+    c.pool = depth % 2 ? VIT_POOL_CLS : VIT_POOL_MEAN;
+    if (vit_model_create(&m, &c, 1) ||
+        vit_state_create(&s, &m, B, VIT_FOR_TRAINING | VIT_KEEP_ATTENTION, 1))
+      return printf("%s\n", vit_error()), 0;
+    test_random(m.params.block, m.params.count, 1, (uint64_t)depth);
+    m.kernels = &vit_naive, m.threads = 1, s.dropout = 0;
+    if (vit_forward(&m, &s, images, B) || vit_backward_logits(&m, &s, ask, 1)) return printf("%s\n", vit_error()), 0;
+    for (int i = 0; i < 3 * B; i++) {
+      const int T = vit_config_tokens(&c), token = i / B == 0 ? VIT_POOLED : i / B == 1 ? 0 : T - 1;
+      float want[MOST_TOKENS], none[MOST_TOKENS], *got;
+      test_guard guard;
+      for (int t = 0; t < T; t++) none[t] = NAN;
+      got = test_guarded_copy(none, (size_t)T, 0, &guard);
+      snprintf(text, sizeof text, "%d block%s, %s pooled, image %d, token %s", depth, depth > 1 ? "s" : "",
+               c.pool == VIT_POOL_CLS ? "class token" : "patches", i % B,
+               i / B == 0 ? "VIT_POOLED" : i / B == 1 ? "0" : "4, the last");
+      if (right(&m, &s, i % B, token, want)) return printf("%s\n", vit_error()), 0;
+      if (mine(&m, &s, i % B, token, got)) return printf("my_%s says that it failed (with %s)\n", name, text), 0;
+      for (int t = 0; t < T; t++) {
+        const double off = fabs((double)got[t] - (double)want[t]);
+        if (off <= 1e-5 * fabs((double)want[t]) + 1e-6) continue;
+        if (isnan(got[t])) printf("number %d of map was never written, or is not a number", t);
+        else printf("number %d of map is %.4g", t, (double)got[t]);
+        printf(", should be %.4g (my_%s with %s; counted from 0)\n", (double)want[t], name, text);
+        return 0;
+      }
+    }
+    vit_state_free(&s);
+    vit_model_free(&m);
+  }
+  printf("  right  my_%s, for models of 1 to 4 blocks\n", name);
+  return 1;
+}
+
+/* By another way: the entries of X X^T and Y Y^T, as two long vectors, and the cosine. */
+static int try_cka(double (*mine)(const float *x, const float *y, int rows, int a, int b)) {
+  static float x[20 * 7], y[20 * 7];
+  static char text[60];
+  current = "linear_cka", sizes = text;
+  for (int b = 1; b <= 7; b++) {
+    const int rows = 5 + 2 * b, a = 8 - b;
+    double mx[7], my[7], xy = 0, xx = 0, yy = 0, got;
+    snprintf(text, sizeof text, "%d rows of %d and of %d numbers", rows, a, b);
+    test_random(x, (size_t)(rows * a), 2, (uint64_t)b), test_random(y, (size_t)(rows * b), 2, (uint64_t)(20 + b));
+    for (int r = 0; r < rows; r++) /* half of y's first column is x's */
+      y[r * b] += x[r * a] + 3;
+    for (int j = 0; j < 7; j++) {
+      mx[j] = my[j] = 0;
+      for (int r = 0; r < rows; r++)
+        mx[j] += j < a ? (double)x[r * a + j] / rows : 0, my[j] += j < b ? (double)y[r * b + j] / rows : 0;
+    }
+    for (int r = 0; r < rows; r++)
+      for (int q = 0; q < rows; q++) {
+        double u = 0, v = 0;
+        for (int j = 0; j < a; j++) u += ((double)x[r * a + j] - mx[j]) * ((double)x[q * a + j] - mx[j]);
+        for (int j = 0; j < b; j++) v += ((double)y[r * b + j] - my[j]) * ((double)y[q * b + j] - my[j]);
+        xy += u * v, xx += u * u, yy += v * v;
+      }
+    got = mine(x, y, rows, a, b);
+    if (fabs(got - xy / sqrt(xx * yy)) <= 1e-5) continue;
+    printf("my_linear_cka is %.4g, should be %.4g (with %s)\n", got, xy / sqrt(xx * yy), text);
+    return 0;
+  }
+  printf("  right  my_linear_cka, for 7 sizes\n");
+  return 1;
+}
+
+static int try_methods(void) {
+  int ok = 1;
+#ifdef OWN_attention_rollout
+  ok = ok && try_method("attention_rollout", my_attention_rollout, vit_attention_rollout);
+#endif
+#ifdef OWN_attention_relevance
+  ok = ok && try_method("attention_relevance", my_attention_relevance, vit_attention_relevance);
+#endif
+#ifdef OWN_linear_cka
+  ok = ok && try_cka(my_linear_cka);
+#endif
+  return ok;
+}
+#endif
+
 /* ---- all of them ---------------------------------------------------------------- */
 
 int main(void) {
@@ -596,6 +696,9 @@ int main(void) {
   if (!try_positions()) return 1;
 #endif
   if (CHAPTER == 13) return 0;
+#if CHAPTER == 10
+  return try_methods() ? 0 : 1;
+#endif
 #define IS_MINE(f) mine |= !strcmp(#f, cases[i].kernel);
   for (int i = 0; i < CASES; i++) {
     int mine = 0;

@@ -39,6 +39,7 @@ flags() { # what an example needs beside its defaults
   case $1 in
   08) echo --epochs 10 ;;
   09) echo --preset tutorial --limit 500 --epochs 60 --model softmax_before_loss=0 ;;
+  10) echo --model tutorials/models/inside.safetensors --images 10 ;; # training one takes a minute
   11) echo --repeats 1 ;;
   12) echo --data $tmp/photos --epochs 30 --batch 16 \
     --model depth=2,width=24,heads=3,mlp_width=48,patch_height=8,patch_width=8 ;;
