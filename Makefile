@@ -76,6 +76,12 @@ cluster: ## train on RANKS=2 programs by MPI, with the bits of one; see README
 	@+$(SUBMAKE) $(BUILD)/14_cluster
 	@$(MPIRUN) -n $(RANKS) $(BUILD)/14_cluster $(ARGS)
 
+browser: ## the model in one page of HTML: out/15-browser/index.html
+	@[ '$(DEPS)' = 0 ] || sh .ci/deps.sh install browser quiet
+	@command -v emcc >/dev/null || { echo 'There is no emcc, so no page can be made. Try: make deps BROWSER=1'; exit 1; }
+	@+$(SUBMAKE) $(BUILD)/digits $(BUILD)/09_mnist
+	@BUILD='$(BUILD)' sh examples/15_browser/build.sh
+
 book: book-pages ## make the book of tutorials/ as one page: out/book/index.html
 	@sh tutorials/loom/html.sh
 
@@ -86,7 +92,7 @@ check-%: ## try a kernel of your own on chapter NN, with OWN=my.c
 	@sh tutorials/loom/check.sh $* '$(OWN)'
 
 deps: ## install what is missing: compiler, stb_image, gnuplot, OpenMP, curl
-	@sh .ci/deps.sh install $(if $(TEST),test) $(if $(MPI),mpi)
+	@sh .ci/deps.sh install $(if $(TEST),test) $(if $(MPI),mpi) $(if $(BROWSER),browser)
 
 test: ## every test, in every way that vit.h can be compiled
 	@[ '$(DEPS)' = 0 ] || sh .ci/deps.sh install test quiet
@@ -144,5 +150,5 @@ $(BUILD)/.blas: FORCE
 	@[ -f $@ ] && [ "$$(cat $@)" = '$(BLAS_FLAGS)' ] || echo '$(BLAS_FLAGS)' >$@
 
 FORCE:
-.PHONY: help mnist mnist-best train-mnist examples figures data cluster book book-write book-pages deps test asan bench clean tests programs FORCE
+.PHONY: help mnist mnist-best train-mnist examples figures data cluster browser book book-write book-pages deps test asan bench clean tests programs FORCE
 .DELETE_ON_ERROR:

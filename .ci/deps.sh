@@ -5,11 +5,11 @@
 #   deps.sh openmp           the flags that switch OpenMP on, or nothing
 #   deps.sh blas             the flags that bring OpenBLAS, or nothing
 #   deps.sh report FLAGS DIR what there is, for `make help`
-#   deps.sh install [test] [mpi] [quiet]
+#   deps.sh install [test] [mpi] [browser] [quiet]
 #        one line for each part: found, installed or missing, and what works
 #        without it; `quiet` leaves out what was found, `test` adds what only
-#        the tests need, `mpi` what `make cluster` does. Fails only when there is
-#        no C compiler.
+#        the tests need, `mpi` and `browser` what `make cluster` and `make browser`
+#        do. Fails only when there is no C compiler.
 #
 # From the environment: CC, and STB, the folder of stb_image.h (0: do not use).
 
@@ -156,6 +156,9 @@ has_qemu() { have qemu-aarch64 || have qemu-aarch64-static; }
 has_simde() { echo '#include <simde/x86/avx512.h>' | $CC -E -x c - >/dev/null 2>&1; }
 has_avx512() { $CC -march=native -dM -E -x c /dev/null 2>/dev/null | grep -q __AVX512F__ || has_simde; }
 has_wasm() { have emcc && have node; }
+has_emcc() { have emcc; }
+has_chromium() { have chromium || have chromium-browser || have google-chrome; }
+has_venv() { python3 -c 'import venv, ensurepip' 2>/dev/null; }
 has_mingw() { have x86_64-w64-mingw32-gcc; }
 has_mingw_cxx() { have x86_64-w64-mingw32-g++; }
 has_tcc() { have tcc; }
@@ -189,6 +192,8 @@ install_parts() {
     pandoc pandoc pandoc-cli pandoc
   [ "$for_tests$for_mpi" = 00 ] || part MPI has_mpi "make cluster cannot run" \
     "openmpi-bin libopenmpi-dev" "openmpi openmpi-devel" openmpi open-mpi
+  [ "$for_tests$for_browser" = 00 ] || part emcc has_emcc "make browser makes no page" \
+    emscripten "" emscripten emscripten
   [ "$for_tests" = 1 ] || return 0
 
   part "C++ compiler" has_cxx "the tests of C++ are skipped" g++ gcc-c++ gcc ""
@@ -203,6 +208,8 @@ install_parts() {
     libsimde-dev simde-devel simde simde
   part "emcc and node" has_wasm "the tests of WebAssembly are skipped" \
     "emscripten nodejs" "" "" ""
+  part chromium has_chromium "the page is not tested" chromium chromium chromium ""
+  part "Python's venv" has_venv "the page is not tested" "python3 python3-venv" python3 python ""
   part MinGW has_mingw "Windows is not tested" \
     "gcc-mingw-w64-x86-64" mingw64-gcc mingw-w64-gcc mingw-w64
   part "MinGW, C++" has_mingw_cxx "Windows is not tested in C++" \
@@ -231,12 +238,12 @@ report)
     "stb_image" "${3:-no: no photos, no .gz files}" \
     "gnuplot" "$(gnuplot --version 2>/dev/null || echo 'no: figures stay scripts')" ;;
 install)
-  for_tests=0 for_mpi=0 quiet=0
+  for_tests=0 for_mpi=0 for_browser=0 quiet=0
   for word in "$@"; do
-    case $word in test) for_tests=1 ;; mpi) for_mpi=1 ;; quiet) quiet=1 ;; esac
+    case $word in test) for_tests=1 ;; mpi) for_mpi=1 ;; browser) for_browser=1 ;; quiet) quiet=1 ;; esac
   done
   install_parts || true ;;
 *)
-  echo "usage: deps.sh stb | openmp | blas | report FLAGS DIR | install [test] [mpi] [quiet]" >&2
+  echo "usage: deps.sh stb | openmp | blas | report FLAGS DIR | install [test] [mpi] [browser] [quiet]" >&2
   exit 1 ;;
 esac
