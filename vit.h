@@ -47,7 +47,7 @@
 
        PART ONE     declarations: the table of contents     about 1330 lines
        PART TWO     the model, 00 to 07: read it in a row   about 3690 lines
-       PART THREE   the lab, 08 to 13: when it is needed    about 6120 lines
+       PART THREE   the lab, 08 to 13: when it is needed    about 6040 lines
 
        >>00 foundations   errors, memory, random numbers, threads, SIMD, kernels
        >>01 patches       image -> patches -> linear projection
@@ -1550,7 +1550,8 @@ enum {
 #define VIT__MOST_FLOATS ((double)(SIZE_MAX / 8))
 
 /* The + makes an int of an enum: C++ has no arithmetic of two enums. */
-#define VIT__MIN(a, b) ((a) < (b) ? +(a) : +(b))
+#define VIT__MIN(a, b)   ((a) < (b) ? +(a) : +(b))
+#define VIT__COUNT(list) ((int)(sizeof(list) / sizeof *(list)))
 /* Is x a number, and not infinite? Within low .. high? Both say no to NaN. */
 #define VIT__IS_FINITE(x)            (fabs((double)(x)) <= DBL_MAX)
 #define VIT__IS_WITHIN(x, low, high) ((x) >= +(low) && (x) <= +(high))
@@ -3754,8 +3755,7 @@ VIT_DEF const vit_preset *vit_preset_at(int i) {
       {"post_norm", vit_config_post_norm}, {"ti16", vit_config_ti16},
       {"s16", vit_config_s16}, {"b16", vit_config_b16},
       {"l16", vit_config_l16}};
-  return i >= 0 && i < (int)(sizeof presets / sizeof *presets) ? presets + i
-                                                               : NULL;
+  return i >= 0 && i < VIT__COUNT(presets) ? presets + i : NULL;
 }
 
 VIT_DEF int vit_config_field(const vit_config *c, int i, const char **name,
@@ -3786,7 +3786,6 @@ static vit_result vit__check_point(void) {
 /* Fields that had another name in files of before. */
 static const char *const vit__renamed[][2] = {
     {"head", "softmax_before_loss"}, {"layer_drop", "block_drop"}};
-enum { VIT__RENAMED = sizeof vit__renamed / sizeof *vit__renamed };
 
 /* The number in a text, for a field that may want a whole one. */
 static vit_result vit__parse_field(
@@ -3808,7 +3807,7 @@ VIT_DEF vit_result vit_config_set(
     vit_config *c, const char *name, const char *value) {
   double number;
   if (vit__check_point()) return VIT_ERR_CONFIG;
-  for (int i = 0; i < VIT__RENAMED; i++)
+  for (int i = 0; i < VIT__COUNT(vit__renamed); i++)
     if (!strcmp(name, vit__renamed[i][0])) name = vit__renamed[i][1];
 #define VIT__WRITE(type, field, start, range, shapes, about)                   \
   if (!strcmp(name, #field)) {                                                 \
@@ -5471,8 +5470,7 @@ static void vit__free(void *p) {
   if (p) VIT_FREE(p);
 }
 
-/* Bytes or text that grow; a 0 follows the `used` ones. `failed`: there was no
-   memory for them. */
+/* Bytes or text that grow; a 0 follows the `used` ones. `failed`: no memory. */
 typedef struct {
   char *at;
   size_t used, size;
@@ -5485,7 +5483,7 @@ static void vit__text_free(vit__text *t) {
 }
 
 /* Append n bytes, or only make room for them; 0 if there is no memory. */
-static int vit__text_add(vit__text *t, const char *more, size_t n) {
+static int vit__text_add(vit__text *t, const void *more, size_t n) {
   if (!t->failed && t->size - t->used <= n) {
     const size_t size = t->size / 2 * 3 + n + 256;
     char *bigger = (char *)vit__allocate(size, 1, "what a file holds");
@@ -5582,6 +5580,14 @@ static vit_result vit__replace_file(
       why ? strerror(why) : "the disk may be full");
 }
 
+/* A text becomes the file PATH, and is freed. */
+static vit_result vit__write_text(vit__text *t, const char *path) {
+  const vit__piece piece = {t->at, t->used};
+  const vit_result r =
+      t->failed ? VIT_ERR_NO_MEMORY : vit__replace_file(path, &piece, 1);
+  return vit__text_free(t), r;
+}
+
 VIT_DEF vit_result vit_make_dir(const char *dir) {
   char path[512];
   const size_t n = strlen(dir);
@@ -5628,11 +5634,11 @@ static vit_result vit__read_file(
 
 /* -- gzip ---------------------------------------------------------------- */
 
-/* A number of four bytes, its big end first or last. */
-static uint32_t vit__word(const unsigned char *p, int big_first) {
-  uint32_t word = 0;
-  for (int i = 0; i < 4; i++) word = word << 8 | p[big_first ? i : 3 - i];
-  return word;
+/* A number of some bytes, the highest one first (big) or last. */
+static uint32_t vit__number(const unsigned char *p, int bytes, int big) {
+  uint32_t n = 0;
+  for (int i = 0; i < bytes; i++) n = n << 8 | p[big ? i : bytes - 1 - i];
+  return n;
 }
 
 #ifdef STBI_INCLUDE_STB_IMAGE_H
@@ -5651,8 +5657,7 @@ static uint32_t vit__crc32(const unsigned char *p, size_t n) {
 /* Length of the gzip header at p (RFC 1952, section 2.3); 0 if it is none. */
 static size_t vit__gzip_header(const unsigned char *p, size_t size) {
   size_t at = 10;
-  if (size < 18 || p[0] != 0x1F || p[1] != 0x8B || p[2] != 8 || p[3] & 0xE0)
-    return 0;
+  if (size < 18 || memcmp(p, "\x1F\x8B\x08", 3) || p[3] & 0xE0) return 0;
   if (p[3] & 4) at += 2 + (size_t)(p[10] | p[11] << 8); /* extra field */
   for (int bit = 8; bit <= 16; bit *= 2) /* name, comment: end with a zero */
     for (int more = p[3] & bit; more; at++) more = at < size && p[at];
@@ -5683,8 +5688,8 @@ static size_t vit__gunzip_member(
   crc = vit__crc32((unsigned char *)out->at + out->used, (size_t)n);
   out->used += (size_t)n;
   for (; at + 8 <= size; at++) {
-    if (vit__word(p + at, 0) != crc) continue;
-    if (vit__word(p + at + 4, 0) != (uint32_t)n) continue;
+    if (vit__number(p + at, 4, 0) != crc) continue;
+    if (vit__number(p + at + 4, 4, 0) != (uint32_t)n) continue;
     for (next = at + 8; next < size && !p[next];) next++;
     if (next == size || vit__gzip_header(p + next, size - next)) return next;
     at = next - 8; /* what ends in these zeros has nothing else behind it */
@@ -5705,7 +5710,7 @@ static vit_result vit__gunzip(
 #else
   const unsigned char *p = *bytes;
   const size_t n = *size;
-  const uint32_t last = n < 18 ? 0 : vit__word(p + n - 4, 0);
+  const uint32_t last = n < 18 ? 0 : vit__number(p + n - 4, 4, 0);
   size_t took = 1;
   vit__text out = {NULL, 0, 0, 0};
   if (!vit__gzip_header(p, n) || last / 1032 > n)
@@ -5744,13 +5749,13 @@ static vit_result vit__read_idx(
     return vit__fail(VIT_ERR_FORMAT,
         "%.200s is cut off: it has %.0f bytes, its header alone needs %.0f",
         path, (double)size, (double)header);
-  magic = size < 4 ? 0 : vit__word(*values, 1);
+  magic = size < 4 ? 0 : vit__number(*values, 4, 1);
   if (magic != 0x800u + (uint32_t)dims)
     return vit__fail(VIT_ERR_FORMAT,
         "%.200s is not an IDX file of %s: it starts with %u instead of %u",
         path, dims == 3 ? "images" : "labels", magic, 0x800u + (unsigned)dims);
   for (int d = 0; d < dims; d++) {
-    const uint32_t n = vit__word(*values + 4 + 4 * d, 1);
+    const uint32_t n = vit__number(*values + 4 + 4 * d, 4, 1);
     const uint32_t most = d ? 4096 : 100000000;
     if (n < 1 || n > most)
       return vit__fail(VIT_ERR_FORMAT,
@@ -5812,11 +5817,11 @@ static const char *vit__data_dir(const char *dir) {
 }
 
 /* DIR/FOLDER/NAME or DIR/FOLDER/NAME.gz, where it is. */
-static int vit__find_data(char *path, size_t size, const char *dir,
-    const char *folder, const char *name) {
+static int vit__find_data(
+    char path[300], const char *dir, const char *folder, const char *name) {
   FILE *f = NULL;
   for (int packed = 0; !f && packed < 2; packed++) {
-    snprintf(path, size, "%s%s/%s%s", dir, folder, name, packed ? ".gz" : "");
+    snprintf(path, 300, "%s%s/%s%s", dir, folder, name, packed ? ".gz" : "");
     f = fopen(path, "rb");
   }
   return f && !fclose(f);
@@ -5824,9 +5829,8 @@ static int vit__find_data(char *path, size_t size, const char *dir,
 
 /* What these images are, by their labels: MNIST's are known, and data/digits.c
    draws each digit once among every ten, in an order that changes. */
-static const char *vit__digits_name(const vit_dataset *d, vit_split split) {
-  const char *known =
-      split == VIT_TRAIN ? "\5\0\4\1\11\2\1\3" : "\7\2\1\0\4\1\4\11";
+static const char *vit__digits_name(const vit_dataset *d, int train) {
+  const char *known = train ? "\5\0\4\1\11\2\1\3" : "\7\2\1\0\4\1\4\11";
   int mixed = d->count >= 20 && memcmp(d->labels, d->labels + 10, 10) != 0;
   if (d->count >= 8 && !memcmp(d->labels, known, 8)) return "MNIST";
   for (int i = 0, seen = 0; i < d->count / 10 * 10; i++) {
@@ -5847,21 +5851,20 @@ VIT_DEF vit_result vit_dataset_mnist(
   memset(d, 0, sizeof *d);
   if (!(dir = vit__data_dir(dir))) return VIT_ERR_FILE;
   snprintf(name, sizeof name, "%s-images-idx3-ubyte", stem);
-  while (i < 3 && !vit__find_data(images, sizeof images, dir, folders[i], name))
-    i++;
+  while (i < 3 && !vit__find_data(images, dir, folders[i], name)) i++;
   if (i == 3)
     return vit__fail(VIT_ERR_FILE,
         "found no %s (or .gz) in %.120s/mnist, %.120s or %.120s/digits; run "
         "`make data` in vit.h's folder and set VIT_DATA to its data/",
         name, dir, dir, dir);
   snprintf(name, sizeof name, "%s-labels-idx1-ubyte", stem);
-  if (!vit__find_data(labels, sizeof labels, dir, folders[i], name))
+  if (!vit__find_data(labels, dir, folders[i], name))
     return vit__fail(VIT_ERR_FILE,
         "found %.250s, but not its labels %s (or .gz)", images, name);
   r = vit_dataset_idx(d, images, labels, 10);
   if (!r)
     snprintf(d->source, sizeof d->source, "%s, %d %s images of %d x %d, %.150s",
-        vit__digits_name(d, split), d->count,
+        vit__digits_name(d, split == VIT_TRAIN), d->count,
         split == VIT_TRAIN ? "training" : "test", d->height, d->width, images);
   return r;
 }
@@ -5907,15 +5910,14 @@ static vit_result vit__allocate_images(vit_dataset *d, int count) {
 
 VIT_DEF void vit_dataset_batch(
     const vit_dataset *d, const int *order, int n, float *images, int *labels) {
-  const vit_idx plane = (vit_idx)d->height * d->width;
-  for (vit_idx c = 0; c < d->channels; c++) {
+  const vit_idx plane = (vit_idx)d->height * d->width, C = d->channels;
+  for (vit_idx c = 0; c < C; c++) {
     float value[256]; /* what each grey level becomes */
     for (int v = 0; v < 256; v++)
       value[v] = ((float)v / 255.0f - d->mean[c % 3]) / d->std[c % 3];
     for (vit_idx i = 0; i < n; i++) {
-      const uint8_t *p =
-          d->pixels + (order[i] * (vit_idx)d->channels + c) * plane;
-      float *to = images + (i * d->channels + c) * plane;
+      const uint8_t *p = d->pixels + (order[i] * C + c) * plane;
+      float *to = images + (i * C + c) * plane;
       for (vit_idx j = 0; j < plane; j++) to[j] = value[p[j]];
     }
   }
@@ -5972,7 +5974,7 @@ VIT_DEF vit_result vit_dataset_split(
     vit_dataset *d, int held_back, uint64_t seed, vit_dataset *held) {
   int counts[VIT__MOST_CLASSES] = {0}, quotas[VIT__MOST_CLASSES];
   vit_rng rng = vit_rng_create(seed, VIT__SALT_SPLIT);
-  const size_t size = vit__image_size(d);
+  const vit_idx size = (vit_idx)vit__image_size(d);
   const vit_dataset all = *d;
   vit_result r;
   *held = all;
@@ -5998,8 +6000,7 @@ VIT_DEF vit_result vit_dataset_split(
     const uint32_t at = vit_random_below(&rng, (uint32_t)counts[k]--);
     vit_dataset *to = at < (uint32_t)quotas[k] ? held : d;
     quotas[k] -= to == held;
-    memmove(to->pixels + (size_t)to->count * size,
-        all.pixels + (size_t)i * size, size);
+    memmove(to->pixels + to->count * size, all.pixels + i * size, (size_t)size);
     to->labels[to->count++] = (uint8_t)k;
   }
   snprintf(held->source, sizeof held->source, "%d of %d held back from %.200s",
@@ -6039,21 +6040,19 @@ VIT_DEF vit_result vit_dataset_normalize(
 
 VIT_DEF int vit_augment_field(vit_augment *a, int i, const char **name,
     const char **text, float **value) {
-#define VIT__FIELD(field, largest, meaning)                                    \
+#define VIT__GIVE(field, largest, meaning)                                     \
   if (i-- == 0) return *name = #field, *text = meaning, *value = &a->field, 1;
-  VIT_AUGMENT_FIELDS(VIT__FIELD)
-#undef VIT__FIELD
+  VIT_AUGMENT_FIELDS(VIT__GIVE)
   return 0;
 }
 
 VIT_DEF vit_result vit_augment_check(const vit_augment *a) {
-#define VIT__FIELD(field, largest, meaning)                                    \
+#define VIT__LIMIT(field, largest, meaning)                                    \
   if (!VIT__IS_WITHIN(a->field, 0, largest))                                   \
     return vit__fail(VIT_ERR_CONFIG,                                           \
         "augmentation: %s is %g; it must be from 0 to %d", #field,             \
         (double)a->field, largest);
-  VIT_AUGMENT_FIELDS(VIT__FIELD)
-#undef VIT__FIELD
+  VIT_AUGMENT_FIELDS(VIT__LIMIT)
   if (a->rand_ops != floorf(a->rand_ops))
     return vit__fail(VIT_ERR_CONFIG,
         "augmentation: rand_ops is %g; it must be a whole number",
@@ -6081,8 +6080,7 @@ typedef struct {
   int erases;
 } vit__draw;
 
-/* First (x, y) -> (xx x + xy y + x0, yx x + yy y + y0), then what was drawn
-   before. */
+/* First (x, y) -> (xx x + xy y + x0, yx x + yy y + y0), then the old `from`. */
 static void vit__move(vit__draw *w, double xx, double xy, double yx, double yy,
     double x0, double y0) {
   for (int i = 0; i < 2; i++) {
@@ -6184,8 +6182,7 @@ static void vit__smooth(
 /* Elastic bending (Simard et al. 2003, section 2): each pixel gets a random
    displacement, and a Gaussian makes neighbours alike. The factor at the end
    gives them the standard deviation `elastic`: uniform numbers of -1..1 have
-   sqrt(1/3), and the Gaussian leaves 1/(2 sqrt(pi) width) of it. field and room
-   [height,width]. */
+   sqrt(1/3), and the Gaussian leaves 1/(2 sqrt(pi) width) of it. Both [h,w]. */
 static void vit__bend(float *field, float *room, const vit_dataset *d,
     const vit_augment *a, vit_rng *rng) {
   const double width = a->elastic_width > 0 ? (double)a->elastic_width : 4;
@@ -6377,9 +6374,8 @@ VIT_DEF void vit_loader_epoch(vit_loader *l, int epoch) {
 }
 
 static int vit__changes(const vit_augment *a) {
-#define VIT__FIELD(field, largest, meaning) || a->field > 0
-  return a->image != NULL VIT_AUGMENT_FIELDS(VIT__FIELD);
-#undef VIT__FIELD
+#define VIT__OR(field, largest, meaning) || a->field > 0
+  return a->image != NULL VIT_AUGMENT_FIELDS(VIT__OR);
 }
 
 VIT_DEF vit_result vit_loader_batch(vit_loader *l, int first, int n) {
@@ -6535,7 +6531,7 @@ VIT_DEF vit_result vit_evaluate(const vit_model *m, const vit_dataset *d,
   while (!r && j.images < d->count)
     r = vit__judge(&j, m, &s, images, d, NULL, classes, p, logits);
   if (!r) *loss = j.loss / d->count, *accuracy = (double)j.right / d->count;
-  if (images) VIT_FREE(images);
+  vit__free(images);
   vit_state_free(&s);
   return r;
 }
@@ -6569,7 +6565,7 @@ VIT_DEF vit_result vit_features(
       if (s.pooled_dist) features += D;
     }
   }
-  if (images) VIT_FREE(images);
+  vit__free(images);
   vit_state_free(&s);
   return r;
 }
@@ -6579,7 +6575,7 @@ VIT_DEF vit_result vit_features(
 enum { VIT__EPOCH_NUMBERS = sizeof(vit_epoch) / sizeof(double) };
 
 VIT_DEF void vit_history_free(vit_history *h) {
-  if (h->epoch) VIT_FREE(h->epoch);
+  vit__free(h->epoch);
   memset(h, 0, sizeof *h);
 }
 
@@ -6587,23 +6583,20 @@ VIT_DEF void vit_history_free(vit_history *h) {
 static int vit__is_best(vit_history *h) {
   const vit_epoch *e = h->epoch + h->epochs - 1;
   const vit_epoch *best = h->epoch + (h->best ? h->best : 1) - 1;
-  const int better = h->best == 0
-                         ? e->val_accuracy >= 0 /* NaN: not judged */
-                         : e->val_accuracy > best->val_accuracy ||
-                               (e->val_accuracy == best->val_accuracy &&
-                                   e->val_loss < best->val_loss);
+  int better = e->val_accuracy > best->val_accuracy;
+  if (e->val_accuracy == best->val_accuracy)
+    better = e->val_loss < best->val_loss;
+  if (h->best == 0) better = e->val_accuracy >= 0; /* NaN: not judged */
   if (better) h->best = h->epochs;
   return better;
 }
 
-#define VIT__FIELD(name, text) "," #name
+#define VIT__COLUMN(name, text) "," #name
 static const char vit__history_title[] =
-    "epoch" VIT_EPOCH_FIELDS(VIT__FIELD) "\n";
-#undef VIT__FIELD
+    "epoch" VIT_EPOCH_FIELDS(VIT__COLUMN) "\n";
 
 VIT_DEF vit_result vit_history_write(const vit_history *h, const char *path) {
   vit__text t = {NULL, 0, 0, 0};
-  vit__piece piece;
   vit_result r = vit__check_point();
   if (r) return r;
   vit__text_print(&t, "%s", vit__history_title);
@@ -6614,10 +6607,7 @@ VIT_DEF vit_result vit_history_write(const vit_history *h, const char *path) {
       vit__text_print(&t, ",%.9g", x[k]);
     vit__text_print(&t, "\n");
   }
-  piece.data = t.at, piece.size = t.used;
-  r = t.failed ? VIT_ERR_NO_MEMORY : vit__replace_file(path, &piece, 1);
-  vit__text_free(&t);
-  return r;
+  return vit__write_text(&t, path);
 }
 
 /* No number may begin with a blank, which strtol and strtod would skip; the
@@ -6626,18 +6616,17 @@ VIT_DEF vit_result vit_history_read(vit_history *h, const char *path) {
   const size_t title = sizeof vit__history_title - 1;
   unsigned char *bytes = NULL;
   char *at, *start;
-  size_t size = 0, lines = 0;
+  size_t size = 0, n = 0; /* n: lines */
   int good;
   vit_result r = vit__check_point();
   memset(h, 0, sizeof *h);
   if (!r) r = vit__read_file(path, &bytes, &size);
   if (r) return r;
-  for (size_t i = 0; i < size; i++) lines += bytes[i] == '\n';
+  for (size_t i = 0; i < size; i++) n += bytes[i] == '\n';
   good = size >= title && !memcmp(bytes, vit__history_title, title) &&
-         bytes[size - 1] == '\n' && lines <= (size_t)VIT__MOST;
+         bytes[size - 1] == '\n' && n <= (size_t)VIT__MOST;
   if (good) /* one too many */
-    h->epoch =
-        (vit_epoch *)vit__allocate(lines, sizeof *h->epoch, "the history");
+    h->epoch = (vit_epoch *)vit__allocate(n, sizeof *h->epoch, "the history");
   if (good && !h->epoch) r = VIT_ERR_NO_MEMORY;
   at = (char *)bytes + title;
   while (!r && good && at < (char *)bytes + size) {
@@ -6664,8 +6653,7 @@ VIT_DEF vit_result vit_history_read(vit_history *h, const char *path) {
 /* -- checkpoints --------------------------------------------------------- */
 
 /* A checksum of 24 bits (FNV-1a) that tells one set of images from another: the
-   labels, the normalisation, and about every 100th byte of the pixels, in all
-   columns. */
+   labels, normalisation, about every 100th byte of the pixels, all columns. */
 static uint32_t vit__checksum(const vit_dataset *d) {
   const vit_idx floats = d->channels * (vit_idx)sizeof(float);
   const void *const bytes[] = {d->labels, d->mean, d->std, d->pixels};
@@ -6783,10 +6771,9 @@ static const char *vit__run_path(
 
 static void vit__note(vit__text *notes, const char *key, const char *value);
 static void vit__note_dataset(vit__text *notes, const vit_dataset *d);
-struct vit__source;
+typedef struct vit__source vit__source;
 static vit_result vit__write_model(const char *path, const vit_model *m,
-    const struct vit__source *as, vit__text *notes, const vit_safetensor *extra,
-    int extras);
+    const vit__source *as, vit__text *notes, const vit_safetensor *add, int n);
 static vit_result vit__take_numbers(
     vit_result r, const vit_safetensor *t, float *to);
 
@@ -6802,11 +6789,10 @@ static vit_result vit__write_checkpoint(vit_trainer *t) {
   vit_result r;
   for (int i = 0; i < settings; i++)
     if (*list[i].value) vit__note(&notes, list[i].name, list[i].value);
-#define VIT__FIELD(type, name, place)                                          \
+#define VIT__NOTE_NUMBER(type, name, place)                                    \
   snprintf(number, sizeof number, "%.17g", (double)(place));                   \
   vit__note(&notes, name, number);
-  VIT__RUN_NUMBERS(VIT__FIELD)
-#undef VIT__FIELD
+  VIT__RUN_NUMBERS(VIT__NOTE_NUMBER)
   vit__note(&notes, "training.kernels", t->history->kernels);
   vit__note_dataset(&notes, t->train);
   for (int i = 0; i < t->epoch; i++)
@@ -6836,7 +6822,7 @@ static vit_result vit__check_recipe(
   for (const vit__compared *s = list; s < list + n; s++) {
     const char *was = vit_safetensors_metadata(f, s->name);
     char before[64] = "", now[64] = "", old[64];
-    for (int k = 0; !was && k < VIT__RENAMED; k++) {
+    for (int k = 0; !was && k < VIT__COUNT(vit__renamed); k++) {
       if (strcmp(s->name + sizeof "config", vit__renamed[k][1])) continue;
       snprintf(old, sizeof old, "config.%s", vit__renamed[k][0]);
       was = vit_safetensors_metadata(f, old);
@@ -6860,7 +6846,7 @@ static vit_result vit__check_recipe(
 static vit_result vit__read_numbers(
     vit_trainer *t, const vit_safetensors *f, const char *path) {
   float scale;
-#define VIT__FIELD(type, key, place)                                           \
+#define VIT__READ_NUMBER(type, key, place)                                     \
   {                                                                            \
     const char *number = vit_safetensors_metadata(f, key);                     \
     const double value = number ? strtod(number, NULL) : (double)NAN;          \
@@ -6871,8 +6857,7 @@ static vit_result vit__read_numbers(
           number ? number : "not there");                                      \
     place = (type)value;                                                       \
   }
-  VIT__RUN_NUMBERS(VIT__FIELD)
-#undef VIT__FIELD
+  VIT__RUN_NUMBERS(VIT__READ_NUMBER)
   if (t->epoch > t->config.epochs || t->batch > t->progress.steps ||
       t->history->best > t->epoch ||
       t->optimizer.step > (double)t->config.epochs * t->progress.steps)
@@ -6999,20 +6984,18 @@ VIT_DEF vit_result vit_fit_check(const vit_fit_config *c) {
   const int total = s->total ? s->total : INT_MAX; /* 0: the images decide */
   const int falls = s->kind == VIT_LINEAR || s->kind == VIT_COSINE;
   vit_result r = vit_augment_check(&c->augment);
-#define VIT__CHECK(type, field, start, same, low, high, what, range)           \
+#define VIT__CHECK_FIT(type, field, start, same, low, high, what, range)       \
   if (!r)                                                                      \
     r = vit__check_setting(                                                    \
         what, (double)c->field, low, high, (type)0.5f == 0, range);
-  VIT_FIT_FIELDS(VIT__CHECK)
-#undef VIT__CHECK
-#define VIT__CHECK(type, field, start, same, low, high, range)                 \
+  VIT_FIT_FIELDS(VIT__CHECK_FIT)
+#define VIT__CHECK_OPTIMIZER(type, field, start, same, low, high, range)       \
   if (!r)                                                                      \
     r = vit__check_setting("the optimiser's " #field,                          \
         (type)0.5f == 0 ? (int)c->optimizer.field                              \
                         : (double)c->optimizer.field,                          \
         low, high, (type)0.5f == 0, range);
-  VIT_OPTIMIZER_FIELDS(VIT__CHECK)
-#undef VIT__CHECK
+  VIT_OPTIMIZER_FIELDS(VIT__CHECK_OPTIMIZER)
   if (r) return r;
   if (!VIT__IS_WITHIN(rate, 0, 1e6) || !VIT__IS_WITHIN(floor, 0, 1e6))
     return vit__fail(VIT_ERR_CONFIG,
@@ -7110,15 +7093,13 @@ static vit_result vit__share_losses(vit_trainer *t, int first, int n, int B) {
 
 /* One batch: forward, loss, backward. `accumulate` of them are the group of an
    optimiser's step, in which each image weighs the same; a run can stop between
-   two groups only. Weights that are no numbers end it at once: they are neither
-   judged nor saved. */
+   two groups only. Weights that are no numbers end it, unjudged and unsaved. */
 static vit_result vit__train_step(vit_trainer *t) {
   const vit_fit_config *c = &t->config;
   const int count = t->train->count, first = t->batch * c->batch;
   const int B = VIT__MIN(c->batch, count - first);
   const vit_idx most = (vit_idx)c->batch * c->accumulate;
-  const vit_idx start = first / most * most,
-                end = VIT__MIN(start + most, count);
+  const vit_idx from = first / most * most, end = VIT__MIN(from + most, count);
   const int last = first + B == end;
   const float rate =
       vit_schedule_rate(&t->schedule, &t->plateau, t->optimizer.step);
@@ -7130,7 +7111,7 @@ static vit_result vit__train_step(vit_trainer *t) {
   vit_result r = VIT_OK;
   if (c->parts > 1) s->shared = B, s->first = own;
   if (t->loader.epoch != t->epoch) vit_loader_epoch(&t->loader, t->epoch);
-  if (first == start) vit_zero_gradients(s);
+  if (first == from) vit_zero_gradients(s);
   if (n > 0) r = vit_loader_batch(&t->loader, first + own, n);
   if (!r && n > 0)
     r = vit__forward_some(m, s, t->loader.images, t->features[0],
@@ -7144,7 +7125,7 @@ static vit_result vit__train_step(vit_trainer *t) {
         "rate may help",
         (double)t->epoch * t->progress.steps + t->batch + 1, fabs(t->loss));
   if (!r && n > 0)
-    r = vit_backward(m, s, (float)((double)B / (double)(end - start)));
+    r = vit_backward(m, s, (float)((double)B / (double)(end - from)));
   s->shared = s->first = 0;
   if (!r && last && c->gradients)
     r = c->gradients(s->grads.block, s->grads.count, c->user);
@@ -7374,23 +7355,22 @@ static vit_result vit__first_row(const vit_model *m, int token, double *r) {
   return VIT_OK;
 }
 
-/* next = the row r times the matrix of a layer, of n heads from `first` on. */
+/* to = the row r times the matrix of a layer, of n heads from `first` on. */
 static vit_result vit__through_layer(const vit_model *m, const vit_state *s,
-    int kind, int layer, int image, int first, int n, const double *r,
-    double *next) {
+    int kind, int l, int image, int first, int n, const double *r, double *to) {
   const vit_idx T = vit_config_tokens(&m->config);
   const double path = kind == VIT__ROW ? 0 : kind == VIT__ROLLOUT ? 0.5 : 1;
   const double part = (kind == VIT__ROLLOUT ? 0.5 : 1) / n;
-  for (vit_idx j = 0; j < T; j++) next[j] = path * r[j];
+  const int relevance = kind == VIT__RELEVANCE;
+  for (vit_idx j = 0; j < T; j++) to[j] = path * r[j];
   for (int h = first; h < first + n; h++) {
-    const float *p = vit_attention(m, s, layer, image, h), *g = p;
-    if (p && kind == VIT__RELEVANCE)
-      g = vit_attention_gradient(m, s, layer, image, h);
+    const float *p = vit_attention(m, s, l, image, h), *g = p;
+    if (p && relevance) g = vit_attention_gradient(m, s, l, image, h);
     if (!g) return VIT_ERR_STATE;
     for (vit_idx i = 0; i < T; i++)
       for (vit_idx j = 0; r[i] != 0 && j < T; j++) {
         const double a = (double)p[i * T + j], d = (double)g[i * T + j];
-        next[j] += part * r[i] * (kind == VIT__RELEVANCE ? fmax(a * d, 0) : a);
+        to[j] += part * r[i] * (relevance ? fmax(a * d, 0) : a);
       }
   }
   return VIT_OK;
@@ -7495,11 +7475,10 @@ VIT_DEF vit_result vit_logit_lens(
 static double vit__orthonormal(
     float *v, const float *rows, vit_idx count, vit_idx n) {
   double length = 0;
-  for (vit_idx r = 0; r < count; r++) {
+  for (; count > 0; count--, rows += n) {
     double dot = 0;
-    for (vit_idx i = 0; i < n; i++)
-      dot += (double)v[i] * (double)rows[r * n + i];
-    for (vit_idx i = 0; i < n; i++) v[i] -= (float)dot * rows[r * n + i];
+    for (vit_idx i = 0; i < n; i++) dot += (double)v[i] * (double)rows[i];
+    for (vit_idx i = 0; i < n; i++) v[i] -= (float)dot * rows[i];
   }
   for (vit_idx i = 0; i < n; i++) length += (double)v[i] * (double)v[i];
   length = sqrt(length);
@@ -7650,7 +7629,7 @@ VIT_DEF vit_result vit_occlusion(const vit_question *q, float *map) {
   float *logit = (float *)vit__allocate((size_t)N + 1, sizeof *logit, "logits");
   vit_result r = logit ? vit__take_away(q, NULL, 0, logit) : VIT_ERR_NO_MEMORY;
   for (int n = 0; !r && n < N; n++) map[n] = logit[0] - logit[n + 1];
-  if (logit) VIT_FREE(logit);
+  vit__free(logit);
   return r;
 }
 
@@ -7738,7 +7717,7 @@ VIT_DEF vit_result vit_deletion_curve(const vit_question *q, const float *map,
   *area = 0;
   for (int n = 0; !r && n < N; n++)
     *area += ((double)curve[n] + (double)curve[n + 1]) / (2.0 * N);
-  if (rank) VIT_FREE(rank);
+  vit__free(rank);
   return r;
 }
 
@@ -8537,9 +8516,6 @@ VIT_DEF void vit_dequantize_linear(float *w, const void *q, int in, int out) {
              bytes[vit__int8_byte(o, i, in)];
 }
 
-static vit_result vit__take_numbers(
-    vit_result r, const vit_safetensor *t, float *to);
-
 VIT_DEF vit_result vit_model_quantize(vit_model *m) {
   vit_model q;
   vit_tensor from, to;
@@ -8637,8 +8613,7 @@ static double vit__filter_value(vit_filter filter, double x) {
    when shrinking; normalised, then rounded to VIT__RESIZE_BITS, away from 0. */
 static vit_result vit__plan_axis(vit__axis *f, vit_filter filter) {
   const double scale = (double)f->in / f->full, wide = scale < 1 ? 1 : scale;
-  const double narrow = 1 / wide,
-               reach = (filter == VIT_BICUBIC ? 2 : 1) * wide;
+  const double narrow = 1 / wide, reach = (1 + (filter == VIT_BICUBIC)) * wide;
   f->row = 2 + VIT__MIN(f->in, (int)ceil(reach) * 2 + 1);
   f->plan = (int32_t *)vit__allocate(
       (size_t)f->out, (size_t)f->row * sizeof *f->plan, "resizing");
@@ -8699,9 +8674,7 @@ static vit_result vit__resize(uint8_t *out, const uint8_t *in, vit_idx planes,
       vit__resize_axis(own, from, first, second->in, down);
       vit__resize_axis(to, own, second, first->out, !down);
     }
-  if (mid) VIT_FREE(mid);
-  for (int i = 0; i < 2; i++)
-    if (axis[i].plan) VIT_FREE(axis[i].plan);
+  vit__free(mid), vit__free(axis[0].plan), vit__free(axis[1].plan);
   return r;
 }
 
@@ -8781,15 +8754,15 @@ static vit_result vit__read_cifar(
         "images in a file: get it again",
         path, (double)size, (int)record);
   for (size_t at = 0; !r && at < size; at += record) {
-    vit__text_add(labels, (const char *)bytes + at, 1);
-    vit__text_add(images, (const char *)bytes + at + 1, VIT__CIFAR_IMAGE);
+    vit__text_add(labels, bytes + at, 1);
+    vit__text_add(images, bytes + at + 1, VIT__CIFAR_IMAGE);
     if (bytes[at] > 9)
       r = vit__fail(VIT_ERR_FORMAT,
           "label %d of image %d in %.200s is not a class from 0 to 9; is it "
           "the binary version of CIFAR-10?",
           bytes[at], (int)(at / record), path);
   }
-  if (bytes) VIT_FREE(bytes);
+  vit__free(bytes);
   return !r && (labels->failed || images->failed) ? VIT_ERR_NO_MEMORY : r;
 }
 
@@ -8811,8 +8784,7 @@ VIT_DEF vit_result vit_dataset_cifar10(
   memset(d, 0, sizeof *d);
   dir = vit__data_dir(dir);
   if (!dir) return VIT_ERR_FILE;
-  while (f < 3 && !vit__find_data(path, sizeof path, dir, folders[f], *names))
-    f++;
+  while (f < 3 && !vit__find_data(path, dir, folders[f], *names)) f++;
   if (f == 3)
     return vit__fail(VIT_ERR_FILE,
         "found no %s in %.100s, %.100s%s or %.100s%s; unpack "
@@ -8824,7 +8796,7 @@ VIT_DEF vit_result vit_dataset_cifar10(
   for (int k = 0; !r && k < 10; k++)
     snprintf(d->names[k], VIT_NAME_SIZE, "%s", classes[k]);
   for (int i = 0; !r && i < files; i++)
-    r = vit__find_data(path, sizeof path, dir, folders[f], names[i])
+    r = vit__find_data(path, dir, folders[f], names[i])
             ? vit__read_cifar(&labels, &images, path)
             : vit__fail(VIT_ERR_FILE,
                   "found %s, but not %s, in %.200s%s; unpack all of "
@@ -8842,13 +8814,6 @@ VIT_DEF vit_result vit_dataset_cifar10(
 /* -- one picture --------------------------------------------------------- */
 
 #ifdef STBI_INCLUDE_STB_IMAGE_H
-/* A number of some bytes, the highest one first (big) or last. */
-static uint32_t vit__number(const unsigned char *p, int bytes, int big) {
-  uint32_t n = 0;
-  for (int i = 0; i < bytes; i++) n = n << 8 | p[big ? i : bytes - 1 - i];
-  return n;
-}
-
 /* The orientation, 1 to 8, in an Exif block (a small TIFF file): the header
    says where a table is, its entry 0x0112 has the value. 1 if there is none. */
 static int vit__exif_orientation(const unsigned char *p, size_t size) {
@@ -9003,21 +8968,20 @@ static const char *vit__scan_pnm(const unsigned char *p, size_t size) {
 /* What is wrong with a file, if stb_image would not see it, or read it wrongly;
    and how it is turned. */
 static const char *vit__scan_picture(
-    const unsigned char *p, size_t size, int *orientation) {
-  if (size >= 3 && !memcmp(p, "\xFF\xD8\xFF", 3))
-    return vit__scan_jpeg(p, size, orientation);
-  if (size == 0 || p[0] == 0xFF) return "unknown image type";
-  if (size >= 8 && !memcmp(p, "\x89PNG\r\n\x1A\n", 8))
-    return vit__scan_png(p, size);
-  if (size >= 4 && !memcmp(p, "GIF8", 4)) return vit__scan_gif(p, size);
-  if (size >= 2 && p[0] == 'P' && (p[1] == '5' || p[1] == '6'))
-    return vit__scan_pnm(p, size);
-  if (size >= 30 && p[0] == 'B' && p[1] == 'M') {
+    const unsigned char *p, size_t n, int *turn) {
+  if (n >= 3 && !memcmp(p, "\xFF\xD8\xFF", 3))
+    return vit__scan_jpeg(p, n, turn);
+  if (n == 0 || p[0] == 0xFF) return "unknown image type";
+  if (n >= 8 && !memcmp(p, "\x89PNG\r\n\x1A\n", 8)) return vit__scan_png(p, n);
+  if (n >= 4 && !memcmp(p, "GIF8", 4)) return vit__scan_gif(p, n);
+  if (n >= 2 && p[0] == 'P' && (p[1] == '5' || p[1] == '6'))
+    return vit__scan_pnm(p, n);
+  if (n >= 30 && p[0] == 'B' && p[1] == 'M') {
     const uint32_t header = vit__number(p + 14, 4, 0);
     if (header == 12 && p[24] < 24) return "a palette of OS/2 in it";
     if (header > 12 && p[28] < 16 && vit__number(p + 10, 4, 0) < header + 18)
       return "its palette is missing";
-  } else if (size >= 18 && p[1] < 2 && (p[2] & ~8u) - 1 < 3) { /* a TGA */
+  } else if (n >= 18 && p[1] < 2 && (p[2] & ~8u) - 1 < 3) { /* a TGA */
     if (p[17] & 0xD0) return "its rows run from right to left";
     if (p[1] && vit__number(p + 3, 2, 0)) return "a gap in its palette";
   }
@@ -9137,7 +9101,7 @@ VIT_DEF vit_result vit_image_load(
   size_t size = 0;
   vit_result r = vit__read_file(path, &bytes, &size);
   if (!r) r = vit__decode(path, bytes, size, channels, pixels, height, width);
-  if (bytes) VIT_FREE(bytes);
+  vit__free(bytes);
   return r;
 #else
   return vit__fail(VIT_ERR_FORMAT,
@@ -9147,9 +9111,7 @@ VIT_DEF vit_result vit_image_load(
 #endif
 }
 
-VIT_DEF void vit_image_free(uint8_t *pixels) {
-  if (pixels) VIT_FREE(pixels);
-}
+VIT_DEF void vit_image_free(uint8_t *pixels) { vit__free(pixels); }
 
 /* -- a photo of a digit, as MNIST was made ------------------------------- */
 
@@ -9254,9 +9216,8 @@ static vit_result vit__fit_ink(uint8_t *out, uint8_t *p, int rows, int cols) {
     mass += box[i], my += box[i] * (i / w), mx += box[i] * (i % w);
     if (box[i] > brightest) brightest = box[i];
   }
-  top = (int)(14.5 - my / fmax(mass, 1)),
-  left = (int)(14.5 - mx / fmax(mass, 1));
-  top = VIT__MIN(top, VIT__DIGIT - h), left = VIT__MIN(left, VIT__DIGIT - w);
+  top = VIT__MIN((int)(14.5 - my / fmax(mass, 1)), VIT__DIGIT - h);
+  left = VIT__MIN((int)(14.5 - mx / fmax(mass, 1)), VIT__DIGIT - w);
   memset(out, 0, VIT__DIGIT * VIT__DIGIT);
   for (int i = 0; !r && i < h * w; i++) /* a thin line, too, becomes white */
     out[(top + i / w) * VIT__DIGIT + left + i % w] =
@@ -9340,9 +9301,8 @@ static vit_result vit__list_folder(vit__tree *t, char *path, int depth) {
     else if (is_folder && depth > 0) r = vit__list_folder(t, path, depth + 1);
     else if (t->count == INT_MAX)
       r = vit__fail(VIT_ERR_OVERFLOW, "there are more than %d files", INT_MAX);
-    else
-      vit__text_add(&t->names, path + base, strlen(path + base) + 1),
-          t->count++;
+    else if (vit__text_add(&t->names, path + base, end + (size_t)n + 1 - base))
+      t->count++;
     if (t->names.failed) r = VIT_ERR_NO_MEMORY;
   }
   closedir(folder);
@@ -9445,7 +9405,7 @@ static int vit__read_photo(uint8_t *out, const char *dir, const char *file,
 static vit_result vit__read_photos(
     vit_dataset *d, const vit__tree *t, const vit_folder_config *c) {
   const int threads = vit__threads(VIT__MIN(vit_max_threads(), t->count));
-  const size_t image = vit__image_size(d);
+  const vit_idx image = (vit_idx)vit__image_size(d);
   int read[VIT__MOST_CLASSES] = {0};
   vit_result r = VIT_OK;
   int *state = (int *)vit__allocate(
@@ -9454,10 +9414,9 @@ static vit_result vit__read_photos(
   VIT__PARALLEL_FOR
   for (int own = 0; own < threads; own++)
     for (int i = own; i < t->count; i += threads)
-      state[i] =
-          vit__read_photo(d->pixels + (size_t)i * image, t->dir, t->path[i], c);
+      state[i] = vit__read_photo(d->pixels + i * image, t->dir, t->path[i], c);
   for (int i = 0; !r && i < t->count; i++) {
-    uint8_t *pixels = d->pixels + (size_t)i * image;
+    uint8_t *pixels = d->pixels + i * image;
     const uint8_t label = d->labels[i];
     if (state[i] > 0 && state[i] != VIT_ERR_NO_MEMORY)
       state[i] = vit__read_photo(pixels, t->dir, t->path[i], c);
@@ -9468,7 +9427,7 @@ static vit_result vit__read_photos(
       d->skipped++;
       if (c->skipped) c->skipped(vit_error(), c->user);
     } else {
-      memmove(d->pixels + (size_t)d->count * image, pixels, image);
+      memmove(d->pixels + d->count * image, pixels, (size_t)image);
       d->labels[d->count++] = label;
       d->enlarged += state[i] < 0;
       read[label]++;
@@ -9640,8 +9599,7 @@ static const char *vit__json_string(vit__json *j, const char *then) {
 /* Member n of an array "[]" or an object "{}": its name, "" in an array; NULL
    where it ends instead. */
 static const char *vit__json_next(vit__json *j, const char *brackets, int n) {
-  const char open[] = {brackets[0], 0}, close[] = {brackets[1], 0};
-  const char *name = "";
+  const char open[] = {brackets[0], 0}, close[] = {brackets[1], 0}, *name = "";
   if (n == 0) vit__json_must(j, vit__json_is(j, open));
   if (vit__json_is(j, close)) return NULL;
   if (n > 0) vit__json_must(j, vit__json_is(j, ","));
@@ -9667,6 +9625,25 @@ static void vit__json_any(vit__json *j, int depth) {
     if (vit__json_must(j, n && (n == 1 || *c != '0') && !strchr("xX", c[n])) &&
         vit__json_must(j, c[n] != '.' || strspn(c + n + 1, digits)))
       vit__json_must(j, VIT__IS_FINITE(strtod(j->at, &j->at)));
+  }
+}
+
+/* Names and texts in an object. VIT__DEEP: in some of those inside, too;
+   VIT__TEXTS: there is nothing else. */
+enum { VIT__FLAT, VIT__DEEP, VIT__TEXTS };
+static void vit__json_pairs(vit__json *j, vit__text *pairs, int kind) {
+  static const char *const inside[] = {"vision_config", "pretrained_cfg",
+      "model_args", "id2label", "weight_map"};
+  vit__name pair = {NULL, NULL, NULL};
+  for (int n = 0; (pair.name = vit__json_next(j, "{}", n)) != NULL; n++) {
+    int i = kind == VIT__DEEP ? 0 : 5;
+    while (i < 5 && strcmp(pair.name, inside[i])) i++;
+    pair.text = j->at;
+    if (i < 5 && *j->at == '{') vit__json_pairs(j, pairs, VIT__FLAT);
+    else if (*j->at == '"' || kind == VIT__TEXTS)
+      pair.text = vit__json_string(j, "");
+    else vit__json_any(j, 125);
+    if (i == 5 || *pair.text != '{') vit__text_add(pairs, &pair, sizeof pair);
   }
 }
 
@@ -9697,7 +9674,7 @@ static size_t vit__type_bits(const char *type) {
       "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ",
       "I16", "U16", "F16", "BF16", "I32", "U32", "F32", "C64", "F64", "I64",
       "U64"};
-  for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+  for (int i = 0; i < VIT__COUNT(types); i++)
     if (!strcmp(type, types[i]))
       return i ? (size_t)atoi(strpbrk(type, "123468")) : 8;
   return 0;
@@ -9718,8 +9695,7 @@ static void vit__json_tensor(vit__json *j, vit_safetensor *t) {
     while (i < 3 && strcmp(key, fields[i])) i++;
     vit__json_must(j, i == 3 || !(found >> i & 1));
     found |= 1 << i;
-    if (i == 0)
-      snprintf(t->type, sizeof t->type, "%s", vit__json_string(j, ""));
+    if (i == 0) snprintf(t->type, 16, "%s", vit__json_string(j, ""));
     if (i == 1) t->dims = vit__json_sizes(j, list, &t->count);
     if (i == 2) vit__json_must(j, vit__json_sizes(j, place, &product) == 2);
     if (i == 3) vit__json_any(j, 125); /* as serde_json: 127 in all */
@@ -9806,7 +9782,7 @@ static vit_result vit__not_safetensors(
       {"<", "a web page: take the link with /resolve/ in place of /blob/"},
       {"{", "JSON; an index of shards is opened by vit_pretrained_open"}};
   const size_t n = strlen(path);
-  for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+  for (int i = 0; i < VIT__COUNT(known); i++) {
     const size_t size = strlen(known[i][0]);
     if (i == 0 && n > 4 && !strcmp(path + n - 4, ".npz")) continue;
     if (f->size >= size && !memcmp(f->bytes, known[i][0], size))
@@ -9844,13 +9820,9 @@ static vit_result vit__read_header(vit_safetensors *f, const char *path) {
   for (int i = 0; (t.name = vit__json_next(&j, "{}", i)) != NULL; i++) {
     if (strcmp(t.name, "__metadata__")) {
       vit__json_tensor(&j, &t);
-      if (!j.r) vit__text_add(&tensors, (const char *)&t, sizeof t);
+      if (!j.r) vit__text_add(&tensors, &t, sizeof t);
     } else if (vit__json_must(&j, !metadata++) && !vit__json_is(&j, "null")) {
-      vit__name pair = {NULL, NULL, NULL};
-      for (int k = 0; (pair.name = vit__json_next(&j, "{}", k)) != NULL; k++) {
-        pair.text = vit__json_string(&j, "");
-        if (!j.r) vit__text_add(&names, (const char *)&pair, sizeof pair);
-      }
+      vit__json_pairs(&j, &names, VIT__TEXTS);
     }
   }
   vit__json_must(&j, vit__json_is(&j, "") && j.at == f->header + n);
@@ -9859,7 +9831,7 @@ static vit_result vit__read_header(vit_safetensors *f, const char *path) {
   f->notes = (int)(names.used / sizeof *f->names);
   for (int i = 0; i < f->count; i++) {
     const vit__name pair = {f->entries[i].name, NULL, f->entries + i};
-    vit__text_add(&names, (const char *)&pair, sizeof pair);
+    vit__text_add(&names, &pair, sizeof pair);
   }
   f->names = (vit__name *)(void *)names.at;
   if (!j.r && (tensors.failed || names.failed)) j.r = VIT_ERR_NO_MEMORY;
@@ -9873,8 +9845,7 @@ VIT_DEF vit_result vit_safetensors_open(vit_safetensors *f, const char *path) {
 #ifndef _WIN32
   struct stat info;
   f->file = open(path, O_RDONLY);
-  if (f->file >= 0 && !fstat(f->file, &info) &&
-      (uintmax_t)info.st_size < SIZE_MAX) {
+  if (f->file >= 0 && !fstat(f->file, &info) && info.st_size < PTRDIFF_MAX) {
     const size_t size = (size_t)info.st_size;
     void *at = mmap(NULL, size, PROT_READ, MAP_PRIVATE, f->file, 0);
     if (at != MAP_FAILED) f->bytes = (unsigned char *)at, f->size = size;
@@ -9892,18 +9863,15 @@ VIT_DEF void vit_safetensors_close(vit_safetensors *f) {
   if (f->bytes && f->file >= 0)
     munmap(f->bytes, f->size), close(f->file), f->bytes = NULL;
 #endif
-  if (f->bytes) VIT_FREE(f->bytes);
-  if (f->header) VIT_FREE(f->header);
-  if (f->entries) VIT_FREE(f->entries);
-  if (f->names) VIT_FREE(f->names);
+  vit__free(f->bytes), vit__free(f->header);
+  vit__free(f->entries), vit__free(f->names);
   memset(f, 0, sizeof *f);
 }
 
 VIT_DEF int vit_safetensors_at(
     const vit_safetensors *f, int i, vit_safetensor *t) {
   if (i < 0 || i >= f->count) return 0;
-  *t = f->entries[i];
-  return 1;
+  return *t = f->entries[i], 1;
 }
 
 static const vit_safetensor *vit__find(
@@ -9935,7 +9903,7 @@ VIT_DEF const char *vit_safetensors_metadata(
 /* -- names of other libraries -------------------------------------------- */
 
 /* A model's file, or the shards of one, and how its tensors are called. */
-typedef struct vit__source {
+struct vit__source {
   vit_safetensors *files;
   int count;
   const char *path;
@@ -9949,7 +9917,7 @@ typedef struct vit__source {
   int folded, left;       /* layer scales; tensors left out */
   vit__text open, pairs;  /* files; what the JSON files beside them say */
   unsigned char *json[3]; /* their bytes */
-} vit__source;
+};
 
 /* What a module is called, once: a row for each, a column for each dialect. '|'
    stands between tensors that are one here; what begins with '/' does not stand
@@ -9991,7 +9959,6 @@ static const char *const vit__modules[][VIT__DIALECTS] = {
     {"head.", "/classifier.", "/classifier.", "/classifier.", "heads.head."},
     {"head.", "/cls_classifier.", "", "/visual_projection.", ""},
     {"head_dist.", "/distillation_classifier.", "", "", ""}};
-enum { VIT__MODULES = sizeof vit__modules / sizeof *vit__modules };
 
 /* Parts of names: tensors that do no harm, and what vit.h has not. */
 static const char *const vit__harmless[] = {"text_model.", "text_projection.",
@@ -10010,10 +9977,6 @@ static const char *const vit__foreign[][2] = {
     {"downsample.", "stages of several sizes (Swin)"},
     {"backbone.", "a convolutional network before it (hybrid)"},
     {"resblocks.", "open_clip's names; take it from timm or Hugging Face"}};
-enum {
-  VIT__HARMLESS = sizeof vit__harmless / sizeof *vit__harmless,
-  VIT__FOREIGN = sizeof vit__foreign / sizeof *vit__foreign
-};
 
 /* `name`: what the file calls part `part` of one of our tensors, by the n-th
    row that knows it. 0 if it has no such name. */
@@ -10027,11 +9990,11 @@ static int vit__their_name(
     snprintf(block, sizeof block, "%s%.*s", vit__modules[1][s->dialect],
         (int)(rest - ours - 7), ours + 7);
   }
-  for (; row < VIT__MODULES; row++)
+  for (; row < VIT__COUNT(vit__modules); row++)
     if (!strncmp(rest, vit__modules[row][0], strlen(vit__modules[row][0])) &&
         *vit__modules[row][s->dialect] && n-- == 0)
       break;
-  if (row < VIT__MODULES) their = vit__modules[row][s->dialect];
+  if (row < VIT__COUNT(vit__modules)) their = vit__modules[row][s->dialect];
   for (; their && part > 0; part--)
     if ((their = strchr(their, '|'))) their++;
   if (!their || !*their) return 0;
@@ -10063,8 +10026,7 @@ static int vit__parts_of(const vit__source *s, const char *ours) {
   return parts;
 }
 
-/* Size `dim` of one of our tensors in the file, -1 is the last; 0 if it is not
-   there. */
+/* Size `dim` of one of our tensors in the file, -1: the last; 0: not there. */
 static int vit__told(const vit__source *s, const char *ours, int dim) {
   char name[512];
   const vit_safetensor *t = vit__find_part(s, ours, 0, 0, name);
@@ -10110,7 +10072,7 @@ static vit_result vit__add_tensor(const char *path, const vit_safetensor *t,
         "cannot write %.150s: tensor %.60s%s holds %.0f elements of type "
         "%.15s, its shape says %.0f",
         path, VIT__CUT(t->name), (double)t->count, t->type, elements);
-  vit__text_add(pieces, (const char *)&piece, sizeof piece);
+  vit__text_add(pieces, &piece, sizeof piece);
   vit__text_string(header, ",", t->name);
   vit__text_print(header, ":{\"dtype\":\"%s\",\"shape\":[", t->type);
   for (int d = 0; d < t->dims; d++)
@@ -10131,8 +10093,7 @@ static float vit__half(unsigned h) {
   return (h & 0x7C00u) == 0x7C00u ? x * FLT_MAX : x; /* infinity, NaN */
 }
 
-/* Numbers of a tensor as floats into `to`, or (NULL) only looked at: r where
-   one is not finite. */
+/* A tensor's numbers as floats into `to`, or NULL; r if one is not finite. */
 static vit_result vit__take_numbers(
     vit_result r, const vit_safetensor *t, float *to) {
   const size_t size = vit__type_bits(t->type) / 8;
@@ -10194,10 +10155,9 @@ static vit_result vit__add_parameters(const char *path, const vit_model *m,
   for (int bytes = 0; bytes <= m->quantized; bytes++)
     for (int i = 0; !r && vit__tensor_at(&m->config, m->quantized, i, &p);
          i++) {
-      const int quantized = m->quantized && p.is_matrix;
+      const int int8 = m->quantized && p.is_matrix;
       const int parts = vit__parts_of(as, p.name);
-      if ((bytes && !quantized) || (as && !strcmp(p.name, "pos_embed")))
-        continue;
+      if ((bytes && !int8) || (as && !strcmp(p.name, "pos_embed"))) continue;
       for (int part = 0; !r && part < parts; part++) {
         const size_t n = p.count / (size_t)parts;
         char name[512];
@@ -10206,9 +10166,9 @@ static vit_result vit__add_parameters(const char *path, const vit_model *m,
         t.dims = p.dims;
         memcpy(t.shape, p.shape, sizeof p.shape);
         t.shape[0] /= parts;
-        snprintf(name, 64, quantized && !bytes ? "%s_scale" : "%s", p.name);
+        snprintf(name, 64, int8 && !bytes ? "%s_scale" : "%s", p.name);
         if (as) vit__their_name(as, p.name, 0, part, name);
-        if (quantized) t = vit__int8_tensor(m, &p, bytes, name, &to);
+        if (int8) t = vit__int8_tensor(m, &p, bytes, name, &to);
         if (!bytes) r = vit__take_numbers(VIT_ERR_DIVERGED, &t, NULL);
         if (!r) r = vit__add_tensor(path, &t, header, pieces, data);
       }
@@ -10216,28 +10176,26 @@ static vit_result vit__add_parameters(const char *path, const vit_model *m,
   return r;
 }
 
-/* Write the notes, the parameters of m (or NULL) under their names, and `count`
-   more tensors. Frees the notes. */
+/* Write the notes, the parameters of m (or NULL) under their names, and n more
+   tensors. Frees the notes. */
 static vit_result vit__write_model(const char *path, const vit_model *m,
-    const vit__source *as, vit__text *notes, const vit_safetensor *more,
-    int count) {
+    const vit__source *as, vit__text *notes, const vit_safetensor *add, int n) {
   vit__piece first = {NULL, 0}, *all;
   vit__text pieces = {NULL, 0, 0, 0};
-  char *bytes = NULL;
+  char *q = NULL;
   vit_safetensors f;
   vit_result r = VIT_OK;
   double data = 0;
   if (m) vit__note(notes, "format", "pt"); /* transformers asks for it */
   vit__text_print(notes, notes->used ? "}" : VIT__OPENING "}");
-  vit__text_add(&pieces, (const char *)&first, sizeof first);
+  vit__text_add(&pieces, &first, sizeof first);
   if (m && m->quantized) {
-    bytes = (char *)vit__allocate(m->params.count, sizeof(float), path);
-    if (!bytes) r = VIT_ERR_NO_MEMORY;
+    q = (char *)vit__allocate(m->params.count, sizeof(float), path);
+    if (!q) r = VIT_ERR_NO_MEMORY;
   }
-  if (!r && m)
-    r = vit__add_parameters(path, m, as, notes, &pieces, &data, bytes);
-  for (int i = 0; !r && i < count; i++)
-    r = vit__add_tensor(path, more + i, notes, &pieces, &data);
+  if (!r && m) r = vit__add_parameters(path, m, as, notes, &pieces, &data, q);
+  for (int i = 0; !r && i < n; i++)
+    r = vit__add_tensor(path, add + i, notes, &pieces, &data);
   /* the data begins even */
   vit__text_add(notes, "}       ", 8 - notes->used % 8);
   if (!r && (notes->failed || pieces.failed)) r = VIT_ERR_NO_MEMORY;
@@ -10254,9 +10212,7 @@ static vit_result vit__write_model(const char *path, const vit_model *m,
     f.bytes = NULL; /* the notes' own */
   }
   vit_safetensors_close(&f);
-  if (bytes) VIT_FREE(bytes);
-  vit__text_free(&pieces);
-  vit__text_free(notes);
+  vit__free(q), vit__text_free(&pieces), vit__text_free(notes);
   return r;
 }
 
@@ -10310,9 +10266,9 @@ static vit_result vit__check_rest(vit__source *s, int after) {
       const char *name = s->files[f].entries[i].name;
       int harmless = s->used[at] || s->native;
       s->left += !s->used[at];
-      for (int k = 0; k < VIT__HARMLESS; k++)
+      for (int k = 0; k < VIT__COUNT(vit__harmless); k++)
         harmless |= strstr(name, vit__harmless[k]) != NULL;
-      for (int k = 0; !harmless && k < VIT__FOREIGN; k++)
+      for (int k = 0; !harmless && k < VIT__COUNT(vit__foreign); k++)
         if (strstr(name, vit__foreign[k][0]))
           return vit__fail(VIT_ERR_FORMAT,
               "%.200s has a tensor %.60s%s, so it has %s; vit.h has not",
@@ -10351,9 +10307,9 @@ static vit_result vit__check_tensor(const vit_safetensor *t, const char *type,
 }
 
 /* One of our tensors, all its parts, into `to`, or (NULL) only looked at; its
-   numbers are, where `numbers` or `to` is given. Some models have no biases. */
+   numbers are, where `values` or `to` is given. Some models have no biases. */
 static vit_result vit__read_tensor(
-    const vit__source *s, const vit_tensor *want, float *to, int numbers) {
+    const vit__source *s, const vit_tensor *want, float *to, int values) {
   const int parts = vit__parts_of(s, want->name);
   const int may_miss = s->used && !s->native && strstr(want->name, ".bias");
   const size_t each = want->count / (size_t)parts;
@@ -10365,8 +10321,7 @@ static vit_result vit__read_tensor(
     if (t) r = vit__check_tensor(t, NULL, want, parts);
     else if (!may_miss) r = vit__no_tensor(name);
     else if (at) memset(at, 0, each * sizeof *at);
-    if (!r && t && (to || numbers))
-      r = vit__take_numbers(VIT_ERR_FORMAT, t, at);
+    if (!r && t && (to || values)) r = vit__take_numbers(VIT_ERR_FORMAT, t, at);
   }
   return r;
 }
@@ -10430,8 +10385,7 @@ VIT_DEF vit_result vit_resample_positions(float *to, int rows, int cols,
       to[n * D + d] = (float)ldexp(sum, -2 * VIT__RESIZE_BITS);
     }
   }
-  if (down.plan) VIT_FREE(down.plan);
-  if (across.plan) VIT_FREE(across.plan);
+  vit__free(down.plan), vit__free(across.plan);
   return r;
 }
 
@@ -10439,28 +10393,26 @@ VIT_DEF vit_result vit_resample_positions(float *to, int rows, int cols,
    distillation token have none here: theirs are added to the tokens. */
 static vit_result vit__read_positions(const vit__source *s, const vit_config *c,
     const vit_tensors *params, float *to) {
-  const vit_idx D = c->width, first = c->class_token;
+  const int D = c->width;
+  const vit_idx first = c->class_token * D, before = (vit_idx)s->before * D;
   const vit_idx n = s->before + (vit_idx)s->rows * s->cols;
   vit_tensor want;
   float *from, *extra = NULL;
   vit_result r;
   memset(&want, 0, sizeof want);
   strcpy(want.name, "pos_embed");
-  want.dims = 2, want.shape[0] = (int)n, want.shape[1] = c->width;
+  want.dims = 2, want.shape[0] = (int)n, want.shape[1] = D;
   want.count = (size_t)(n * D);
   if (!to) return vit__read_tensor(s, &want, NULL, 0);
   from = (float *)vit__allocate(want.count, sizeof *from, "positions");
   r = from ? vit__read_tensor(s, &want, from, 1) : VIT_ERR_NO_MEMORY;
-  if (!r && s->before >= first)
-    memcpy(to, from, sizeof *to * (size_t)(first * D));
+  if (!r && before >= first) memcpy(to, from, sizeof *to * (size_t)first);
   if (!r)
-    r = vit_resample_positions(to + first * D,
-        c->image_height / c->patch_height, c->image_width / c->patch_width,
-        from + s->before * D, s->rows, s->cols, c->width);
-  if (!r && s->before > first) /* one lies behind the other */
+    r = vit_resample_positions(to + first, c->image_height / c->patch_height,
+        c->image_width / c->patch_width, from + before, s->rows, s->cols, D);
+  if (!r && before > first) /* one lies behind the other */
     extra = params->dist_token ? params->dist_token : params->reg_token;
-  for (vit_idx i = first * D; extra && i < s->before * D; i++)
-    *extra++ += from[i];
+  for (vit_idx i = first; extra && i < before; i++) *extra++ += from[i];
   vit__free(from);
   return r;
 }
@@ -10494,14 +10446,12 @@ static int vit__read_special(const vit__source *s, const vit_config *c,
   if (want->dims == 4 && s->channels != c->channels) {
     const size_t n = want->count / (size_t)want->shape[0]; /* of a filter */
     const size_t of = (size_t)s->channels;
-    float *all =
-        (float *)vit__allocate(want->count, of * sizeof *all, "filters");
+    float *w = (float *)vit__allocate(want->count, of * sizeof *w, "filters");
     want->shape[1] = s->channels, want->count *= of;
-    *r = all ? vit__read_tensor(s, want, all, 1) : VIT_ERR_NO_MEMORY;
+    *r = w ? vit__read_tensor(s, want, w, 1) : VIT_ERR_NO_MEMORY;
     for (size_t i = 0; !*r && to && i < want->count; i++)
-      to[i / (n * of) * n + i % n] += all[i];
-    vit__free(all);
-    return 1;
+      to[i / (n * of) * n + i % n] += w[i];
+    return vit__free(w), 1;
   }
   return 0;
 }
@@ -10665,7 +10615,7 @@ static vit_result vit__check_said(const vit__source *s, const vit_config *c) {
       "num_hidden_layers", "intermediate_size", "num_channels", "patch_size"};
   const int is[] = {
       c->width, c->width, c->depth, c->mlp_width, c->channels, c->patch_height};
-  for (int i = 0; i < 6; i++)
+  for (int i = 0; i < VIT__COUNT(keys); i++)
     if (vit__said_number(s, keys[i], is[i]) != is[i])
       return vit__fail(VIT_ERR_FORMAT,
           "%.200s: config.json says %s %g, the tensors say %d", s->path,
@@ -10676,14 +10626,9 @@ static vit_result vit__check_said(const vit__source *s, const vit_config *c) {
 /* Activation and pooling. timm's config.json names the model alone, and that
    tells it: quickgelu, and the SigLIPs that have the tanh form. */
 static vit_result vit__read_said(const vit__source *s, vit_config *c) {
-  static const struct {
-    const char *part;
-    vit_gelu gelu;
-  } acts[] = {{"quick", VIT_GELU_QUICK}, {"tanh", VIT_GELU_TANH},
-      {"gelu_new", VIT_GELU_TANH}, {"patch32_siglip", VIT_GELU_TANH},
-      {"so400m_patch16", VIT_GELU_TANH}, {"giantopt", VIT_GELU_TANH},
-      {"large_patch16_siglip_512", VIT_GELU_TANH},
-      {"large_patch16_siglip_gap_512", VIT_GELU_TANH}};
+  static const char *const tanh_form[] = {"tanh", "gelu_new", "patch32_siglip",
+      "so400m_patch16", "giantopt", "large_patch16_siglip_512",
+      "large_patch16_siglip_gap_512"};
   const char *pool = vit__said(s, "global_pool");
   const char *act = vit__said(s, "hidden_act");
   if (!act) act = vit__said(s, "act_layer");
@@ -10694,8 +10639,9 @@ static vit_result vit__read_said(const vit__source *s, vit_config *c) {
         s->path, act);
   if (act) c->gelu = VIT_GELU_ERF;
   else act = vit__said(s, "architecture");
-  for (int i = 0; act && i < 8; i++)
-    if (strstr(act, acts[i].part)) c->gelu = acts[i].gelu;
+  if (act && strstr(act, "quick")) c->gelu = VIT_GELU_QUICK;
+  for (int i = 0; act && i < VIT__COUNT(tanh_form); i++)
+    if (strstr(act, tanh_form[i])) c->gelu = VIT_GELU_TANH;
   if (pool) c->pool = strcmp(pool, "avg") ? VIT_POOL_CLS : VIT_POOL_MEAN;
   return VIT_OK;
 }
@@ -10837,28 +10783,11 @@ static vit_result vit__open_shard(vit__source *s, const char *path) {
   vit_safetensors f;
   vit_result r = vit_safetensors_open(&f, path);
   if (r) return r;
-  if (!vit__text_add(&s->open, (const char *)&f, sizeof f))
+  if (!vit__text_add(&s->open, &f, sizeof f))
     return vit_safetensors_close(&f), VIT_ERR_NO_MEMORY;
   s->files = (vit_safetensors *)(void *)s->open.at;
   s->count++;
   return VIT_OK;
-}
-
-/* Names and texts in a JSON file, also in some of its objects. */
-static void vit__json_pairs(vit__json *j, vit__text *pairs, int deep) {
-  static const char *const inside[] = {"vision_config", "pretrained_cfg",
-      "model_args", "id2label", "weight_map"};
-  vit__name pair = {NULL, NULL, NULL};
-  for (int n = 0; (pair.name = vit__json_next(j, "{}", n)) != NULL; n++) {
-    int i = deep ? 0 : 5;
-    while (i < 5 && strcmp(pair.name, inside[i])) i++;
-    pair.text = j->at;
-    if (i < 5 && *j->at == '{') vit__json_pairs(j, pairs, 0);
-    else if (*j->at == '"') pair.text = vit__json_string(j, "");
-    else vit__json_any(j, 125);
-    if (i == 5 || *pair.text != '{')
-      vit__text_add(pairs, (const char *)&pair, sizeof pair);
-  }
 }
 
 /* JSON file number `which`, where it is there. */
@@ -10873,7 +10802,7 @@ static vit_result vit__read_json(
   if (j.r) return j.r == VIT_ERR_FILE ? VIT_OK : j.r;
   f.header = j.at = (char *)s->json[which];
   j.at[f.size] = '\0';
-  vit__json_pairs(&j, &s->pairs, 1);
+  vit__json_pairs(&j, &s->pairs, VIT__DEEP);
   vit__json_must(&j, vit__json_is(&j, "") && j.at == f.header + f.size);
   return !j.r && s->pairs.failed ? VIT_ERR_NO_MEMORY : j.r;
 }
@@ -10999,9 +10928,8 @@ static void vit__fill_report(
   p->folded = s->folded;
   p->rows = s->rows, p->cols = s->cols;
   p->resampled = rows != s->rows || cols != s->cols;
-  p->head = s->new_head   ? VIT_HEAD_NEW
-            : s->headless ? VIT_HEAD_NONE
-                          : VIT_HEAD_READ;
+  p->head = s->headless ? VIT_HEAD_NONE : VIT_HEAD_READ;
+  if (s->new_head) p->head = VIT_HEAD_NEW;
   p->normalized = vit__said(s, "mean") || vit__said(s, "image_mean");
   snprintf(p->text, sizeof p->text,
       "names of %s%s%s, %d tensors read, %d left out, %d layer scales folded, "
@@ -11012,8 +10940,7 @@ static void vit__fill_report(
 }
 
 VIT_DEF vit_pretrained_config vit_pretrained_defaults(void) {
-  vit_pretrained_config c;
-  memset(&c, 0, sizeof c);
+  const vit_pretrained_config c = {0, 0, 0, 0, 0, 0, 0, 0};
   return c;
 }
 
@@ -11028,7 +10955,7 @@ static vit_result vit__open_model(vit_model *m, const char *path,
   int quantized = 0;
   vit_result r = vit__open_source(&s, path);
   memset(m, 0, sizeof *m);
-  memset(report, 0, sizeof *report);
+  if (report) memset(report, 0, sizeof *report);
   if (about) memset(about, 0, sizeof *about);
   for (int i = 0; !r && (!hints || s.native) && i < 3; i++)
     if (!vit_safetensors_metadata(s.files, needed[i]))
@@ -11054,7 +10981,7 @@ static vit_result vit__open_model(vit_model *m, const char *path,
   if (!r && about) r = vit__read_dataset(about, &c, &s);
   if (!r) r = vit__allocate_model(m, &c, quantized); /* all is looked at */
   if (!r) r = vit__read_weights(&s, &c, quantized, &m->params, 1);
-  if (!r) vit__fill_report(report, &s, &c);
+  if (!r && report) vit__fill_report(report, &s, &c);
   if (r) vit_model_free(m);
   if (r && about) vit_dataset_free(about);
   vit__close_source(&s);
@@ -11063,17 +10990,14 @@ static vit_result vit__open_model(vit_model *m, const char *path,
 
 VIT_DEF vit_result vit_model_open(
     vit_model *m, const char *path, vit_dataset *about) {
-  vit_pretrained_report report;
-  return vit__open_model(m, path, NULL, about, &report);
+  return vit__open_model(m, path, NULL, about, NULL);
 }
 
 VIT_DEF vit_result vit_pretrained_open(vit_model *m, const char *path,
     const vit_pretrained_config *c, vit_dataset *about,
     vit_pretrained_report *report) {
   const vit_pretrained_config plain = vit_pretrained_defaults();
-  vit_pretrained_report unread;
-  return vit__open_model(
-      m, path, c ? c : &plain, about, report ? report : &unread);
+  return vit__open_model(m, path, c ? c : &plain, about, report);
 }
 
 /* -- writing for other libraries ----------------------------------------- */
@@ -11095,7 +11019,7 @@ static vit_result vit__check_names(const vit_config *c, int hf) {
       {hf && c->fc_norm, "a norm after the pooling"},
       {hf && c->pool != VIT_POOL_CLS, "mean pooling"},
       {hf && !c->final_norm, "no final norm"}};
-  for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+  for (int i = 0; i < VIT__COUNT(all); i++)
     if (all[i].has)
       return vit__fail(VIT_ERR_CONFIG,
           "this model has %s, which %s cannot express; vit_model_save writes "
@@ -11111,8 +11035,6 @@ static vit_result vit__write_hf_config(
   const char *slash = strrchr(path, '/');
   char name[600];
   vit__text t = {NULL, 0, 0, 0};
-  vit__piece piece;
-  vit_result r = VIT_ERR_NO_MEMORY;
   vit__text_print(&t,
       "{\"architectures\":[\"ViTForImageClassification\"],"
       "\"model_type\":\"vit\",\"hidden_size\":%d,\"num_hidden_layers\":%d,"
@@ -11133,18 +11055,16 @@ static vit_result vit__write_hf_config(
   vit__text_print(&t, "}}\n");
   snprintf(name, sizeof name, "%.*sconfig.json",
       slash ? (int)VIT__MIN(slash - path + 1, 500) : 0, path);
-  piece.data = t.at, piece.size = t.used;
-  if (!t.failed) r = vit__replace_file(name, &piece, 1);
-  vit__text_free(&t);
-  return r;
+  return vit__write_text(&t, name);
 }
 
 VIT_DEF vit_result vit_pretrained_save(const vit_model *m, const vit_dataset *d,
     const char *path, vit_names names) {
   const int hf = names == VIT_NAMES_HF, D = m->config.width;
   const int T = vit_config_tokens(&m->config);
-  const vit_idx first = m->config.class_token * D;
-  const vit_idx patches = (vit_idx)vit_config_patches(&m->config) * D;
+  const vit_idx all = (vit_idx)T * D, first = m->config.class_token * D;
+  const vit_idx left =
+      all - (vit_idx)vit_config_patches(&m->config) * D - first;
   const float *from = m->fixed_pos ? m->fixed_pos : m->params.pos_embed;
   char name[512];
   float *pos;
@@ -11160,15 +11080,14 @@ VIT_DEF vit_result vit_pretrained_save(const vit_model *m, const vit_dataset *d,
   if (!r) r = vit__note_model(&notes, m, d);
   if (r) return r;
   /* class token, tokens that have no position, patches */
-  pos = (float *)vit__allocate((size_t)T * (size_t)D, sizeof *pos, path);
+  pos = (float *)vit__allocate((size_t)all, sizeof *pos, path);
   if (!pos) return vit__text_free(&notes), VIT_ERR_NO_MEMORY;
-  memset(pos, 0, (size_t)T * (size_t)D * sizeof *pos);
-  if (from) memcpy(pos, from, (size_t)first * sizeof *pos);
-  if (from)
-    memcpy(pos + (vit_idx)T * D - patches, from + first,
-        (size_t)patches * sizeof *pos);
+  for (vit_idx i = 0; i < all; i++) {
+    const int none = !from || (i >= first && i < first + left);
+    pos[i] = none ? 0 : from[i < first ? i : i - left];
+  }
   vit__their_name(&s, "pos_embed", 0, 0, name);
-  t = vit__block_tensor(name, pos, (size_t)T * (size_t)D);
+  t = vit__block_tensor(name, pos, (size_t)all);
   t.dims = 3, t.shape[0] = 1, t.shape[1] = T, t.shape[2] = D;
   r = vit__write_model(path, m, &s, &notes, &t, 1);
   if (!r && hf) r = vit__write_hf_config(&m->config, d, path);
@@ -11195,12 +11114,9 @@ static const vit_preprocess vit__preprocess[] = {
     {"torchvision", "torchvision", VIT_BILINEAR, 0.875, VIT__IMAGENET},
     {"hf", "Hugging Face: ViT", VIT_BILINEAR, 0, VIT__HALF},
     {"plain", "vit_dataset_folder", VIT_BILINEAR, 1, {0, 0, 0}, {1, 1, 1}}};
-#undef VIT__HALF
-#undef VIT__IMAGENET
 
 VIT_DEF const vit_preprocess *vit_preprocess_at(int i) {
-  const int count = (int)(sizeof vit__preprocess / sizeof *vit__preprocess);
-  return i >= 0 && i < count ? vit__preprocess + i : NULL;
+  return i >= 0 && i < VIT__COUNT(vit__preprocess) ? vit__preprocess + i : NULL;
 }
 
 VIT_DEF const vit_preprocess *vit_preprocess_find(const char *name) {
@@ -11217,14 +11133,13 @@ VIT_DEF const vit_preprocess *vit_preprocess_find(const char *name) {
 }
 
 VIT_DEF vit_result vit_preprocess_image(float *out, const uint8_t *pixels,
-    int channels, int h, int w, const vit_preprocess *p, int height,
-    int width) {
+    int channels, int h, int w, const vit_preprocess *p, int rows, int cols) {
   vit__axis axis[2] = {
-      {h, height, 0, height, 0, NULL}, {w, width, 0, width, 0, NULL}};
-  const vit_idx plane = (vit_idx)height * width;
+      {h, rows, 0, rows, 0, NULL}, {w, cols, 0, cols, 0, NULL}};
+  const vit_idx plane = (vit_idx)rows * cols;
   uint8_t *bytes;
   /* of no picture: are the sizes and the filter known? */
-  vit_result r = vit_resize(NULL, NULL, 0, h, w, height, width, p->filter);
+  vit_result r = vit_resize(NULL, NULL, 0, h, w, rows, cols, p->filter);
   if (r) return r;
   if (channels < 1 || channels > 3 || !(p->part >= 0 && p->part <= 1))
     return vit__fail(VIT_ERR_CONFIG,

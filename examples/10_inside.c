@@ -325,7 +325,7 @@ static void side_by_side(vit_rng *rng) {
   qsort(off, (size_t)n, sizeof *off, nb_by_size);
   printf("  off by       %.2f %% (median), %.2f %% (at worst), with %d steps\n", off[n / 2], off[n - 1], STEPS);
   nb_say("So far is the sum of integrated gradients from the difference of the two logits, which it should be: "
-         "most where the way bends or the difference is small. More steps bring it nearer.");
+         "most where the slope changes unevenly on the way or the difference is small. More steps bring it nearer.");
   nb_say("Attention and rollout are the same for every class. Relevance, occlusion and integrated gradients "
          "answer for the class that is asked about. They do not agree (attention and occlusion correlate %.2f): "
          "which one is to be believed?", same);

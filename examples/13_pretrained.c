@@ -102,6 +102,16 @@ static void prepare(float *image, const char *path, const vit_config *c, const v
   vit_image_free(pixels);
 }
 
+/* Open a model; with VIT_KERNELS=naive it runs on the plain loops, as common.h has it
+   for models that are created. */
+static vit_result open_file(vit_model *m, const char *path, const vit_pretrained_config *c, vit_dataset *about,
+                            vit_pretrained_report *r) {
+  const char *wanted = getenv("VIT_KERNELS");
+  const vit_result bad = vit_pretrained_open(m, path, c, about, r);
+  if (!bad && wanted && !strcmp(wanted, "naive")) m->kernels = &vit_naive;
+  return bad;
+}
+
 /* ---- MODEL PICTURE... ------------------------------------------------------ */
 
 static const char *base_name(const char *path) {
@@ -141,7 +151,7 @@ static void open_model(vit_model *m, vit_dataset *about, vit_pretrained_report *
   c.image_height = c.image_width = size;
   nb_cell("The model");
   nb_row("file", path);
-  nb_try(vit_pretrained_open(m, path, &c, about, r));
+  nb_try(open_file(m, path, &c, about, r));
   nb_row("read", r->text);
   snprintf(text, sizeof text, "%d x %d x %d pixels, patches of %d x %d, %d tokens of %d numbers, %d blocks of %d heads",
            m->config.image_height, m->config.image_width, m->config.channels, m->config.patch_height,
@@ -250,32 +260,36 @@ static void small_model(vit_model *m, vit_dataset *train, vit_dataset *test) {
   vit_history_free(&h);
 }
 
-/* The file as a ribbon, 8 bytes to a step: what lies where. */
-static void draw_file(const vit_safetensors *f, const unsigned char *header, int length) {
-  static const char *const kinds[] = {"length", "header", "tensors of the stem", "of block 0", "of block 1", "of the tail"};
+/* The file as a ribbon: what lies where. */
+static void draw_file(const vit_safetensors *f, int length) {
+  static const char *const kinds[] = {"length", "header", "stem", "block 0", "block 1", "tail"};
   static const char *const colours[] = {"#000000", "#e69f00", "#56b4e9", "#009e73", "#0072b2", "#d55e00"};
+  double from[6] = {0, 8, 8 + (double)length}, to[6] = {8, 8 + (double)length};
   vit_safetensor t;
   vit_plot p;
-  (void)header;
-  nb_try(vit_plot_begin(&p, nb_out, "bytes", 1000, 420));
+  nb_try(vit_plot_begin(&p, nb_out, "bytes", 640, 430));
   fprintf(p.script, "set title \"The bytes of a safetensors file of %.0f bytes\" noenhanced\nset xlabel 'byte'\n"
-                    "unset ytics\nset yrange [-1.5:2.2]\nset xrange [0:%.0f]\nset key outside bottom horizontal\n"
+                    "unset ytics\nset yrange [-2.6:2]\nset xrange [0:%.0f]\nset xtics 10000\nunset key\n"
                     "set style fill solid 0.85 border lc rgb 'white'\n", (double)f->size, (double)f->size);
   fprintf(p.data, "0 8 0\n8 %d 1\n", 8 + length);
   for (int i = 0; vit_safetensors_at(f, i, &t); i++) {
-    const double from = (double)((const unsigned char *)t.data - f->bytes);
+    const double at = (double)((const unsigned char *)t.data - f->bytes);
     const int kind = strstr(t.name, "blocks.0.") ? 3 : strstr(t.name, "blocks.1.") ? 4
                      : !strncmp(t.name, "norm", 4) || !strncmp(t.name, "head", 4) ? 5 : 2;
-    fprintf(p.data, "%.0f %.0f %d\n", from, from + 4 * (double)t.count, kind);
+    if (to[kind] <= 0) from[kind] = at;
+    to[kind] = at + 4 * (double)t.count;
+    fprintf(p.data, "%.0f %.0f %d\n", at, to[kind], kind);
     if (4 * (double)t.count > 0.06 * (double)f->size)
-      fprintf(p.script, "set label \"%s\" at %.0f,-0.15 rotate by 35 right noenhanced\n", t.name, from + 2 * (double)t.count);
+      fprintf(p.script, "set label \"%s\" at %.0f,-0.6 rotate by 50 right noenhanced\n", t.name, at + 2 * (double)t.count);
   }
-  fprintf(p.script, "set label \"8 bytes: the header's length, %d\" at 0,1.75\n"
-                    "set label \"the header says of each tensor: name, type, shape, first and last byte\" at 0,1.4\n", length);
+  fprintf(p.script, "set label \"8 bytes: the header's length, %d\" at character 3,graph 0.94\n"
+                    "set label \"header: each tensor's name, type, shape, first and last byte\" at character 3,graph 0.87\n", length);
+  for (int k = 1; k < 6; k++)
+    fprintf(p.script, "set label \"%s\" at %.0f,0.72 %s\n", kinds[k], k < 5 ? (from[k] + to[k]) / 2 : to[k] - 300, k < 5 ? "center" : "right");
   fprintf(p.script, "plot ");
   for (int k = 0; k < 6; k++)
-    fprintf(p.script, "'bytes.dat' using (($1 + $2) / 2):($3 == %d ? 0.5 : 1/0):1:2:(0):(1) with boxxyerrorbars lc rgb '%s' "
-                      "title \"%s\"%s", k, colours[k], kinds[k], k < 5 ? ", \\\n     " : "\n");
+    fprintf(p.script, "'bytes.dat' using (($1 + $2) / 2):($3 == %d ? 0 : 1/0):1:2:(-0.5):(0.5) with boxxyerrorbars lc rgb '%s'%s", k,
+            colours[k], k < 5 ? ", \\\n     " : "\n");
   nb_figure(vit_plot_end(&p), "bytes");
 }
 
@@ -313,7 +327,7 @@ static void bytes_of_a_file(const vit_model *m, const vit_dataset *d, const char
   nb_say("and block 1 as block 0. Names and shapes are those of timm: Python opens it with "
          "safetensors.torch.load_file. There is no code in such a file, as there may be in a pickle (.pth, .bin): "
          "it can be read without trusting who made it.");
-  draw_file(&f, f.bytes + 8, length);
+  draw_file(&f, length);
   vit_safetensors_close(&f);
 }
 
@@ -348,7 +362,7 @@ static void written_and_opened(const vit_model *m, const vit_dataset *train, con
       strcat(other, "/model.safetensors");
     }
     if (i) nb_try(vit_pretrained_save(m, train, other, i == 1 ? VIT_NAMES_TIMM : VIT_NAMES_HF));
-    nb_try(vit_pretrained_open(&again, i ? other : path, &c, NULL, NULL));
+    nb_try(open_file(&again, i ? other : path, &c, NULL, NULL));
     nb_try(vit_safetensors_open(&f, i ? other : path));
     for (int k = 0; vit_safetensors_at(&f, k, &t) && t.dims != 4; k++) {}
     printf("  %-21s %-45.45s %g\n", names[i], t.name, farthest(m, &again, test));
@@ -365,10 +379,10 @@ static int small_published(vit_model *m, vit_pretrained_report *r, const char *n
   vit_pretrained_config c = vit_pretrained_defaults();
   char path[300];
   snprintf(path, sizeof path, "tests/fixtures/pretrained/%.200s", name);
-  if (!vit_pretrained_open(m, path, &c, NULL, r)) return 1;
+  if (!open_file(m, path, &c, NULL, r)) return 1;
   strcat(path, ".safetensors");
   c.heads = 2; /* which a file of weights alone does not say */
-  return !vit_pretrained_open(m, path, &c, NULL, r);
+  return !open_file(m, path, &c, NULL, r);
 }
 
 /* [4] */
@@ -442,7 +456,7 @@ static void larger_images(const vit_dataset *test, const char *path) {
     vit_model m;
     double loss, accuracy;
     c.image_height = c.image_width = side;
-    nb_try(vit_pretrained_open(&m, path, &c, NULL, &r));
+    nb_try(open_file(&m, path, &c, NULL, &r));
     large.pixels = (uint8_t *)malloc((size_t)test->count * (size_t)(side * side));
     if (!large.pixels) nb_stop("out of memory for larger images");
     large.height = large.width = side;
@@ -574,6 +588,223 @@ static void photos_of_digits(const vit_model *m, const vit_dataset *test) {
   free(photo), free(tiles);
 }
 
+/* The bits of x in 16: F16, rounded to the nearest, or the upper half of an F32. */
+static unsigned to_half(float x, int bf16) {
+  uint32_t bits;
+  const float far = fabsf(x);
+  memcpy(&bits, &x, sizeof bits);
+  if (bf16) return (bits + 0x7FFF + (bits >> 16 & 1)) >> 16;
+  if (far < 1 / 16384.0f) return (bits >> 16 & 0x8000u) | (unsigned)(far * 16777216.0f + 0.5f);
+  bits = (bits & 0x7FFFFFFFu) - (112u << 23); /* its exponent begins 112 later */
+  return (x < 0 ? 0x8000u : 0) | (bits + 0xFFF + (bits >> 13 & 1)) >> 13;
+}
+
+/* The tensors of a file without what is said of them, one left out and one more,
+   each by its name (NULL: none). type F32, F16 or BF16. */
+static void write_tensors(const char *to, const char *from, const char *type, const char *without, const char *more) {
+  vit_safetensors f;
+  vit_safetensor list[64];
+  uint16_t *half, *at;
+  int n = 0;
+  nb_try(vit_safetensors_open(&f, from));
+  half = at = (uint16_t *)malloc(f.size);
+  if (!half) nb_stop("out of memory");
+  for (int i = 0; n < 63 && vit_safetensors_at(&f, i, list + n); i++) {
+    vit_safetensor *t = list + n;
+    const uint16_t *start = at;
+    if (without && !strcmp(t->name, without)) continue;
+    n++;
+    if (!strcmp(type, "F32")) continue;
+    strcpy(t->type, type);
+    for (size_t j = 0; j < t->count; j++) {
+      float x;
+      memcpy(&x, (const char *)t->data + j * sizeof x, sizeof x);
+      *at++ = (uint16_t)to_half(x, *type == 'B');
+    }
+    t->data = start;
+  }
+  if (more) list[n] = list[0], list[n++].name = more;
+  nb_try(vit_safetensors_write(to, list, n, NULL));
+  vit_safetensors_close(&f);
+  free(half);
+}
+
+static double right_of(const vit_model *m, const vit_dataset *d) {
+  double loss, accuracy;
+  nb_try(vit_evaluate(m, d, &loss, &accuracy, NULL, NULL, NULL));
+  return 100 * accuracy;
+}
+
+/* [8] */
+static void half_precision(const vit_model *m, const vit_dataset *test, const char *path) {
+  static const char *const types[] = {"F32", "F16", "BF16"};
+  enum { SHOWN = 4 };
+  float read[3][SHOWN];
+  nb_cell("Half precision: 16 bits for a number");
+  printf("  %s%-6s %8s %8s %22s%s\n", nb_dim(), "type", "bytes", "right", "largest difference", nb_plain());
+  for (int i = 0; i < 3; i++) {
+    char file[600];
+    vit_pretrained_config c = vit_pretrained_defaults();
+    vit_safetensors f;
+    vit_model half;
+    snprintf(file, sizeof file, "%.500s/%s.safetensors", nb_out, types[i]);
+    write_tensors(file, path, types[i], NULL, NULL);
+    c.heads = m->config.heads; /* it is not in the tensors */
+    nb_try(open_file(&half, file, &c, NULL, NULL));
+    nb_try(vit_safetensors_open(&f, file));
+    printf("  %-6s %8.0f %6.1f %% %22.2g\n", types[i], (double)f.size, right_of(&half, test), farthest(m, &half, test));
+    memcpy(read[i], half.params.head_w, sizeof read[i]);
+    vit_safetensors_close(&f);
+    vit_model_free(&half);
+  }
+  printf("\n  %s%-14s %12s   %-4s %12s   %-4s %12s%s\n", nb_dim(), "head.weight", "F32", "F16", "is read as", "BF16",
+         "is read as", nb_plain());
+  for (int j = 0; j < SHOWN; j++)
+    printf("  number %-7d %12.9f   %04x %12.9f   %04x %12.9f\n", j, (double)read[0][j], to_half(read[0][j], 0),
+           (double)read[1][j], to_half(read[0][j], 1), (double)read[2][j]);
+}
+
+/* Positions [n*n,D] to [side*side,D] with the corners on each other, as
+   align_corners=True of PyTorch: its cubic has a = -0.75, edges are repeated. */
+static void aligned(float *to, int rows, int cols, const float *from, int n_rows, int n_cols, int D) {
+  for (int r = 0; r < rows * cols * D; r++) {
+    const double at[2] = {rows > 1 ? r / D / cols * (n_rows - 1.0) / (rows - 1) : 0,
+                          r / D % cols * (n_cols - 1.0) / (cols - 1)};
+    double sum = 0, w[2][4];
+    for (int axis = 0; axis < 2; axis++)
+      for (int i = 0; i < 4; i++) {
+        const double x = fabs(at[axis] - floor(at[axis]) + 1 - i), a = -0.75;
+        w[axis][i] = x < 1 ? ((a + 2) * x - (a + 3)) * x * x + 1 : x < 2 ? ((x - 5) * x + 8) * a * x - 4 * a : 0;
+      }
+    for (int i = 0; i < 16; i++) {
+      const int y = (int)fmax(0, fmin(floor(at[0]) - 1 + i / 4, n_rows - 1));
+      const int x = (int)fmax(0, fmin(floor(at[1]) - 1 + i % 4, n_cols - 1));
+      sum += w[0][i / 4] * w[1][i % 4] * (double)from[(y * n_cols + x) * D + r % D];
+    }
+    to[r] = (float)sum;
+  }
+}
+
+/* [9] */
+static void positions_by_two_rules(const vit_model *m, const vit_dataset *test, const char *path) {
+  const float ramp[4] = {0, 1, 2, 3};
+  const int D = m->config.width;
+  float row[2][6];
+  nb_cell("Positions by two rules");
+  nb_try(vit_resample_positions(row[0], 1, 6, ramp, 1, 4, 1));
+  aligned(row[1], 1, 6, ramp, 1, 4, 1);
+  printf("  four positions 0 1 2 3 become six\n  %-26s", "middle of the new patch");
+  for (int i = 0; i < 6; i++) printf(" %7.3f", (i + 0.5) * 4 / 6 - 0.5);
+  printf("\n  %-26s", "timm's rule");
+  for (int i = 0; i < 6; i++) printf(" %7.3f", (double)row[0][i]);
+  printf("\n  %-26s", "corners on corners");
+  for (int i = 0; i < 6; i++) printf(" %7.3f", (double)row[1][i]);
+  printf("\n\n  %s%-10s %-9s %14s %20s %14s%s\n", nb_dim(), "image", "patches", "timm's rule", "corners on corners",
+         "apart", nb_plain());
+  for (int side = 35; side <= 2 * DIGIT; side += 7) {
+    vit_pretrained_config c = vit_pretrained_defaults();
+    vit_dataset large = *test;
+    vit_model other;
+    double right, apart = 0, all = 0;
+    const int n = side / 7;
+    float *pos, *table = nb_floats(n * n * D);
+    c.image_height = c.image_width = side;
+    nb_try(open_file(&other, path, &c, NULL, NULL));
+    large.pixels = (uint8_t *)malloc((size_t)test->count * (size_t)(side * side));
+    if (!large.pixels) nb_stop("out of memory for larger images");
+    large.height = large.width = side;
+    nb_try(vit_resize(large.pixels, test->pixels, test->count, DIGIT, DIGIT, side, side, VIT_BILINEAR));
+    right = right_of(&other, &large);
+    pos = other.params.pos_embed + D; /* behind that of the class token */
+    aligned(table, n, n, m->params.pos_embed + D, 4, 4, D);
+    for (int i = 0; i < n * n * D; i++) {
+      const double far = (double)table[i] - (double)pos[i];
+      apart += far * far, all += (double)pos[i] * (double)pos[i];
+      pos[i] = table[i];
+    }
+    printf("  %2d x %-5d %d x %-5d %12.1f %% %18.1f %% %12.1f %%\n", side, side, n, n, right, right_of(&other, &large),
+           100 * sqrt(apart / all));
+    free(large.pixels), free(table);
+    vit_model_free(&other);
+  }
+  nb_say("Apart: root of the mean squared difference of the two tables, as a part of the numbers themselves.");
+}
+
+/* [10] */
+static void same_shapes(const vit_model *m, const vit_dataset *test) {
+  static const char *const what[] = {"nothing", "2 heads for 3", "6 heads for 3", "1 head for 3", "Q and K exchanged",
+                                     "tanh GELU", "quick GELU", "norm_eps 0.01", "pictures: mean and std 0.5",
+                                     "pictures: values 0 to 255"};
+  char file[600];
+  nb_cell("The same shapes, other numbers");
+  snprintf(file, sizeof file, "%.500s/F32.safetensors", nb_out);
+  printf("  %s%-28s %10s %22s%s\n", nb_dim(), "what is wrong", "right", "largest difference", nb_plain());
+  for (int i = 0; i < 10; i++) {
+    static const int own[] = {3, 2, 6, 1};
+    vit_pretrained_config c = vit_pretrained_defaults();
+    vit_dataset d = *test;
+    vit_model other;
+    c.heads = i < 4 ? own[i] : 3;
+    nb_try(open_file(&other, file, &c, NULL, NULL));
+    for (int l = 0; i == 4 && l < other.config.depth; l++) {
+      const vit_tensors w = vit_layer(&other.params, l);
+      const int n = m->config.width * m->config.width;
+      for (int j = 0; j < n; j++) {
+        const float q = w.qkv_w[j];
+        w.qkv_w[j] = w.qkv_w[n + j], w.qkv_w[n + j] = q;
+      }
+    }
+    if (i == 5) other.config.gelu = VIT_GELU_TANH;
+    if (i == 6) other.config.gelu = VIT_GELU_QUICK;
+    if (i == 7) other.config.norm_eps = 0.01f;
+    if (i == 8) d.mean[0] = d.std[0] = 0.5f;
+    if (i == 9) d.mean[0] = 0, d.std[0] = 1 / 255.0f;
+    printf("  %-28s %8.1f %%", what[i], right_of(&other, &d));
+    if (i < 8) printf(" %22.2g", farthest(m, &other, test));
+    printf("\n");
+    vit_model_free(&other);
+  }
+}
+
+static void write_bytes(const char *path, const char *text, size_t n) {
+  FILE *file = fopen(path, "wb");
+  if (!file || fwrite(text, 1, n, file) != n) nb_stop("cannot write a file for this cell");
+  fclose(file);
+}
+
+/* [11] */
+static void reports_and_refusals(const char *path) {
+  static const char *const good[] = {"timm_dinov2_reg", "hf_deit", "hf_clip_head", "torchvision"};
+  static const struct { const char *name, *bytes; } bad[] = {
+      {"new.pth", "PK\3\4"}, {"old.pth", "\x80\2"}, {"model.gguf", "GGUF"},
+      {"pointer.safetensors", "version https://git-lfs.github.com/spec/v1"}, {"page.safetensors", "<!doctype html>"},
+      {"cut.safetensors", "\x98\x0d\0\0\0\0\0\0{"}};
+  static const struct { const char *name, *without, *more; int heads; } other[] = {
+      {"missing", "blocks.1.attn.proj.weight", NULL, 3}, {"left", NULL, "blocks.0.attn.gate.weight", 3},
+      {"beit", NULL, "blocks.0.attn.relative_position_bias_table", 3}, {"heads", NULL, NULL, 0}, {"five", NULL, NULL, 5}};
+  vit_model m;
+  vit_pretrained_report r;
+  char file[600];
+  nb_cell("What a report says, and what is refused");
+  for (int i = 0; i < 4; i++)
+    if (small_published(&m, &r, good[i])) nb_row(good[i], r.text), vit_model_free(&m);
+  printf("\n");
+  for (int i = 0; i < 6; i++) {
+    snprintf(file, sizeof file, "%.500s/%s", nb_out, bad[i].name);
+    write_bytes(file, bad[i].bytes, i == 5 ? 9 : strlen(bad[i].bytes));
+    if (open_file(&m, file, NULL, NULL, NULL)) nb_say("%s", vit_error());
+    else nb_stop("what must be refused was opened");
+  }
+  for (int i = 0; i < 5; i++) {
+    vit_pretrained_config c = vit_pretrained_defaults();
+    snprintf(file, sizeof file, "%.500s/%s.safetensors", nb_out, other[i].name);
+    write_tensors(file, path, "F32", other[i].without, other[i].more);
+    c.heads = other[i].heads;
+    if (open_file(&m, file, &c, NULL, NULL)) nb_say("%s", vit_error());
+    else nb_stop("what must be refused was opened");
+  }
+}
+
 static void story(void) {
   vit_model m;
   vit_dataset train, test;
@@ -586,6 +817,10 @@ static void story(void) {
   larger_images(&test, path);
   preparations();
   photos_of_digits(&m, &test);
+  half_precision(&m, &test, path);
+  positions_by_two_rules(&m, &test, path);
+  same_shapes(&m, &test);
+  reports_and_refusals(path);
   nb_next("model.safetensors");
   nb_say("Draw a digit on paper, take a photo, and give it to this command.");
   vit_model_free(&m), vit_dataset_free(&train), vit_dataset_free(&test);

@@ -133,7 +133,10 @@ static vit_result add_losses(double *losses, int count, void *user) {
 static void share(lab *l, const vit_model *m) {
   const size_t bytes = m->params.count * sizeof(float);
   char text[300];
-  mpi.tree = m->params.count <= 1 << 20 && 16 % mpi.ranks == 0 && l->fit.accumulate == 1;
+  const int branch = 16 % mpi.ranks ? 0 : 16 / mpi.ranks; /* parts of a batch that a rank has */
+  const int images = branch ? (l->fit.batch + 15) / 16 * branch : (l->fit.batch + mpi.ranks - 1) / mpi.ranks;
+  const int pairs = mpi.ranks > 1 && (l->fit.augment.mixup > 0 || l->fit.augment.cutmix > 0);
+  mpi.tree = m->params.count <= 1 << 20 && branch && l->fit.accumulate == 1 && !pairs;
   mpi.theirs = nb_floats((int)m->params.count);
   l->fit.parts = mpi.ranks;
   l->fit.part = mpi.rank;
@@ -143,13 +146,14 @@ static void share(lab *l, const vit_model *m) {
   for (int step = 1; step < mpi.ranks; step *= 2) mpi.bytes += (double)bytes;
   if (!mpi.tree) mpi.bytes = 2 * (double)bytes * (mpi.ranks - 1) / mpi.ranks;
   nb_cell("How the work is shared");
-  snprintf(text, sizeof text, "%d, each with %d thread%s; of a batch of %d images %d each", mpi.ranks,
+  snprintf(text, sizeof text, "%d, each with %d thread%s; of a batch of %d images %d at most", mpi.ranks,
            vit_model_threads(m), vit_model_threads(m) == 1 ? "" : "s", l->fit.batch,
-           (l->fit.batch + mpi.ranks - 1) / mpi.ranks);
+           images < l->fit.batch ? images : l->fit.batch);
   nb_row("ranks", text);
   snprintf(text, sizeof text, "each rank sends %.2f MB a step", mpi.bytes / 1e6);
   nb_row("exchange", text);
   nb_row("bits", mpi.tree ? "those of one program: gradients are added as the same binary tree"
+                  : pairs ? "not those of one program: mixup and cutmix make pairs within a rank's images"
                           : "not those of one program: MPI adds in an order of its own (the same bits want at "
                             "most 2^20 parameters, 1, 2, 4, 8 or 16 ranks)");
 }
@@ -245,7 +249,7 @@ static void on_paper(void) {
   nb_try(vit_plot_begin(&p, nb_out, "paper", 900, 420));
   fprintf(p.script, "set multiplot layout 1,2 title 'Machines on paper: how much of their speed is left'\n"
                     "set logscale x 2\nset xrange [1:1024]\nset yrange [0:105]\nset grid\nset key bottom left\n"
-                    "set xlabel 'machines'\nset ylabel '%% of so many times one machine'\n");
+                    "set xlabel 'machines'\nset ylabel 'efficiency, %%'\n");
   for (int k = 0; k < 2; k++) {
     vit_config c = models[k].make();
     double work, bytes;
@@ -256,9 +260,10 @@ static void on_paper(void) {
     printf("  %s  Gbit/s %12s %14s %14s   images a second%s\n", nb_dim(), "8 machines", "64", "1024", nb_plain());
     for (int n = 0; n < 3; n++) {
       printf("  %8g", nets[n]);
-      for (double R = 8; R <= 1024; R *= R < 64 ? 8 : 16)
-        printf("%*.3g (%2.0f %%)", R < 64 ? 12 : 8, R * models[k].images / (work + ring(bytes, R, nets[n], wait)),
-               100 * work / (work + ring(bytes, R, nets[n], wait)));
+      for (double R = 8; R <= 1024; R *= R < 64 ? 8 : 16) {
+        const double time = work + ring(bytes, R, nets[n], wait), speed = R * models[k].images / time;
+        printf("%*.*f (%3.0f %%)", R < 64 ? 12 : 8, speed < 100, speed, 100 * work / time);
+      }
       printf("\n");
       for (double R = 1; R <= 1024; R *= 2)
         fprintf(p.data, "%g %g\n", R, 100 * work / (work + ring(bytes, R, nets[n], wait)));

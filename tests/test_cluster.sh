@@ -57,6 +57,9 @@ ranks 16 --epochs 2 --out $dir/r16 >$dir/log 2>&1 && cmp $dir/lab/last.safetenso
 tell $? "16 ranks: $(tail -n 3 $dir/log)"
 ranks 3 --epochs 1 --out $dir/r3 >$dir/log 2>&1 && grep -q 'not those of one program' $dir/log
 tell $? "3 ranks: $(tail -n 3 $dir/log)"
+ranks 2 --epochs 1 --augment mixup=0.4 --out $dir/r2mix >$dir/log 2>&1 && grep -q 'not those of one program: mixup' $dir/log &&
+  grep -q 'of 40 images 24 at most' $dir/log
+tell $? "2 ranks with mixup: $(tail -n 3 $dir/log)"
 [ -z "$(tr '\r' '\n' <$dir/log | sed 's/\x1b\[[?0-9;]*[A-Za-z]//g' | awk 'length > 80')" ]
 tell $? "lines of more than 80 columns: $(awk 'length > 80' $dir/log)"
 
@@ -72,10 +75,10 @@ tell $? "--live: $(cat $dir/err)"
 # They go on from it, with another number of ranks, as if nothing had happened.
 ranks 2 --epochs 40 --out $dir/whole >$dir/log 2>&1
 tell $? "40 epochs: $(tail -n 3 $dir/log)"
-ranks 2 --epochs 40 --out $dir/lost >$dir/log 2>$dir/err &
+ranks 2 --epochs 40 --out "$PWD/$dir/lost" >$dir/log 2>$dir/err &
 job=$!
 while kill -0 $job 2>/dev/null && ! [ -s $dir/lost/rank-1/last.safetensors ]; do sleep 0.1; done
-pkill -KILL -n -f "14_cluster .*$dir/lost"
+pkill -KILL -n -f "14_cluster .*$PWD/$dir/lost"
 wait $job
 [ $? != 0 ] && grep -q 'a rank was lost' $dir/err
 tell $? "a lost rank: $(cat $dir/err)"

@@ -444,7 +444,7 @@ static int try_inference(const vit_kernels *own) {
   return ok;
 }
 
-/* ---- chapters 09 and 12: functions that are no kernels ---------------------------- */
+/* ---- chapters 09, 12 and 13: functions that are no kernels ---------------------------- */
 
 #ifdef OWN_average
 /* A run of 120 steps, the first of which weigh the new weights more. */
@@ -511,6 +511,53 @@ static int try_resize(void) {
       }
   }
   printf("  right  my_resize_row, for %d sizes, to one grey level\n", SIZES);
+  return 1;
+}
+#endif
+
+#ifdef OWN_half
+/* All numbers of 16 bits, by the definition of binary16. */
+static int try_half(void) {
+  static char text[40];
+  sizes = text;
+  for (unsigned h = 0; h < 65536; h++) {
+    const int e = h >> 10 & 31, m = h & 1023;
+    const double size = e ? ldexp(1024 + m, e - 25) : ldexp(m, -24);
+    const double want = (h >> 15 ? -1 : 1) * (e < 31 ? size : m ? (double)NAN : (double)INFINITY);
+    double got;
+    snprintf(text, sizeof text, "0x%04x", h);
+    got = (double)my_half(h);
+    if (got == want || (want != want && !(fabs(got) < INFINITY))) continue;
+    printf("0x%04x is %.9g, should be %.9g (my_half; its exponent is %d, its mantissa %d)\n", h, got, want, e, m);
+    return 0;
+  }
+  printf("  right  my_half, for all 65536 numbers\n");
+  return 1;
+}
+#endif
+
+#ifdef OWN_positions_row
+static int try_positions(void) {
+  static const int sizes_of[][2] = {{1, 1}, {2, 2}, {4, 6}, {4, 8}, {3, 5}, {1, 4}, {14, 24}, {14, 7}, {9, 4}, {37, 16}};
+  enum { SIZES = sizeof sizes_of / sizeof *sizes_of };
+  static char text[50];
+  sizes = text;
+  for (int k = 0; k < SIZES; k++) {
+    const int n = sizes_of[k][0], to = sizes_of[k][1];
+    float in[64], mine[64], want[64];
+    snprintf(text, sizeof text, "from %d to %d positions", n, to);
+    memset(mine, 0, sizeof mine);
+    test_random(in, (size_t)n, 1, (uint64_t)k);
+    if (vit_resample_positions(want, 1, to, in, 1, n, 1)) return printf("%s\n", vit_error()), 0;
+    my_positions_row(mine, in, n, to);
+    for (int i = 0; i < to; i++)
+      if (!(fabs((double)mine[i] - (double)want[i]) <= 1e-4)) {
+        printf("number %d of out is %.5f, should be %.5f (my_positions_row %s; counted from 0)\n", i, (double)mine[i],
+               (double)want[i], text);
+        return 0;
+      }
+  }
+  printf("  right  my_positions_row, for %d sizes\n", SIZES);
   return 1;
 }
 #endif
@@ -640,6 +687,15 @@ int main(void) {
   current = "resize_row";
   return try_resize() ? 0 : 1;
 #endif
+#ifdef OWN_half
+  current = "half";
+  if (!try_half()) return 1;
+#endif
+#ifdef OWN_positions_row
+  current = "positions_row";
+  if (!try_positions()) return 1;
+#endif
+  if (CHAPTER == 13) return 0;
 #if CHAPTER == 10
   return try_methods() ? 0 : 1;
 #endif
