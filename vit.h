@@ -855,7 +855,8 @@ VIT_DEF vit_result vit_dataset_idx(
 VIT_DEF vit_result vit_dataset_mnist(
     vit_dataset *d, const char *dir, vit_split split);
 /* Name of class k, "7" where classes are just numbers, "?" where there is no
-   class k. It lives as long as the dataset, and the calling thread. */
+   class k. It lives as long as the dataset and the calling thread, a number
+   until that of a class 1024 further is asked for. */
 VIT_DEF const char *vit_class_name(const vit_dataset *d, int k);
 /* Move `held_back` images, chosen at random, from d to *held. Each class gives
    its part; both keep their order. */
@@ -5879,11 +5880,11 @@ VIT_DEF void vit_dataset_limit(vit_dataset *d, int n) {
 }
 
 VIT_DEF const char *vit_class_name(const vit_dataset *d, int k) {
-  static VIT__THREAD_LOCAL char numbers[VIT__MOST_CLASSES][8];
-  if (k < 0 || k >= d->classes || k >= VIT__MOST_CLASSES) return "?";
+  static VIT__THREAD_LOCAL char numbers[1024][12];
+  if (k < 0 || k >= d->classes) return "?";
   if (d->names) return d->names[k];
-  if (!*numbers[k]) snprintf(numbers[k], sizeof numbers[k], "%d", k);
-  return numbers[k];
+  snprintf(numbers[k % 1024], sizeof numbers[0], "%d", k);
+  return numbers[k % 1024];
 }
 
 /* Room for the names of d->classes classes, all "". */

@@ -34,6 +34,11 @@ static void test_class_names(void) {
     CHECK(atoi(vit_class_name(&d, k)) == k && strlen(vit_class_name(&d, k)) ==
               (size_t)(k < 10 ? 1 : k < 100 ? 2 : 3),
           "class %d is called %s", k, vit_class_name(&d, k));
+  d.classes = 1000; /* more than the labels of a dataset can tell: a model of ImageNet */
+  CHECK(!strcmp(vit_class_name(&d, 999), "999") && !strcmp(vit_class_name(&d, 256), "256") &&
+            !strcmp(vit_class_name(&d, 1000), "?"),
+        "class 999 is called %s", vit_class_name(&d, 999));
+  d.classes = 256;
   CHECK(!strcmp(vit_class_name(&d, -1), "?") && !strcmp(vit_class_name(&d, 256), "?"),
         "there is no such class");
   d.classes = 2;
