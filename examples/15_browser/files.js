@@ -32,7 +32,8 @@ files.use = (bytes, name) => {
     return false;
   }
   files.opened = { bytes, name };
-  train.running = false, train.watching = false;
+  train.stop();
+  train.watching = false;
   views.build();
   pad.give();
   views.refresh();

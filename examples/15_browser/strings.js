@@ -85,6 +85,7 @@ const STRINGS = {
   begun_anew: ['Begun anew: the model shown above is a fresh one, untrained.', '已重新开始：上面显示的是全新的、未经训练的模型。'],
   cleared: ['The curves were cleared; the pale ones are those of the run before.', '曲线已清空；浅色的是上一次训练的曲线。'],
   untrained: ['fresh and untrained, made in the page', '在本页中新建，未经训练'],
+  pale: ['Pale: the run before.', '浅色：上一次训练。'],
   by_chance: ['500 unseen digits judge: between two runs, a difference below about 3 points can be chance.', '用500个未见过的数字评判：两次训练之间相差不到约3个百分点，可能只是偶然。'],
   by_heart: ['Since epoch {epoch} the loss in training falls while that on unseen digits rises: it learns by heart.', '从第{epoch}轮起，训练损失下降，而未见过的数字上的损失上升：它在死记硬背。'],
   drawing: ['Drawing digits: {n} of {all}', '正在生成数字：{n}/{all}'],

@@ -67,8 +67,8 @@ train.send = (lesson) => {
 // Forget the pupil; the next step begins a new one with what the controls say. Who
 // looked at the old one sees the new one, untrained; its curves stay as pale lines.
 train.reset = () => {
-  train.running = false, train.lesson = null, train.turn = (train.turn || 0) + 1;
-  by('running').hidden = true, by('go').textContent = t('go');
+  train.stop();
+  train.lesson = null;
   engine.train_end();
   if (train.losses.length > 1) train.before = { losses: train.losses, judged: train.judged, steps: train.steps };
   Object.assign(train, { begun: false, past: [], at: 0, every: 1, losses: [], judged: [], smooth: 0 });
@@ -88,7 +88,7 @@ train.reset = () => {
 train.readyText = () =>
     (train.watching ? t('begun_anew') : t('ready_to_train')) + (train.before ? t('gap') + t('cleared') : '');
 
-train.begin = async () => {
+train.begin = async (turn) => {
   const lesson = train.lesson = train.fromControls();
   train.send(lesson);
   const all = lesson.images + lesson.judges;
@@ -100,7 +100,10 @@ train.begin = async () => {
     if (left < 0) throw new Error(engine.error());
     train.showState(t('drawing', { n: all - left, all }));
     await task();
-    if (train.lesson !== lesson) return false;
+    if (turn !== train.turn) {  // somebody stopped it, opened a model, or began anew
+      if (train.lesson === lesson) train.showState(train.readyText());
+      return false;
+    }
   }
   engine.timed(() => engine.try('train_ready'));
   train.begun = true;
@@ -150,7 +153,7 @@ train.run = async (only) => {
   train.running = !only;
   by('go').textContent = t(only ? 'go' : 'pause');
   try {
-    if (!train.begun && !(await train.begin())) return;
+    if (!train.begun && !(await train.begin(turn))) return;
     if (turn !== train.turn) return;
     if (!train.watching) train.watch();
     let n, shown = 0, start = performance.now(), images = 0;
@@ -166,6 +169,7 @@ train.run = async (only) => {
       });
       if (slowly || n.done || performance.now() - shown > 250) {
         await task();
+        if (turn !== train.turn) break;  // another model is looked at, perhaps
         engine.timed(() => {
           train.at = train.past.length - 1;
           if (n.step !== train.past[train.at].step) train.remember();
@@ -179,13 +183,16 @@ train.run = async (only) => {
       }
       await (by('slowly').checked ? new Promise((done) => setTimeout(done, 150)) : task());
     } while (train.running && !n.done && turn === train.turn);
-    if (n.done) train.showState(t('lesson_done'), true);
+    if (n.done && turn === train.turn) train.showState(t('lesson_done'), true);
   } catch (e) {
     train.showState(e.message);
     train.failed = e.message;
   }
-  by('running').hidden = true;
-  if (turn === train.turn) train.running = false, by('go').textContent = t('go');
+  if (turn === train.turn) train.stop();
+};
+train.stop = () => {
+  train.running = false, train.turn = (train.turn || 0) + 1;
+  by('running').hidden = true, by('go').textContent = t('go');
 };
 
 train.showState = (text, keep) => {
@@ -281,6 +288,7 @@ train.showCurves = () => {
                                points(old.judged, 'loss')) +
       figure(t('curve_accuracy'), 1, (v) => Math.round(100 * v) + ' %', [],
              points(train.judged, 'accuracy'), [], points(old.judged, 'accuracy'));
+  by('pale').textContent = train.before ? t('pale') : '';
   const since = train.byHeart();
   by('by-heart').textContent = since ? t('by_heart', { epoch: since }) : '';
   const scrub = by('scrub');
@@ -291,9 +299,7 @@ train.showCurves = () => {
 };
 
 train.scrub = (i) => {
-  train.running = false;
-  train.turn++;
-  by('go').textContent = t('go');
+  train.stop();
   if (!train.past[i]) return;
   if (!train.watching) train.watch();
   train.at = i;
@@ -313,12 +319,8 @@ train.labels = () => {
 
 train.start = () => {
   by('go').onclick = () =>
-      (train.running ? (train.running = false, train.turn++, by('go').textContent = t('go')) :
-                       train.run(false));
-  by('running-pause').onclick = () => {
-    by('go').click();
-    by('running').hidden = true;
-  };
+      (train.running ? train.stop() : train.run(false));
+  by('running-pause').onclick = train.stop;
   by('step').onclick = () => {
     if (!train.running) train.run(true);
   };
