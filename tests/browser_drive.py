@@ -234,6 +234,7 @@ def training(browser):
     step = page.evaluate("train.numbers().step")
     page.wait_for_timeout(300)
     tell(page.evaluate("train.numbers().step") == step, "Pause does not pause")
+    tell(page.evaluate("train.past[train.at].step") == step, "Pause does not show the last step")
     page.click("#step")
     page.wait_for_timeout(300)
     tell(page.evaluate("train.numbers().step") - step <= 1 and page.evaluate("!train.running"), "one step is not one")

@@ -170,15 +170,8 @@ train.run = async (only) => {
       if (slowly || n.done || performance.now() - shown > 250) {
         await task();
         if (turn !== train.turn) break;  // another model is looked at, perhaps
-        engine.timed(() => {
-          train.at = train.past.length - 1;
-          if (n.step !== train.past[train.at].step) train.remember();
-          train.put(train.past[train.at].parameters);
-        });
         train.speed = images / ((performance.now() - start) / 1000);
-        train.showProgress(n);
-        train.showRunning(n);
-        train.showCurves();
+        train.show(n);
         shown = performance.now();
       }
       await (by('slowly').checked ? new Promise((done) => setTimeout(done, 150)) : task());
@@ -189,6 +182,21 @@ train.run = async (only) => {
     train.failed = e.message;
   }
   if (turn === train.turn) train.stop();
+};
+// The pupil as it is now.
+train.show = (n) => {
+  engine.timed(() => {
+    train.at = train.past.length - 1;
+    if (n.step !== train.past[train.at].step) train.remember();
+    train.put(train.past[train.at].parameters);
+  });
+  train.showProgress(n);
+  train.showRunning(n);
+  train.showCurves();
+};
+train.pause = () => {
+  train.stop();
+  if (train.begun && train.watching) train.show(train.numbers());
 };
 train.stop = () => {
   train.running = false, train.turn = (train.turn || 0) + 1;
@@ -319,8 +327,8 @@ train.labels = () => {
 
 train.start = () => {
   by('go').onclick = () =>
-      (train.running ? train.stop() : train.run(false));
-  by('running-pause').onclick = train.stop;
+      (train.running ? train.pause() : train.run(false));
+  by('running-pause').onclick = train.pause;
   by('step').onclick = () => {
     if (!train.running) train.run(true);
   };
