@@ -184,7 +184,10 @@ def the_page(browser):
         if zh:
             page.screenshot(path=f"{work}/chinese.png", full_page=True)
 
-    # the tour, by keys
+    # the tour, by keys; what was left on does not matter, and comes back at its end
+    page.evaluate("pad.number = 3, pad.take(6), views.setWhy(8), views.setDirection('to'), views.ask(20), tour.prepare(false)")
+    page.wait_for_timeout(300)
+    before = page.evaluate("[Array.from(views.pixels), pad.prepared, views.why, views.direction, views.focus]")
     page.focus("#tour-start")
     page.keyboard.press("Enter")
     for step in range(8):
@@ -195,11 +198,18 @@ def the_page(browser):
         text = page.inner_text("#tour-reveal")
         tell(len(text) > 30 and "{" not in text and "NaN" not in text and "undefined" not in text, f"step {step + 1} reveals: {text}")
         print(f"  tour {step + 1}: {text}")
+        tell(page.is_checked("#prepared") == (step != 2), f"step {step + 1}: the preparation")
+        tell(page.evaluate("[views.why, by('why').value, views.direction].join()") == "-1,-1,from", f"step {step + 1}: the class or the direction")
+        tell(step != 6 or "the logit of 9 falls by" in text and "by -" not in text, f"step 7: {text}")
+        tell(step != 7 or "After block 2" in text and "2 leads" in text, f"step 8 rests on a tie: {text}")
         if step == 3:
             page.screenshot(path=f"{work}/tour.png")
         page.focus("#tour-next")
         page.keyboard.press("Enter")
     tell(page.is_hidden("#tour"), "the tour does not end")
+    page.wait_for_timeout(300)
+    after = page.evaluate("[Array.from(views.pixels), pad.prepared, views.why, views.direction, views.focus]")
+    tell(after == before, f"the tour leaves a trace: {after[1:]}, not {before[1:]}")
     quiet(page, "the page")
     page.close()
 
@@ -224,11 +234,13 @@ def training(browser):
     step = page.evaluate("train.numbers().step")
     page.wait_for_timeout(300)
     tell(page.evaluate("train.numbers().step") == step, "Pause does not pause")
+    tell(page.evaluate("train.past[train.at].step") == step, "Pause does not show the last step")
     page.click("#step")
     page.wait_for_timeout(300)
     tell(page.evaluate("train.numbers().step") - step <= 1 and page.evaluate("!train.running"), "one step is not one")
 
     # a model trained here opens there
+    right = page.evaluate("train.judged[1].loss")
     page.evaluate("train.scrub(train.past.length - 1)")
     with page.expect_download() as download:
         page.click("#save")
@@ -246,8 +258,30 @@ def training(browser):
         computed, shown = page.evaluate(f"formula.{f}, [formula.computed, formula.shown]")
         tell(abs(computed - shown) <= 1e-5 * max(1, abs(shown)), f"{f} of the tutorial model: {computed} is not {shown}")
 
+    # begun anew: an untrained model is seen, and the curves before it are pale
+    page.click("#reset")
+    tell("untrained" in page.inner_text("#model-is") and "cleared" in page.inner_text("#progress"), "the fresh model is not announced")
+    tell(page.evaluate("Array.from(views.logits)") != now and page.evaluate("views.probs[views.best]") < 0.6, "the old model stays on show")
+    tell(page.evaluate("document.querySelector('#curves .before path').getAttribute('d').length") > 100, "the curves before are gone")
+    # the tour takes the first model, and gives back the pupil
+    page.click("#go")
+    wait(page, "train.losses.length > 20")
+    page.evaluate("by('go').click()")
+    now = page.evaluate("Array.from(views.logits)")
+    page.evaluate("by('go').click(), by('tour-start').click()")
+    first = page.evaluate("Array.from(views.logits)")
+    page.wait_for_timeout(400)
+    tell(page.evaluate("views.sizes.N") == 49 and not page.evaluate("train.running"), "the tour asks four patches")
+    tell(far(page.evaluate("Array.from(views.logits)"), first) == 0, "a training goes on in the first model")
+    page.click("#tour-end")
+    page.wait_for_timeout(200)
+    tell(page.evaluate("views.sizes.N") == 4 and far(page.evaluate("Array.from(views.logits)"), now) == 0, "the tour loses the pupil")
+    page.click("#reset")
+    page.evaluate("train.judged = [1, 0.5, 0.7].map((loss, i) => ({step: i + 1, loss, accuracy: 0.5})), train.losses = [3, 2, 1]")
+    tell(page.evaluate("train.byHeart()") == 2, "learning by heart is not seen")
+    page.click("#reset")
+
     # a wrong backward learns worse; so does a softmax before the loss, and both go on without an error
-    right = page.evaluate("train.judged[1].loss")
     for control, value in (("mistake", "4"), ("mistake", "5"), ("softmax", True), ("positions", False), ("kind", "1")):
         page.select_option(f"#{control}", value) if isinstance(value, str) else page.set_checked(f"#{control}", value)
         page.click("#go")

@@ -1,7 +1,9 @@
 // Models as safetensors files: from a dialog or dropped onto the page, and back.
 'use strict';
 
-const files = {};
+const files = {
+  opened: null
+};
 
 files.showModel = (sentence) => {
   const s = views.sizes, about = t('model_is', {
@@ -12,11 +14,11 @@ files.showModel = (sentence) => {
                            size: `${s.height}×${s.width}`,
                            patch: `${s.PH}×${s.PW}`,
                            N: s.N,
-                           source: engine.source()
+                           source: train.watching && !train.begun ? t('untrained') : engine.source()
                          });
   by('model-is').textContent = sentence ||
       about +
-          (engine.source().includes('start.safetensors') ? ' ' + t('start_about', { p: START_ACCURACY }) :
+          (engine.source().includes('start.safetensors') ? t('gap') + t('start_about', { p: START_ACCURACY }) :
                                                            '');
 };
 
@@ -25,10 +27,13 @@ files.use = (bytes, name) => {
     engine.openBytes(bytes, name);
   } catch (e) {
     files.failed = e.message;
-    files.showModel(t('not_opened', { name, why: e.message }));
+    const page = /^\s*<(!doctype|html)/i.test(new TextDecoder().decode(bytes.subarray(0, 200)));
+    files.showModel(t('not_opened', { name, why: e.message }) + (page ? t('gap') + t('is_a_page') : ''));
     return false;
   }
-  train.running = false, train.watching = false;
+  files.opened = { bytes, name };
+  train.stop();
+  train.watching = false;
   views.build();
   pad.give();
   views.refresh();

@@ -199,7 +199,7 @@ formula.attention = (l, h, i, j) => {
   const seen = scores.map((v, n) => (views.attentionAt(l, h, i, n) > 0 ? Math.exp(v) : 0));  // 0: a mask
   const sum = seen.reduce((a, b) => a + b, 0), score = scores[j], computed = seen[j] / sum;
   formula.show({
-    title: t('f_attention', { n: l + 1, h: h + 1, from: views.token(i), to: views.token(j) }),
+    title: t('f_attention', { n: l + 1, h: h + 1, from: views.theToken(i), to: views.theToken(j) }),
     chapter: '03',
     value,
     computed,
@@ -208,7 +208,8 @@ formula.attention = (l, h, i, j) => {
     filled: `s = ${say(score * Math.sqrt(s.Dh))} / √${s.Dh} = ${say(score)},&ensp; p = ${
         say(Math.exp(score))} / ${say(sum)} = ${num(computed)}`,
     heads: ['d', 'q', 'k', 'q k'],
-    terms: Array.from({ length: s.Dh }, (_, d) => [String(d + 1), q[d], k[d], q[d] * k[d]])
+    terms: Array.from({ length: s.Dh }, (_, d) => [String(d + 1), q[d], k[d], q[d] * k[d]]),
+    note: t('attention_note')
   });
 };
 

@@ -37,7 +37,8 @@ page.start = async () => {
     page.theme(matchMedia('(prefers-color-scheme: dark)').matches);
     if (navigator.language.startsWith('zh')) language.now = 1;
     pad.start(), views.start(), formula.start(), train.start(), files.start(), tour.start();
-    engine.openBytes(engine.bytesOf(START_MODEL), 'start.safetensors');
+    files.opened = { bytes: engine.bytesOf(START_MODEL), name: 'start.safetensors' };
+    engine.openBytes(files.opened.bytes, files.opened.name);
     views.sizes = engine.sizes();
     page.labels();
     pad.take(7);

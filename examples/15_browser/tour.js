@@ -3,8 +3,10 @@
 
 const tour = {
   step: -1,
-  picked: null
+  picked: null,
+  before: null  // what was there before the tour
 };
+const SURE = 0.1;  // a block knows when its leader leads by so much
 
 const strongest = (values) => values.indexOf(Math.max(...values));
 const patchesOf = (values) => Array.from(values).slice(views.sizes.cls, views.sizes.cls + views.sizes.N);
@@ -16,43 +18,33 @@ const nameOf = (n) => views.token(views.sizes.cls + n);
 const STEPS = [
   {
     panel: 'patches',
-    set: () => pad.take(7),
+    set: () => tour.put(7),
     choices: () => ['7', String(views.sizes.PH * views.sizes.PW), String(views.sizes.N)],
     answer: () => ({ right: 2, rows: views.sizes.rows, cols: views.sizes.cols, n: views.sizes.N })
   },
   {
     panel: 'tokens',
-    set: () => views.ask(0),
+    set: () => tour.put(7),
     answer: () => {
-      const before = engine.activation('tokens', 0, views.sizes.D);
-      pad.take(1), pad.paint(), pad.give(), views.refresh();
+      const before = engine.activation('tokens', 0, views.sizes.D).slice();
+      tour.put(1);
       const after = engine.activation('tokens', 0, views.sizes.D);
       return { right: 1, difference: Math.max(...before.map((v, i) => Math.abs(v - after[i]))) };
     }
   },
   {
     panel: 'draw',
-    set: () => {
-      by('prepared').checked = pad.prepared = false;
-      pad.take(4);
-    },
+    set: () => tour.put(4, false),
     answer: () => {
       const best = engine.class(views.best), p = percent(views.probs[views.best]);
       pad.moved = [50, -50], pad.paint(), pad.give(), views.refresh();
       const now = engine.class(views.best);
       return { right: now === best ? 0 : 1, best, p, now, q: percent(views.probs[views.best]) };
-    },
-    leave: () => {
-      by('prepared').checked = pad.prepared = true;
-      pad.take(4);
     }
   },
   {
     panel: 'attention',
-    set: () => {
-      pad.take(3);
-      views.ask(0);
-    },
+    set: () => tour.put(3),
     answer: () => {
       const row = views.maps[0].slice(0, views.sizes.T);
       return { right: 0, n: views.sizes.T, sum: row.reduce((a, b) => a + b, 0).toFixed(4) };
@@ -60,7 +52,10 @@ const STEPS = [
   },
   {
     panel: 'attention',
-    set: () => views.ask(views.sizes.cls + strongest(Array.from(views.pixels.length ? tour.ink() : [0]))),
+    set: () => {
+      tour.put(3);
+      views.ask(views.sizes.cls + strongest(tour.ink()));
+    },
     answer: () => {
       const s = views.sizes, i = views.focus, row = patchesOf(views.maps[0].slice(i * s.T, (i + 1) * s.T));
       row[i - s.cls] = 0;
@@ -76,48 +71,102 @@ const STEPS = [
   },
   {
     panel: 'attention',
-    set: () => {
-      pad.take(8);
-      views.ask(0);
-    },
+    set: () => tour.put(8),
     answer: () => {
       const s = views.sizes, l = s.L - 1;
       const names = Array.from(
           { length: s.H }, (_, h) => nameOf(strongest(patchesOf(views.maps[l * s.H + h].slice(0, s.T)))));
-      return { right: new Set(names).size > 1 ? 1 : 0, n: new Set(names).size, names: names.join('; ') };
+      return { right: new Set(names).size > 1 ? 1 : 0, n: new Set(names).size, names: names.join(t('between')) };
     }
   },
   {
     panel: 'methods',
-    set: () => pad.take(9),
+    set: () => tour.put(9),
     answer: () => {
-      const a = strongest(patchesOf(views.rolloutValues)), b = strongest(Array.from(views.occlusionValues));
+      views.setWhy(-1);
+      const values = views.occludeAll(views.best);
+      const a = strongest(patchesOf(views.rolloutValues)), b = strongest(Array.from(values));
+      const change = (v) => t(v < 0 ? 'rises_by' : 'falls_by', { v: say(Math.abs(v), 2) });
       return {
         right: a === b ? 0 : 1,
         a: nameOf(a),
         b: nameOf(b),
-        fall: say(views.occlusionValues[a], 2),
-        most: say(views.occlusionValues[b], 2)
+        name: engine.class(views.best),
+        fall: change(values[a]),
+        most: change(values[b])
       };
     }
   },
   {
     panel: 'lens',
-    set: () => pad.take(5),
+    set: () => tour.put(7),
     choices: () => Array.from({ length: views.sizes.L }, (_, l) => t('block_n', { n: l + 1 })),
     answer: () => {
       const s = views.sizes, best = views.best;
+      const rows = Array.from({ length: s.L }, (_, i) => Array.from(views.lensValues.slice(i * s.K, (i + 1) * s.K)));
+      const knows = (row) => row.every((p, k) => k === best || row[best] - p >= SURE);
       let l = s.L - 1;
-      while (l > 0 && strongest(Array.from(views.lensValues.slice((l - 1) * s.K, l * s.K))) === best) l--;
+      while (l > 0 && knows(rows[l - 1])) l--;
       return {
         right: l,
         n: l + 1,
         name: engine.class(best),
-        list: Array.from({ length: s.L }, (_, i) => percent(views.lensValues[i * s.K + best])).join(', ')
+        list: rows.map((row, i) => {
+                    const leader = strongest(row);
+                    return t(leader === best ? 'lens_leads' : 'lens_other', {
+                      n: i + 1,
+                      leader: engine.class(leader),
+                      p: percent(row[leader]),
+                      name: engine.class(best),
+                      q: percent(row[best])
+                    });
+                  }).join(t('between'))
       };
     }
   },
 ];
+
+// What every step begins with: a digit by the first hand, prepared or not, and the
+// class token asked about the answer.
+tour.put = (digit, prepared = true) => {
+  tour.prepare(prepared);
+  pad.number = 1, pad.take(digit);
+  views.setDirection('from'), views.setWhy(-1);
+  pad.paint(), pad.give(), views.refresh();
+  views.ask(0);
+};
+tour.prepare = (on) => {
+  by('prepared').checked = pad.prepared = on;
+};
+
+// The tour leaves no trace: the paper, the controls and the model come back.
+tour.keep = () => {
+  tour.before = {
+    paper: { strokes: pad.strokes, example: pad.example, moved: pad.moved, number: pad.number },
+    prepared: pad.prepared,
+    focus: views.focus,
+    why: views.why,
+    direction: views.direction
+  };
+  if (views.sizes.N >= 16) return;
+  if (train.watching)
+    tour.before.parameters = engine.copy(engine.seen_parameters(), engine.config('parameters'));
+  else tour.before.file = files.opened;
+  files.use(engine.bytesOf(START_MODEL), 'start.safetensors');
+};
+tour.restore = () => {
+  const old = tour.before;
+  if (!old) return;
+  tour.before = null;
+  if (old.parameters && train.begun) {
+    train.watch();
+    train.put(old.parameters);
+  } else if (old.file) files.use(old.file.bytes, old.file.name);
+  Object.assign(pad, old.paper), tour.prepare(old.prepared);
+  views.setDirection(old.direction), views.setWhy(old.why);
+  pad.paint(), pad.give(), views.refresh();
+  views.ask(Math.min(old.focus, views.sizes.T - 1));
+};
 
 tour.ink = () => {  // how much ink each patch has
   const s = views.sizes;
@@ -149,11 +198,10 @@ tour.text = () => {
 };
 
 tour.go = (i) => {
-  if (tour.step >= 0 && STEPS[tour.step].leave && tour.picked !== null) STEPS[tour.step].leave();
   if (i >= STEPS.length) return tour.end(t('tour_over'));
   tour.step = i, tour.picked = null;
   formula.close();
-  if (i === 0 && views.sizes.N < 16) files.use(engine.bytesOf(START_MODEL), 'start.safetensors');
+  if (!tour.before) tour.keep();
   by('tour').hidden = false;
   for (const lit of document.querySelectorAll('section.lit')) lit.classList.remove('lit');
   const panel = by(STEPS[i].panel);
@@ -173,13 +221,15 @@ tour.reveal = (choice) => {
     b.disabled = c !== choice && c !== answer.right;
     b.classList.toggle('picked', c === choice), b.classList.toggle('right', c === answer.right);
   });
-  by('tour-reveal').textContent = t(choice === answer.right ? 'you_are_right' : 'not_so') + ' ' +
-      t(`tour_${tour.step + 1}_reveal`, answer);
+  const text = t(`tour_${tour.step + 1}_reveal`, answer);
+  by('tour-reveal').textContent = t(choice === answer.right ? 'you_are_right' : 'not_so') + t('gap') +
+      text[0].toUpperCase() + text.slice(1);
   tour.answer = answer;
 };
 
 tour.end = (text) => {
   tour.step = -1;
+  tour.restore();
   by('tour').hidden = true;
   for (const lit of document.querySelectorAll('section.lit')) lit.classList.remove('lit');
   if (text) by('train').scrollIntoView(), live.say(text), train.showState(text);

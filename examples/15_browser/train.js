@@ -11,6 +11,7 @@ const train = {
   every: 1,
   losses: [],
   judged: [],
+  before: null,  // the curves of the run before
   watching: false,
   smooth: 0
 };
@@ -58,21 +59,38 @@ train.showControls = () => {
   by('heads-is').textContent = l.heads;
 };
 
-// Forget the pupil; the next step begins a new one with what the controls say.
+train.send = (lesson) => {
+  engine.doubles(engine.scratch, LESSON.length).set(LESSON.map((name) => lesson[name]));
+  engine.try('train_begin', engine.scratch);
+};
+
+// Forget the pupil; the next step begins a new one with what the controls say. Who
+// looked at the old one sees the new one, untrained; its curves stay as pale lines.
 train.reset = () => {
-  train.running = false, train.lesson = null, train.turn = (train.turn || 0) + 1;
-  by('running').hidden = true, by('go').textContent = t('go');
+  train.stop();
+  train.lesson = null;
   engine.train_end();
+  if (train.losses.length > 1) train.before = { losses: train.losses, judged: train.judged, steps: train.steps };
   Object.assign(train, { begun: false, past: [], at: 0, every: 1, losses: [], judged: [], smooth: 0 });
+  train.failed = null;
   train.showControls();
-  train.showState(t('ready_to_train'));
+  try {
+    if (train.watching) {
+      train.send(train.fromControls());
+      train.watch();
+      views.refresh();
+    }
+  } catch (e) { train.failed = e.message; }
+  train.showState(train.failed || train.readyText());
   train.showCurves();
 };
 
-train.begin = async () => {
+train.readyText = () =>
+    (train.watching ? t('begun_anew') : t('ready_to_train')) + (train.before ? t('gap') + t('cleared') : '');
+
+train.begin = async (turn) => {
   const lesson = train.lesson = train.fromControls();
-  engine.doubles(engine.scratch, LESSON.length).set(LESSON.map((name) => lesson[name]));
-  engine.try('train_begin', engine.scratch);
+  train.send(lesson);
   const all = lesson.images + lesson.judges;
   for (let left = all; left > 0;) {
     engine.timed(() => {
@@ -82,7 +100,10 @@ train.begin = async () => {
     if (left < 0) throw new Error(engine.error());
     train.showState(t('drawing', { n: all - left, all }));
     await task();
-    if (train.lesson !== lesson) return false;
+    if (turn !== train.turn) {  // somebody stopped it, opened a model, or began anew
+      if (train.lesson === lesson) train.showState(train.readyText());
+      return false;
+    }
   }
   engine.timed(() => engine.try('train_ready'));
   train.begun = true;
@@ -132,7 +153,7 @@ train.run = async (only) => {
   train.running = !only;
   by('go').textContent = t(only ? 'go' : 'pause');
   try {
-    if (!train.begun && !(await train.begin())) return;
+    if (!train.begun && !(await train.begin(turn))) return;
     if (turn !== train.turn) return;
     if (!train.watching) train.watch();
     let n, shown = 0, start = performance.now(), images = 0;
@@ -148,30 +169,42 @@ train.run = async (only) => {
       });
       if (slowly || n.done || performance.now() - shown > 250) {
         await task();
-        engine.timed(() => {
-          train.at = train.past.length - 1;
-          if (n.step !== train.past[train.at].step) train.remember();
-          train.put(train.past[train.at].parameters);
-        });
+        if (turn !== train.turn) break;  // another model is looked at, perhaps
         train.speed = images / ((performance.now() - start) / 1000);
-        train.showProgress(n);
-        train.showRunning(n);
-        train.showCurves();
+        train.show(n);
         shown = performance.now();
       }
       await (by('slowly').checked ? new Promise((done) => setTimeout(done, 150)) : task());
     } while (train.running && !n.done && turn === train.turn);
-    if (n.done) train.showState(t('lesson_done'), true);
+    if (n.done && turn === train.turn) train.showState(t('lesson_done'), true);
   } catch (e) {
     train.showState(e.message);
     train.failed = e.message;
   }
-  by('running').hidden = true;
-  if (turn === train.turn) train.running = false, by('go').textContent = t('go');
+  if (turn === train.turn) train.stop();
+};
+// The pupil as it is now.
+train.show = (n) => {
+  engine.timed(() => {
+    train.at = train.past.length - 1;
+    if (n.step !== train.past[train.at].step) train.remember();
+    train.put(train.past[train.at].parameters);
+  });
+  train.showProgress(n);
+  train.showRunning(n);
+  train.showCurves();
+};
+train.pause = () => {
+  train.stop();
+  if (train.begun && train.watching) train.show(train.numbers());
+};
+train.stop = () => {
+  train.running = false, train.turn = (train.turn || 0) + 1;
+  by('running').hidden = true, by('go').textContent = t('go');
 };
 
 train.showState = (text, keep) => {
-  if (keep) by('progress').append(' ' + text);
+  if (keep) by('progress').append(t('gap') + text);
   else by('progress').replaceChildren(text);
 };
 train.showProgress = (n) => {
@@ -189,11 +222,11 @@ train.showProgress = (n) => {
             step: n.step,
             loss: say(train.smooth)
           }),
-          ' ',
+          t('gap'),
           ...(judged ?
                   [
-                    t('on_others') + ' ', number(say(n.val_loss), 'loss'), ', ', t('accuracy') + ' ',
-                    number(percent(n.val_accuracy), 'accuracy'), '. '
+                    t('on_others') + ' ', number(say(n.val_loss), 'loss'), t('comma'), t('accuracy') + ' ',
+                    number(percent(n.val_accuracy), 'accuracy'), t('stop')
                   ] :
                   []),
           t('speed',
@@ -208,13 +241,23 @@ train.showRunning = (n) => {
       t('running', { epoch: n.epoch + 1 }) + (n.epochs ? `, ${percent(n.val_accuracy)}` : '');
 };
 
+// Since which epoch the loss on unseen digits rises while that in training falls; 0: it does not.
+train.byHeart = () => {
+  const last = train.judged.at(-1);
+  if (!last) return 0;
+  const least = train.judged.reduce((a, b) => (b.loss < a.loss ? b : a));
+  const falls = train.losses[last.step - 1] < train.losses[least.step - 1];
+  return falls && last.loss > 1.05 * least.loss ? train.judged.indexOf(least) + 1 : 0;
+};
+
 // Two figures: the loss, with the loss on digits it has not seen, and the accuracy.
 train.showCurves = () => {
-  const steps = Math.max(train.losses.length, (train.steps || 1) * 2),
+  const old = train.before || { losses: [], judged: [] }, perEpoch = train.steps || old.steps || 1;
+  const steps = Math.max(train.losses.length, old.losses.length, perEpoch * 2),
         most = Math.max(2.5, ...train.losses.slice(0, 5));
   const at = train.past[train.at], here = at ? at.step : 0, W = 330, H = 150, left = 40, low = H - 24;
   const x = (step) => left + step / steps * (W - left - 8);
-  const figure = (title, top, label, lines, dots, dotText) => {
+  const figure = (title, top, label, lines, dots, oldLines, oldDots) => {
     const y = (v) => low - Math.min(1, v / top) * (low - 10);
     const path = (points) =>
         points.map(([a, b], i) => `${i ? 'L' : 'M'}${x(a).toFixed(1)} ${y(b).toFixed(1)}`).join('');
@@ -224,15 +267,18 @@ train.showCurves = () => {
                               y(p * top)}" stroke="var(--line)"/>
       <text x="${left - 5}" y="${y(p * top) + 4}" text-anchor="end">${label(p * top)}</text>`)
                       .join('');
-    const epochs = Math.floor(steps / (train.steps || 1)), each = Math.max(1, Math.ceil(epochs / 6));
+    const epochs = Math.floor(steps / perEpoch), each = Math.max(1, Math.ceil(epochs / 6));
     const across =
         Array.from({ length: Math.floor(epochs / each) + 1 }, (_, i) => i * each)
             .map(
-                (e) => `<text x="${x(e * (train.steps || 1))}" y="${H - 8}" text-anchor="middle">${e}</text>`)
+                (e) => `<text x="${x(e * perEpoch)}" y="${H - 8}" text-anchor="middle">${e}</text>`)
             .join('');
     return `<figure><figcaption>${title}</figcaption><svg viewBox="0 0 ${W} ${H}" width="${
         W}" style="max-width:100%" role="img" aria-label="${title}">
-      ${ticks}${across}<path d="${path(lines)}" fill="none" stroke="var(--plus)" stroke-width="1.6"/>
+      ${ticks}${across}
+      <g class="before"><path d="${path(oldLines)}" fill="none" stroke="var(--plus)" stroke-width="1.6"/>
+      <path d="${path(oldDots)}" fill="none" stroke="var(--minus)" stroke-width="1.8" stroke-dasharray="5 3"/></g>
+      <path d="${path(lines)}" fill="none" stroke="var(--plus)" stroke-width="1.6"/>
       <path d="${path(dots)}" fill="none" stroke="var(--minus)" stroke-width="1.8" stroke-dasharray="5 3"/>
       ${dots.map(([a, b]) => `<circle cx="${x(a)}" cy="${y(b)}" r="2.6" fill="var(--minus)"/>`).join('')}
       ${
@@ -241,13 +287,18 @@ train.showCurves = () => {
              ''}
       </svg></figure>`;
   };
-  const thin = Math.ceil(train.losses.length / 300) || 1;
+  const thinned = (losses) =>
+      losses.map((v, i) => [i + 1, v]).filter((_, i) => i % (Math.ceil(losses.length / 300) || 1) === 0);
+  const points = (judged, name) => judged.map((j) => [j.step, j[name]]);
   by('curves').innerHTML = figure(
                                t('curve_loss'), most, (v) => v.toFixed(1),
-                               train.losses.map((v, i) => [i + 1, v]).filter((_, i) => i % thin === 0),
-                               train.judged.map((j) => [j.step, j.loss])) +
+                               thinned(train.losses), points(train.judged, 'loss'), thinned(old.losses),
+                               points(old.judged, 'loss')) +
       figure(t('curve_accuracy'), 1, (v) => Math.round(100 * v) + ' %', [],
-             train.judged.map((j) => [j.step, j.accuracy]));
+             points(train.judged, 'accuracy'), [], points(old.judged, 'accuracy'));
+  by('pale').textContent = train.before ? t('pale') : '';
+  const since = train.byHeart();
+  by('by-heart').textContent = since ? t('by_heart', { epoch: since }) : '';
   const scrub = by('scrub');
   scrub.disabled = train.past.length < 2, scrub.max = Math.max(0, train.past.length - 1),
   scrub.value = train.at;
@@ -256,9 +307,7 @@ train.showCurves = () => {
 };
 
 train.scrub = (i) => {
-  train.running = false;
-  train.turn++;
-  by('go').textContent = t('go');
+  train.stop();
   if (!train.past[i]) return;
   if (!train.watching) train.watch();
   train.at = i;
@@ -270,7 +319,7 @@ train.labels = () => {
   const mistake = by('mistake'), chosen = mistake.value || 0;
   mistake.replaceChildren(...MISTAKES.map((m, i) => el('option', { value: i }, t('mistake_' + m))));
   mistake.value = chosen;
-  if (!train.begun) train.showState(t('ready_to_train'));
+  if (!train.begun) train.showState(train.readyText());
   by('go').textContent = t(train.running ? 'pause' : 'go');
   train.showControls();
   train.showCurves();
@@ -278,12 +327,8 @@ train.labels = () => {
 
 train.start = () => {
   by('go').onclick = () =>
-      (train.running ? (train.running = false, train.turn++, by('go').textContent = t('go')) :
-                       train.run(false));
-  by('running-pause').onclick = () => {
-    by('go').click();
-    by('running').hidden = true;
-  };
+      (train.running ? train.pause() : train.run(false));
+  by('running-pause').onclick = train.pause;
   by('step').onclick = () => {
     if (!train.running) train.run(true);
   };

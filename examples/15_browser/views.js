@@ -28,6 +28,8 @@ views.token = (i) => {
                    t('extra_token', { n: n - s.N + 1 });
 };
 
+views.theToken = (i) => (views.sizes.cls && i === 0 ? t('the_class_token') : views.token(i));
+
 // Another model: its sizes, and grids that fit it.
 views.build = () => {
   const s = views.sizes = engine.sizes();
@@ -306,7 +308,7 @@ views.showFocus = () => {
   if (onPatch) views.patchNumber = n;  // the last patch stays enlarged
   const [y, x] = views.patchPlace();
   by('attention-of').textContent =
-      t(views.direction === 'from' ? 'looks_from' : 'looks_to', { token: views.token(i) });
+      t(views.direction === 'from' ? 'looks_from' : 'looks_to', { token: views.theToken(i) });
   by('token-of').textContent = t('token_row', { token: views.token(i) });
   by('patch-name').textContent = t('patch_enlarged', { patch: views.token(s.cls + views.patchNumber) });
   views.seen.mark = onPatch ? [y, x, s.PH, s.PW] : null;
@@ -329,8 +331,8 @@ views.showFocus = () => {
     head.grid.mark = place;
     head.grid.show(all.slice(s.cls, s.cls + s.N));
     head.note.replaceChildren(
-        el('b', {}, t('head_n', { n: head.h + 1 })),
-        ' ' + t('up_to', { p: percent(Math.max(...all.slice(s.cls, s.cls + s.N))) }));
+        el('b', {}, t('head_n', { n: head.h + 1 })), el('br'),
+        t('up_to', { p: percent(Math.max(...all.slice(s.cls, s.cls + s.N))) }));
     head.rest.replaceChildren();
     for (let j = 0; j < s.T; j++) {
       if (j >= s.cls && j < s.cls + s.N) continue;
@@ -360,30 +362,50 @@ views.askWhy = () => {
   views.relevanceValues = engine.copy(engine.map(), s.T);
   views.rollout.show(views.rolloutValues.slice(s.cls, s.cls + s.N));
   views.relevance.show(views.relevanceValues.slice(s.cls, s.cls + s.N));
+  const most = (values) => Math.max(...values.slice(s.cls, s.cls + s.N));
+  by('rollout-most').textContent = t('up_to', { p: percent(most(views.rolloutValues)) });
+  by('relevance-most').textContent = t('up_to', { p: say(most(views.relevanceValues)) });
   let first = 0;
   const values = new Float32Array(s.N);
   engine.slices(() => {
     if (turn !== views.turn) return false;  // the picture has changed meanwhile
-    engine.try('occlusion', k, first);
-    const n = Math.min(engine.at_once(), s.N - first);
-    values.set(engine.floats(engine.map(), s.T).subarray(first, first + n), first);
-    first += n;
+    first = views.occlude(k, first, values);
     if (first < s.N) return true;
     views.occlusionValues = values;
     views.occlusion.show(values);
+    by('occlusion-most').textContent = t('up_to', { p: say(Math.max(...values)) });
     return false;
   });
+};
+views.occlude = (k, first, values) => {  // a few patches; where to go on
+  const { N, T } = views.sizes, n = Math.min(engine.at_once(), N - first);
+  engine.try('occlusion', k, first);
+  values.set(engine.floats(engine.map(), T).subarray(first, first + n), first);
+  return first + n;
+};
+views.occludeAll = (k) => {
+  const { N } = views.sizes, values = new Float32Array(N);
+  for (let first = 0; first < N;) first = views.occlude(k, first, values);
+  return values;
+};
+
+views.setDirection = (direction) => {
+  views.direction = direction;
+  for (const radio of document.getElementsByName('direction')) radio.checked = radio.value === direction;
+  views.showFocus();
+};
+views.setWhy = (k) => {
+  by('why').value = views.why = k < views.sizes.K ? k : -1;
+  views.askWhy();
 };
 
 views.start = () => {
   for (const radio of document.getElementsByName('direction'))
     radio.onchange = () => {
-      views.direction = radio.value;
-      views.showFocus();
+      views.setDirection(radio.value);
     };
   by('ask-class').onclick = () => views.ask(0);
   by('why').onchange = (e) => {
-    views.why = +e.target.value;
-    views.askWhy();
+    views.setWhy(+e.target.value);
   };
 };
