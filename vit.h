@@ -1192,7 +1192,8 @@ typedef struct {
 VIT_DEF vit_result vit_occlusion(const vit_question *q, float *map);
 /* The gradient by the pixels, from baseline to image in so many steps, summed
    over each patch: map [N]. Its sum should be by how much the logit differs:
-   *error is how far off it is, as a part of that. The state was made with
+   *error is how far off it is, as a part of that (NaN where both logits are
+   the same). The state was made with
    VIT_FOR_TRAINING and VIT_INPUT_GRADIENT; its grads are 0 afterwards. */
 VIT_DEF vit_result vit_integrated_gradients(
     const vit_question *q, int steps, float *map, double *error);
@@ -10091,7 +10092,7 @@ static float vit__half(unsigned h) {
   float x;
   memcpy(&x, &bits, sizeof x);
   x *= 5192296858534827628530496329220096.0f;
-  return (h & 0x7C00u) == 0x7C00u ? x * FLT_MAX : x; /* infinity, NaN */
+  return (h & 0x7C00u) == 0x7C00u ? x * FLT_MAX : x; /* not finite */
 }
 
 /* A tensor's numbers as floats into `to`, or NULL; r if one is not finite. */
