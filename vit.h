@@ -1192,9 +1192,9 @@ typedef struct {
 VIT_DEF vit_result vit_occlusion(const vit_question *q, float *map);
 /* The gradient by the pixels, from baseline to image in so many steps, summed
    over each patch: map [N]. Its sum should be by how much the logit differs:
-   *error is how far off it is, as a part of that (NaN where both logits are
-   the same). The state was made with
-   VIT_FOR_TRAINING and VIT_INPUT_GRADIENT; its grads are 0 afterwards. */
+   *error is how far off it is, as a part of that (not finite where both logits
+   are the same). The state was made with VIT_FOR_TRAINING and
+   VIT_INPUT_GRADIENT; its grads are 0 afterwards. */
 VIT_DEF vit_result vit_integrated_gradients(
     const vit_question *q, int steps, float *map, double *error);
 /* To judge a map [N]: the probability of k when 0, 1, ..., N patches are taken
