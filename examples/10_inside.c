@@ -81,10 +81,15 @@ static void load_picture(const vit_dataset *about) {
   shown.labels = (uint8_t *)calloc(1, 1);
   if (!small || !shown.labels) nb_stop("out of memory for the picture");
   nb_try(vit_image_load(image_flag, C, &pixels, &tall, &wide));
-  nb_try(vit_resize(small, pixels, C, tall, wide, height, width, VIT_BILINEAR));
+  nb_row("picture", image_flag);
+  if (C == 1 && height == 28 && width == 28 && about->classes == 10 && !about->names) {
+    nb_try(vit_digit_prepare(small, pixels, tall, wide));
+    nb_row("prepared", "as the digits of MNIST were (vit_digit_prepare)");
+  } else {
+    nb_try(vit_resize(small, pixels, C, tall, wide, height, width, VIT_BILINEAR));
+  }
   vit_image_free(pixels);
   shown.count = 1, shown.pixels = small;
-  nb_row("picture", image_flag);
 }
 
 static void pixels_of(float *to, const vit_dataset *d, int i) { vit_dataset_batch(d, &i, 1, to, NULL); }
@@ -113,7 +118,7 @@ static void begin(void) {
   memset(&about, 0, sizeof about);
   if (file && keep) nb_stop("--keep is for a model that is trained here, without --model");
   if (file) {
-    nb_try(vit_model_open(&m, file, &about));
+    nb_try(vit_pretrained_open(&m, file, NULL, &about, NULL));
     if (wanted && !strcmp(wanted, "naive")) m.kernels = &vit_naive;
     nb_row("model", file);
   } else {

@@ -176,7 +176,7 @@ static void draw_answers(const vit_model *m, const vit_state *s, const float *im
     nb_look(glow + (n + i) * N, m, s, i, -1);
     titles[i] = base_name(paths[i]), titles[n + i] = said[i];
   }
-  snprintf(title, sizeof title, "What the model saw, and where %s looks in the last block", nb_query(c));
+  snprintf(title, sizeof title, "What the model saw, and where\n%s looks in the last block", nb_query(c));
   nb_figure(vit_plot_tiles(nb_out, "answers", title, tiles, glow, c->image_height / c->patch_height,
                            c->image_width / c->patch_width, titles, n > 1 ? 2 : 1, n > 1 ? n : 2, C, c->image_height, c->image_width, 0, 1),
             "answers");

@@ -560,7 +560,7 @@ NB_UNUSED static void nb_look(float *weights, const vit_model *m, const vit_stat
 NB_UNUSED static void nb_next(const char *file) {
   char command[700];
   nb_cell("Now with a picture of your own");
-  snprintf(command, sizeof command, "build/13_pretrained %.500s/%s PICTURE...", nb_out, file);
+  snprintf(command, sizeof command, "make build/13_pretrained && build/13_pretrained %.500s/%s PICTURE...", nb_out, file);
   nb_code(command);
 }
 

@@ -128,7 +128,7 @@ static void lab_open_init(lab *l) {
   if (!l->init && (l->new_head || l->fit.probe || l->fit.optimizer.freeze))
     nb_stop("--new-head, --freeze and --probe need a model that has learned something: name its file by --init");
   if (!l->init) return;
-  nb_try(vit_model_open(&l->from, l->init, &l->about));
+  nb_try(vit_pretrained_open(&l->from, l->init, NULL, &l->about, NULL));
   if (l->from.quantized)
     nb_stop("the model of --init is quantized, for good, and cannot learn: take the one that it was made from");
   l->config = l->from.config;

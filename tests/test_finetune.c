@@ -17,8 +17,7 @@ static vit_config small(const char *more) {
 static const char *const models[] = {
     "pool=0 softmax_before_loss=0", "pool=1 class_token=0 norm=1 softmax_before_loss=1",
     "pool=0 dist_token=1 reg_tokens=2 softmax_before_loss=0",
-    "pool=1 pre_norm=1 fc_norm=1 softmax_before_loss=0 positions=3 attn_drop=0.1 hidden_drop=0.2 "
-    "drop_path=0.2"};
+    "pool=1 pre_norm=1 fc_norm=1 softmax_before_loss=0 positions=3 attn_drop=0.1 hidden_drop=0.2 drop_path=0.2"};
 enum { MODELS = sizeof models / sizeof *models };
 
 static int refused(vit_result have, vit_result want, const char *sentence) {

@@ -166,6 +166,9 @@ KERNEL(gelu_tanh_forward, EACH, EACH * (7 + TANH), 2 * EACH,
        k->gelu_tanh_forward(A, X, images * EACH))
 KERNEL(gelu_tanh_backward, EACH, EACH * (14 + TANH), 3 * EACH,
        k->gelu_tanh_backward(A, Y, X, images * EACH))
+KERNEL(gelu_quick_forward, EACH, EACH * (4 + EXP), 2 * EACH, k->gelu_quick_forward(A, X, images * EACH))
+KERNEL(gelu_quick_backward, EACH, EACH * (8 + EXP), 3 * EACH,
+       k->gelu_quick_backward(A, Y, X, images * EACH))
 KERNEL(uniform, EACH, EACH, EACH, k->uniform(A, images * EACH, 1, 2, 0))
 KERNEL(dropout, EACH, EACH, 2 * EACH, k->dropout(A, X, images * EACH, 0.1f, 1, 2, 0))
 KERNEL(residual_forward, EACH, 2 * EACH, 3 * EACH, k->residual_forward(A, X, Y, 1, images * EACH))
