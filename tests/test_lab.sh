@@ -131,7 +131,7 @@ kill -INT $pid 2>/dev/null
 wait $pid
 
 # A run that other kernels go on with says so, in one place and once.
-sed 's/^#include "lab.h"/#define VIT_NO_SIMD\n&/' examples/09_mnist.c >$dir/naive.c
+sed 's/^#include "mnist.h"/#define VIT_NO_SIMD\n&/' examples/09_mnist.c >$dir/naive.c
 if ${CC:-cc} -std=c99 -O2 -I examples $dir/naive.c -o $dir/naive -lm 2>$dir/err; then
   mixed="--data $dir/digits --limit 600 --epochs 30 --preset tutorial --out $dir/mixed"
   build/09_mnist $mixed >$dir/log 2>&1 &
