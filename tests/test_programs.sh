@@ -157,7 +157,7 @@ tell $? "13, written and opened: $(sed -n '/same answers/,/same logits/p' $dir/1
 { printf 'P5\n120 90\n255\n'; awk 'BEGIN { for (y = 0; y < 90; y++) for (x = 0; x < 120; x++)
   printf "%c", (x > 80 && x < 88 && y > 20 && y < 70 ? "(" : "z") }'; } >$dir/one.pgm
 { printf 'P5\n120 90\n255\n'; awk 'BEGIN { for (i = 0; i < 10800; i++) printf "z" }'; } >$dir/nothing.pgm
-grep -q 'build/13_pretrained .*/08/model.safetensors' $dir/first
+tr -s ' \n' ' ' <$dir/first | grep -q 'build/13_pretrained .*/08/model.safetensors'
 tell $? "08 does not say what to do with its model"
 build/13_pretrained $dir/08/model.safetensors $dir/one.pgm --out $dir/13 >$dir/log13 2>&1 &&
   grep -q 'prepared as MNIST was' $dir/log13 && [ "$(grep -c ' % *[#.]*  [0-9]$' $dir/log13)" = 5 ]
