@@ -712,8 +712,8 @@ VIT_DEF vit_result vit_backward_logits(
     const vit_model *m, vit_state *s, const float *dlogits, float factor);
 /* After either: the gradient by the attention probabilities of one head [T,T],
    in a state made with VIT_FOR_TRAINING and VIT_KEEP_ATTENTION; else NULL, with
-   a sentence. Where the class token is pooled, only row 0 of the last block
-   reaches the logits: the others are 0. */
+   a sentence. Where the head reads the class token alone, only row 0 of the
+   last block reaches the logits: the others are 0. */
 VIT_DEF const float *vit_attention_gradient(
     const vit_model *m, const vit_state *s, int layer, int image, int head);
 
@@ -5002,6 +5002,12 @@ static vit_result vit__check_backward(const vit_model *m, const vit_state *s) {
         "the gradient by the images is wanted, but backward would stop before "
         "them: the state's freeze is %d; set it to 0",
         s->freeze);
+  if (!r && (s->first < 0 || s->shared < 0 ||
+                s->first > (s->shared ? s->shared - s->batch : 0)))
+    r = vit__fail(VIT_ERR_CONFIG,
+        "these %d images are number %d and following of a shared batch of %d: "
+        "set the state's first and shared to a place in it, or both to 0",
+        s->batch, s->first, s->shared);
   if (r || s->trains) return r;
   return vit__fail(VIT_ERR_STATE,
       "this state was created for inference; backward needs VIT_FOR_TRAINING");
@@ -7425,10 +7431,10 @@ VIT_DEF vit_result vit_attention_distance(const vit_model *m,
     const vit_state *s, int layer, int head, double *pixels) {
   const vit_config *c = &m->config;
   const vit_idx T = vit_config_tokens(c), N = vit_config_patches(c);
-  const vit_idx cols = c->image_width / c->patch_width;
   double mean = 0;
   for (int image = 0; image < s->batch || image == 0; image++) {
     const float *p = vit_attention(m, s, layer, image, head);
+    const vit_idx cols = p ? c->image_width / c->patch_width : 0;
     if (!p) return VIT_ERR_STATE;
     p += c->class_token * (T + 1);
     for (vit_idx i = 0; i < N; i++, p += T) {
@@ -7527,8 +7533,8 @@ VIT_DEF vit_result vit_patch_filters(
     for (vit_idx k = 0; k < count; k++)
       parts[k] =
           (float)(vit__orthonormal(y + k * P, y, k, P) / fmax(all, DBL_MIN));
-    moved = (float)vit_max_difference(y, filters, (size_t)(count * P));
-    if (step == 0) moved = 1;
+    if (step > 0)
+      moved = (float)vit_max_difference(y, filters, (size_t)(count * P));
     memcpy(filters, y, (size_t)count * (size_t)P * sizeof *y);
     m->kernels->linear_forward(x, filters, w, NULL, count, P, D);
     m->kernels->linear_backward_input(y, x, w, count, P, D);

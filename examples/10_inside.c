@@ -691,7 +691,7 @@ static void in_the_wild(void) {
 
 int main(int argc, char **argv) {
   const nb_flag flags[] = {
-      {"--model", "FILE", "a model of 08, 09, 12 or 13 (else one is trained here)", NULL, NULL, &file},
+      {"--model", "FILE", "of 08, 09, 12, or a published one (else one is trained here)", NULL, NULL, &file},
       {"--image", "N|FILE", "a test image by its number, or a picture (the first 3)", NULL, NULL, &image_flag},
       {"--layer", "N", "of the table in [2], from 0 (the last)", &layer, NULL, NULL},
       {"--head", "N", "of the table in [2], from 0 (mean of all)", &head, NULL, NULL},

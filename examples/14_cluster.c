@@ -33,8 +33,8 @@ static void leave(void) {
   }
   if (mpi.rank) {
     sleep(1);
-    rewind(mpi.kept);
-    while (fgets(line, sizeof line, mpi.kept)) say(mpi.err, line);
+    if (mpi.kept) rewind(mpi.kept);
+    while (mpi.kept && fgets(line, sizeof line, mpi.kept)) say(mpi.err, line);
   }
   MPI_Abort(MPI_COMM_WORLD, 1);
 }

@@ -760,6 +760,15 @@ static void test_shared_batch(void) {
   for (int i = 0; i < 5; i++)
     for (int programs = 1; programs <= 16; programs *= 2)
       share_batch(&m, &all, images, labels, batches[i], programs);
+  for (int i = 0; i < 4; i++) { /* a place that is not in the batch */
+    static const int places[][2] = {{10, 20}, {10, 8}, {0, 3}, {-5, 0}};
+    double loss;
+    all.shared = all.first = 0;
+    CHECK(!vit_forward(&m, &all, images, 4) && !vit_loss(&m, &all, labels, 0, &loss), "%s", vit_error());
+    all.shared = places[i][0], all.first = places[i][1];
+    CHECK(vit_backward(&m, &all, 1) == VIT_ERR_CONFIG && strstr(vit_error(), "of a shared batch of"), "%s",
+          vit_error());
+  }
   free(images);
   vit_state_free(&all);
   vit_model_free(&m);

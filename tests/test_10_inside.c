@@ -713,6 +713,13 @@ static void test_method_errors(void) {
        "there is no token 13: this model has tokens 0 to 12, and VIT_POOLED");
   SAYS(vit_attention_distance(&in.m, &s, 0, 3, &x), VIT_ERR_STATE,
        "there is no attention of layer 0, image 0, head 3: the last forward had 3 layers, 2 images and 3 heads");
+  { /* a model that was freed */
+    vit_model freed;
+    memset(&freed, 0, sizeof freed);
+    CHECK(vit_attention_distance(&freed, &s, 0, 0, &x) && vit_attention_rollout(&freed, &s, 0, 0, map) &&
+              vit_patch_filters(&freed, filters, parts, 1) && vit_position_likeness(&freed, map) &&
+              vit_logit_lens(&freed, &s, 0, map), "a model that is not there");
+  }
   SAYS(vit_attention_rollout(&in.m, &infer, 0, 0, map), VIT_ERR_STATE,
        "this state keeps no attention; create it with VIT_FOR_TRAINING or VIT_KEEP_ATTENTION");
   SAYS(vit_attention_rollout(&in.m, &plain, 0, 0, map), VIT_ERR_STATE,
