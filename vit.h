@@ -1208,7 +1208,8 @@ VIT_DEF vit_result vit_deletion_curve(const vit_question *q, const float *map,
 
 /* A figure is a gnuplot script beside its data: DIR/NAME.gp, DIR/NAME.dat and
    the picture DIR/NAME.png. Write both files, then call vit_plot_end. gnuplot
-   reads no start-up file of yours (-d): a figure looks the same everywhere. */
+   reads no start-up file of yours (-d): a figure looks the same everywhere.
+   Wider than 960 pixels, its type is too small on a page. */
 typedef struct {
   FILE *script, *data;
   char dir[256], name[64];
@@ -7823,10 +7824,11 @@ static const char vit__runs_script[] =
     "color(i, curve) = runs > 1 ? i : curve\n"
     "first(i, text) = i > 1 ? '' : text\n"
     "mark(i, epoch, y) = epoch == best[i] ? y : NaN\n"
-    "set grid ytics lt 1 lw 1 lc rgb '#dddddd'; set key tmargin center\n"
+    "set grid ytics lt 1 lw 1 lc rgb '#dddddd'; set key bmargin center\n"
+    "set bmargin 4.5 + rows; set lmargin 9.5; set rmargin 2\n"
     "stats data using 1 nooutput; epochs = STATS_max\n"
     "set xrange [0.8-epochs/50.0:1.02*epochs+0.2]; set xlabel 'epoch'\n"
-    "set xtics int(epochs + 9) / 10; set offsets 0, 0, graph 0.05, 0\n"
+    "set xtics int(epochs + 4) / 5; set offsets 0, 0, graph 0.05, 0\n"
     "set title 'Loss'; set ylabel 'cross entropy (nats)'\n"
     "if (runs == 1) set yrange [floor(10 * least) / 10.0:*]\n"
     "plot for [i=1:runs] data index i-1 using 1:2 dt 2 lt color(i, 1) \\\n"
@@ -7843,7 +7845,7 @@ static const char vit__runs_script[] =
     "       sprintf('%s: best %.2f %%', name[i], top[i]), \\\n"
     "     for [i=1:runs] data index i-1 using 1:(mark(i, $1, $4)) \\\n"
     "       with points lt 7 ps 2.2 title first(i, 'best')\n"
-    "set title 'Learning rate'; set ylabel 'last step'; set yrange [0:*]\n"
+    "set title 'Learning rate, last step'; unset ylabel; set yrange [0:*]\n"
     "plot for [i=1:runs] data index i-1 using 1:5 lt color(i, 4) \\\n"
     "       title runs > 1 ? name[i] : ''; unset multiplot\n";
 
@@ -7861,12 +7863,12 @@ static vit_result vit__plot_runs(const char *dir, const char *name,
     judged |= h[i]->best > 0;
   }
   if (!judge) judge = "images that judge the epochs";
-  r = vit_plot_begin(&p, dir, name, judged ? 1200 : 800, 420 + 20 * count);
+  r = vit_plot_begin(&p, dir, name, judged ? 960 : 700, 420 + 20 * count);
   if (r) return r;
   fprintf(p.script,
-      "data = '%s.dat'\nruns = %d\njudged = %d\nleast = %.6f\n"
+      "data = '%s.dat'\nruns = %d\njudged = %d\nleast = %.6f\nrows = %d\n"
       "array best[runs]\narray top[runs]\narray name[runs]\n",
-      name, count, judged, least);
+      name, count, judged, least, 1 + judged * (1 + count) + (least > 0));
   vit__plot_text(p.script, "judge = 'Accuracy on the '.", judge);
   fprintf(p.data,
       "# epoch  train_loss  val_loss  val_accuracy_percent  rate  seconds\n");
@@ -7944,6 +7946,27 @@ VIT_DEF vit_result vit_plot_confusion(const char *dir, const char *name,
   return vit_plot_end(&p);
 }
 
+/* A figure around pictures of wide x deep pixels: the lines of its title above,
+   a bar on the right. */
+typedef struct {
+  double left, top, width, height;
+} vit__frame;
+
+static vit__frame vit__plot_frame(
+    const char *title, double wide, double deep, int bar) {
+  double lines = 0, area = wide;
+  for (const char *end; *title; title = end + (*end == '\n'), lines++) {
+    end = title + strcspn(title, "\n");
+    area = fmax(area, 8.2 * (double)(end - title));
+  }
+  vit__frame f;
+  f.left = 8 + (area - wide) / 2;
+  f.top = 16 + 20 * lines;
+  f.width = 16 + area + 120 * bar;
+  f.height = f.top + deep + 8;
+  return f;
+}
+
 VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
     const char *title, const float *values, const float *glow, int glow_rows,
     int glow_cols, const char *const *titles, int rows, int cols, int channels,
@@ -7953,14 +7976,14 @@ VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
   const int tiles = rows * cols, gap = 1 + width / 16;
   const int band = titles ? 1 + height * 4 / 10 : gap; /* two lines */
   const int across = width + gap, down = height + band;
-  const double scale = (cols > 6 ? 100.0 : 150.0) / width; /* screen pixels */
-  const double wide = fmax(cols * across * scale, 8.0 * (double)strlen(title));
+  const double scale = fmin(150.0 / width, 820.0 / (cols * across));
+  const double wide = cols * across * scale, deep = rows * down * scale;
   double low = (double)black, high = (double)white, most = 0;
   for (vit_idx i = 0; glow && i < (vit_idx)tiles * glow_rows * glow_cols; i++)
     most = fmax(most, (double)glow[i]);
+  const vit__frame f = vit__plot_frame(title, wide, deep, most > 0);
   vit_plot p;
-  vit_result r = vit_plot_begin(&p, dir, name,
-      (int)wide + (most > 0 ? 130 : 30), (int)(rows * down * scale) + 60);
+  vit_result r = vit_plot_begin(&p, dir, name, (int)f.width, (int)f.height);
   if (r) return r;
   fputs("# x y red green blue\n", p.data);
   for (int y = 0; y < rows * down; y++)
@@ -7996,14 +8019,16 @@ VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
         i / cols * down + height + band * 0.3, cols > 6 ? 9 : 11);
   }
   vit__plot_text(p.script, "set title", title);
-  fprintf(p.script, /* with a glow its bar, grey without and with it */
-      " noenhanced\nunset key; unset tics; unset border\nset xrange [-1:%d]\n"
-      "set yrange [%d:-1]\nset size ratio -1\nset lmargin 1\nset rmargin %d\n"
-      "set bmargin 0.5\nset cbrange [0:%g]\nset cbtics\n"
-      "set cblabel 'weight of a region'\n"
-      "set palette defined (0 '#808080', 1 '#df9f20')\n"
+  fprintf(p.script, /* with a glow its bar, as it shines over black */
+      " noenhanced\nunset key; unset tics; unset border\n"
+      "set xrange [-0.5:%d-0.5]\nset yrange [%d-0.5:-0.5]\n"
+      "set lmargin at screen %.4f\nset rmargin at screen %.4f\n"
+      "set tmargin at screen %.4f\nset bmargin at screen %.4f\n"
+      "set cbrange [0:%g]\nset cbtics\nset cblabel 'weight of a region'\n"
+      "set palette defined (0 '#000000', 1 '#bf8000')\n"
       "plot '%s.dat' using 1:2:3:4:5 with rgbimage%s\n",
-      cols * across, rows * down, most > 0 ? 12 : 1, most, name,
+      cols * across, rows * down, f.left / f.width, (f.left + wide) / f.width,
+      1 - f.top / f.height, 8 / f.height, most, name,
       most > 0 ? ", NaN with lines lc palette" : "");
   return vit_plot_end(&p);
 }

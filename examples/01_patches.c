@@ -127,18 +127,18 @@ static void draw(const float *image, const float *patches, const float *tokens) 
   float *apart = nb_floats(WIDE * WIDE);
   vit_plot p;
   nb_cell("From the image to the tokens, as a picture");
-  nb_try(vit_plot_begin(&p, nb_out, "patches", 1400, 460));
+  nb_try(vit_plot_begin(&p, nb_out, "patches", 960, 800));
   for (int i = 0; i < WIDE * WIDE; i++) apart[i] = -1; /* gaps: drawn in blue */
   for (int y = 0; y < SIZE; y++)
     for (int x = 0; x < SIZE; x++)
       apart[(y + y / P * GAP) * WIDE + x + x / P * GAP] = image[y * SIZE + x];
   fprintf(p.script, "set multiplot title \"How does an image become a row of tokens? The orange frame "
                     "follows patch P7 through all steps\"\n"
-                    "set origin 0,0\nset size 0.25,0.95\nset xtics 8\nset ytics 8\n"
+                    "set origin 0,0.49\nset size 0.46,0.45\nset xtics 8\nset ytics 8\n"
                     "set xlabel 'column'\nset ylabel 'row'\n");
   nb_mark(&p, col * P, row * P, col * P + P - 1, row * P + P - 1);
   nb_image_panel(&p, 0, "1. the image [32, 32]", image, SIZE, P);
-  fprintf(p.script, "set origin 0.24,0\nset size 0.25,0.95\nunset xlabel\nunset ylabel\n"
+  fprintf(p.script, "set origin 0.5,0.49\nset size 0.46,0.45\nunset xlabel\nunset ylabel\n"
                     "unset xtics\nunset ytics\nunset border\nset cbrange [-1:1]\n"
                     "set palette defined (-1 '#b9d4e8', -0.01 '#b9d4e8', 0 '#000000', 1 '#ffffff')\n");
   for (int i = 0; i < N; i++)
@@ -147,13 +147,13 @@ static void draw(const float *image, const float *patches, const float *tokens) 
   nb_mark(&p, col * STEP, row * STEP, col * STEP + P - 1, row * STEP + P - 1);
   nb_panel(&p, 1, "2. cut into 16 patches of 8 x 8\\n", apart, WIDE, WIDE, NULL, 0);
   fprintf(p.script, "unset label\nunset arrow\nset border\n" NB_GREYS
-                    "set cbrange [0:1]\nset origin 0.48,0\nset size 0.31,0.95\nset xtics 16\n"
+                    "set cbrange [0:1]\nset origin 0,0\nset size 0.58,0.48\nset xtics 16\n"
                     "set ytics ('P1' 0, 'P4' 3, 'P7' 6, 'P10' 9, 'P13' 12, 'P16' 15)\n"
                     "set xlabel 'pixel of the patch'\nset ylabel 'patch'\nset size noratio\n");
   nb_mark(&p, 0, n, K - 1, n);
   nb_panel(&p, 2, "3. a row of 64 pixels for each: [16, 64]", patches, N, K, NULL, 0);
   fprintf(p.script, "unset arrow\n" NB_SIGNS "set cbrange [-4:4]\nset colorbox\n"
-                    "set cblabel 'number of a token'\nset origin 0.78,0\nset size 0.22,0.95\n"
+                    "set cblabel 'number of a token'\nset origin 0.58,0\nset size 0.42,0.48\n"
                     "set xtics 2\nset xlabel 'column (d)'\nunset ylabel\n");
   nb_mark(&p, 0, n, WIDTH - 1, n);
   nb_panel(&p, 3, "4. projected: tokens [16, 9]", tokens, N, WIDTH, NULL, 0);

@@ -85,14 +85,16 @@ static void why_order_matters(const float *image) {
   memcpy(pair, image, PIXELS * sizeof(float));
   shuffle_patches(pair + PIXELS, image, order);
   nb_pictures(pair, 2, SIZE);
-  nb_try(vit_plot_begin(&p, nb_out, "shuffle", 1200, 420));
-  fprintf(p.script, "set multiplot layout 1,3 title \"Does the class token notice that the patches were "
+  nb_try(vit_plot_begin(&p, nb_out, "shuffle", 960, 380));
+  fprintf(p.script, "set multiplot title \"Does the class token notice that the patches were "
                     "shuffled? Only with positions\"\nset xtics 8\nset ytics 8\n"
                     "set xlabel 'column'\nset ylabel 'row'\n"
-                    "set style textbox opaque fillcolor rgb '#000000' noborder margins 0.5,0.5\n");
+                    "set style textbox opaque fillcolor rgb '#000000' noborder margins 0.5,0.5\n"
+                    "set size 0.32,0.92\nset origin 0,0\n");
   label_patches(&p, NULL);
   nb_image_panel(&p, 0, "image 0: the digit", pair, SIZE, 8);
   label_patches(&p, order);
+  fprintf(p.script, "set origin 0.29,0\n");
   nb_image_panel(&p, 1, "image 1: the same patches, shuffled", pair + PIXELS, SIZE, 8);
   printf("\n");
   nb_code("vit_forward(&m, &s, pair, 2); // image 0: the digit, image 1: shuffled");
@@ -118,8 +120,8 @@ static void why_order_matters(const float *image) {
   nb_say("Without positions the two pictures are one and the same to the model (what is left is "
          "rounding). With any of the three kinds they are not.");
   fprintf(p.script,
-          "reset\nset title \"Change of the class token's output\"\nset xlabel 'kind of positions'\n"
-          "set ylabel 'largest change of one of its 12 numbers'\nset xtics noenhanced scale 0\n"
+          "reset\nset origin 0.59,0\nset size 0.41,0.92\nset title \"change of the class token's output\"\nset xlabel 'kind of positions'\n"
+          "set ylabel 'largest of its 12 numbers'\nset xtics noenhanced scale 0\nset ytics 0.01\n"
           "set grid ytics lt 1 lc rgb '#cccccc' lw 1\nset boxwidth 0.6\nset style fill solid\n"
           "set xrange [-0.6:3.6]\nset yrange [0:*]\nset offsets 0,0,graph 0.12,0\n"
           "plot 'shuffle.dat' index 2 using 0:2:xtic(1) with boxes lc rgb '#0072b2' notitle, \\\n"
@@ -157,18 +159,18 @@ static void neighbours(void) {
   nb_table(near_plane, GRID, GRID, " %5.2f", NULL, NULL, 1);
   nb_say("The sinusoid counts patches in reading order: left and right are near, above and below "
          "are 9 steps away. The 2-D form falls alike along rows and along columns.");
-  nb_try(vit_plot_begin(&p, nb_out, "positions", 1200, 430));
+  nb_try(vit_plot_begin(&p, nb_out, "positions", 960, 400));
   fprintf(p.script, "set multiplot layout 1,3 title \"Which positions are alike? Framed: the middle patch, "
                     "row 4, column 4, with which all are compared\"\n"
                     "set tics scale 0\n" NB_SIGNS "set cbrange [-1:1]\nset cblabel 'value'\n"
                     "set xlabel 'column of the table (d)'\nset ylabel 'patch, in reading order'\n"
-                    "set ytics 20\nset ytics add ('middle: 40' 40)\n");
-  nb_panel(&p, 0, "Sinusoid: the table [81, 64] that is added", line, GRID * GRID, D, NULL, 0);
+                    "set xtics 20\nset ytics 20\nset ytics add ('middle: 40' 40)\n");
+  nb_panel(&p, 0, "the sinusoid's table [81, 64]", line, GRID * GRID, D, NULL, 0);
   fprintf(p.script, NB_BLUES "set cbrange [0.4:1]\nset size ratio -1\nset xlabel 'column'\n"
-                             "set ylabel 'row'\nset xtics 1\nset ytics 1\nset cblabel 'cosine'\n");
+                             "set ylabel 'row'\nset xtics 2\nset ytics 2\nset cblabel 'cosine'\n");
   nb_mark(&p, GRID / 2, GRID / 2, GRID / 2, GRID / 2);
-  nb_panel(&p, 1, "Sinusoid: alike along the row only", near_line, GRID, GRID, NULL, 0);
-  nb_panel(&p, 2, "2-D sin-cos: alike in all directions", near_plane, GRID, GRID, NULL, 0);
+  nb_panel(&p, 1, "sinusoid: along the row only", near_line, GRID, GRID, NULL, 0);
+  nb_panel(&p, 2, "2-D sin-cos: in all directions", near_plane, GRID, GRID, NULL, 0);
   fprintf(p.script, "unset multiplot\n");
   nb_figure(vit_plot_end(&p), "positions");
   free(line);

@@ -142,22 +142,22 @@ static void print_heads(const float *attention) {
 }
 
 static void draw(const float *image, const float *attention, const char *const *answer) {
+  float percent[T * T];
   vit_plot p;
-  nb_try(vit_plot_begin(&p, nb_out, "heads", 1400, 720));
+  nb_try(vit_plot_begin(&p, nb_out, "heads", 960, 560));
   fprintf(p.script, "set multiplot layout 2,4 title \"What does each head of block 0 look at, before and "
-                    "after training? Weights for one digit 7; each row sums to 1\"\n");
+                    "after training?\\nWeights for one digit 7 in %%; each row sums to 100\"\n");
   for (int trained = 0; trained < 2; trained++) {
     fprintf(p.script, "set xtics 8\nset ytics 8\nset xlabel 'P1 P2 above, P3 P4 below'\n"
                       "unset ylabel\nset rmargin 2\n");
     nb_image_panel(&p, 4 * trained, answer[trained], image, SIZE, 16);
     nb_attention_style(&p);
-    fprintf(p.script, "set rmargin 9\nset cblabel ''\n");
-    for (int h = 0; h < H; h++) { /* one bar of colours, beside the last */
+    fprintf(p.script, "set cbrange [0:100]\n");
+    for (int h = 0; h < H; h++) {
       char title[60];
-      fprintf(p.script, h == H - 1 ? "set colorbox\nset rmargin 3\n" : "unset colorbox\n");
       snprintf(title, sizeof title, "Head %d, %s", h, trained ? "trained" : "untrained");
-      nb_panel(&p, 4 * trained + 1 + h, title, attention + (trained * H + h) * T * T, T, T, "%.2f",
-               0.55);
+      for (int i = 0; i < T * T; i++) percent[i] = 100 * attention[(trained * H + h) * T * T + i];
+      nb_panel(&p, 4 * trained + 1 + h, title, percent, T, T, "%.0f", 55);
     }
   }
   fprintf(p.script, "unset multiplot\n");

@@ -57,7 +57,7 @@ static void draw_resized(const vit_dataset *d) {
   vit_plot p;
   for (int i = 0; i < LOW * LOW; i++) picked[i] = digit[i / LOW * FROM / LOW * FROM + i % LOW * FROM / LOW];
   nb_try(vit_resize(few, digit, 1, FROM, FROM, LOW, LOW, VIT_BILINEAR));
-  nb_try(vit_plot_begin(&p, nb_out, "resize", 1250, 330));
+  nb_try(vit_plot_begin(&p, nb_out, "resize", 960, 300));
   fprintf(p.script, "set multiplot layout 1,5\nset xlabel 'column'\n");
   for (int i = 0; i < 5; i++) {
     const int size = panels[i].size;
@@ -124,7 +124,7 @@ static void optimisers(void) {
   nb_code("sgd_step(w, m, g, 2, rate, 0, 0)");
   nb_code("sgd_step(w, m, g, 2, rate, 0.9, 0)");
   nb_code("adam_step(w, m, v, g, 2, &constants)");
-  nb_try(vit_plot_begin(&p, nb_out, "optimisers", 1250, 400));
+  nb_try(vit_plot_begin(&p, nb_out, "optimisers", 960, 380));
   for (int k = 0; k < 3; k++) {
     float w[2] = {-9, 0.9f}, m[2] = {0, 0}, v[2] = {0, 0};
     for (int step = 0; step <= STEPS; step++) {
@@ -151,11 +151,11 @@ static void optimisers(void) {
          "number's step by the size of its own gradients, so that both directions start at the same "
          "pace: that is why one rate suits all tensors of a transformer.");
   fprintf(p.script,
-          "set multiplot layout 1,3\nset xrange [-10.5:3.5]\nset yrange [-1.6:1.6]\nset trange [0:2*pi]\n"
+          "set multiplot layout 1,3\nset xtics 5\nset xrange [-10.5:3.5]\nset yrange [-1.6:1.6]\nset trange [0:2*pi]\n"
           "set parametric\nset samples 200\nset xlabel 'x'\nset ylabel 'y'\n");
   for (int k = 0; k < 3; k++)
     fprintf(p.script,
-            "set title \"%s\\nrate %g: f = %.2g after %d steps\"\n"
+            "set title \"%s\\nrate %g\\nf = %.2g after %d steps\"\n"
             "plot for [i=0:6] sqrt(2 * 0.8 * 2.1**i) * cos(t), sqrt(2 * 0.8 * 2.1**i / 100) * sin(t) \\\n"
             "       with lines lc rgb '#bbbbbb' lw 1 notitle, \\\n"
             "     'optimisers.dat' index %d using 2:3 with linespoints lt %d lw 1.5 ps 0.6 notitle, \\\n"
@@ -370,7 +370,8 @@ static void show_attention(const vit_model *m, const vit_dataset *test) {
     titles[i] = text[i];
     if (h >= 0) nb_look(weights + i * N, m, &s, k, h);
     for (int j = 0; j < N; j++) sum += (double)weights[i * N + j];
-    if (h >= 0) snprintf(text[i], sizeof text[i], "head %d: %.0f %%", h, 100 * sum);
+    if (h >= 0 && k) snprintf(text[i], sizeof text[i], "%.0f %%", 100 * sum);
+    else if (h >= 0) snprintf(text[i], sizeof text[i], "head %d: %.0f %%", h, 100 * sum);
     else snprintf(text[i], sizeof text[i], "is %d, said %d:\n%s", test->labels[order[k]], guess[k],
                   nb_percent(percent, p[k * 10 + guess[k]]));
   }

@@ -288,7 +288,7 @@ static void tiles(const char *name, const char *title, const int *which, int row
     snprintf(text[tile], sizeof text[tile], "%s%s", method ? names[method] : "why ",
              method ? "" : nb_class(is, &test, classes[i], 12));
     if (method == RAW) snprintf(text[tile], sizeof text[tile], "attention");
-    if (method == GRADIENTS) snprintf(text[tile], sizeof text[tile], "int. gradients");
+    if (method == GRADIENTS) snprintf(text[tile], sizeof text[tile], "gradients");
     titles[tile] = text[tile];
   }
   nb_figure(vit_plot_tiles(nb_out, name, title, images, glow, rows, cols, titles, rows_of, n, 1, height, width, 0, 1),
@@ -382,7 +382,7 @@ static void judge(vit_rng *rng) {
   nb_say("A word of warning: occlusion and integrated gradients were asked with the same black, so this "
          "race is run on their ground: where they win, that does not prove them nearer to the truth. A map "
          "that is no better than a random order is not to be believed, however convincing it looks.");
-  nb_try(vit_plot_begin(&p, nb_out, "judged", 1150, 430));
+  nb_try(vit_plot_begin(&p, nb_out, "judged", 960, 430));
   for (int n = 0; n <= N; n++) {
     fprintf(p.data, "%.4f", 100.0 * n / N);
     for (int j = 0; j < 2 * METHODS; j++) fprintf(p.data, " %.5f", mean[j * (N + 1) + n] / used);
@@ -393,7 +393,7 @@ static void judge(vit_rng *rng) {
     nb_axes(&p, insert ? "Insertion: patches come into a black image" : "Deletion: patches become black",
             insert ? "% of the patches that are there" : "% of the patches that are gone",
             "mean probability of the class");
-    fprintf(p.script, "set key %s\nplot", insert ? "bottom right" : "top right");
+    fprintf(p.script, "set key %s opaque\nplot", insert ? "bottom right" : "top right");
     for (int method = 0; method < METHODS; method++)
       fprintf(p.script, "%s 'judged.dat' using 1:%d with linespoints lt %d pi %d title '%s'",
               method ? ", \\\n    " : "", 2 + 2 * method + insert, method ? method : 7, -8, names[method]);

@@ -128,6 +128,11 @@ sum=$({ cat "$copy/outputs/03/one.gp" && printf '# epoch loss seconds\n1 0.5\n';
 edit "s/fill one.*/plot 03 one $sum/" "$copy/tutorials/figures/figures.txt" && small
 tell $? "seconds in the data of a figure are taken for a change: $(cat $dir/log)"
 
+fresh
+echo "set terminal pngcairo size 961,400 font 'sans,11'" >"$copy/outputs/03/one.gp"
+edit "s/fill one.*/plot 03 one $(cat "$copy"/outputs/03/one.gp "$copy"/outputs/03/one.dat | cksum | sed 's/ .*//')/" "$copy/tutorials/figures/figures.txt"
+finds '03-one.svg is 961 pixels wide' 'a figure too wide for its type'
+
 wrong() { # wrong WORDS WHAT EDIT FILE
   fresh
   edit "$3" "$copy/$4"

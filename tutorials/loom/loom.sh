@@ -95,6 +95,8 @@ plot() {
   # a last column of seconds is another each time
   sum=$(cat "$from.gp" "$from.dat" 2>/dev/null | LC_ALL=C sed '/^# .* seconds$/,$s/ [0-9.]*$//' | cksum | sed 's/ .*//')
   if [ ! -s "$from.dat" ]; then wrong "$1 needs the figure $3, which example $2 does not draw" "name one of its figures"; fi
+  wide=$(sed -n 's/^set terminal [a-z]* size \([0-9]*\),.*/\1/p' "$from.gp")
+  if [ "${wide:-0}" -gt 960 ]; then wrong "$1 is $wide pixels wide" "draw it 960 wide: a page shows 740, and its type would be too small"; fi
   if [ "$4" = "$sum" ] || { [ "$4" = volatile ] && [ -s "tutorials/figures/$1" ]; }; then return; fi
   if [ $mode = check ]; then
     if [ $exact = 1 ]; then wrong "the data of $1 changed" "run make book-write, and look at it"; fi
