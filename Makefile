@@ -33,10 +33,10 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { sub("%", "NN", $$1); printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo 'Settings'
-	@echo '  CC=clang        the compiler             CFLAGS="-O3"    its flags, -O2 if not set'
-	@echo '  OPENMP=0        one thread               STB=DIR         where stb_image.h is'
-	@echo '  VIT_DATA=DIR    data that you have       ARGS="..."      flags for make mnist or bench, try --help'
-	@echo '  DEPS=0          install nothing          PYTHON=...      one that has PyTorch, for make bench'
+	@echo '  CC=clang      the compiler          CFLAGS="-O3"  its flags, -O2 if not set'
+	@echo '  OPENMP=0      one thread            STB=DIR       where stb_image.h is'
+	@echo '  VIT_DATA=DIR  data that you have    ARGS="..."    of make mnist: try --help'
+	@echo '  DEPS=0        install nothing       PYTHON=...    with PyTorch, for make bench'
 	@echo
 	@echo 'This machine'
 	@$(PROBE) report '$(OPENMP_FLAGS)' '$(STB_DIR)'
@@ -58,7 +58,7 @@ examples: $(EXAMPLES) ## build all examples and say what each one shows
 	  sed -n '1{s|^/[/*] *||;s| *\*/$$||;p;}' examples/$${program##*/}.c | \
 	  while read -r line; do printf '  %-22s %s\n' $$program "$$line"; done; done
 
-figures: data examples ## run all examples but 12; pictures and text go below out/NN-name/
+figures: data examples ## run all examples but 12; what they draw is in out/NN-name/
 	@for program in $(filter-out %/12_photos,$(EXAMPLES)); do name=$${program##*/}; \
 	  dir=out/$$(echo $$name | tr _ -); mkdir -p $$dir; \
 	  $$program >$$dir/output.txt 2>&1 || { cat $$dir/output.txt; exit 1; }; \
@@ -70,7 +70,7 @@ data: $(BUILD)/digits ## get MNIST, or draw digits where there is no network
 # mpirun of Open MPI waits for root to say that he knows what he does.
 RANKS ?= 2
 MPIRUN = mpirun -q --oversubscribe $(if $(filter 0,$(shell id -u)),--allow-run-as-root)
-cluster: ## train on RANKS=2 programs by MPI, with the bits of one; see README
+cluster: ## train on RANKS=2 programs by MPI, with the bits of one
 	@[ '$(DEPS)' = 0 ] || sh .ci/deps.sh install mpi quiet
 	@+$(SUBMAKE) data
 	@+$(SUBMAKE) $(BUILD)/14_cluster
@@ -91,7 +91,7 @@ book-write: book-pages ## weave the pages and figures of tutorials/ anew
 check-%: ## try a kernel of your own on chapter NN, with OWN=my.c
 	@sh tutorials/loom/check.sh $* '$(OWN)'
 
-deps: ## install what is missing: compiler, stb_image, gnuplot, OpenMP, curl
+deps: ## install what is missing: compiler, stb_image, gnuplot, curl
 	@sh .ci/deps.sh install $(if $(TEST),test) $(if $(MPI),mpi) $(if $(BROWSER),browser)
 
 test: ## every test, in every way that vit.h can be compiled

@@ -10317,6 +10317,14 @@ static vit_result vit__check_rest(vit__source *s, int after) {
 
 /* -- tensors in files ---------------------------------------------------- */
 
+static const char *vit__shape_text(char *text, const int *size, int dims) {
+  char *to = text;
+  *to = 0;
+  for (int i = 0; i < dims; i++)
+    to += snprintf(to, 13, i ? ",%d" : "%d", size[i]);
+  return text;
+}
+
 /* Is it of this type (NULL: what can become F32) and shape, but for leading
    sizes of 1? A projection may be a matrix. */
 static vit_result vit__check_tensor(const vit_safetensor *t, const char *type,
@@ -10332,11 +10340,12 @@ static vit_result vit__check_tensor(const vit_safetensor *t, const char *type,
   for (int i = b; good && t->dims - a == want->dims - b && i < want->dims; i++)
     good = x[a + i - b] == y[i] / (i ? 1 : parts);
   if (good) return VIT_OK;
+  const int part[4] = {y[0] / parts, y[1], y[2], y[3]};
+  char have[50], need[50]; /* 4 sizes */
   return vit__fail(VIT_ERR_FORMAT,
-      "tensor %.60s%s is %s [%d,%d,%d,%d] in the file, the model wants %s "
-      "[%d,%d,%d,%d]",
-      VIT__CUT(t->name), t->type, x[0], x[1], x[2], x[3], type ? type : "F32",
-      y[0] / parts, y[1], y[2], y[3]);
+      "tensor %.60s%s is %s [%s] in the file, the model wants %s [%s]",
+      VIT__CUT(t->name), t->type, vit__shape_text(have, x, t->dims),
+      type ? type : "F32", vit__shape_text(need, part, want->dims));
 }
 
 /* One of our tensors, all its parts, into `to`, or (NULL) only looked at; its

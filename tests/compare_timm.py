@@ -9,6 +9,9 @@ the model wants, so that only the model is compared. One line is printed; the ex
 status is 0 where the logits agree. --random takes random weights and no network.
 """
 import pathlib, subprocess, sys, tempfile
+
+if len([a for a in sys.argv[1:] if not a.startswith("-")]) != 1:
+    sys.exit(__doc__)
 import numpy as np
 import timm
 import torch
@@ -22,8 +25,6 @@ PREPROCESS = {(0.5, 0.5, 0.5): "hf", (0.485, 0.456, 0.406): "dinov2", (0.4814546
 
 def main():
     names = [a for a in sys.argv[1:] if a != "--random"]
-    if len(names) != 1:
-        sys.exit(__doc__)
     torch.manual_seed(1)
     model = timm.create_model(names[0], pretrained="--random" not in sys.argv).eval()
     data = timm.data.resolve_model_data_config(model)

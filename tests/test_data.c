@@ -1476,15 +1476,15 @@ static void test_model_load(void) {
   b = model_file(&c, "", -1, tensors - 2, "F32"); /* [3,2] as [2,3] */
   CHECK(!open_bytes(&f, &b), "%s", vit_error());
   fails(vit_model_load(&m, &f, ""), VIT_ERR_FORMAT,
-        "tensor head.weight is F32 [2,3,0,0] in the file, the model wants F32 "
-        "[3,2,0,0]", "");
+        "tensor head.weight is F32 [2,3] in the file, the model wants F32 "
+        "[3,2]", "");
   CHECK_SAME_BITS("after a wrong shape", m.params.block, was, m.params.count);
   vit_safetensors_close(&f);
   b = model_file(&c, "", -1, tensors - 1, "I32");
   CHECK(!open_bytes(&f, &b), "%s", vit_error());
   fails(vit_model_load(&m, &f, ""), VIT_ERR_FORMAT,
-        "tensor head.bias is I32 [3,0,0,0] in the file, the model wants F32 "
-        "[3,0,0,0]", "");
+        "tensor head.bias is I32 [3] in the file, the model wants F32 "
+        "[3]", "");
   CHECK_SAME_BITS("after a wrong type", m.params.block, was, m.params.count);
   vit_safetensors_close(&f);
 

@@ -134,6 +134,10 @@ tell $? "10 with a model of 08: $(tail -n 1 $dir/log)"
 (cat $dir/log $dir/first10 && build/10_inside --help) | awk 'length > 80 { bad = 1 } END { exit bad }'
 tell $? "10 prints lines of more than 80 columns"
 
+long=$(NO_COLOR=1 ${MAKE:-make} help | awk '/^This machine/ { exit } length > 80')
+[ -z "$long" ]
+tell $? "make help prints lines of more than 80 columns: $long"
+
 # What the notebooks print fits into 80 columns; each leaves its figures.
 for name in 00_foundations:speed 01_patches:patches 02_tokens:shuffle,positions,without \
   03_attention:mask,scale,attention 04_heads:heads 05_encoder:layernorm,norm,gelu \
