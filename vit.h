@@ -7967,6 +7967,17 @@ static vit__frame vit__plot_frame(
   return f;
 }
 
+/* The title of each tile: of tile 0 around (x, y), the next `across` away. */
+static void vit__plot_labels(FILE *f, const char *const *titles, int tiles,
+    int cols, int across, int down, double x, double y) {
+  for (int i = 0; titles && i < tiles; i++) {
+    if (!titles[i]) continue;
+    vit__plot_text(f, "set label", titles[i]);
+    fprintf(f, " noenhanced at %g,%g center front font ',%d'\n",
+        i % cols * across + x, i / cols * down + y, cols > 6 ? 9 : 11);
+  }
+}
+
 VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
     const char *title, const float *values, const float *glow, int glow_rows,
     int glow_cols, const char *const *titles, int rows, int cols, int channels,
@@ -8011,13 +8022,8 @@ VIT_DEF vit_result vit_plot_tiles(const char *dir, const char *name,
       }
       fprintf(p.data, "%d %d %d %d %d\n", x, y, rgb[0], rgb[1], rgb[2]);
     }
-  for (int i = 0; titles && i < tiles; i++) {
-    if (!titles[i]) continue;
-    vit__plot_text(p.script, "set label", titles[i]);
-    fprintf(p.script, " noenhanced at %g,%g center front font ',%d'\n",
-        i % cols * across + (width - 1) / 2.0,
-        i / cols * down + height + band * 0.3, cols > 6 ? 9 : 11);
-  }
+  vit__plot_labels(p.script, titles, tiles, cols, across, down,
+      (width - 1) / 2.0, height + band * 0.3);
   vit__plot_text(p.script, "set title", title);
   fprintf(p.script, /* with a glow its bar, as it shines over black */
       " noenhanced\nunset key; unset tics; unset border\n"
