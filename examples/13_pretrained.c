@@ -267,7 +267,7 @@ static void draw_file(const vit_safetensors *f, int length) {
   double from[6] = {0, 8, 8 + (double)length}, to[6] = {8, 8 + (double)length};
   vit_safetensor t;
   vit_plot p;
-  nb_try(vit_plot_begin(&p, nb_out, "bytes", 640, 430));
+  nb_try(vit_plot_begin(&p, nb_out, "bytes", 800, 430));
   fprintf(p.script, "set title \"The bytes of a safetensors file of %.0f bytes\" noenhanced\nset xlabel 'byte'\n"
                     "unset ytics\nset yrange [-2.6:2]\nset xrange [0:%.0f]\nset xtics 10000\nunset key\n"
                     "set style fill solid 0.85 border lc rgb 'white'\n", (double)f->size, (double)f->size);

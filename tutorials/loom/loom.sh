@@ -103,7 +103,7 @@ plot() {
     return
   fi
   case $1 in
-  *.svg) terminal="svg size \\1,\\2 fixed font 'sans-serif,12' background 'white'" ;;
+  *.svg) terminal="svg size \\1,\\2 fixed font 'sans-serif,14' background 'white'" ;;
   *) terminal="pngcairo size \\1,\\2 font 'sans,11' background 'white'" ;;
   esac
   sed "s/^set terminal pngcairo size \([0-9]*\),\([0-9]*\) .*/set terminal $terminal/
