@@ -52,7 +52,7 @@ static void training_memory(const vit_config *c, int B, double mb[KINDS]) {
 static void compare_presets(void) {
   vit_plot p;
   nb_cell("The presets: how large, and how much memory, before anything is allocated");
-  nb_try(vit_plot_begin(&p, nb_out, "memory", 760, 430));
+  nb_try(vit_plot_begin(&p, nb_out, "memory", 760, 480));
   nb_say("In MB: the weights; training with batches of B images; one image, beside the weights.");
   printf("  %s%-11s%-10s%-6s%3s%5s%3s%3s%10s%8s%4s%8s%6s%s\n", nb_dim(), "preset", "image", "patch",
          "T", "D", "L", "H", "numbers", "weights", "B", "train", "one", nb_plain());
@@ -79,11 +79,11 @@ static void compare_presets(void) {
           "set title \"What fills the memory of a training step? In small models the activations,\\n"
           "in large ones also the weights and what is kept for each\"\n"
           "set ylabel 'part of the memory (%%)'\nset yrange [0:100]\nset xtics noenhanced scale 0\n"
-          "set style data histograms\nset style histogram rowstacked\nset bmargin 4\n"
+          "set style data histograms\nset style histogram rowstacked\nset bmargin 8\n"
           "set style fill solid border lc rgb '#ffffff'\nset boxwidth 0.7\n"
-          "set key outside top center horizontal reverse Left width 1\nset xtics font ',10'\n"
-          "plot 'memory.dat' using 2:xtic(1) lt 1 title '%s', '' using 3 lt 6 title '%s', \\\n"
-          "     '' using 4 lt 3 title \"%s\", '' using 5 lt 5 title '%s'\n",
+          "set key outside bottom center horizontal reverse Left width 1\nset xtics font ',10'\n"
+          "plot 'memory.dat' using 2:xtic(1) lt 1 title '%s', '' using 3 lt 6 fs pattern 4 title '%s', \\\n"
+          "     '' using 4 lt 3 fs pattern 5 title \"%s\", '' using 5 lt 5 title '%s'\n",
           kinds[0], kinds[1], kinds[2], kinds[3]);
   nb_say("Training holds the weights, as many gradients, Adam's two moments, and the activations of "
          "a batch of B; a forward pass alone needs the weights and the last column. Fixed positions "
@@ -165,11 +165,11 @@ static int part_of(const char *name) {
 }
 
 static void draw(void) {
-  static const int colour[] = {5, 1, 6, 7, 3}; /* neighbours differ in grey, too */
+  static const char *const looks[] = {"5", "1", "6 fs pattern 4", "7", "3 fs pattern 5"}; /* all differ in grey, too */
   static const char *const parts[] = {"patches, tokens", "attention", "MLP", "norms", "head"};
   vit_plot p;
   nb_cell("Where do the parameters sit?");
-  nb_try(vit_plot_begin(&p, nb_out, "parameters", 760, 430));
+  nb_try(vit_plot_begin(&p, nb_out, "parameters", 760, 460));
   printf("  %s%-12s", nb_dim(), "");
   for (int k = 0; k < 5; k++) printf(" %*s", k ? 11 : 17, parts[k]);
   printf("%s\n", nb_plain());
@@ -193,11 +193,11 @@ static void draw(void) {
           "set title 'Where do the parameters sit? In ti16 to l16 one third is attention, two thirds MLP'\n"
           "set ylabel 'part of all parameters (%%)'\nset yrange [0:100]\n"
           "set style data histograms\nset style histogram rowstacked\nset style fill solid border lc rgb '#ffffff'\n"
-          "set boxwidth 0.7\nset key outside top center horizontal reverse Left\n"
+          "set boxwidth 0.7\nset key outside bottom center horizontal reverse Left\n"
           "set xtics noenhanced scale 0 rotate by 25 right\n"
-          "plot 'parameters.dat' using 2:xtic(1) lt %d title '%s'", colour[0], parts[0]);
+          "plot 'parameters.dat' using 2:xtic(1) lt %s title '%s'", looks[0], parts[0]);
   for (int k = 1; k < 5; k++)
-    fprintf(p.script, ", '' using %d lt %d title '%s'", k + 2, colour[k], parts[k]);
+    fprintf(p.script, ", '' using %d lt %s title '%s'", k + 2, looks[k], parts[k]);
   fprintf(p.script, "\n");
   nb_figure(vit_plot_end(&p), "parameters");
 }
