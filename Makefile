@@ -91,7 +91,7 @@ book-write: book-pages ## weave the pages and figures of tutorials/ anew
 check-%: ## try a kernel of your own on chapter NN, with OWN=my.c
 	@sh tutorials/loom/check.sh $* '$(OWN)'
 
-deps: ## install what is missing: compiler, stb_image, gnuplot, curl
+deps: ## install if missing: compiler, stb_image, gnuplot, curl, pandoc
 	@sh .ci/deps.sh install $(if $(TEST),test) $(if $(MPI),mpi) $(if $(BROWSER),browser)
 
 test: ## every test, in every way that vit.h can be compiled
