@@ -7,7 +7,7 @@ static void my_softmax_forward(float *p, const float *s, int rows, int cols) {
       if (s[j] > top) {
         sum = sum * exp(top - s[j]) + 1;
         top = s[j];
-      } else sum += exp(s[j] - top);
+      } else if (s[j] > -INFINITY) sum += exp(s[j] - top);
     }
     for (int j = 0; j < cols; j++) p[j] = (float)(exp(s[j] - top) / sum);
   }

@@ -96,6 +96,9 @@ CASE(softmax_forward, O("p", n[0], n[1]); I("s", n[0], n[1]), NOTHING,
      k->softmax_forward(a[0], a[1], n[0], n[1]))
 CASE(softmax_in_place, add("p (in place)", CHANGE, n[0], n[1], 0), NOTHING,
      k->softmax_forward(a[0], a[0], n[0], n[1]))
+CASE(softmax_masked, add("p (two scores masked)", OUT, n[0], n[1], 0); I("s", n[0], n[1]),
+     for (int i = 0; i < n[0] * n[1]; i++) if (i % n[1] < 2 && n[1] > 2) a[1][i] = -INFINITY,
+     k->softmax_forward(a[0], a[1], n[0], n[1]))
 CASE(softmax_backward, O("ds", n[0], n[1]); I("dp", n[0], n[1]); I("p", n[0], n[1]),
      SOFTMAX(a[2], n[0], n[1]), k->softmax_backward(a[0], a[1], a[2], n[0], n[1]))
 #define STRIDE (n[1] + n[2])
@@ -214,6 +217,7 @@ static const struct {
     {2, "tokens_backward", {"N", "D", NULL, NULL}, case_tokens_backward},
     {3, "softmax_forward", {ROWS}, case_softmax_forward},
     {3, "softmax_forward", {ROWS}, case_softmax_in_place},
+    {3, "softmax_forward", {ROWS}, case_softmax_masked},
     {3, "softmax_backward", {ROWS}, case_softmax_backward},
     {3, "attention_scores_forward", {HEAD}, case_attention_scores_forward},
     {3, "attention_scores_backward", {HEAD}, case_attention_scores_backward},
@@ -701,13 +705,15 @@ int main(void) {
 #endif
 #define IS_MINE(f) mine |= !strcmp(#f, cases[i].kernel);
   for (int i = 0; i < CASES; i++) {
+    const char *way;
     int mine = 0;
     OWN(IS_MINE)
     if (!mine || cases[i].chapter != CHAPTER) continue;
     current = cases[i].kernel;
     for (int j = 0; j < SHAPES; j++)
       if (!try_shape(i, shapes[j], &own)) return 1;
-    printf("  right  my_%s%s, for %d sizes\n", current, strstr(arrays[0].name, "in place") ? " in place" : "", SHAPES);
+    way = strstr(arrays[0].name, " ("); /* "p (in place)" */
+    printf("  right  my_%s%s, for %d sizes\n", current, way ? way : "", SHAPES);
     found++;
   }
   if (!found) return 2;
