@@ -243,7 +243,7 @@ static void test_plot_history_shows(void) {
   CHECK(!r || r == VIT_ERR_GNUPLOT, "%s", vit_error());
   read_text(figure("shows", "gp"));
   CHECK(strstr(text, "least = 1.461150\n") && strstr(text, "best[1] = 9\n") &&
-            strstr(text, "top[1] = 84.444\n") && strstr(text, "'Learning rate'"),
+            strstr(text, "top[1] = 84.444\n") && strstr(text, "'Learning rate, last step'"),
         "%s", text);
   c.softmax_before_loss = 0; /* then the loss can come near 0 */
   r = vit_plot_history(dir, "shows", &h, "test images", &c);
