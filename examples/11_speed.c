@@ -230,7 +230,7 @@ static void plot_ladder(const double *rate, int n) {
           "set arrow from -0.6,peak1 to (threads > 1 ? end-1.5 : end-0.4),peak1 nohead back ls 1\n"
           "set label 'measured peak of one thread: %.0f' at -0.5,peak1 offset 0,0.6\n"
           "if (threads > 1) set arrow from end-1.5,peak2 to end-0.4,peak2 nohead back ls 1\n"
-          "if (threads > 1) set label 'peak of all threads: %.0f' right at end-0.4,peak2 offset 0,0.6\n"
+          "if (threads > 1) set label 'peak of all threads: %.0f' right at end-0.4,peak2 offset -0.5,0.6\n"
           "of_all(name) = threads > 1 && name eq 'threads'\n"
           "plot 'ladder.dat' using 0:(of_all(strcol(1)) ? NaN : $2) with boxes lt 1 "
           "title 'one thread', \\\n"
