@@ -10323,6 +10323,7 @@ static vit_result vit__check_rest(vit__source *s, int after) {
 
 /* -- tensors in files ---------------------------------------------------- */
 
+/* The sizes of a shape, as "768,3072". */
 static const char *vit__shape_text(char *text, const int *size, int dims) {
   char *to = text;
   *to = 0;

@@ -227,7 +227,7 @@ static void all_heads(const float *image) {
     for (int n = 0; n < N; n++) top = fmax(top, (double)glow[i * N + n]);
     for (int n = 0; n < N && top > 0; n++) glow[i * N + n] /= (float)top;
     copy_grey(images + i * plane, &shown, at);
-    snprintf(text[i], sizeof text[i], "block %d, head %d", l + 1, h);
+    snprintf(text[i], sizeof text[i], H > 6 ? "%d.%d" : "block %d, head %d", l + 1, h); /* room is short */
     titles[i] = text[i];
     if (h == 0) printf("  block %-3d", l + 1);
     if (h < SHOWN_HEADS) printf("%8.1f", 100 * sum);
@@ -240,8 +240,8 @@ static void all_heads(const float *image) {
   else snprintf(title, sizeof title, "block %d, head %d", l1 + 1, head);
   printf("\n  %sof what patches get, %% for each: %s%s\n", nb_dim(), title, nb_plain());
   if (cols <= 14) nb_matrix(one, rows, cols, " %4.1f", NULL);
-  snprintf(title, sizeof title, "Where %s looks, %s: every head of every block.\nEach picture is scaled to its own largest weight",
-           nb_query(&m.config), C == 1 && K == 10 ? "one digit" : "one image");
+  snprintf(title, sizeof title, "Where %s looks, %s: every head of every block.\nEach picture is scaled to its own largest weight%s",
+           nb_query(&m.config), C == 1 && K == 10 ? "one digit" : "one image", H > 6 ? "; below it: block.head" : "");
   nb_figure(vit_plot_tiles(nb_out, "heads", title, images, glow, rows, cols, titles, most, H, 1, height, width, 0, 1),
             "heads");
   free(images), free(glow), free(map), free(one), free(titles), free(text);
